@@ -1,0 +1,162 @@
+"""Settings: ``[tool.lynx_pipeline]`` of the project's ``pyproject.toml``, and the environment.
+
+Read once, typed, and strict: an unknown key or value is an error. The environment may say
+where state lives (``LYNX_HOME``), which tracking server to ask (``MLFLOW_TRACKING_URI``), and
+which environment this is (``LYNX_ENV``: ``dev`` when unset, or ``prod``). ``LYNX_REGISTRY``
+counts in ``dev`` only: in ``prod`` the registry is what ``pyproject.toml`` says.
+"""
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import BadInput
+
+TABLE = "[tool.lynx_pipeline]"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one evaluation may use: seconds of wall time, MiB of memory and of output."""
+
+    batch_size: int = 64
+    batch_seconds: float = 120.0
+    load_seconds: float = 300.0
+    total_seconds: float = 3600.0
+    memory_mib: int = 8192
+    output_mib: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything the steps need to know. Paths are absolute."""
+
+    root: Path
+    home: Path
+    env: Env
+    model: str
+    eval_set: Path
+    baseline: Path
+    registry: Path | None
+    tracking_uri: str
+    price_per_hour: float
+    limits: Limits = field(default_factory=Limits)
+
+    @property
+    def candidates(self) -> Path:
+        """Where each candidate's bundle and evidence are kept, one folder a run."""
+        return self.home / "candidates"
+
+
+def read_env(environ: Mapping[str, str]) -> Env:
+    """``LYNX_ENV``.
+
+    Raises:
+        BadInput: it is set to anything but ``dev`` or ``prod``.
+    """
+    value = environ.get("LYNX_ENV", Env.DEV.value)
+    if value not in tuple(Env):
+        raise BadInput(
+            f"LYNX_ENV is {value!r}: expected dev or prod, exactly so. Unset it for dev."
+        )
+    return Env(value)
+
+
+def load_settings(start: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings of the project that ``start`` (default: the working folder) lies in.
+
+    Raises:
+        BadInput: there is no project above ``start``, or a setting is not what it has to be.
+    """
+    environ = os.environ if environ is None else environ
+    env = read_env(environ)
+    root, table = _find_project((start or Path.cwd()).absolute())
+    table = dict(table)
+    where = f"{root / 'pyproject.toml'}, {TABLE}"
+
+    model = _take(table, "model", str, where)
+    eval_set = root / _take(table, "eval_set", str, where)
+    baseline = root / _take(table, "baseline", str, where)
+    registry = _take(table, "registry", str, where, default="")
+    price = _take(table, "price_per_hour", float, where, default=0.05)
+    limits = _read_limits(_take(table, "evaluation", dict, where, default={}), where)
+    if table:
+        raise BadInput(f"{where}: unknown key {next(iter(table))!r}.")
+    home = Path(_set_or(environ, "LYNX_HOME", str(root / ".lynx"))).absolute()
+    return Settings(
+        root=root,
+        home=home,
+        env=env,
+        model=model,
+        eval_set=eval_set,
+        baseline=baseline,
+        registry=_registry(env, environ, root, home, registry),
+        tracking_uri=_set_or(environ, "MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
+        price_per_hour=price,
+        limits=limits,
+    )
+
+
+def _registry(
+    env: Env, environ: Mapping[str, str], root: Path, home: Path, configured: str
+) -> Path | None:
+    if env is Env.PROD:
+        return root / configured if configured else None
+    override = _set_or(environ, "LYNX_REGISTRY", "")
+    if override:
+        return Path(override).absolute()
+    return root / configured if configured else home / "registry"
+
+
+def _set_or(environ: Mapping[str, str], name: str, default: str) -> str:
+    value = environ.get(name, default)
+    if name in environ and not value.strip():
+        raise BadInput(f"{name} is set but empty. Unset it, or give it a value.")
+    return value
+
+
+def _find_project(start: Path) -> tuple[Path, dict[str, Any]]:
+    for folder in (start, *start.parents):
+        file = folder / "pyproject.toml"
+        if not file.is_file():
+            continue
+        try:
+            table = tomllib.loads(file.read_text("utf-8")).get("tool", {}).get("lynx_pipeline")
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadInput(f"{file}: not TOML: {error}.") from None
+        if table is not None:
+            return folder, table
+    raise BadInput(
+        f"no project here: neither {start} nor a folder above it has a pyproject.toml with a "
+        f"{TABLE} table. Run this inside the project."
+    )
+
+
+def _read_limits(table: dict[str, Any], where: str) -> Limits:
+    table = dict(table)
+    values = {
+        f.name: _take(table, f.name, type(f.default), f"{where} evaluation", default=f.default)
+        for f in fields(Limits)
+    }
+    if table:
+        raise BadInput(f"{where} evaluation: unknown key {next(iter(table))!r}.")
+    for name, value in values.items():
+        if value <= 0:
+            raise BadInput(f"{where} evaluation: {name!r}: expected more than 0, found {value}.")
+    return Limits(**values)
+
+
+def _take(table: dict[str, Any], key: str, kind: type, where: str, default: Any = None) -> Any:
+    """Take ``key`` out of ``table``, so that what is left at the end is unknown."""
+    value = table.pop(key, default)
+    if value is None:
+        raise BadInput(f"{where}: {key!r} is missing.")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise BadInput(f"{where}: {key!r}: expected {kind.__name__}, found {value!r}.")
+    return value

@@ -1,0 +1,74 @@
+"""The committed floor, ``eval_baseline.json``: read strictly, because it is policy.
+
+An unknown key is refused: a rule this reader doesn't know is a rule it would not apply.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+
+from lynx_pipeline.domain.scores import Score, read_buckets
+from lynx_pipeline.domain.strict_json import Fields, parse_object
+
+KEYS = (
+    "eval_set_dvc_hash",
+    "eval_set_sha256",
+    "baseline_sha",
+    "previous_baseline_sha",
+    "tolerance_pp",
+    "justification",
+    "buckets",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """What a candidate has to reach. ``tolerance`` is a fraction: 0.02 is two points;
+    ``sha256`` is of the file's bytes, in hex."""
+
+    sha256: str
+    eval_set_dvc_hash: str
+    eval_set_sha256: str | None
+    baseline_sha: str
+    previous_baseline_sha: str | None
+    tolerance: Fraction
+    justification: str | None
+    buckets: Mapping[str, Score]
+
+
+def parse_baseline(raw: bytes, where: str) -> Baseline:
+    """The baseline in ``raw``.
+
+    Raises:
+        BadInput: a key is missing, unknown, or not what the format says.
+    """
+    fields = Fields(parse_object(raw, where), where)
+    fields.only(KEYS)
+    return Baseline(
+        sha256=hashlib.sha256(raw).hexdigest(),
+        eval_set_dvc_hash=fields.text("eval_set_dvc_hash"),
+        eval_set_sha256=fields.optional_text("eval_set_sha256"),
+        baseline_sha=fields.text("baseline_sha"),
+        previous_baseline_sha=fields.optional_text("previous_baseline_sha"),
+        tolerance=read_tolerance(fields, "tolerance_pp"),
+        justification=fields.optional_text("justification"),
+        buckets=read_buckets(fields.object("buckets"), where),
+    )
+
+
+def read_tolerance(fields: Fields, key: str) -> Fraction:
+    """The tolerance under ``key``: a fraction, 0 or more and below 1.
+
+    Raises:
+        BadInput: it is not one; a whole number is most likely meant as points.
+    """
+    value = fields.values.get(key)
+    if isinstance(value, int | Decimal) and not isinstance(value, bool) and value >= 1:
+        fields.fail(
+            key,
+            "a fraction below 1 (0.02 is two percentage points, despite the name)",
+            f"{value}; for {value} points write {float(value) / 100:g}",
+        )
+    return Fraction(fields.share(key))

@@ -1,0 +1,111 @@
+"""A bundle's content identity, the canonical sha.
+
+SHA-256 of the RFC 8785 JSON of the sorted list of ``{path, size, sha256}`` over all files.
+``MLmodel`` counts without the fields that only say when and in which run it was saved, so
+one checkpoint saved twice has one sha; any other change, new name, new file or lost file
+gives another. The file system is the adapter's; here are bytes and names.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from lynx_pipeline.domain.strict_json import Fields, canonical, parse_object
+from lynx_pipeline.errors import BadInput
+
+MLMODEL = "MLmodel"
+MANIFEST = "train_manifest.json"
+SAVE_ONLY_FIELDS = ("run_id", "model_id", "model_uuid", "artifact_path", "utc_time_created")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class BundleFile:
+    """``path`` is relative, with forward slashes; ``size`` in bytes; ``sha256`` in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle's identity and where it says it comes from."""
+
+    canonical_sha: str
+    parent_sha: str | None
+    files: int
+    size: int
+
+
+def canonical_sha(files: Iterable[BundleFile]) -> str:
+    """The bundle's identity, 64 hex digits.
+
+    Raises:
+        BadInput: there are no files, or no ``MLmodel`` at the top.
+    """
+    listed = sorted(files)
+    if MLMODEL not in {file.path for file in listed}:
+        raise BadInput(f"not an MLflow model: there is no {MLMODEL} file at its top.")
+    rows = [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in listed]
+    return hashlib.sha256(canonical(rows)).hexdigest()
+
+
+def stable_mlmodel(raw: bytes) -> bytes:
+    """``MLmodel`` without :data:`SAVE_ONLY_FIELDS`, as canonical JSON.
+
+    The YAML is read before the fields go, so an alias can't hide content in one of them.
+
+    Raises:
+        BadInput: it is not YAML, or not a mapping of plain values.
+    """
+    values = read_mlmodel(raw)
+    kept = {key: value for key, value in values.items() if key not in SAVE_ONLY_FIELDS}
+    try:
+        _refuse_expansion(kept)
+        return canonical(kept)
+    except (BadInput, RecursionError) as error:
+        raise BadInput(f"{MLMODEL}: {error}") from None
+
+
+def read_mlmodel(raw: bytes) -> dict[str, Any]:
+    """``MLmodel`` as plain values.
+
+    Raises:
+        BadInput: it is not a YAML mapping with text keys.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(raw)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise BadInput(f"{MLMODEL}: not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise BadInput(f"{MLMODEL}: expected a mapping with text keys.")
+    return values
+
+
+def parent_sha(manifest: bytes | None, where: str) -> str | None:
+    """``parent_sha`` from the bundle's ``train_manifest.json``, if there is one.
+
+    Raises:
+        BadInput: the manifest is not an object, or ``parent_sha`` is not text or null.
+    """
+    if manifest is None:
+        return None
+    return Fields(parse_object(manifest, where), where).optional_text("parent_sha")
+
+
+def _refuse_expansion(value: Any) -> None:
+    """YAML aliases can make a few lines stand for billions of values; no real model does."""
+    left = 100_000
+    waiting = [value]
+    while waiting:
+        left -= 1
+        if left < 0:
+            raise BadInput("its aliases unfold into too many values.")
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting.extend(value.values())
+        elif isinstance(value, list):
+            waiting.extend(value)

@@ -1,0 +1,176 @@
+"""JSON as the contract reads it: one meaning for a file, or an error that names the place.
+
+Refused: bytes that are not UTF-8, a byte-order mark, duplicate keys, NaN and Infinity,
+lone surrogates, numbers and nesting too large to hold. Fractions are read as written
+(:class:`~decimal.Decimal`), so that 0.02 is two hundredths and not the double beside it.
+What the keys mean is left to the readers of each format; :class:`Fields` helps them say
+file, key and expectation in one form.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from typing import Any, NoReturn
+
+from lynx_pipeline.errors import BadInput
+
+JsonObject = dict[str, Any]
+
+# Digits and powers of ten. A double needs 17 and 308; 1e-999999999 would need all memory.
+_LONGEST = 400
+
+
+def exact(text: str) -> Decimal:
+    """The number as written.
+
+    Raises:
+        ValueError: it is too long or its exponent too far out to calculate with.
+    """
+    number = Decimal(text)
+    if len(text) > _LONGEST or abs(number.adjusted()) > _LONGEST:
+        raise ValueError(f"the number {text[:20]}... is too large or too small to work with")
+    return number
+
+
+def parse(raw: bytes, where: str, *, number: Callable[[str], Any] = exact) -> Any:
+    """The value ``raw`` stands for. ``number`` makes a value of each fraction's text.
+
+    Raises:
+        BadInput: ``raw`` is not strict JSON. The message starts with ``where``.
+    """
+    try:
+        text = raw.decode("utf-8")
+        value = json.loads(
+            text,
+            parse_float=number,
+            parse_constant=_no_constant,
+            object_pairs_hook=_no_duplicates,
+        )
+        if "\\u" in text:  # only an escape can smuggle in half a character
+            json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{where}: byte {error.start} is not UTF-8 text.") from None
+    except UnicodeEncodeError:
+        raise BadInput(f"{where}: holds half a surrogate pair, which is not text.") from None
+    except json.JSONDecodeError as error:
+        raise BadInput(
+            f"{where}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
+        ) from None
+    except RecursionError:
+        raise BadInput(f"{where}: nested too deeply to be read.") from None
+    except (ValueError, ArithmeticError) as error:
+        raise BadInput(f"{where}: {error}.") from None
+    return value
+
+
+def parse_object(raw: bytes, where: str, *, number: Callable[[str], Any] = exact) -> JsonObject:
+    """Like :func:`parse`, for a file that has to be one JSON object."""
+    value = parse(raw, where, number=number)
+    if not isinstance(value, dict):
+        raise BadInput(f"{where}: expected a JSON object, found {_name(value)}.")
+    return value
+
+
+def canonical(value: Any) -> bytes:
+    """RFC 8785 bytes of a value made of dict, list, str, int, float, bool and None.
+
+    Raises:
+        BadInput: the value has no canonical form (a non-finite float, say).
+    """
+    import rfc8785
+
+    try:
+        return rfc8785.dumps(value)
+    except (rfc8785.CanonicalizationError, ValueError) as error:
+        raise BadInput(f"no canonical JSON form: {error}.") from None
+
+
+class Fields:
+    """Reads the keys of one object and says file, key and expectation when one is wrong."""
+
+    def __init__(self, values: JsonObject, where: str) -> None:
+        self.values = values
+        self.where = where
+
+    def only(self, allowed: Iterable[str]) -> None:
+        """Refuse keys that are not in ``allowed``."""
+        allowed = tuple(allowed)
+        for key in self.values:
+            if key not in allowed:
+                self.fail(key, f"a known key ({', '.join(allowed)})", "an unknown one")
+
+    def text(self, key: str) -> str:
+        """A string that is not blank."""
+        value = self._present(key)
+        if not isinstance(value, str) or not value.strip():
+            self.fail(key, "a string that is not empty", _name(value))
+        return value
+
+    def optional_text(self, key: str) -> str | None:
+        """Like :meth:`text`; absent and null are None."""
+        return None if self.values.get(key) is None else self.text(key)
+
+    def count(self, key: str, *, least: int = 0) -> int:
+        """A whole number, at least ``least``."""
+        value = self._present(key)
+        if not _is_int(value) or value < least:
+            self.fail(key, f"a whole number, {least} or more", _name(value))
+        return int(value)
+
+    def optional_count(self, key: str) -> int | None:
+        """Like :meth:`count`; absent is None, null is refused."""
+        return self.count(key) if key in self.values else None
+
+    def share(self, key: str) -> Decimal | int:
+        """A number from 0 to 1, exactly as written."""
+        value = self._present(key)
+        if not (_is_int(value) or isinstance(value, Decimal)) or not 0 <= value <= 1:
+            self.fail(key, "a number from 0 to 1", _name(value))
+        result: Decimal | int = value
+        return result
+
+    def object(self, key: str) -> JsonObject:
+        """A JSON object that is not empty."""
+        value = self._present(key)
+        if not isinstance(value, dict) or not value:
+            self.fail(key, "an object that is not empty", _name(value))
+        return value
+
+    def fail(self, key: str, expected: str, found: str) -> NoReturn:
+        """Raise the error for ``key``."""
+        raise BadInput(f"{self.where}: {key!r}: expected {expected}, found {found}.")
+
+    def _present(self, key: str) -> Any:
+        if key not in self.values:
+            raise BadInput(f"{self.where}: {key!r} is missing.")
+        return self.values[key]
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _name(value: object) -> str:
+    if value is None:
+        return "null"
+    if isinstance(value, dict):
+        return "an object" if value else "an empty object"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    text = str(value) if isinstance(value, Decimal) else json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number JSON knows")
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {key!r} stands twice in one object")
+            seen.add(key)
+    return result
