@@ -1,0 +1,143 @@
+"""The ledger in a folder: ``index.jsonl``, a checkpoint beside it, and a lock.
+
+An append holds the lock, verifies the whole chain, writes one line, syncs it, and then
+moves the checkpoint. The line's newline is the commit point: killed before it, the ledger
+is the old one plus a torn tail that the next append drops; killed after it, the new one,
+with a checkpoint that lags and is moved by the next append. The ledger has to extend the
+checkpoint, so a cut-off tail does not go unseen.
+
+A failed sync is never tried again, because the kernel may already have dropped the pages:
+the line is taken back, and the error says so.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lynx_pipeline.adapters.files import sync_folder, write_whole
+from lynx_pipeline.domain.ledger import Checkpoint, Entry, Fact, Ledger, parse_ledger
+from lynx_pipeline.domain.strict_json import Fields, canonical, parse_object
+from lynx_pipeline.errors import BadInput, SystemFailed
+
+Decision = Callable[[Ledger], Fact | Entry]
+LOCK_SECONDS = 60.0
+
+
+class DirectoryLedger:
+    """The ledger under ``folder``. Reading needs no lock and creates nothing."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.file = folder / "index.jsonl"
+        self.checkpoint_file = folder / "index.checkpoint.json"
+
+    def read(self) -> Ledger:
+        """The verified ledger; empty if there is none yet.
+
+        Raises:
+            BadInput: the file is damaged or does not extend its checkpoint.
+            SystemFailed: the disk failed.
+        """
+        # The checkpoint first: whatever is appended in between only extends it.
+        remembered = self._read_checkpoint()
+        raw = _read_if_there(self.file) or b""
+        ledger = parse_ledger(raw, str(self.file), remembered)
+        if remembered is None and len(ledger.entries) > 1 and self._read_checkpoint() is None:
+            raise BadInput(
+                f"{self.file}: has {len(ledger.entries)} entries but no checkpoint beside it "
+                f"({self.checkpoint_file.name}). Restore it from a copy; nothing was changed."
+            )
+        return ledger
+
+    def append(self, decide: Decision) -> Entry:
+        """Append what ``decide`` says, having read the ledger under the lock.
+
+        ``decide`` gets the ledger as it is now and returns the fact to append, or the entry
+        that already holds it, or raises; then nothing is written.
+
+        Raises:
+            SystemFailed: the lock or the disk failed. The ledger is the old one.
+        """
+        with self._locked():
+            ledger = self.read()
+            decided = decide(ledger)
+            if isinstance(decided, Entry):
+                self._remember(ledger)
+                return decided
+            entry = ledger.next_entry(decided)
+            line = entry.to_line()
+            self._remember(ledger)
+            self._write_line(line, ledger)
+            entries = (*ledger.entries, entry)
+            self._remember(Ledger(entries, ledger.size + len(line)))
+            return entry
+
+    def _write_line(self, line: bytes, ledger: Ledger) -> None:
+        try:
+            handle = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        except OSError as error:
+            raise SystemFailed(f"{self.file} can't be opened: {error.strerror}.") from None
+        try:
+            if ledger.torn:
+                os.ftruncate(handle, ledger.size)
+            try:
+                if os.pwrite(handle, line, ledger.size) != len(line):
+                    raise OSError(None, "the disk took only part of the line")
+                os.fsync(handle)
+                sync_folder(self.folder)
+            except BaseException:
+                os.ftruncate(handle, ledger.size)
+                raise
+        except OSError as error:
+            raise SystemFailed(
+                f"{self.file}: the entry could not be written: {error.strerror}. The ledger is "
+                "as it was. Mend the disk and run this again."
+            ) from None
+        finally:
+            os.close(handle)
+
+    def _remember(self, ledger: Ledger) -> None:
+        """Move the checkpoint to the ledger's end, if it isn't there."""
+        checkpoint = ledger.checkpoint()
+        if checkpoint is None or checkpoint == self._read_checkpoint():
+            return
+        values = {"size": checkpoint.size, "seq": checkpoint.seq, "hash": checkpoint.hash}
+        write_whole(self.checkpoint_file, canonical(values) + b"\n")
+
+    def _read_checkpoint(self) -> Checkpoint | None:
+        raw = _read_if_there(self.checkpoint_file)
+        if raw is None:
+            return None
+        where = str(self.checkpoint_file)
+        fields = Fields(parse_object(raw, where), where)
+        fields.only(("size", "seq", "hash"))
+        size, seq = fields.count("size", least=1), fields.count("seq", least=1)
+        return Checkpoint(size, seq, fields.text("hash"))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        from filelock import FileLock, Timeout
+
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.folder / ".lock", timeout=LOCK_SECONDS):
+                yield
+        except Timeout:
+            raise SystemFailed(
+                f"{self.folder}: another process has held the registry's lock for "
+                f"{LOCK_SECONDS:.0f} seconds. Wait for it, then run this again."
+            ) from None
+        except OSError as error:
+            raise SystemFailed(
+                f"{self.folder}: the registry can't be locked: {error.strerror}."
+            ) from None
+
+
+def _read_if_there(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise SystemFailed(f"{path} can't be read: {error.strerror}.") from None

@@ -1,0 +1,208 @@
+"""MLflow: runs, the models they logged, and the alias that mirrors a promotion.
+
+MLflow 3 keeps a logged model under the run's outputs, not its artifacts, so both are looked
+at. The client adds a file to what it downloads; it is dropped, as it is not the model's.
+MLflow takes seconds to import and is imported when first used.
+"""
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lynx_pipeline.config import Settings
+from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+_ADDED_BY_CLIENT = "registered_model_meta"
+_QUIET = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+
+
+def check_run_id(run_id: str) -> str:
+    """``run_id``, if it has the form of one; it becomes a folder's name.
+
+    Raises:
+        BadInput: it has not.
+    """
+    if not re.fullmatch(r"[0-9a-f]{32}", run_id):
+        raise BadInput(f"{run_id!r} is not an MLflow run id: expected 32 hex digits.")
+    return run_id
+
+
+def run_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
+    """The run's tags.
+
+    Raises:
+        BadInput: there is no such run.
+        SystemFailed: MLflow could not be asked.
+    """
+    with _asking(tracking_uri) as client:
+        return dict(client.get_run(check_run_id(run_id)).data.tags)
+
+
+def find_model(tracking_uri: str, run_id: str) -> str:
+    """The URI of the one model that the run holds.
+
+    Raises:
+        BadInput: there is no such run, or it holds no model, or several.
+        SystemFailed: MLflow could not be asked.
+    """
+    with _asking(tracking_uri) as client:
+        run = client.get_run(check_run_id(run_id))
+        outputs = run.outputs.model_outputs if run.outputs else []
+        found = [
+            f"runs:/{run_id}/{path}".rstrip("/") for path in _models_in(client, run_id, "")
+        ] or [f"models:/{output.model_id}" for output in outputs]
+        if len(found) != 1:
+            listed = [file.path for file in client.list_artifacts(run_id)]
+            raise BadInput(
+                f"run {run_id} at {shown(tracking_uri)} has to hold one model and holds "
+                f"{len(found)} ({', '.join(found) or 'none'}). Its artifacts: "
+                f"{', '.join(listed) or 'none'}. Log one model in it, as "
+                "mlflow.<flavor>.log_model does."
+            )
+        return found[0]
+
+
+def download(tracking_uri: str, uri: str, folder: Path) -> None:
+    """Fetch the model at ``uri`` into ``folder``, which must not exist yet.
+
+    Raises:
+        SystemFailed: MLflow could not deliver it.
+    """
+    with _asking(tracking_uri):
+        from mlflow.artifacts import download_artifacts
+
+        folder.mkdir(parents=True)
+        got = Path(
+            download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking_uri)
+        )
+        if got.resolve() != folder.resolve():  # some stores put the model one level down
+            got.rename(folder.with_name(folder.name + ".got"))
+            folder.rmdir()
+            folder.with_name(folder.name + ".got").rename(folder)
+        (folder / _ADDED_BY_CLIENT).unlink(missing_ok=True)
+
+
+def mirror_alias(
+    tracking_uri: str, *, model: str, alias: str, uri: str, run_id: str, tags: Mapping[str, str]
+) -> str:
+    """Point ``alias`` of the registered model at the version with ``tags``; make what lacks.
+
+    Running it again changes nothing. Returns the version's number.
+
+    Raises:
+        SystemFailed: MLflow could not be asked.
+    """
+    with _asking(tracking_uri) as client:
+        if not client.search_registered_models(filter_string=f"name = '{model}'"):
+            client.create_registered_model(model)
+        version = next(
+            (
+                v
+                for v in client.search_model_versions(f"name = '{model}'")
+                if v.run_id == run_id and all(v.tags.get(k) == t for k, t in tags.items())
+            ),
+            None,
+        )
+        if version is None:
+            model_id = uri.removeprefix("models:/") if uri.startswith("models:/") else None
+            version = client.create_model_version(
+                model, uri, run_id=run_id, tags=dict(tags), model_id=model_id
+            )
+        if client.get_registered_model(model).aliases.get(alias) != version.version:
+            client.set_registered_model_alias(model, alias, version.version)
+        return str(version.version)
+
+
+def artifact_root(settings: Settings) -> Path | None:
+    """Where the default local store keeps artifacts; None where a server has its own place."""
+    if settings.tracking_uri.startswith("sqlite:///"):
+        return settings.home / "mlflow-artifacts"
+    return None
+
+
+def shown(uri: str) -> str:
+    """A URI without the password it may hold."""
+    return re.sub(r"//[^@/]*@", "//", uri)
+
+
+def _models_in(client: "MlflowClient", run_id: str, path: str) -> Iterator[str]:
+    """Folders among the run's artifacts that hold an ``MLmodel``."""
+    files = client.list_artifacts(run_id, path or None)
+    if any(file.path.rpartition("/")[2] == "MLmodel" for file in files):
+        yield path
+        return
+    for file in files:
+        if file.is_dir:
+            yield from _models_in(client, run_id, file.path)
+
+
+@contextmanager
+def _as_global(tracking_uri: str) -> Iterator[None]:
+    """MLflow looks up ``models:/`` URIs at the process's global server, whatever server the
+    client is for, so that one is set, and set back together with the variable it leaks into."""
+    import mlflow
+
+    before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
+    variable = os.environ.get("MLFLOW_TRACKING_URI")
+    mlflow.set_tracking_uri(tracking_uri)
+    try:
+        yield
+    finally:
+        mlflow.set_tracking_uri(before)
+        os.environ.pop("MLFLOW_TRACKING_URI", None)
+        if variable is not None:
+            os.environ["MLFLOW_TRACKING_URI"] = variable
+
+
+@contextmanager
+def _asking(tracking_uri: str) -> Iterator["MlflowClient"]:
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    if tracking_uri.startswith("sqlite:///"):
+        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    import logging
+
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
+    import mlflow
+    from mlflow.exceptions import MlflowException
+
+    try:
+        with _as_global(tracking_uri):
+            yield mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
+    except LynxError:
+        raise
+    except MlflowException as error:
+        message = " ".join(str(error.message).split())
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            raise BadInput(
+                f"MLflow at {shown(tracking_uri)} does not have it: {message}. Check the run id "
+                "and MLFLOW_TRACKING_URI."
+            ) from None
+        raise SystemFailed(f"MLflow at {shown(tracking_uri)} failed: {message[:500]}") from None
+    except Exception as error:  # its stores raise whatever their libraries do
+        raise SystemFailed(
+            f"MLflow at {shown(tracking_uri)} failed: {type(error).__name__}: {str(error)[:500]}"
+        ) from None
+
+
+def tag_run(tracking_uri: str, run_id: str, key: str, value: str) -> None:
+    """Set a tag on a run.
+
+    Raises:
+        BadInput: there is no such run.
+        SystemFailed: MLflow could not be asked.
+    """
+    with _asking(tracking_uri) as client:
+        client.set_tag(run_id, key, value)
