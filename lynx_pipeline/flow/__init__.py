@@ -1,0 +1,1 @@
+"""The steps from eval set to promotion. Each joins rules and adapters and holds neither."""

@@ -1,0 +1,71 @@
+"""The eval set and the baseline, verified against each other before anything runs."""
+
+from pathlib import Path
+
+from lynx_pipeline.adapters.dvc_data import DataFile, digest, read_versioned
+from lynx_pipeline.adapters.files import read_bytes
+from lynx_pipeline.config import Settings
+from lynx_pipeline.domain.baseline import Baseline, parse_baseline
+from lynx_pipeline.domain.eval_set import EvalSet, parse_eval_set
+from lynx_pipeline.errors import BadInput
+
+
+def read_eval_set(settings: Settings) -> EvalSet:
+    """The versioned eval set, pulled if it isn't there.
+
+    Raises:
+        BadInput: the bytes are not those that DVC recorded, or are no eval set.
+        SystemFailed: DVC could not deliver it.
+    """
+    return _parsed(read_versioned(settings.root, settings.eval_set), settings.eval_set)
+
+
+def read_eval_file(path: Path) -> EvalSet:
+    """An eval set from a plain file, identified by its bytes alone."""
+    return _parsed(digest(read_bytes(path, "the eval set")), path)
+
+
+def read_baseline(path: Path) -> Baseline:
+    """The baseline.
+
+    Raises:
+        BadInput: there is none, or it is not what the format says.
+    """
+    return parse_baseline(read_bytes(path, "no baseline, so nothing can be promoted"), str(path))
+
+
+def check_match(eval_set: EvalSet, baseline: Baseline) -> None:
+    """That the baseline was measured on this eval set.
+
+    Raises:
+        BadInput: a digest or a bucket's size differs.
+    """
+    if baseline.eval_set_dvc_hash != eval_set.dvc_hash:
+        raise BadInput(
+            f"the baseline was measured on the eval set {baseline.eval_set_dvc_hash}, the one "
+            f"here is {eval_set.dvc_hash}. Check out the one it names, or propose a new baseline."
+        )
+    if baseline.eval_set_sha256 not in (None, eval_set.sha256):
+        raise BadInput(
+            f"the eval set has the MD5 that the baseline names but the SHA-256 {eval_set.sha256} "
+            f"instead of {baseline.eval_set_sha256}: its bytes were forged. Pull it again."
+        )
+    sizes = eval_set.bucket_sizes()
+    for name, score in baseline.buckets.items():
+        if name in sizes and sizes[name] != score.n:
+            raise BadInput(
+                f"bucket {name!r} has {sizes[name]} items in the eval set and n = {score.n} in "
+                "the baseline. Propose a new baseline from an evaluation on this eval set."
+            )
+
+
+def matched_inputs(settings: Settings) -> tuple[EvalSet, Baseline]:
+    """Eval set and baseline, each verified and both about the same bytes."""
+    baseline = read_baseline(settings.baseline)
+    eval_set = read_eval_set(settings)
+    check_match(eval_set, baseline)
+    return eval_set, baseline
+
+
+def _parsed(data: DataFile, path: Path) -> EvalSet:
+    return EvalSet(tuple(parse_eval_set(data.raw, str(path))), data.dvc_hash, data.sha256)

@@ -1,0 +1,226 @@
+"""Evaluating a bundle, and reading an evaluation back without trusting what it claims.
+
+Evidence is a folder: ``candidate_eval.json`` (what was counted), ``predictions.parquet``
+(id, prediction; the same bytes whenever the answers are the same), ``timings.parquet`` (id,
+seconds). :func:`read_evidence` counts the stored predictions again.
+"""
+
+import hashlib
+import io
+import json
+import random
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.adapters.files import read_bytes, write_whole
+from lynx_pipeline.adapters.sandbox import NONE, Answers, answer, choose_isolation
+from lynx_pipeline.config import Limits, Settings
+from lynx_pipeline.domain.bundle import MLMODEL, Bundle, read_mlmodel
+from lynx_pipeline.domain.eval_set import EvalSet
+from lynx_pipeline.domain.evaluation import SCORER, CandidateEval, parse_candidate_eval, score
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import BadInput
+from lynx_pipeline.flow.candidate import Candidate, locked
+from lynx_pipeline.flow.data import matched_inputs
+
+EVAL = "candidate_eval.json"
+PREDICTIONS = "predictions.parquet"
+TIMINGS = "timings.parquet"
+
+Progress = Callable[[int, int], None]
+
+
+def evaluate(
+    bundle_folder: Path,
+    eval_set: EvalSet,
+    output: Path,
+    *,
+    run_id: str | None,
+    env: Env,
+    limits: Limits,
+    hidden: Iterable[Path] = (),
+    warn: Callable[[str], None],
+    progress: Progress,
+) -> CandidateEval:
+    """Evaluate the bundle and write the evidence: ``output`` and the Parquet files beside it.
+
+    ``hidden`` are folders that the candidate must not see. ``run_id`` None takes the run that
+    the bundle itself names, which is a label and proves nothing.
+
+    Raises:
+        BadInput: the bundle is none, or the candidate broke off; nothing is written.
+        Refused: ``prod`` has no isolation here.
+    """
+    bundle = read_bundle(bundle_folder)
+    isolation = choose_isolation(env, tuple(hidden), warn)
+    prompts = [(item.id, item.prompt) for item in eval_set.items]
+    random.Random(bundle.canonical_sha + eval_set.sha256).shuffle(prompts)
+    answers = answer(bundle_folder, prompts, isolation, limits, progress)
+    counts = score(eval_set, answers.predictions.items())
+    predictions = _parquet({"id": [i.id for i in eval_set.items]}, answers.predictions)
+    result = CandidateEval(
+        mlflow_run_id=run_id or _named_run(bundle_folder),
+        canonical_sha=bundle.canonical_sha,
+        parent_sha=bundle.parent_sha,
+        eval_set_dvc_hash=eval_set.dvc_hash,
+        eval_set_sha256=eval_set.sha256,
+        scorer=SCORER,
+        predictions_sha256=hashlib.sha256(predictions).hexdigest(),
+        isolation=isolation.level,
+        counts=counts,
+        measured=_measured(answers, eval_set, bundle),
+    )
+    write_whole(output.with_name(PREDICTIONS), predictions)
+    timings = _parquet({"id": [i.id for i in eval_set.items]}, answers.seconds, "seconds")
+    write_whole(output.with_name(TIMINGS), timings)
+    text = json.dumps(result.to_json(), indent=2, ensure_ascii=False)
+    write_whole(output, text.encode() + b"\n")
+    return result
+
+
+def evaluate_candidate(
+    settings: Settings,
+    here: Candidate,
+    *,
+    again: bool,
+    warn: Callable[[str], None],
+    progress: Progress,
+) -> tuple[CandidateEval, bool]:
+    """Evaluate a fetched candidate, or keep the evaluation it has if that still holds.
+
+    Returns:
+        The evaluation, and whether it was kept from before.
+
+    Raises:
+        BadInput: eval set and baseline don't match (then no model runs), or the candidate
+            broke off.
+        Refused: ``prod`` has no isolation here.
+    """
+    eval_set, _ = matched_inputs(settings)
+    with locked(here):
+        if not again and here.evidence.exists():
+            kept = _still_holds(here, eval_set, settings.env)
+            if kept is not None:
+                return kept, True
+        result = evaluate(
+            here.bundle,
+            eval_set,
+            here.evidence / EVAL,
+            run_id=here.run_id,
+            env=settings.env,
+            limits=settings.limits,
+            hidden=(settings.root, settings.home),
+            warn=warn,
+            progress=progress,
+        )
+    return result, False
+
+
+def _still_holds(here: Candidate, eval_set: EvalSet, env: Env) -> CandidateEval | None:
+    try:
+        kept = read_evidence(here.evidence, eval_set).evaluation
+    except BadInput:
+        return None
+    same = kept.canonical_sha == read_bundle(here.bundle).canonical_sha
+    isolated = env is not Env.PROD or kept.isolation != NONE
+    return kept if same and isolated and kept.mlflow_run_id == here.run_id else None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """An evaluation whose counts were found true; ``sha256`` is of its file's bytes."""
+
+    evaluation: CandidateEval
+    sha256: str
+
+
+def read_evidence(folder: Path, eval_set: EvalSet) -> Evidence:
+    """The evaluation in ``folder``, its predictions scored again on ``eval_set``.
+
+    Raises:
+        BadInput: a file is missing or damaged, the evaluation is of another eval set or
+            scorer, or the stored counts are not what the predictions give.
+    """
+    file = folder / EVAL
+    written = read_bytes(file, "the candidate was not evaluated")
+    stored = parse_candidate_eval(written, str(file))
+    expected = {
+        "eval_set_dvc_hash": eval_set.dvc_hash,
+        "eval_set_sha256": eval_set.sha256,
+        "scorer": SCORER,
+    }
+    for key, value in expected.items():
+        if getattr(stored, key) != value:
+            raise BadInput(
+                f"{file}: {key!r} is {getattr(stored, key)}, now it is {value}: the evaluation "
+                "is out of date. Evaluate the candidate again."
+            )
+    raw = read_bytes(folder / PREDICTIONS, "the evaluation has no predictions")
+    if hashlib.sha256(raw).hexdigest() != stored.predictions_sha256:
+        raise BadInput(
+            f"{folder / PREDICTIONS}: is not the file that {EVAL} names: its SHA-256 differs. "
+            "The predictions were changed; evaluate the candidate again."
+        )
+    if score(eval_set, _rows(raw, folder / PREDICTIONS)) != stored.counts:
+        raise BadInput(
+            f"{file}: its counts are not what the stored predictions give. The file was "
+            "changed; evaluate the candidate again."
+        )
+    return Evidence(stored, hashlib.sha256(written).hexdigest())
+
+
+def _named_run(bundle: Path) -> str | None:
+    run_id = read_mlmodel((bundle / MLMODEL).read_bytes()).get("run_id")
+    return run_id if isinstance(run_id, str) else None
+
+
+def _measured(answers: Answers, eval_set: EvalSet, bundle: Bundle) -> dict[str, float]:
+    """What is shown and never gated. A token is a word between spaces, of prompt or answer."""
+    busy = sum(answers.seconds.values()) or 1e-9
+    words = sum(len(item.prompt.split()) for item in eval_set.items)
+    words += sum(len(text.split()) for text in answers.predictions.values() if text)
+    times = sorted(answers.seconds.values())
+    return {
+        "load_seconds": round(answers.load_seconds, 4),
+        "predict_seconds": round(busy, 6),
+        "items_per_second": round(len(times) / busy, 2),
+        "tokens_per_second": round(words / busy, 2),
+        "latency_p50_ms": round(times[len(times) // 2] * 1000, 4),
+        "latency_p95_ms": round(times[int(len(times) * 0.95)] * 1000, 4),
+        "peak_memory_mib": round(answers.peak_mib, 1),
+        "bundle_bytes": bundle.size,
+    }
+
+
+def _parquet(ids: Mapping[str, list[str]], values: Mapping[str, Any], name: str = "") -> bytes:
+    """Two columns, in the order of the ids, as Parquet bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    kind = pa.float64() if name else pa.string()
+    table = pa.table(
+        {
+            "id": pa.array(ids["id"], pa.string()),
+            name or "prediction": pa.array([values[i] for i in ids["id"]], kind),
+        }
+    )
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()
+
+
+def _rows(raw: bytes, path: Path) -> Iterable[tuple[str, str | None]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(io.BytesIO(raw))
+        rows = zip(
+            table.column("id").to_pylist(), table.column("prediction").to_pylist(), strict=True
+        )
+        return list(rows)
+    except (pa.ArrowException, KeyError) as error:
+        raise BadInput(f"{path}: not a predictions file: {' '.join(str(error).split())}.") from None

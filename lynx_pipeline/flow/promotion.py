@@ -1,0 +1,113 @@
+"""From evidence to the fact that may enter the ledger. Nothing here trusts a verdict."""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from lynx_pipeline.config import Settings
+from lynx_pipeline.domain.baseline import Baseline
+from lynx_pipeline.domain.cost import cpqu
+from lynx_pipeline.domain.gate import Verdict, judge
+from lynx_pipeline.domain.ledger import PROMOTED, Fact
+from lynx_pipeline.errors import BadInput, Refused
+from lynx_pipeline.flow.candidate import fresh_bundle
+from lynx_pipeline.flow.data import matched_inputs
+from lynx_pipeline.flow.evaluation import Evidence, read_evidence
+
+
+class GateRefused(Refused):
+    """The gate said no. ``verdict`` says where and by how much."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self.verdict = verdict
+        failed = "; ".join(bucket.reason for bucket in verdict.failed)
+        super().__init__(
+            f"the gate refused: {len(verdict.failed)} of {len(verdict.buckets)} buckets fell "
+            f"more than {float(verdict.tolerance * 100):g} points below the baseline: {failed}. "
+            "Nothing was changed."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Evidence that was read, scored again and compared."""
+
+    evidence: Evidence
+    baseline: Baseline
+    verdict: Verdict
+
+
+def judge_evidence(settings: Settings, folder: Path) -> Judged:
+    """Apply the gate to stored evidence, with eval set and baseline as they are now.
+
+    Raises:
+        BadInput: evidence, eval set or baseline is not what it has to be.
+    """
+    eval_set, baseline = matched_inputs(settings)
+    evidence = read_evidence(folder, eval_set)
+    return Judged(evidence, baseline, judge(baseline, evidence.evaluation.scores))
+
+
+def judged_fact(
+    settings: Settings, folder: Path, canonical_sha: str, semver: str, time: str
+) -> Fact:
+    """The promotion that the evidence in ``folder`` supports.
+
+    Raises:
+        GateRefused: a bucket fell too far.
+        BadInput: the evidence is of another bundle, or the run's bundle is no longer it.
+    """
+    judged = judge_evidence(settings, folder)
+    evaluation = judged.evidence.evaluation
+    if evaluation.canonical_sha != canonical_sha:
+        raise BadInput(
+            f"the evidence is of the bundle {evaluation.canonical_sha[:12]}, not of "
+            f"{canonical_sha[:12]}. Evaluate the candidate again."
+        )
+    if evaluation.mlflow_run_id is None:
+        raise BadInput("the evidence names no MLflow run, so its bundle can't be fetched.")
+    if not judged.verdict.passed:
+        raise GateRefused(judged.verdict)
+    with fresh_bundle(settings, evaluation.mlflow_run_id) as (_, bundle, uri):
+        if bundle.canonical_sha != canonical_sha:
+            raise BadInput(
+                f"the bundle of run {evaluation.mlflow_run_id} is now "
+                f"{bundle.canonical_sha[:12]}, but {canonical_sha[:12]} was evaluated: it was "
+                "changed in between. Evaluate the candidate again."
+            )
+    counts = evaluation.counts
+    return Fact(
+        time=time,
+        env=settings.env,
+        event=PROMOTED,
+        model=settings.model,
+        mlflow_run_id=evaluation.mlflow_run_id,
+        artifact_uri=uri,
+        canonical_sha=canonical_sha,
+        parent_sha=bundle.parent_sha,
+        semver=semver,
+        evidence=_digests(judged),
+        cpqu=cpqu(
+            price_per_hour=settings.price_per_hour,
+            tokens_per_second=evaluation.measured.get("tokens_per_second", 0.0),
+            accuracy=counts.correct / counts.n,
+        ),
+    )
+
+
+def _digests(judged: Judged) -> dict[str, Any]:
+    worst = judged.verdict.worst
+    evaluation = judged.evidence.evaluation
+    return {
+        "eval_set_dvc_hash": evaluation.eval_set_dvc_hash,
+        "eval_set_sha256": evaluation.eval_set_sha256,
+        "baseline_sha256": judged.baseline.sha256,
+        "candidate_eval_sha256": judged.evidence.sha256,
+        "predictions_sha256": evaluation.predictions_sha256,
+        "scorer": evaluation.scorer,
+        "isolation": evaluation.isolation,
+        "tolerance": float(judged.verdict.tolerance),
+        "worst_bucket": worst.name,
+        "worst_margin": round(float(worst.margin or Fraction(0)), 6),
+    }

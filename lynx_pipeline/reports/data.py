@@ -1,0 +1,29 @@
+"""A verdict as data, for ``--json``."""
+
+from typing import Any
+
+from lynx_pipeline.domain.gate import BucketVerdict, Verdict
+
+
+def verdict_json(verdict: Verdict) -> dict[str, Any]:
+    """The verdict with every bucket. Shares are rounded doubles: shown, never judged by."""
+    return {
+        "passed": verdict.passed,
+        "tolerance": float(verdict.tolerance),
+        "worst_bucket": verdict.worst.name,
+        "failed": [bucket.name for bucket in verdict.failed],
+        "ungated": list(verdict.ungated),
+        "buckets": {bucket.name: _bucket(bucket) for bucket in verdict.buckets},
+    }
+
+
+def _bucket(bucket: BucketVerdict) -> dict[str, Any]:
+    candidate, margin = bucket.candidate, bucket.margin
+    return {
+        "passed": bucket.passed,
+        "n": bucket.baseline.n,
+        "baseline": float(bucket.baseline.accuracy),
+        "floor": float(bucket.floor),
+        "candidate": None if candidate is None else float(candidate.accuracy),
+        "margin": None if margin is None else float(margin),
+    }
