@@ -1,0 +1,1 @@
+"""The Dagster side: the only package that imports Dagster."""

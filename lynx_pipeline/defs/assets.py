@@ -1,0 +1,177 @@
+"""The assets, in flow order. Values pass by files in each candidate's folder, not through
+Dagster: a step reads what it needs and proves it, whichever way it was launched."""
+
+from typing import Any
+
+from dagster import (
+    AssetExecutionContext,
+    Config,
+    DataVersion,
+    MaterializeResult,
+    MetadataValue,
+    asset,
+)
+
+from lynx_pipeline import registry
+from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.config import load_settings
+from lynx_pipeline.defs.partitions import CANDIDATES
+from lynx_pipeline.defs.shown import evaluation_metadata, failures, progress
+from lynx_pipeline.flow import data
+from lynx_pipeline.flow.candidate import candidate, fetch, tagged_semver
+from lynx_pipeline.flow.evaluation import evaluate_candidate
+from lynx_pipeline.flow.mirror import mirror
+
+Result = MaterializeResult[Any]
+
+
+class EvaluationConfig(Config):
+    """``again: true`` evaluates a candidate anew even if nothing changed."""
+
+    again: bool = False
+
+
+class PromotionConfig(Config):
+    """The version to promote under. Empty: the run's tag ``lynx.semver``."""
+
+    semver: str = ""
+
+
+@asset(group_name="inputs", kinds={"dvc"}, code_version="1")
+def eval_set() -> Result:
+    """The questions with their right answers, versioned by DVC.
+
+    Pulled if it isn't on disk; its bytes are hashed and compared with the .dvc file.
+    """
+    with failures():
+        settings = load_settings()
+        items = data.read_eval_set(settings)
+    return MaterializeResult(
+        data_version=DataVersion(items.dvc_hash),
+        metadata={
+            "items": len(items.items),
+            "buckets": len(items.bucket_sizes()),
+            "sha256": items.sha256,
+            "path": MetadataValue.path(str(settings.eval_set)),
+        },
+    )
+
+
+@asset(group_name="inputs", kinds={"git"}, code_version="1")
+def eval_baseline() -> Result:
+    """The committed floor: every bucket's accuracy, and how far below it a candidate may be."""
+    with failures():
+        settings = load_settings()
+        baseline = data.read_baseline(settings.baseline)
+    return MaterializeResult(
+        data_version=DataVersion(baseline.sha256),
+        metadata={
+            "buckets": len(baseline.buckets),
+            "tolerance_points": float(baseline.tolerance * 100),
+            "baseline_sha": baseline.baseline_sha,
+            "path": MetadataValue.path(str(settings.baseline)),
+        },
+    )
+
+
+@asset(group_name="candidate", kinds={"mlflow"}, partitions_def=CANDIDATES, code_version="1")
+def candidate_bundle(context: AssetExecutionContext) -> Result:
+    """The model directory of the candidate's MLflow run, and its content identity."""
+    with failures():
+        bundle = fetch(load_settings(), context.partition_key)
+    return MaterializeResult(
+        data_version=DataVersion(bundle.canonical_sha),
+        metadata={
+            "canonical_sha": bundle.canonical_sha,
+            "parent_sha": bundle.parent_sha,
+            "files": bundle.files,
+            "bytes": bundle.size,
+        },
+    )
+
+
+@asset(
+    group_name="candidate",
+    kinds={"python"},
+    partitions_def=CANDIDATES,
+    deps=[eval_set, eval_baseline, candidate_bundle],
+    code_version="1",
+)
+def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> Result:
+    """The candidate's answers to every question, counted per bucket.
+
+    The candidate runs in a process of its own that sees prompts only. An evaluation of the
+    same bundle on the same eval set is kept, unless the run config says ``again``.
+    """
+    with failures():
+        settings = load_settings()
+        here = candidate(settings, context.partition_key)
+        result, kept = evaluate_candidate(
+            settings,
+            here,
+            again=config.again,
+            warn=context.log.warning,
+            progress=progress(context),
+        )
+    return MaterializeResult(
+        data_version=DataVersion(result.predictions_sha256),
+        metadata={
+            **evaluation_metadata(result),
+            "kept_from_before": kept,
+            "evidence": MetadataValue.path(str(here.evidence)),
+        },
+    )
+
+
+@asset(
+    group_name="promotion",
+    kinds={"jsonl"},
+    partitions_def=CANDIDATES,
+    deps=[candidate_eval],
+    code_version="1",
+)
+def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) -> Result:
+    """The one act that changes production: an entry in the registry's ledger, or a refusal.
+
+    The verdict is worked out here, from the stored predictions, however this was launched.
+    """
+    with failures():
+        settings = load_settings()
+        run_id = context.partition_key
+        semver = config.semver or tagged_semver(settings, run_id)
+        here = candidate(settings, run_id)
+        sha = read_bundle(here.bundle).canonical_sha
+        entry = registry.promote(sha, semver, evidence=here.evidence, settings=settings)
+    return MaterializeResult(
+        data_version=DataVersion(entry.hash),
+        metadata={
+            "semver": semver,
+            "canonical_sha": entry.fact.canonical_sha,
+            "env": entry.fact.env.value,
+            "cpqu": entry.fact.cpqu,
+            "entry": MetadataValue.json(entry.to_json()),
+        },
+    )
+
+
+@asset(
+    group_name="promotion",
+    kinds={"mlflow"},
+    partitions_def=CANDIDATES,
+    deps=[promotion_decision],
+    code_version="1",
+)
+def production_alias(context: AssetExecutionContext) -> Result:
+    """The promotion mirrored in MLflow's model registry, for people who look there.
+
+    Only a mirror: what is in production is what the registry resolves.
+    """
+    with failures():
+        settings = load_settings()
+        sha = read_bundle(candidate(settings, context.partition_key).bundle).canonical_sha
+        mirrored = mirror(settings, registry.latest_if_promoted(sha, settings=settings).fact)
+    return MaterializeResult(metadata=mirrored)
+
+
+ALL = [eval_set, eval_baseline, candidate_bundle, candidate_eval, promotion_decision,
+       production_alias]  # fmt: skip

@@ -1,0 +1,81 @@
+"""The asset checks. They show; they do not enforce. A check orders steps inside one run
+only, and half the ways to launch a step go round it: the gate is in the promotion itself."""
+
+import warnings
+from typing import Any
+
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetCheckSeverity,
+    BetaWarning,
+    PreviewWarning,
+    asset_check,
+)
+
+from lynx_pipeline.config import load_settings
+from lynx_pipeline.defs.assets import candidate_eval, eval_set
+from lynx_pipeline.defs.partitions import CANDIDATES
+from lynx_pipeline.defs.shown import failures, verdict_metadata
+from lynx_pipeline.domain.gate import unresolvable
+from lynx_pipeline.errors import BadInput
+from lynx_pipeline.flow import data
+from lynx_pipeline.flow.candidate import candidate
+from lynx_pipeline.flow.promotion import judge_evidence
+
+# Results by partition are new in Dagster, and without them two candidates share one result.
+warnings.simplefilter("ignore", PreviewWarning)
+warnings.simplefilter("ignore", BetaWarning)
+
+
+@asset_check(asset=eval_set, blocking=True)
+def eval_set_matches_baseline() -> AssetCheckResult:
+    """The baseline was measured on exactly this eval set."""
+    settings = load_settings()
+    try:
+        data.matched_inputs(settings)
+    except BadInput as error:
+        return AssetCheckResult(passed=False, description=str(error))
+    return AssetCheckResult(passed=True, description="The baseline names this eval set's bytes.")
+
+
+@asset_check(asset=eval_set)
+def buckets_can_resolve_tolerance() -> AssetCheckResult:
+    """No bucket is so small that one question weighs more than the tolerance."""
+    with failures():
+        baseline = data.read_baseline(load_settings().baseline)
+    coarse = unresolvable(baseline)
+    tolerance = float(baseline.tolerance * 100)
+    if not coarse:
+        text = f"One question weighs at most {tolerance:g} points in every bucket."
+    else:
+        text = (
+            f"In {len(coarse)} buckets one question weighs more than the {tolerance:g} points "
+            f"of tolerance, so a single new mistake refuses: {', '.join(coarse)}."
+        )
+    return AssetCheckResult(
+        passed=not coarse,
+        severity=AssetCheckSeverity.WARN,
+        description=text,
+        metadata={"buckets": list(coarse)},
+    )
+
+
+@asset_check(asset=candidate_eval, blocking=True, partitions_def=CANDIDATES)
+def no_bucket_regression(context: AssetCheckExecutionContext) -> AssetCheckResult:
+    """The gate: no bucket fell below the baseline by more than the tolerance."""
+    settings = load_settings()
+    run_id: Any = context.run.tags.get("dagster/partition")
+    with failures():
+        here = candidate(settings, str(run_id))
+        verdict = judge_evidence(settings, here.evidence).verdict
+    if verdict.passed:
+        text = f"All {len(verdict.buckets)} buckets kept their floor."
+    else:
+        text = "; ".join(bucket.reason for bucket in verdict.failed)
+    return AssetCheckResult(
+        passed=verdict.passed, description=text, metadata=dict(verdict_metadata(verdict))
+    )
+
+
+ALL = [eval_set_matches_baseline, buckets_can_resolve_tolerance, no_bucket_regression]

@@ -1,0 +1,67 @@
+"""The Dagster instance of a project: ``dagster.yaml`` at its root, storage under LYNX_HOME.
+
+``dagster.yaml`` names :class:`LynxInstance`, so every command run at the root, the UI and
+this package share one history without ``DAGSTER_HOME``. A ``DAGSTER_HOME`` that is set wins.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from dagster import DagsterInstance
+from dagster._core.instance import InstanceRef
+
+from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.defs.partitions import CANDIDATES
+from lynx_pipeline.errors import BadInput
+
+
+class LynxInstance(DagsterInstance):
+    """A Dagster instance that keeps everything under ``LYNX_HOME/dagster``."""
+
+    @classmethod
+    def config_schema(cls) -> dict[str, Any]:
+        """Nothing of its own in ``dagster.yaml``."""
+        return {}
+
+    @staticmethod
+    def config_defaults(base_dir: str) -> Mapping[str, Any]:
+        """Dagster's own defaults, with the folder moved; ``base_dir`` is a throw-away one."""
+        folder = load_settings().home / "dagster"
+        folder.mkdir(parents=True, exist_ok=True)
+        return InstanceRef.config_defaults(str(folder))
+
+
+@contextmanager
+def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
+    """The instance that Dagster's commands use in this project.
+
+    Raises:
+        BadInput: the project has no ``dagster.yaml``.
+    """
+    if os.environ.get("DAGSTER_HOME"):
+        with DagsterInstance.get() as instance:
+            yield instance
+        return
+    if not (settings.root / "dagster.yaml").is_file():
+        raise BadInput(f"{settings.root}: has no dagster.yaml, so Dagster's state has no place.")
+    folder = settings.home / "dagster"
+    folder.mkdir(parents=True, exist_ok=True)
+    ref = InstanceRef.from_dir(str(folder), config_dir=str(settings.root))
+    with DagsterInstance.from_ref(ref) as instance:
+        yield instance
+
+
+def add_candidate(settings: Settings, run_id: str) -> None:
+    """Make ``run_id`` a partition, so that jobs can be launched for it."""
+    with open_instance(settings) as instance:
+        instance.add_dynamic_partitions(CANDIDATES.name or "", [run_id])
+
+
+def launch_command(run_id: str, config: Path, job: str = "eval_and_promote") -> list[str]:
+    """The arguments of the ``dagster`` command that runs ``job`` for the candidate."""
+    tags = f'{{"dagster/partition": "{run_id}"}}'
+    target = ["-m", "lynx_pipeline.definitions", "-j", job]
+    return ["job", "execute", *target, "--tags", tags, "-c", str(config)]

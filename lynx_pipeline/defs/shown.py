@@ -1,0 +1,70 @@
+"""How the steps' values and errors look in Dagster."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from dagster import AssetExecutionContext, Failure, MetadataValue
+
+from lynx_pipeline.domain.evaluation import CandidateEval
+from lynx_pipeline.domain.gate import Verdict
+from lynx_pipeline.errors import LynxError
+from lynx_pipeline.flow.promotion import GateRefused
+from lynx_pipeline.reports.table import markdown
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turn our errors into step failures that say what to do, with the verdict if there is one.
+
+    They are not retried: the same input gives the same answer.
+    """
+    try:
+        yield
+    except LynxError as error:
+        metadata: dict[str, Any] = {"exit_code": error.exit_code}
+        if isinstance(error, GateRefused):
+            metadata.update(verdict_metadata(error.verdict))
+        raise Failure(str(error), metadata=metadata, allow_retries=False) from None
+
+
+def verdict_metadata(verdict: Verdict) -> Mapping[str, Any]:
+    """The verdict as the UI shows it."""
+    worst = verdict.worst
+    return {
+        "verdict": "passed" if verdict.passed else "refused",
+        "failed_buckets": [bucket.name for bucket in verdict.failed],
+        "ungated_buckets": list(verdict.ungated),
+        "worst_bucket": worst.name,
+        "worst_margin_points": None if worst.margin is None else float(worst.margin * 100),
+        "buckets": MetadataValue.md(markdown(verdict)),
+    }
+
+
+def evaluation_metadata(result: CandidateEval) -> Mapping[str, Any]:
+    """The evaluation's figures; numbers stay numbers so that the UI plots them."""
+    counts = result.counts
+    return {
+        "accuracy": counts.correct / counts.n,
+        "n": counts.n,
+        "correct": counts.correct,
+        "null_answers": counts.nulls,
+        "isolation": result.isolation,
+        "scorer": result.scorer,
+        "predictions_sha256": result.predictions_sha256,
+        **result.measured,
+    }
+
+
+def progress(context: AssetExecutionContext) -> Callable[[int, int], None]:
+    """Log about ten lines over an evaluation. How well it goes is not among them."""
+    reported = 0
+
+    def report(done: int, total: int) -> None:
+        nonlocal reported
+        tenths = done * 10 // total
+        if tenths > reported:
+            reported = tenths
+            context.log.info(f"{done} of {total} prompts answered")
+
+    return report
