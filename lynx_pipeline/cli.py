@@ -1,0 +1,370 @@
+"""The command line: parse, call, print, exit code. Imports wait until a command needs them.
+
+Exit codes: 0 done or passed, 1 refused by the gate or by policy, 2 bad input or usage,
+3 a system it needs failed.
+"""
+
+import argparse
+import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lynx_pipeline.errors import BadInput, LynxError
+
+if TYPE_CHECKING:
+    from lynx_pipeline.domain.ledger import Entry
+    from lynx_pipeline.domain.request import Request
+
+Arguments = argparse.Namespace
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the process's exit code."""
+    arguments = _parser().parse_args(argv)
+    warnings.showwarning = _show_warning
+    run: Callable[[Arguments], int] = arguments.run
+    try:
+        return run(arguments)
+    except LynxError as error:
+        if arguments.debug:
+            raise
+        print(f"lynx-pipeline: {error}", file=sys.stderr)
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 3
+    except KeyboardInterrupt:
+        print("lynx-pipeline: interrupted; nothing was promoted by this command.", file=sys.stderr)
+        return 3
+
+
+def demo(arguments: Arguments) -> int:
+    from lynx_pipeline.config import load_settings
+    from lynx_pipeline.demo import run
+
+    run(load_settings())
+    return 0
+
+
+def minieval(arguments: Arguments) -> int:
+    from lynx_pipeline.config import Limits, load_settings
+    from lynx_pipeline.domain.versioning import Env
+    from lynx_pipeline.flow.data import read_eval_file
+    from lynx_pipeline.flow.evaluation import evaluate
+
+    eval_file, output = Path(arguments.eval_set).absolute(), Path(arguments.output).absolute()
+    env, limits = Env.DEV, Limits()
+    hidden = [eval_file.parent, output.parent]
+    try:
+        settings = load_settings()
+        env, limits = settings.env, settings.limits
+        hidden += [settings.root, settings.home]
+    except BadInput as error:
+        if "no project here" not in str(error):
+            raise
+        import os
+
+        from lynx_pipeline.config import read_env
+
+        env = read_env(os.environ)
+    result = evaluate(
+        Path(arguments.bundle).absolute(),
+        read_eval_file(eval_file),
+        output,
+        run_id=None,
+        env=env,
+        limits=limits,
+        hidden=hidden,
+        warn=_warn,
+        progress=_no_progress,
+    )
+    if arguments.json:
+        _print_json(result.to_json())
+    else:
+        counts = result.counts
+        print(
+            f"{counts.correct} of {counts.n} right ({counts.correct / counts.n:.2%}), "
+            f"isolation: {result.isolation}. Written: {output}"
+        )
+    return 0
+
+
+def compare_baseline(arguments: Arguments) -> int:
+    from decimal import Decimal, InvalidOperation
+    from fractions import Fraction
+
+    from lynx_pipeline.adapters.files import read_bytes, write_whole
+    from lynx_pipeline.domain.baseline import parse_baseline
+    from lynx_pipeline.domain.gate import judge
+    from lynx_pipeline.domain.scores import read_scores
+    from lynx_pipeline.domain.strict_json import parse_object
+
+    baseline_file, candidate_file = Path(arguments.baseline), Path(arguments.candidate)
+    baseline = parse_baseline(read_bytes(baseline_file, "no baseline"), str(baseline_file))
+    if arguments.tolerance is not None:
+        try:
+            wanted = Decimal(arguments.tolerance)
+        except InvalidOperation:
+            raise BadInput(f"--tolerance {arguments.tolerance!r}: expected a number.") from None
+        if not wanted.is_finite() or len(arguments.tolerance) > 40 or abs(wanted.adjusted()) > 40:
+            raise BadInput(f"--tolerance {arguments.tolerance!r}: expected a number such as 0.02.")
+        if Fraction(wanted) != baseline.tolerance:
+            raise BadInput(
+                f"--tolerance {arguments.tolerance} differs from the tolerance_pp of "
+                f"{baseline_file}, {float(baseline.tolerance):g}. The tolerance is part of the "
+                "committed baseline; change it there."
+            )
+    raw = read_bytes(candidate_file, "no candidate evaluation")
+    candidate = read_scores(parse_object(raw, str(candidate_file)), str(candidate_file))
+    verdict = judge(baseline, candidate)
+    if arguments.report:
+        from lynx_pipeline.reports.table import markdown
+
+        write_whole(Path(arguments.report).absolute(), markdown(verdict).encode())
+    if arguments.json:
+        from lynx_pipeline.reports.data import verdict_json
+
+        _print_json(verdict_json(verdict))
+    else:
+        from lynx_pipeline.reports.table import print_table
+
+        print_table(verdict)
+    if verdict.passed:
+        return 0
+    for bucket in verdict.failed:
+        print(f"lynx-pipeline: refused: {bucket.reason}", file=sys.stderr)
+    return 1
+
+
+def request(arguments: Arguments) -> int:
+    import shlex
+
+    from lynx_pipeline.adapters.files import write_whole
+    from lynx_pipeline.adapters.mlflow_tracking import find_model
+    from lynx_pipeline.config import load_settings
+    from lynx_pipeline.domain.versioning import check_semver
+
+    settings = load_settings()
+    asked = _asked(arguments)
+    check_semver(asked.semver, settings.env)
+    find_model(settings.tracking_uri, asked.mlflow_run_id)
+    default = settings.home / "requests" / f"{asked.mlflow_run_id}.yaml"
+    output = Path(arguments.output).absolute() if arguments.output else default
+    config = {"ops": {"promotion_decision": {"config": {"semver": asked.semver}}}}
+    write_whole(output, (json.dumps(config, indent=2) + "\n").encode())
+
+    from lynx_pipeline.defs.instance import add_candidate, launch_command
+
+    add_candidate(settings, asked.mlflow_run_id)
+    command = ["dagster", *launch_command(asked.mlflow_run_id, output)]
+    if arguments.json:
+        run_id, semver = asked.mlflow_run_id, asked.semver
+        _print_json(
+            {"mlflow_run_id": run_id, "semver": semver, "config": str(output), "command": command}
+        )
+    else:
+        print(f"Request accepted: run {asked.mlflow_run_id} as {asked.semver}. To run it:")
+        print(f"  {shlex.join(command)}")
+    return 0
+
+
+def baseline_propose(arguments: Arguments) -> int:
+    from lynx_pipeline.config import load_settings
+    from lynx_pipeline.flow.baseline import propose
+
+    settings = load_settings()
+    evaluation = Path(arguments.from_eval).absolute()
+    baseline = propose(settings, evaluation, arguments.justification)
+    print(
+        f"{settings.baseline}: {len(baseline.buckets)} floors from {baseline.baseline_sha[:12]}. "
+        "Review the difference and commit it."
+    )
+    return 0
+
+
+def registry_register(arguments: Arguments) -> int:
+    from lynx_pipeline import registry
+
+    _warn(registry.NOT_THE_CI_PATH)
+    entry = registry.register_pending(arguments.run_id)
+    _print_entry(entry, arguments)
+    return 0
+
+
+def registry_promote(arguments: Arguments) -> int:
+    from lynx_pipeline import registry
+
+    evidence = Path(arguments.evidence).absolute() if arguments.evidence else None
+    entry = registry.promote(arguments.sha, arguments.semver, evidence=evidence)
+    _print_entry(entry, arguments)
+    return 0
+
+
+def registry_rollback(arguments: Arguments) -> int:
+    from lynx_pipeline import registry
+
+    _print_entry(registry.rollback(arguments.semver), arguments)
+    return 0
+
+
+def registry_list(arguments: Arguments) -> int:
+    from lynx_pipeline import registry
+    from lynx_pipeline.domain.versioning import Env
+
+    entries = list(registry.history(Env(arguments.env) if arguments.env else None))
+    if arguments.json:
+        _print_json([entry.to_json() for entry in entries])
+    for entry in () if arguments.json else entries:
+        print(_line(entry))
+    return 0
+
+
+def registry_show(arguments: Arguments) -> int:
+    from lynx_pipeline import registry
+
+    found = [e.to_json() for e in registry.history() if e.fact.semver == arguments.version]
+    if not found:
+        from lynx_pipeline.errors import Refused
+
+        raise Refused(f"no entry names {arguments.version!r}. 'registry list' shows all.")
+    _print_json(found)
+    return 0
+
+
+def registry_resolve(arguments: Arguments) -> int:
+    from dataclasses import asdict
+
+    from lynx_pipeline import registry
+
+    resolved = registry.resolve(arguments.version)
+    if arguments.json:
+        _print_json(asdict(resolved))
+    else:
+        for key, value in asdict(resolved).items():
+            print(f"{key}: {value}")
+    return 0
+
+
+def registry_verify(arguments: Arguments) -> int:
+    from lynx_pipeline import registry
+
+    ledger = registry.verify()
+    torn = f", and {ledger.torn} uncommitted bytes that will be dropped" if ledger.torn else ""
+    print(f"The ledger is whole: {len(ledger.entries)} entries, {ledger.size} bytes{torn}.")
+    return 0
+
+
+def _asked(arguments: Arguments) -> "Request":
+    from lynx_pipeline.adapters.files import read_bytes
+    from lynx_pipeline.domain.request import Request, parse_comment
+
+    if arguments.from_comment:
+        if arguments.run_id or arguments.semver:
+            raise BadInput("give either --from-comment or --run-id and --semver, not both.")
+        return parse_comment(read_bytes(Path(arguments.from_comment), "no comment"))
+    if not (arguments.run_id and arguments.semver):
+        raise BadInput("give --run-id and --semver, or --from-comment.")
+    return Request(arguments.run_id, arguments.semver)
+
+
+def _print_entry(entry: "Entry", arguments: Arguments) -> None:
+    if arguments.json:
+        _print_json(entry.to_json())
+    else:
+        print(_line(entry))
+
+
+def _line(entry: "Entry") -> str:
+    fact = entry.fact
+    evidence = "" if fact.evidence or fact.event != "promoted" else "  WITHOUT EVIDENCE"
+    cost = f"  CpQU {fact.cpqu:.3g}" if isinstance(fact.cpqu, float) else ""
+    return (
+        f"{entry.seq:>5}  {fact.time}  {fact.env:<4}  {fact.event:<11}  {fact.semver or '-':<14}  "
+        f"{fact.canonical_sha}  run {fact.mlflow_run_id}{cost}{evidence}"
+    )
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _warn(message: str) -> None:
+    print(f"lynx-pipeline: WARNING: {message}", file=sys.stderr)
+
+
+def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    _warn(str(message))
+
+
+def _no_progress(done: int, total: int) -> None:
+    pass
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="lynx-pipeline", description="A deploy gate for models.")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def command(
+        parent: Any, name: str, run: Callable[[Arguments], int], text: str, *, data: bool = True
+    ) -> argparse.ArgumentParser:
+        added: argparse.ArgumentParser = parent.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        if data:
+            added.add_argument("--json", action="store_true", help="print the result as JSON")
+        return added
+
+    command(
+        commands,
+        "demo",
+        demo,
+        "train two tutors, promote the good one, refuse the regressed one",
+        data=False,
+    )
+
+    add = command(commands, "minieval", minieval, "evaluate a bundle")
+    add.add_argument("--bundle", required=True, metavar="DIR", help="an MLflow model directory")
+    add.add_argument("--eval-set", required=True, metavar="FILE", help="a bucketed JSONL eval set")
+    add.add_argument("--output", required=True, metavar="FILE", help="the candidate eval to write")
+
+    add = command(commands, "compare-baseline", compare_baseline, "the gate on two files")
+    add.add_argument("--candidate", required=True, metavar="FILE", help="candidate_eval.json")
+    add.add_argument("--baseline", required=True, metavar="FILE", help="eval_baseline.json")
+    add.add_argument("--tolerance", metavar="SHARE", help="must equal the baseline's")
+    add.add_argument("--report", metavar="FILE.md", help="write the table as Markdown")
+
+    add = command(commands, "request", request, "validate a release request and prepare its run")
+    add.add_argument("--run-id", metavar="ID", help="the candidate's MLflow run")
+    add.add_argument("--semver", metavar="V", help="the version to promote under")
+    add.add_argument("--from-comment", metavar="FILE", help="read both out of untrusted text")
+    add.add_argument("--output", metavar="FILE", help="where to write the run config")
+
+    about = "the committed floors"
+    group = commands.add_parser("baseline", help=about, description=about)
+    baseline = group.add_subparsers(required=True, metavar="COMMAND")
+    add = command(baseline, "propose", baseline_propose, "write new floors", data=False)
+    add.add_argument("--from", dest="from_eval", required=True, metavar="candidate_eval.json")
+    add.add_argument("--justification", required=True, metavar="TEXT")
+
+    about = "the append-only registry"
+    group = commands.add_parser("registry", help=about, description=about)
+    registry = group.add_subparsers(required=True, metavar="COMMAND")
+    add = command(registry, "register", registry_register, "record a run's bundle (dev only)")
+    add.add_argument("run_id", metavar="RUN_ID")
+    add = command(registry, "promote", registry_promote, "promote a bundle")
+    add.add_argument("sha", metavar="SHA", help="its canonical sha")
+    add.add_argument("semver", metavar="SEMVER")
+    add.add_argument("--evidence", metavar="DIR", help="the evidence to judge; dev may do without")
+    add = command(registry, "rollback", registry_rollback, "point latest at an earlier version")
+    add.add_argument("semver", metavar="SEMVER")
+    add = command(registry, "list", registry_list, "all entries, oldest first")
+    add.add_argument("--env", choices=("dev", "prod"), help="only those of one environment")
+    add = command(registry, "show", registry_show, "every entry about a version, as JSON")
+    add.add_argument("version", metavar="VERSION")
+    add = command(registry, "resolve", registry_resolve, "what a version names")
+    add.add_argument("version", metavar="VERSION", nargs="?", default="latest")
+    command(registry, "verify", registry_verify, "prove the ledger's chain", data=False)
+    return parser
