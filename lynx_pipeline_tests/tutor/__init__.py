@@ -1,0 +1,1 @@
+"""Tests of the shipped example, the grammar tutor."""
