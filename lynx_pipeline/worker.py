@@ -15,6 +15,8 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Callable
+from typing import Any
 
 
 def main() -> None:
@@ -24,7 +26,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def say(message: dict) -> None:
+    def say(message: dict[str, Any]) -> None:
         answers.write(json.dumps(message) + "\n")
         answers.flush()
 
@@ -45,7 +47,7 @@ def main() -> None:
         raise
 
 
-def load(bundle: str):  # type: ignore[no-untyped-def]  # MLflow's types are not at hand here
+def load(bundle: str) -> Callable[[list[str]], list[Any]]:
     """A function from a list of prompts to a list of answers (text, None, or a mistake)."""
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
     import pandas
@@ -58,13 +60,13 @@ def load(bundle: str):  # type: ignore[no-untyped-def]  # MLflow's types are not
         raise ValueError(f"the model wants {len(names)} inputs ({names}); one text is given")
     column = names[0] if names and isinstance(names[0], str) else "prompt"
 
-    def predict(prompts: list) -> list:
+    def predict(prompts: list[str]) -> list[Any]:
         return plain(model.predict(pandas.DataFrame({column: prompts})))
 
     return predict
 
 
-def plain(output):  # type: ignore[no-untyped-def]  # any model's output
+def plain(output: Any) -> list[Any]:
     """A model's output as a list: a list, array, Series or one-column frame of answers."""
     if hasattr(output, "columns"):
         if len(output.columns) != 1:

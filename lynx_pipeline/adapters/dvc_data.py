@@ -6,11 +6,15 @@ are hashed here, every time. DVC itself is imported only when something has to b
 
 import hashlib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.errors import BadInput, SystemFailed
+
+PULL_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +41,10 @@ def read_versioned(root: Path, path: Path) -> DataFile:
     """
     expected = _tracked_hash(path)
     if not path.exists():
-        pull(root, path)
-    data = digest(read_bytes(path, "the eval set"))
+        with _one_at_a_time(root):
+            if not path.exists():
+                pull(root, path)
+    data = digest(read_bytes(path, "the versioned data"))
     if data.dvc_hash != expected:
         raise BadInput(
             f"{path}: its bytes have the MD5 {data.dvc_hash}, but {path.name}.dvc says "
@@ -69,11 +75,27 @@ def pull(root: Path, path: Path) -> None:
         ) from None
 
 
+@contextmanager
+def _one_at_a_time(root: Path) -> Iterator[None]:
+    """DVC gives up when another process holds its lock; two runs that start together wait."""
+    from filelock import FileLock, Timeout
+
+    try:
+        (root / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
+        with FileLock(root / ".dvc" / "tmp" / "lynx-pull.lock", timeout=PULL_SECONDS):
+            yield
+    except Timeout:
+        raise SystemFailed(
+            f"{root}: another process has been pulling data for {PULL_SECONDS:.0f} seconds. "
+            "Wait for it, then run this again."
+        ) from None
+
+
 def _tracked_hash(path: Path) -> str:
     import yaml
 
     dvc_file = path.with_name(path.name + ".dvc")
-    raw = read_bytes(dvc_file, "the eval set is not under DVC")
+    raw = read_bytes(dvc_file, "the data is not under DVC")
     try:
         outs = yaml.safe_load(raw)["outs"]
         (out,) = outs

@@ -45,7 +45,7 @@ def run_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
         BadInput: there is no such run.
         SystemFailed: MLflow could not be asked.
     """
-    with _asking(tracking_uri) as client:
+    with connected(tracking_uri) as client:
         return dict(client.get_run(check_run_id(run_id)).data.tags)
 
 
@@ -56,7 +56,7 @@ def find_model(tracking_uri: str, run_id: str) -> str:
         BadInput: there is no such run, or it holds no model, or several.
         SystemFailed: MLflow could not be asked.
     """
-    with _asking(tracking_uri) as client:
+    with connected(tracking_uri) as client:
         run = client.get_run(check_run_id(run_id))
         outputs = run.outputs.model_outputs if run.outputs else []
         found = [
@@ -79,7 +79,7 @@ def download(tracking_uri: str, uri: str, folder: Path) -> None:
     Raises:
         SystemFailed: MLflow could not deliver it.
     """
-    with _asking(tracking_uri):
+    with connected(tracking_uri):
         from mlflow.artifacts import download_artifacts
 
         folder.mkdir(parents=True)
@@ -103,7 +103,7 @@ def mirror_alias(
     Raises:
         SystemFailed: MLflow could not be asked.
     """
-    with _asking(tracking_uri) as client:
+    with connected(tracking_uri) as client:
         if not client.search_registered_models(filter_string=f"name = '{model}'"):
             client.create_registered_model(model)
         version = next(
@@ -166,20 +166,41 @@ def _as_global(tracking_uri: str) -> Iterator[None]:
 
 
 @contextmanager
-def _asking(tracking_uri: str) -> Iterator["MlflowClient"]:
+def _quiet() -> Iterator[None]:
+    """No database migrations and no advice on standard error."""
+    import logging
+    import warnings
+
+    loggers = [logging.getLogger(name) for name in ("mlflow", "alembic")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
+    """A client of that server, which is MLflow's global one too while the block runs.
+
+    Raises:
+        BadInput: the server does not have what was asked for.
+        SystemFailed: anything else that MLflow or its stores raise.
+    """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if tracking_uri.startswith("sqlite:///"):
         Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
-    import logging
-
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)
     import mlflow
     from mlflow.exceptions import MlflowException
 
     try:
-        with _as_global(tracking_uri):
+        with _as_global(tracking_uri), _quiet():
             yield mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
     except LynxError:
         raise
@@ -204,5 +225,5 @@ def tag_run(tracking_uri: str, run_id: str, key: str, value: str) -> None:
         BadInput: there is no such run.
         SystemFailed: MLflow could not be asked.
     """
-    with _asking(tracking_uri) as client:
+    with connected(tracking_uri) as client:
         client.set_tag(run_id, key, value)
