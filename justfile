@@ -1,0 +1,26 @@
+# The things people type. Each is a task of ./dev or a command of this project.
+
+# List the recipes
+default:
+    @just --list
+
+# Train two tutors, promote the good one, refuse the regressed one
+demo:
+    ./dev demo
+
+# Run the tests; arguments go to pytest
+test *args:
+    ./dev test {{ args }}
+
+# Lint, types, import contracts, Dagster definitions
+check:
+    ./dev check
+
+# Serve the Dagster UI at http://127.0.0.1:3000
+ui:
+    ./dev run dagster dev
+
+# Record a run's bundle by hand. Not the CI path: it evaluates nothing and gates nothing
+register-model run_id:
+    @echo "WARNING: this is not the CI path. Nothing is evaluated; in prod it is refused." >&2
+    ./dev run lynx-pipeline registry register {{ quote(run_id) }}
