@@ -50,26 +50,21 @@ def demo(arguments: Arguments) -> int:
 
 
 def minieval(arguments: Arguments) -> int:
-    from lynx_pipeline.config import Limits, load_settings
-    from lynx_pipeline.domain.versioning import Env
+    import os
+
+    from lynx_pipeline.config import Limits, NoProject, load_settings, read_env
     from lynx_pipeline.flow.data import read_eval_file
     from lynx_pipeline.flow.evaluation import evaluate
 
     eval_file, output = Path(arguments.eval_set).absolute(), Path(arguments.output).absolute()
-    env, limits = Env.DEV, Limits()
     hidden = [eval_file.parent, output.parent]
     try:
         settings = load_settings()
+    except NoProject:  # a bundle and an eval set are all it takes
+        env, limits = read_env(os.environ), Limits()
+    else:
         env, limits = settings.env, settings.limits
         hidden += [settings.root, settings.home]
-    except BadInput as error:
-        if "no project here" not in str(error):
-            raise
-        import os
-
-        from lynx_pipeline.config import read_env
-
-        env = read_env(os.environ)
     result = evaluate(
         Path(arguments.bundle).absolute(),
         read_eval_file(eval_file),

@@ -19,6 +19,10 @@ from lynx_pipeline.errors import BadInput
 TABLE = "[tool.lynx_pipeline]"
 
 
+class NoProject(BadInput):
+    """There is no ``pyproject.toml`` with our table here or above."""
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What one evaluation may use: seconds of wall time, MiB of memory and of output."""
@@ -70,7 +74,8 @@ def load_settings(start: Path | None = None, environ: Mapping[str, str] | None =
     """The settings of the project that ``start`` (default: the working folder) lies in.
 
     Raises:
-        BadInput: there is no project above ``start``, or a setting is not what it has to be.
+        NoProject: there is no project at or above ``start``.
+        BadInput: a setting is not what it has to be.
     """
     environ = os.environ if environ is None else environ
     env = read_env(environ)
@@ -130,7 +135,7 @@ def _find_project(start: Path) -> tuple[Path, dict[str, Any]]:
             raise BadInput(f"{file}: not TOML: {error}.") from None
         if table is not None:
             return folder, table
-    raise BadInput(
+    raise NoProject(
         f"no project here: neither {start} nor a folder above it has a pyproject.toml with a "
         f"{TABLE} table. Run this inside the project."
     )

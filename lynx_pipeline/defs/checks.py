@@ -31,11 +31,11 @@ warnings.simplefilter("ignore", BetaWarning)
 @asset_check(asset=eval_set, blocking=True)
 def eval_set_matches_baseline() -> AssetCheckResult:
     """The baseline was measured on exactly this eval set."""
-    settings = load_settings()
-    try:
-        data.matched_inputs(settings)
-    except BadInput as error:
-        return AssetCheckResult(passed=False, description=str(error))
+    with failures():
+        try:
+            data.matched_inputs(load_settings())
+        except BadInput as error:
+            return AssetCheckResult(passed=False, description=str(error))
     return AssetCheckResult(passed=True, description="The baseline names this eval set's bytes.")
 
 
