@@ -15,8 +15,11 @@ from typing import TYPE_CHECKING, Any
 from lynx_pipeline.errors import BadInput, LynxError
 
 if TYPE_CHECKING:
+    from fractions import Fraction
+
     from lynx_pipeline.domain.ledger import Entry
     from lynx_pipeline.domain.request import Request
+    from lynx_pipeline.reports.report import Report
 
 Arguments = argparse.Namespace
 
@@ -88,10 +91,7 @@ def minieval(arguments: Arguments) -> int:
 
 
 def compare_baseline(arguments: Arguments) -> int:
-    from decimal import Decimal, InvalidOperation
-    from fractions import Fraction
-
-    from lynx_pipeline.adapters.files import read_bytes, write_whole
+    from lynx_pipeline.adapters.files import read_bytes
     from lynx_pipeline.domain.baseline import parse_baseline
     from lynx_pipeline.domain.gate import judge
     from lynx_pipeline.domain.scores import read_scores
@@ -100,13 +100,8 @@ def compare_baseline(arguments: Arguments) -> int:
     baseline_file, candidate_file = Path(arguments.baseline), Path(arguments.candidate)
     baseline = parse_baseline(read_bytes(baseline_file, "no baseline"), str(baseline_file))
     if arguments.tolerance is not None:
-        try:
-            wanted = Decimal(arguments.tolerance)
-        except InvalidOperation:
-            raise BadInput(f"--tolerance {arguments.tolerance!r}: expected a number.") from None
-        if not wanted.is_finite() or len(arguments.tolerance) > 40 or abs(wanted.adjusted()) > 40:
-            raise BadInput(f"--tolerance {arguments.tolerance!r}: expected a number such as 0.02.")
-        if Fraction(wanted) != baseline.tolerance:
+        wanted = _tolerance(arguments.tolerance)
+        if wanted != baseline.tolerance:
             raise BadInput(
                 f"--tolerance {arguments.tolerance} differs from the tolerance_pp of "
                 f"{baseline_file}, {float(baseline.tolerance):g}. The tolerance is part of the "
@@ -115,22 +110,23 @@ def compare_baseline(arguments: Arguments) -> int:
     raw = read_bytes(candidate_file, "no candidate evaluation")
     candidate = read_scores(parse_object(raw, str(candidate_file)), str(candidate_file))
     verdict = judge(baseline, candidate)
-    if arguments.report:
-        from lynx_pipeline.reports.table import markdown
+    from lynx_pipeline.reports.report import Report
 
-        write_whole(Path(arguments.report).absolute(), markdown(verdict).encode())
+    report = Report(verdict)
+    if arguments.report:
+        _write_report(Path(arguments.report).absolute(), report)
     if arguments.json:
         from lynx_pipeline.reports.data import verdict_json
 
         _print_json(verdict_json(verdict))
     else:
-        from lynx_pipeline.reports.table import print_table
+        from lynx_pipeline.reports.terminal import print_report
 
-        print_table(verdict)
+        print_report(report)
     if verdict.passed:
         return 0
-    for bucket in verdict.failed:
-        print(f"lynx-pipeline: refused: {bucket.reason}", file=sys.stderr)
+    names = ", ".join(bucket.name for bucket in verdict.failed)
+    print(f"lynx-pipeline: the gate refused, because of: {names}.", file=sys.stderr)
     return 1
 
 
@@ -166,17 +162,76 @@ def request(arguments: Arguments) -> int:
     return 0
 
 
+def gate_power(arguments: Arguments) -> int:
+    from lynx_pipeline.adapters.files import write_whole
+    from lynx_pipeline.config import load_settings
+    from lynx_pipeline.domain import power
+    from lynx_pipeline.flow.data import check_match, read_baseline, read_eval_file, read_eval_set
+    from lynx_pipeline.reports.power import figure, power_json, print_power
+
+    if arguments.eval_set and arguments.baseline:
+        eval_set = read_eval_file(Path(arguments.eval_set))
+        baseline = read_baseline(Path(arguments.baseline))
+    else:
+        settings = load_settings()
+        baseline = read_baseline(Path(arguments.baseline or settings.baseline))
+        chosen = arguments.eval_set
+        eval_set = read_eval_file(Path(chosen)) if chosen else read_eval_set(settings)
+    check_match(eval_set, baseline)
+    tolerance = baseline.tolerance
+    if arguments.tolerance is not None:
+        tolerance = _tolerance(arguments.tolerance)
+    cells = power.cells_of(eval_set, list(baseline.buckets))
+    result = power.gate_power(cells, baseline.buckets, tolerance, drops=power.DROPS)
+    if arguments.figure:
+        write_whole(Path(arguments.figure).absolute(), figure(result).encode())
+    if arguments.json:
+        _print_json(power_json(result))
+    else:
+        print_power(result)
+    return 0
+
+
 def baseline_propose(arguments: Arguments) -> int:
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.flow.baseline import propose
+    from lynx_pipeline.flow.baseline import propose, reference_file
 
     settings = load_settings()
     evaluation = Path(arguments.from_eval).absolute()
-    baseline = propose(settings, evaluation, arguments.justification)
+    floors = propose(settings, evaluation, arguments.justification)
+    for floor in floors:
+        print(f"  {floor.text}")
+    reference = reference_file(settings)
     print(
-        f"{settings.baseline}: {len(baseline.buckets)} floors from {baseline.baseline_sha[:12]}. "
-        "Review the difference and commit it."
+        f"{len(floors)} floors change. Review and commit {settings.baseline.name}, "
+        f"{reference.name}.dvc and what was pushed to the DVC remote."
     )
+    return 0
+
+
+def baseline_check(arguments: Arguments) -> int:
+    from lynx_pipeline.config import load_settings
+    from lynx_pipeline.domain.gate import points
+    from lynx_pipeline.flow.baseline import check
+
+    settings = load_settings()
+    change = check(settings, arguments.base)
+    if not change.changed:
+        print(f"{settings.baseline.name} is as at {arguments.base}.")
+    for floor in change.floors:
+        print(f"  {floor.text}")
+    for name, drop in sorted(change.drift.items(), key=lambda pair: pair[1]):
+        if -drop > change.tolerance:
+            _warn(
+                f"{name}: the drops accepted since the oldest baseline add up to {points(drop)} "
+                "points, more than the gate lets one candidate fall."
+            )
+    for objection in change.objections:
+        print(f"lynx-pipeline: {settings.baseline.name}: refused: {objection}", file=sys.stderr)
+    if change.objections:
+        return 1
+    if change.changed:
+        print(f"{settings.baseline.name}: the change is justified and its numbers are supported.")
     return 0
 
 
@@ -250,6 +305,31 @@ def registry_verify(arguments: Arguments) -> int:
     torn = f", and {ledger.torn} uncommitted bytes that will be dropped" if ledger.torn else ""
     print(f"The ledger is whole: {len(ledger.entries)} entries, {ledger.size} bytes{torn}.")
     return 0
+
+
+def _tolerance(text: str) -> "Fraction":
+    """A tolerance given by hand, read as strictly as the one in a file."""
+    from lynx_pipeline.domain.baseline import read_tolerance
+    from lynx_pipeline.domain.strict_json import Fields, exact
+
+    try:
+        return read_tolerance(
+            Fields({"--tolerance": exact(text)}, "the command line"), "--tolerance"
+        )
+    except (ValueError, ArithmeticError):
+        raise BadInput(f"--tolerance {text!r}: expected a number such as 0.02.") from None
+
+
+def _write_report(path: Path, report: "Report") -> None:
+    from lynx_pipeline.adapters.files import write_whole
+
+    if path.suffix == ".md":
+        from lynx_pipeline.reports.markdown import markdown as render
+    elif path.suffix == ".html":
+        from lynx_pipeline.reports.page import page as render
+    else:
+        raise BadInput(f"--report {path}: expected a name that ends in .md or .html.")
+    write_whole(path, render(report).encode())
 
 
 def _asked(arguments: Arguments) -> "Request":
@@ -329,7 +409,16 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--candidate", required=True, metavar="FILE", help="candidate_eval.json")
     add.add_argument("--baseline", required=True, metavar="FILE", help="eval_baseline.json")
     add.add_argument("--tolerance", metavar="SHARE", help="must equal the baseline's")
-    add.add_argument("--report", metavar="FILE.md", help="write the table as Markdown")
+    add.add_argument("--report", metavar="FILE.md", help="write it as Markdown, or HTML by .html")
+
+    about = "what the gate can and cannot see"
+    group = commands.add_parser("gate", help=about, description=about)
+    gate = group.add_subparsers(required=True, metavar="COMMAND")
+    add = command(gate, "power", gate_power, "how often it refuses an equal, what it catches")
+    add.add_argument("--eval-set", metavar="FILE", help="default: the project's")
+    add.add_argument("--baseline", metavar="FILE", help="default: the project's")
+    add.add_argument("--tolerance", metavar="SHARE", help="try another; 0.02 is two points")
+    add.add_argument("--figure", metavar="FILE.svg", help="write the operating characteristic")
 
     add = command(commands, "request", request, "validate a release request and prepare its run")
     add.add_argument("--run-id", metavar="ID", help="the candidate's MLflow run")
@@ -343,6 +432,8 @@ def _parser() -> argparse.ArgumentParser:
     add = command(baseline, "propose", baseline_propose, "write new floors", data=False)
     add.add_argument("--from", dest="from_eval", required=True, metavar="candidate_eval.json")
     add.add_argument("--justification", required=True, metavar="TEXT")
+    add = command(baseline, "check", baseline_check, "fail a change that is silent", data=False)
+    add.add_argument("--base", required=True, metavar="GIT_REF", help="what it is compared with")
 
     about = "the append-only registry"
     group = commands.add_parser("registry", help=about, description=about)

@@ -9,7 +9,6 @@ import shlex
 import subprocess
 import sys
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from lynx_pipeline import registry
 from lynx_pipeline.adapters import mlflow_tracking
@@ -21,7 +20,8 @@ from lynx_pipeline.errors import Refused, SystemFailed
 from lynx_pipeline.flow.candidate import SEMVER_TAG, candidate, fetch
 from lynx_pipeline.flow.data import matched_inputs
 from lynx_pipeline.flow.promotion import judge_evidence
-from lynx_pipeline.reports.table import print_table
+from lynx_pipeline.flow.report import PAGE, build_report
+from lynx_pipeline.reports.terminal import print_report
 from lynx_pipeline.tutor.configs import CANDIDATE, REGRESSED, TrainConfig
 from lynx_pipeline.tutor.train import train_and_log
 
@@ -115,10 +115,9 @@ def _launch(settings: Settings, tutor: Tutor, *, expected: int) -> None:
             f"the run of {tutor.name!r} should have ended with exit code {expected}. Its last "
             f"lines, of {log}:\n" + "\n".join(tail)
         )
-    verdict = judge_evidence(settings, evidence).verdict
-    print_table(verdict)
-    for bucket in verdict.failed:
-        print(f"  {bucket.reason}")
+    report = build_report(settings, judge_evidence(settings, evidence))
+    print_report(report, flips=5)
+    print(f"The report as a page: {evidence.with_name(PAGE)}")
 
 
 def _ledger_bytes(settings: Settings) -> bytes:
@@ -127,11 +126,10 @@ def _ledger_bytes(settings: Settings) -> bytes:
 
 
 def _print_next_steps() -> None:
-    programs = Path(sys.executable).parent
     print("The Dagster UI, with both runs, their checks and what was refused:")
-    print(f"  {programs / 'dagster'} dev    then open http://127.0.0.1:3000")
+    print("  ./dev run dagster dev    then open http://127.0.0.1:3000")
     print("The registry:")
-    print(f"  {programs / 'lynx-pipeline'} registry list")
+    print("  ./dev run lynx-pipeline registry list")
 
 
 def _say(title: str) -> None:

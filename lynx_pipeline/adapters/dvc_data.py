@@ -75,6 +75,27 @@ def pull(root: Path, path: Path) -> None:
         ) from None
 
 
+def track(root: Path, path: Path) -> None:
+    """Put ``path`` under DVC and push it to the project's default remote.
+
+    Raises:
+        SystemFailed: DVC says it can't.
+    """
+    from dvc.exceptions import DvcException
+    from dvc.repo import Repo
+    from dvc.scm import SCMError
+
+    try:
+        with _one_at_a_time(root), Repo(str(root)) as repo:
+            repo.add([str(path)])
+            repo.push(targets=[f"{path}.dvc"])
+    except (DvcException, SCMError, OSError) as error:
+        raise SystemFailed(
+            f"{path}: DVC could not take it in: {' '.join(str(error).split())}. Check the remote "
+            "with 'dvc remote list'."
+        ) from None
+
+
 @contextmanager
 def _one_at_a_time(root: Path) -> Iterator[None]:
     """DVC gives up when another process holds its lock; two runs that start together wait."""

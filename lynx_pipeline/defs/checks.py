@@ -9,6 +9,7 @@ from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
     BetaWarning,
+    MetadataValue,
     PreviewWarning,
     asset_check,
 )
@@ -16,12 +17,13 @@ from dagster import (
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.assets import candidate_eval, eval_set
 from lynx_pipeline.defs.partitions import CANDIDATES
-from lynx_pipeline.defs.shown import failures, verdict_metadata
+from lynx_pipeline.defs.shown import failures, report_metadata
 from lynx_pipeline.domain.gate import unresolvable
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow import data
 from lynx_pipeline.flow.candidate import candidate
 from lynx_pipeline.flow.promotion import judge_evidence
+from lynx_pipeline.flow.report import PAGE, build_report, write_report
 
 # Results by partition are new in Dagster, and without them two candidates share one result.
 warnings.simplefilter("ignore", PreviewWarning)
@@ -68,13 +70,18 @@ def no_bucket_regression(context: AssetCheckExecutionContext) -> AssetCheckResul
     run_id: Any = context.run.tags.get("dagster/partition")
     with failures():
         here = candidate(settings, str(run_id))
-        verdict = judge_evidence(settings, here.evidence).verdict
+        report = build_report(settings, judge_evidence(settings, here.evidence))
+        write_report(report, here.folder)
+    verdict = report.verdict
     if verdict.passed:
         text = f"All {len(verdict.buckets)} buckets kept their floor."
     else:
         text = "; ".join(bucket.reason for bucket in verdict.failed)
+    page = MetadataValue.path(str(here.folder / PAGE))
     return AssetCheckResult(
-        passed=verdict.passed, description=text, metadata=dict(verdict_metadata(verdict))
+        passed=verdict.passed,
+        description=text,
+        metadata={**report_metadata(report), "page": page},
     )
 
 

@@ -7,10 +7,10 @@ from typing import Any
 from dagster import AssetExecutionContext, Failure, MetadataValue
 
 from lynx_pipeline.domain.evaluation import CandidateEval
-from lynx_pipeline.domain.gate import Verdict
 from lynx_pipeline.errors import LynxError
 from lynx_pipeline.flow.promotion import GateRefused
-from lynx_pipeline.reports.table import markdown
+from lynx_pipeline.reports.markdown import markdown
+from lynx_pipeline.reports.report import Report
 
 
 @contextmanager
@@ -24,12 +24,13 @@ def failures() -> Iterator[None]:
     except LynxError as error:
         metadata: dict[str, Any] = {"exit_code": error.exit_code}
         if isinstance(error, GateRefused):
-            metadata.update(verdict_metadata(error.verdict))
+            metadata.update(report_metadata(Report(error.verdict)))
         raise Failure(str(error), metadata=metadata, allow_retries=False) from None
 
 
-def verdict_metadata(verdict: Verdict) -> Mapping[str, Any]:
-    """The verdict as the UI shows it."""
+def report_metadata(report: Report) -> Mapping[str, Any]:
+    """The verdict and what stands beside it, as the UI shows it."""
+    verdict = report.verdict
     worst = verdict.worst
     return {
         "verdict": "passed" if verdict.passed else "refused",
@@ -37,7 +38,7 @@ def verdict_metadata(verdict: Verdict) -> Mapping[str, Any]:
         "ungated_buckets": list(verdict.ungated),
         "worst_bucket": worst.name,
         "worst_margin_points": None if worst.margin is None else float(worst.margin * 100),
-        "buckets": MetadataValue.md(markdown(verdict)),
+        "report": MetadataValue.md(markdown(report)),
     }
 
 

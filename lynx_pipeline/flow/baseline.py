@@ -1,12 +1,25 @@
-"""A new baseline out of an evaluation. Committing it, and who may, is git's business."""
+"""New floors: proposed out of an evaluation, and checked against what stood before.
+
+The predictions a baseline was counted from are kept beside the eval set, under DVC, as
+``<eval set>.reference.parquet``: they are what supports its numbers, and what candidates are
+compared with answer by answer. Committing a baseline, and who may, is git's business.
+"""
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
+from lynx_pipeline.adapters import dvc_data, git_files
 from lynx_pipeline.adapters.files import write_whole
+from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.baseline import Baseline, parse_baseline
-from lynx_pipeline.domain.scores import written
+from lynx_pipeline.domain.baseline_change import FloorChange, drift, floor_changes, objections
+from lynx_pipeline.domain.eval_set import EvalSet
+from lynx_pipeline.domain.evaluation import score
+from lynx_pipeline.domain.scores import Score, written
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow.data import read_baseline, read_eval_set
 from lynx_pipeline.flow.evaluation import EVAL, read_evidence
@@ -14,18 +27,39 @@ from lynx_pipeline.flow.evaluation import EVAL, read_evidence
 FIRST_TOLERANCE = 0.02
 
 
-def propose(settings: Settings, evaluation: Path, justification: str) -> Baseline:
-    """Write the baseline file from ``evaluation``, a ``candidate_eval.json`` whose predictions
-    lie beside it and are scored again. Tolerance and lineage carry over from the present one.
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A baseline change under review. ``objections`` empty means it may be merged; ``drift`` is
+    the sum of accepted drops per bucket, as fractions, 0 or negative."""
+
+    changed: bool
+    floors: tuple[FloorChange, ...]
+    objections: tuple[str, ...]
+    drift: Mapping[str, Fraction]
+    tolerance: Fraction
+
+
+def reference_file(settings: Settings) -> Path:
+    """Where the reference's predictions are kept."""
+    return settings.eval_set.with_suffix(".reference.parquet")
+
+
+def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[FloorChange, ...]:
+    """Write the baseline and the reference predictions from ``evaluation``, a
+    ``candidate_eval.json`` whose predictions lie beside it and are scored again. Tolerance and
+    lineage carry over from the present baseline. Returns the floors that change.
 
     Raises:
         BadInput: the evaluation does not verify, or there is no justification.
+        SystemFailed: DVC could not take the predictions in.
     """
     if not justification.strip():
         raise BadInput("a new baseline needs a justification: say why the floors may change.")
     if evaluation.name != EVAL:
         raise BadInput(f"{evaluation}: expected a file named {EVAL} with its evidence beside it.")
-    proposed = read_evidence(evaluation.parent, read_eval_set(settings)).evaluation
+    eval_set = read_eval_set(settings)
+    evidence = read_evidence(evaluation.parent, eval_set)
+    proposed = evidence.evaluation
     before = read_baseline(settings.baseline) if settings.baseline.exists() else None
     values = {
         "eval_set_dvc_hash": proposed.eval_set_dvc_hash,
@@ -37,6 +71,62 @@ def propose(settings: Settings, evaluation: Path, justification: str) -> Baselin
         "buckets": written(proposed.counts.buckets),
     }
     raw = json.dumps(values, indent=2, ensure_ascii=False).encode() + b"\n"
-    baseline = parse_baseline(raw, str(settings.baseline))
+    after = parse_baseline(raw, str(settings.baseline))
+    ids = [item.id for item in eval_set.items]
+    write_whole(reference_file(settings), predictions_bytes(ids, evidence.predictions))
+    dvc_data.track(settings.root, reference_file(settings))
     write_whole(settings.baseline, raw)
-    return baseline
+    return floor_changes(before, after)
+
+
+def read_reference(settings: Settings, eval_set: EvalSet) -> dict[str, str | None] | None:
+    """The reference's predictions by item id, pulled if need be; None if none are kept.
+
+    Raises:
+        BadInput: the file is not the versioned one, or no predictions file.
+        SystemFailed: DVC could not deliver it.
+    """
+    path = reference_file(settings)
+    if not path.with_name(path.name + ".dvc").exists():
+        return None
+    rows = read_predictions(dvc_data.read_versioned(settings.root, path).raw, path)
+    score(eval_set, rows)  # every question answered once, or an error that says which is not
+    return dict(rows)
+
+
+def check(settings: Settings, base: str) -> Change:
+    """Compare the committed baseline in the checkout with the one at ``base``.
+
+    Raises:
+        BadInput: ``base`` is no commit, or a baseline or the predictions can't be read.
+    """
+    before_raw = git_files.file_at(settings.root, base, settings.baseline)
+    before = parse_baseline(before_raw, f"{base}:{settings.baseline.name}") if before_raw else None
+    after = read_baseline(settings.baseline)
+    changed = before is None or before.sha256 != after.sha256
+    found = objections(before, after, _measured(settings)) if changed else []
+    return Change(
+        changed=changed,
+        floors=floor_changes(before, after),
+        objections=tuple(found),
+        drift={n: d for n, d in drift(_history(settings, after)).items() if d},
+        tolerance=after.tolerance,
+    )
+
+
+def _measured(settings: Settings) -> Mapping[str, Score] | None:
+    eval_set = read_eval_set(settings)
+    reference = read_reference(settings, eval_set)
+    return None if reference is None else score(eval_set, reference.items()).buckets
+
+
+def _history(settings: Settings, newest: Baseline) -> list[Baseline]:
+    """Every committed baseline, oldest first, and the one in the checkout."""
+    history = []
+    for commit in git_files.commits_of(settings.root, settings.baseline):
+        raw = git_files.file_at(settings.root, commit, settings.baseline)
+        if raw is not None:
+            history.append(parse_baseline(raw, f"{commit[:12]}:{settings.baseline.name}"))
+    if not history or history[-1].sha256 != newest.sha256:
+        history.append(newest)
+    return history

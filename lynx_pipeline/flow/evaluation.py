@@ -6,16 +6,15 @@ seconds). :func:`read_evidence` counts the stored predictions again.
 """
 
 import hashlib
-import io
 import json
 import random
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.files import read_bytes, write_whole
+from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions, timings_bytes
 from lynx_pipeline.adapters.sandbox import NONE, Answers, answer, choose_isolation
 from lynx_pipeline.config import Limits, Settings
 from lynx_pipeline.domain.bundle import MLMODEL, Bundle, read_mlmodel
@@ -60,7 +59,8 @@ def evaluate(
     random.Random(bundle.canonical_sha + eval_set.sha256).shuffle(prompts)
     answers = answer(bundle_folder, prompts, isolation, limits, progress)
     counts = score(eval_set, answers.predictions.items())
-    predictions = _parquet({"id": [i.id for i in eval_set.items]}, answers.predictions)
+    ids = [item.id for item in eval_set.items]
+    predictions = predictions_bytes(ids, answers.predictions)
     result = CandidateEval(
         mlflow_run_id=run_id or _named_run(bundle_folder),
         canonical_sha=bundle.canonical_sha,
@@ -74,8 +74,7 @@ def evaluate(
         measured=_measured(answers, eval_set, bundle),
     )
     write_whole(output.with_name(PREDICTIONS), predictions)
-    timings = _parquet({"id": [i.id for i in eval_set.items]}, answers.seconds, "seconds")
-    write_whole(output.with_name(TIMINGS), timings)
+    write_whole(output.with_name(TIMINGS), timings_bytes(ids, answers.seconds))
     text = json.dumps(result.to_json(), indent=2, ensure_ascii=False)
     write_whole(output, text.encode() + b"\n")
     return result
@@ -135,6 +134,7 @@ class Evidence:
 
     evaluation: CandidateEval
     sha256: str
+    predictions: Mapping[str, str | None]
 
 
 def read_evidence(folder: Path, eval_set: EvalSet) -> Evidence:
@@ -164,12 +164,13 @@ def read_evidence(folder: Path, eval_set: EvalSet) -> Evidence:
             f"{folder / PREDICTIONS}: is not the file that {EVAL} names: its SHA-256 differs. "
             "The predictions were changed; evaluate the candidate again."
         )
-    if score(eval_set, _rows(raw, folder / PREDICTIONS)) != stored.counts:
+    rows = read_predictions(raw, folder / PREDICTIONS)
+    if score(eval_set, rows) != stored.counts:
         raise BadInput(
             f"{file}: its counts are not what the stored predictions give. The file was "
             "changed; evaluate the candidate again."
         )
-    return Evidence(stored, hashlib.sha256(written).hexdigest())
+    return Evidence(stored, hashlib.sha256(written).hexdigest(), dict(rows))
 
 
 def _named_run(bundle: Path) -> str | None:
@@ -193,34 +194,3 @@ def _measured(answers: Answers, eval_set: EvalSet, bundle: Bundle) -> dict[str, 
         "peak_memory_mib": round(answers.peak_mib, 1),
         "bundle_bytes": bundle.size,
     }
-
-
-def _parquet(ids: Mapping[str, list[str]], values: Mapping[str, Any], name: str = "") -> bytes:
-    """Two columns, in the order of the ids, as Parquet bytes."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    kind = pa.float64() if name else pa.string()
-    table = pa.table(
-        {
-            "id": pa.array(ids["id"], pa.string()),
-            name or "prediction": pa.array([values[i] for i in ids["id"]], kind),
-        }
-    )
-    sink = io.BytesIO()
-    pq.write_table(table, sink, compression="zstd")
-    return sink.getvalue()
-
-
-def _rows(raw: bytes, path: Path) -> Iterable[tuple[str, str | None]]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        table = pq.read_table(io.BytesIO(raw))
-        rows = zip(
-            table.column("id").to_pylist(), table.column("prediction").to_pylist(), strict=True
-        )
-        return list(rows)
-    except (pa.ArrowException, KeyError) as error:
-        raise BadInput(f"{path}: not a predictions file: {' '.join(str(error).split())}.") from None

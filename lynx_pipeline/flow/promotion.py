@@ -8,6 +8,7 @@ from typing import Any
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.cost import cpqu
+from lynx_pipeline.domain.eval_set import EvalSet
 from lynx_pipeline.domain.gate import Verdict, judge
 from lynx_pipeline.domain.ledger import PROMOTED, Fact
 from lynx_pipeline.errors import BadInput, Refused
@@ -33,6 +34,7 @@ class GateRefused(Refused):
 class Judged:
     """Evidence that was read, scored again and compared."""
 
+    eval_set: EvalSet
     evidence: Evidence
     baseline: Baseline
     verdict: Verdict
@@ -46,7 +48,7 @@ def judge_evidence(settings: Settings, folder: Path) -> Judged:
     """
     eval_set, baseline = matched_inputs(settings)
     evidence = read_evidence(folder, eval_set)
-    return Judged(evidence, baseline, judge(baseline, evidence.evaluation.scores))
+    return Judged(eval_set, evidence, baseline, judge(baseline, evidence.evaluation.scores))
 
 
 def judged_fact(

@@ -1,0 +1,55 @@
+"""Predictions and timings as Parquet: two columns, ``id`` and one more, in a given order.
+
+The same rows give the same bytes. pyarrow is imported when something is read or written.
+"""
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lynx_pipeline.errors import BadInput
+
+
+def predictions_bytes(ids: Sequence[str], predictions: Mapping[str, str | None]) -> bytes:
+    """``id`` and ``prediction`` (text or null) as Parquet bytes, in the order of ``ids``."""
+    import pyarrow as pa
+
+    return _encode(ids, "prediction", pa.array([predictions[i] for i in ids], pa.string()))
+
+
+def timings_bytes(ids: Sequence[str], seconds: Mapping[str, float]) -> bytes:
+    """``id`` and ``seconds`` as Parquet bytes, in the order of ``ids``."""
+    import pyarrow as pa
+
+    return _encode(ids, "seconds", pa.array([seconds[i] for i in ids], pa.float64()))
+
+
+def read_predictions(raw: bytes, path: Path) -> list[tuple[str, str | None]]:
+    """The (id, prediction) rows in ``raw``. ``path`` is for the error message.
+
+    Raises:
+        BadInput: it is no Parquet file with these two columns of text.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(io.BytesIO(raw), columns=["id", "prediction"])
+        columns = [table.column(name).cast(pa.string()) for name in ("id", "prediction")]
+    except (pa.ArrowException, KeyError, OSError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise BadInput(f"{path}: not a predictions file: {said}.") from None
+    ids, predictions = (column.to_pylist() for column in columns)
+    if None in ids:
+        raise BadInput(f"{path}: not a predictions file: a row has no id.")
+    return list(zip(ids, predictions, strict=True))
+
+
+def _encode(ids: Sequence[str], name: str, values: object) -> bytes:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    table = pa.table({"id": pa.array(ids, pa.string()), name: values})
+    pq.write_table(table, sink, compression="zstd")
+    return sink.getvalue()

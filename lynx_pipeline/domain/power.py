@@ -1,0 +1,262 @@
+"""What a gate can and cannot see: how often it refuses a model that is as good as the
+reference, and how large a true drop must be before it is caught.
+
+The model. Each question is answered right with its own probability, independently. An
+*equally good* candidate has, in every bucket, the reference's accuracy as its expectation.
+Among all probabilities with that property the ones without further structure are taken: a
+logistic model with one effect per bucket, found by iterative proportional fitting (W. E.
+Deming and F. F. Stephan, Annals of Mathematical Statistics 11, 1940) over the cells, which are
+the questions that share all their buckets.
+
+One bucket. Its number of right answers is a sum of independent binomials, whose distribution
+is computed exactly, by convolution.
+
+The whole gate. Buckets overlap: a question counts in one of each dimension, so the counts are
+correlated and must not be multiplied as if independent. Their joint distribution is taken as
+a Gaussian copula with the exact distribution of each count and the exact correlation between
+counts (R. B. Nelsen, An Introduction to Copulas, 2006), and its orthant probability is
+integrated numerically (A. Genz, Journal of Computational and Graphical Statistics 1, 1992).
+The tests check it against simulated candidates.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from lynx_pipeline.domain.eval_set import EvalSet
+from lynx_pipeline.domain.scores import Score
+from lynx_pipeline.errors import BadInput
+
+if TYPE_CHECKING:
+    from numpy import ndarray
+
+    Array = ndarray[Any, Any]
+
+DROPS = tuple(k / 200 for k in range(31))  # 0 to 15 points, by half points
+TARGET_POWER = 0.8
+TARGET_REFUSAL = 0.05
+_Z_REFUSAL = 1.6448536269514722  # the normal distribution's 95 % point
+_FIT_ROUNDS = 10_000
+_FIT_EXACT = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Cells:
+    """The eval set as cells: ``sizes[c]`` questions in cell ``c``; ``member[b, c]`` is 1 where
+    the cell lies in bucket ``names[b]``. Shapes: (cells,) and (buckets, cells)."""
+
+    names: tuple[str, ...]
+    sizes: "Array"
+    member: "Array"
+
+
+@dataclass(frozen=True, slots=True)
+class BucketPower:
+    """One bucket's operating characteristic. Shares are fractions, not points.
+
+    ``smallest_drop`` is one question; ``allowed`` how many questions the tolerance forgives;
+    ``refusal`` the chance that an equally good candidate is refused by this bucket;
+    ``caught_drop`` the smallest true drop of this bucket refused with :data:`TARGET_POWER`, None
+    if not even losing everything is; ``needed_n`` about how many questions the bucket would
+    need for an equally good candidate to be refused at most :data:`TARGET_REFUSAL` of the time.
+    """
+
+    name: str
+    n: int
+    accuracy: float
+    smallest_drop: float
+    allowed: int
+    refusal: float
+    caught_drop: float | None
+    needed_n: int
+    curve: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GatePower:
+    """The gate as a whole: ``refusal`` is the chance that an equally good candidate is refused
+    by at least one bucket. Each bucket's ``curve`` holds its chance to refuse a candidate that
+    is worse by each of ``drops``."""
+
+    tolerance: float
+    buckets: tuple[BucketPower, ...]
+    refusal: float
+    drops: tuple[float, ...] = ()
+
+
+def cells_of(eval_set: EvalSet, names: Sequence[str]) -> Cells:
+    """Group the questions by the gated buckets they share. Questions in no gated bucket are
+    left out."""
+    import numpy as np
+
+    index = {name: i for i, name in enumerate(names)}
+    counts: dict[tuple[int, ...], int] = {}
+    for item in eval_set.items:
+        key = tuple(index[bucket] for bucket in item.buckets if bucket in index)
+        if key:
+            counts[key] = counts.get(key, 0) + 1
+    member = np.zeros((len(names), len(counts)))
+    for column, key in enumerate(counts):
+        member[list(key), column] = 1.0
+    return Cells(tuple(names), np.array(list(counts.values()), dtype=float), member)
+
+
+def equally_good(cells: Cells, scores: Mapping[str, Score]) -> "Array":
+    """Each cell's probability of a right answer for a candidate as good as ``scores`` say.
+
+    Raises:
+        BadInput: no probabilities reproduce the scores: they were not counted on these
+            questions.
+    """
+    import numpy as np
+
+    size = cells.member @ cells.sizes
+    wanted = np.array([float(scores[name].accuracy) for name in cells.names]) * size
+    right = cells.sizes * (wanted.sum() / size.sum())
+    wrong = cells.sizes - right
+    for _ in range(_FIT_ROUNDS):
+        for bucket, row in enumerate(cells.member):
+            inside = row > 0
+            for part, target in ((right, wanted[bucket]), (wrong, size[bucket] - wanted[bucket])):
+                total = part[inside].sum()
+                part[inside] *= target / total if total > 0 else 0.0
+            both = right[inside] + wrong[inside]
+            scale = np.divide(cells.sizes[inside], both, out=np.ones_like(both), where=both > 0)
+            right[inside] *= scale
+            wrong[inside] *= scale
+        if np.abs(cells.member @ right - wanted).max() < _FIT_EXACT * size.max():
+            share: Array = np.clip(right / cells.sizes, 0.0, 1.0)
+            return share
+    raise BadInput(
+        "no model could have these bucket accuracies on this eval set: they were not counted on "
+        "its questions. Evaluate the reference again and propose a new baseline."
+    )
+
+
+def gate_power(
+    cells: Cells,
+    scores: Mapping[str, Score],
+    tolerance: Fraction,
+    *,
+    drops: Sequence[float] | None = None,
+) -> GatePower:
+    """The operating characteristic of a gate with these floors. ``drops`` are true drops, as
+    fractions, to follow each bucket's curve at; None leaves out curves and ``caught_drop``,
+    which take most of the time.
+
+    Raises:
+        BadInput: the scores can't belong to these questions.
+    """
+    chance = equally_good(cells, scores)
+    needed = [least_right(scores[name], tolerance) for name in cells.names]
+    refusals = [
+        _below(_distribution(cells, row, chance), need)
+        for row, need in zip(cells.member, needed, strict=True)
+    ]
+    buckets = []
+    for row, name, need, refusal in zip(cells.member, cells.names, needed, refusals, strict=True):
+        score = scores[name]
+        buckets.append(
+            BucketPower(
+                name=name,
+                n=score.n,
+                accuracy=float(score.accuracy),
+                smallest_drop=1 / score.n,
+                allowed=ceil(score.accuracy * score.n) - need,
+                refusal=refusal,
+                caught_drop=None if drops is None else _caught_drop(cells, row, chance, need),
+                needed_n=needed_n(float(score.accuracy), float(tolerance)),
+                curve=tuple(
+                    _below(_distribution(cells, row, _worse(cells, row, chance, drop)), need)
+                    for drop in drops or ()
+                ),
+            )
+        )
+    joint = _joint(cells, chance, refusals)
+    return GatePower(float(tolerance), tuple(buckets), joint, tuple(drops or ()))
+
+
+def needed_n(accuracy: float, tolerance: float) -> int:
+    """About how many questions a bucket needs so that chance alone takes a model of this
+    accuracy below its floor at most :data:`TARGET_REFUSAL` of the time: the normal
+    approximation ``n = z**2 * p * (1 - p) / tolerance**2``. With no tolerance there is no such
+    number; 0 stands for it."""
+    if tolerance <= 0:
+        return 0
+    return max(1, ceil(_Z_REFUSAL**2 * accuracy * (1 - accuracy) / tolerance**2))
+
+
+def least_right(score: Score, tolerance: Fraction) -> int:
+    """How many right answers of ``score.n`` the floor asks for."""
+    return max(0, ceil((score.accuracy - tolerance) * score.n))
+
+
+def _distribution(cells: Cells, row: "Array", chance: "Array") -> "Array":
+    """Probabilities of 0, 1, ... right answers in one bucket, exactly."""
+    import numpy as np
+    from scipy.stats import binom
+
+    result = np.array([1.0])
+    inside = row > 0
+    for size in np.unique(cells.sizes[inside]):
+        shares = chance[inside & (cells.sizes == size)]
+        for cell in binom.pmf(np.arange(size + 1), size, shares[:, None]):
+            result = np.convolve(result, cell)
+    return result
+
+
+def _below(distribution: "Array", need: int) -> float:
+    return float(min(1.0, distribution[:need].sum()))
+
+
+def _caught_drop(cells: Cells, row: "Array", chance: "Array", need: int) -> float | None:
+    """The smallest true drop, by bisection to a hundredth of a point."""
+    if need == 0:
+        return None
+    low, high = 0.0, 1.0
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        worse = _worse(cells, row, chance, middle)
+        caught = _below(_distribution(cells, row, worse), need) >= TARGET_POWER
+        low, high = (low, middle) if caught else (middle, high)
+    return high
+
+
+def _worse(cells: Cells, row: "Array", chance: "Array", drop: float) -> "Array":
+    """A model that is worse by ``drop`` in this bucket, evenly: each question's chance of a right
+    answer shrinks by the same factor."""
+    accuracy = float(row @ (cells.sizes * chance)) / float(row @ cells.sizes)
+    result: Array = chance * (max(0.0, accuracy - drop) / accuracy if accuracy else 0.0)
+    return result
+
+
+def _joint(cells: Cells, chance: "Array", refusals: Sequence[float]) -> float:
+    import numpy as np
+    from scipy.stats import multivariate_normal, norm
+
+    refusal = np.array(refusals)
+    if (refusal >= 1).any():
+        return 1.0
+    spread = cells.sizes * chance * (1 - chance)
+    covariance = (cells.member * spread) @ cells.member.T
+    # A bucket that can't refuse says nothing; one without spread can't be correlated either.
+    live = (refusal > 0) & (np.diag(covariance) > 0)
+    if not live.any():
+        return 0.0
+    deviation = np.sqrt(np.diag(covariance)[live])
+    correlation = covariance[np.ix_(live, live)] / np.outer(deviation, deviation)
+    limits = norm.isf(refusal[live])
+    if len(limits) == 1:
+        return float(refusal[live][0])
+    passes = multivariate_normal.cdf(
+        limits,
+        cov=correlation,
+        allow_singular=True,
+        maxpts=100_000 * len(limits),
+        abseps=1e-4,
+        releps=1e-4,
+        rng=np.random.default_rng(20),
+    )
+    return float(min(1.0, max(0.0, 1 - passes)))

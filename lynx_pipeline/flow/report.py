@@ -1,0 +1,63 @@
+"""A judged candidate's report, with whatever is known beside the verdict."""
+
+from pathlib import Path
+
+from lynx_pipeline.adapters.files import write_whole
+from lynx_pipeline.config import Settings
+from lynx_pipeline.domain.comparison import compare
+from lynx_pipeline.flow.baseline import read_reference
+from lynx_pipeline.flow.promotion import Judged
+from lynx_pipeline.reports.report import Report
+
+MARKDOWN = "report.md"
+PAGE = "report.html"
+
+
+def build_report(settings: Settings, judged: Judged) -> Report:
+    """The report. How often the gate refuses an equally good model is worked out only for a
+    refusal, where the reader has to weigh it.
+
+    Raises:
+        BadInput: the stored reference predictions are damaged.
+    """
+    evaluation = judged.evidence.evaluation
+    reference = read_reference(settings, judged.eval_set)
+    comparison = None
+    if reference is not None:
+        comparison = compare(judged.eval_set, reference, judged.evidence.predictions)
+    counts = evaluation.counts
+    return Report(
+        verdict=judged.verdict,
+        comparison=comparison,
+        refusal={} if judged.verdict.passed else _refusal(judged),
+        facts={
+            "MLflow run": evaluation.mlflow_run_id or "unknown",
+            "canonical sha": evaluation.canonical_sha,
+            "eval set": evaluation.eval_set_dvc_hash,
+            "overall": f"{counts.correct} of {counts.n} right, {counts.correct / counts.n:.2%}",
+            "scorer": evaluation.scorer,
+            "isolation": evaluation.isolation,
+        },
+    )
+
+
+def write_report(report: Report, folder: Path) -> None:
+    """Write the report as Markdown and as an HTML page into ``folder``.
+
+    Raises:
+        SystemFailed: the disk refused.
+    """
+    from lynx_pipeline.reports.markdown import markdown
+    from lynx_pipeline.reports.page import page
+
+    write_whole(folder / MARKDOWN, markdown(report).encode())
+    write_whole(folder / PAGE, page(report).encode())
+
+
+def _refusal(judged: Judged) -> dict[str, float]:
+    from lynx_pipeline.domain.power import cells_of, gate_power
+
+    baseline = judged.baseline
+    cells = cells_of(judged.eval_set, list(baseline.buckets))
+    power = gate_power(cells, baseline.buckets, baseline.tolerance)
+    return {"": power.refusal, **{bucket.name: bucket.refusal for bucket in power.buckets}}

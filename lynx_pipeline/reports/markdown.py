@@ -1,0 +1,94 @@
+"""The report as GitHub-flavoured Markdown, for pull requests and job summaries.
+
+Everything from the model or the eval set is escaped: an answer can't become a link, a mention
+or HTML. The text stays under GitHub's limit for a comment; what is cut is counted.
+"""
+
+from collections.abc import Sequence
+
+from lynx_pipeline.domain.comparison import Flip
+from lynx_pipeline.domain.gate import BucketVerdict
+from lynx_pipeline.reports.report import Report, head, notes, row, summary
+
+# A comment holds 65,536 characters; some are left for whoever puts it in one.
+LONGEST = 60_000
+_LONGEST_CELL = 200
+
+
+def markdown(report: Report) -> str:
+    """The report: summary, failed buckets, then the others and the flips folded."""
+    verdict = report.verdict
+    parts = [f"**{summary(verdict)}**", ""]
+    parts += [f"- {key}: `{_code(value)}`" for key, value in report.facts.items()]
+    parts += [""] if report.facts else []
+    budget = LONGEST - sum(len(part) + 1 for part in parts) - 4_000
+    if verdict.failed:
+        failed = _table(report, verdict.failed, budget // 2)
+        parts += [*failed, ""]
+        budget -= sum(len(line) + 1 for line in failed)
+    kept = [b for b in verdict.buckets if b.passed]
+    if kept:
+        table = _table(report, kept, budget // 2)
+        parts += [*_folded(f"{len(kept)} buckets kept their floor", table), ""]
+        budget -= sum(len(line) + 1 for line in table)
+    comparison = report.comparison
+    for title, flips in (
+        ("answers went right to wrong", comparison.lost if comparison else ()),
+        ("answers went wrong to right", comparison.gained if comparison else ()),
+    ):
+        if flips:
+            table = _flips(flips, budget * 2 // 3)
+            parts += [*_folded(f"{len(flips)} {title}", table), ""]
+            budget -= sum(len(line) + 1 for line in table)
+    parts += [f"<sub>{_escaped(note, 2_000)}</sub>\n" for note in notes(report)]
+    return "\n".join(parts)
+
+
+def _folded(title: str, lines: Sequence[str]) -> list[str]:
+    return ["<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>"]
+
+
+def _table(report: Report, buckets: Sequence[BucketVerdict], budget: int) -> list[str]:
+    names = head(report)
+    return _rows(names, [row(report, bucket) for bucket in buckets], len(names) - 2, budget)
+
+
+def _flips(flips: Sequence[Flip], budget: int) -> list[str]:
+    rows = [
+        (flip.item.prompt, flip.item.answers[0], _shown(flip.reference), _shown(flip.candidate))
+        for flip in flips
+    ]
+    return _rows(("prompt", "expected", "reference", "candidate"), rows, 0, budget)
+
+
+def _rows(
+    names: Sequence[str], rows: Sequence[Sequence[str]], numbers: int, budget: int
+) -> list[str]:
+    """A Markdown table of as many rows as fit; ``numbers`` columns after the first are right
+    aligned."""
+    rule = "|".join("--:" if 0 < i <= numbers else "---" for i in range(len(names)))
+    lines = [f"| {' | '.join(names)} |", f"|{rule}|"]
+    for done, cells in enumerate(rows):
+        line = f"| {' | '.join(_escaped(cell) for cell in cells)} |"
+        budget -= len(line) + 1
+        if budget < 0:
+            return [*lines, "", f"... and {len(rows) - done} more."]
+        lines.append(line)
+    return lines
+
+
+def _shown(answer: str | None) -> str:
+    return "(no answer)" if answer is None else answer
+
+
+def _escaped(text: str, longest: int = _LONGEST_CELL) -> str:
+    """``text`` as one line of plain text, whatever Markdown or HTML it holds."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if len(text) > longest:
+        text = text[: longest - 3] + "..."
+    # Entities, because a backslash does not stop GitHub from linking a mention or a number.
+    return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>()#!|~@&:/" else c for c in text)
+
+
+def _code(text: str) -> str:
+    return "".join(c for c in text if c.isprintable() and c != "`")[:_LONGEST_CELL]

@@ -1,0 +1,124 @@
+"""What a gate can see, as a table on the terminal, as data, and as a figure.
+
+The figure is an SVG page of its own: the operating characteristic, one curve a bucket.
+"""
+
+from dataclasses import asdict
+from html import escape
+from typing import Any
+
+from lynx_pipeline.domain.power import TARGET_POWER, TARGET_REFUSAL, BucketPower, GatePower
+from lynx_pipeline.reports.terminal import print_table
+
+_COLOURS = ("#2563eb", "#c4320a", "#1a7f4b", "#7c3aed", "#b45309", "#0e7490")
+_WIDTH, _HEIGHT, _LEFT, _TOP = 760, 420, 60, 30
+
+
+def print_power(power: GatePower) -> None:
+    """Print the table and what it means to standard output."""
+    catches = f"catches {TARGET_POWER:.0%}"
+    names = ("bucket", "n", "accuracy", "one question", "forgives", "refuses an equal")
+    rows = [_row(bucket) for bucket in power.buckets]
+    console = print_table(
+        (*names, catches, "n needed"), rows, [False] * len(rows), numbers=range(1, 8)
+    )
+    for line in meaning(power):
+        console.print(line)
+
+
+def meaning(power: GatePower) -> list[str]:
+    """The table's columns and the joint figure in words."""
+    return [
+        "",
+        f"A model exactly as good as the reference is refused {power.refusal:.1%} of the time by "
+        f"this gate of {len(power.buckets)} buckets with {power.tolerance * 100:g} points of "
+        "tolerance, if each of its answers is an independent draw. A model that shares most of "
+        "its answers with the reference is refused less often.",
+        "one question: the smallest drop the bucket can show. forgives: how many questions the "
+        "tolerance amounts to. refuses an equal: how often this bucket alone refuses an equally "
+        f"good model. catches {TARGET_POWER:.0%}: the smallest true drop refused that often. n "
+        f"needed: about how many questions would bring 'refuses an equal' to {TARGET_REFUSAL:.0%}.",
+    ]
+
+
+def power_json(power: GatePower) -> dict[str, Any]:
+    """The figures as data; shares are fractions, not points."""
+    return asdict(power)
+
+
+def figure(power: GatePower) -> str:
+    """The operating characteristic as a complete SVG file.
+
+    Across: how much worse a candidate truly is in a bucket; up: how often the bucket refuses it.
+    """
+    right, bottom = _WIDTH - 150, _HEIGHT - 50
+    most = max(power.drops)
+
+    def x(drop: float) -> float:
+        return _LEFT + (right - _LEFT) * drop / most
+
+    def y(chance: float) -> float:
+        return bottom - (bottom - _TOP) * chance
+
+    dimensions = list(dict.fromkeys(bucket.name.split(".")[0] for bucket in power.buckets))
+    colour = {name: _COLOURS[i % len(_COLOURS)] for i, name in enumerate(dimensions)}
+    parts = [f'<rect width="{_WIDTH}" height="{_HEIGHT}" fill="#fff"/>']
+    for tenth in range(0, 11, 2):
+        level = y(tenth / 10)
+        parts.append(
+            f'<line x1="{_LEFT}" x2="{right}" y1="{level}" y2="{level}" stroke="#e4e7ec"/>'
+            f'<text x="{_LEFT - 8}" y="{level + 4}" text-anchor="end">{tenth * 10} %</text>'
+        )
+    for point in range(int(most * 100) + 1):
+        parts.append(
+            f'<text x="{x(point / 100):.1f}" y="{bottom + 18}" text-anchor="middle">{point}</text>'
+        )
+    limit = x(power.tolerance)
+    parts.append(
+        f'<line x1="{limit:.1f}" x2="{limit:.1f}" y1="{_TOP}" y2="{bottom}" stroke="#667085" '
+        f'stroke-dasharray="4 4"/><text x="{limit + 5:.1f}" y="{_TOP - 8}">tolerance</text>'
+    )
+    for bucket in power.buckets:
+        points = " ".join(
+            f"{x(d):.1f},{y(c):.1f}" for d, c in zip(power.drops, bucket.curve, strict=True)
+        )
+        line = colour[bucket.name.split(".")[0]]
+        parts.append(
+            f'<polyline points="{points}" fill="none" stroke="{line}" stroke-width="1.6" '
+            f'stroke-opacity="0.7"><title>{escape(bucket.name)}, n = {bucket.n}</title></polyline>'
+        )
+    for index, name in enumerate(dimensions):
+        sizes = sorted({b.n for b in power.buckets if b.name.split(".")[0] == name})
+        label = f"{name}, n = {'/'.join(map(str, sizes[:3]))}"
+        level = _TOP + 20 + 22 * index
+        parts.append(
+            f'<line x1="{right + 12}" x2="{right + 32}" y1="{level - 4}" y2="{level - 4}" '
+            f'stroke="{colour[name]}" stroke-width="3"/>'
+            f'<text x="{right + 38}" y="{level}">{escape(label)}</text>'
+        )
+    middle = (_LEFT + right) / 2
+    parts.append(
+        f'<text x="{middle}" y="{_HEIGHT - 10}" text-anchor="middle">true drop in a bucket, in '
+        "percentage points</text>"
+        f'<text x="16" y="{(_TOP + bottom) / 2}" text-anchor="middle" '
+        f'transform="rotate(-90 16 {(_TOP + bottom) / 2})">chance that the bucket refuses</text>'
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" '
+        f'width="{_WIDTH}" height="{_HEIGHT}" font-family="system-ui, sans-serif" font-size="12" '
+        f'fill="#1c2430">{"".join(parts)}</svg>\n'
+    )
+
+
+def _row(bucket: BucketPower) -> tuple[str, ...]:
+    drop = bucket.caught_drop
+    return (
+        bucket.name,
+        str(bucket.n),
+        f"{bucket.accuracy:.2%}",
+        f"{bucket.smallest_drop * 100:.2f}",
+        str(bucket.allowed),
+        f"{bucket.refusal:.1%}",
+        "never" if drop is None else f"{drop * 100:.1f}",
+        str(bucket.needed_n or "-"),
+    )

@@ -1,0 +1,64 @@
+"""The report on a terminal: the bucket table, worst first, and the flipped sentences."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lynx_pipeline.domain.comparison import Flip
+from lynx_pipeline.reports.report import Report, head, notes, row, summary
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+def print_report(report: Report, *, flips: int = 0) -> None:
+    """Print the report to standard output, with at most ``flips`` of the lost answers."""
+    rows = [row(report, bucket) for bucket in report.buckets]
+    red = [not bucket.passed for bucket in report.buckets]
+    console = print_table(head(report), rows, red, numbers=range(1, len(head(report)) - 1))
+    console.print(summary(report.verdict), style="green" if report.verdict.passed else "bold red")
+    for bucket in report.verdict.failed:
+        console.print(f"  {bucket.reason}")
+    for note in notes(report):
+        console.print(note, style="dim")
+    lost = report.comparison.lost if report.comparison else ()
+    if flips and lost:
+        console.print(
+            f"\n{len(lost)} answers went right to wrong. {min(flips, len(lost))} of them:"
+        )
+        for flip in spread(lost, flips):
+            console.print(
+                f"  {flip.item.prompt}  expected {flip.item.answers[0]!r}, was "
+                f"{flip.reference!r}, now {flip.candidate!r}"
+            )
+
+
+def print_table(
+    names: Sequence[str], rows: Sequence[Sequence[str]], red: Sequence[bool], numbers: range
+) -> "Console":
+    """Print rows of text, those marked ``red`` so; columns ``numbers`` are right aligned.
+
+    The console it was printed on is returned, for what follows.
+    """
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for index, name in enumerate(names):
+        table.add_column(name, justify="right" if index in numbers else "left", no_wrap=True)
+    for cells, marked in zip(rows, red, strict=True):
+        # A name is text, not markup: a bucket may be called [red].
+        table.add_row(*(Text(cell, "bold red" if marked else "") for cell in cells))
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    # Wider than the terminal if need be: a bucket's name must not be cut.
+    whole = console.measure(table, options=console.options.update(width=10_000)).maximum
+    console.width = max(console.width, whole)
+    console.print(table)
+    return console
+
+
+def spread(flips: tuple[Flip, ...], most: int) -> list[Flip]:
+    """At most ``most`` of the flips, taken evenly over the eval set."""
+    if len(flips) <= most:
+        return list(flips)
+    return [flips[index * len(flips) // most] for index in range(most)]
