@@ -87,7 +87,7 @@ def _escaped(text: str, longest: int = _LONGEST_CELL) -> str:
     if len(text) > longest:
         text = text[: longest - 3] + "..."
     # Entities, because a backslash does not stop GitHub from linking a mention or a number.
-    return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>()#!|~@&:/" else c for c in text)
+    return "".join(f"&#{ord(c)};" if c in "\\`*_{}[]<>()#!|~@&:/$" else c for c in text)
 
 
 def _code(text: str) -> str:

@@ -144,8 +144,8 @@ def _legend(y: int) -> str:
         f'<text class="dim" x="{left + 80}" y="{y}">baseline</text>'
         f'<circle class="good" cx="{left + 160}" cy="{y - 5}" r="4.5"/>'
         f'<text class="dim" x="{left + 170}" y="{y}">candidate with 95 % interval, passed</text>'
-        f'<circle class="bad" cx="{left + 415}" cy="{y - 5}" r="4.5"/>'
-        f'<text class="dim" x="{left + 425}" y="{y}">failed</text>'
+        f'<circle class="bad" cx="{left + 440}" cy="{y - 5}" r="4.5"/>'
+        f'<text class="dim" x="{left + 450}" y="{y}">failed</text>'
     )
 
 

@@ -62,7 +62,7 @@ def row(report: Report, bucket: BucketVerdict) -> tuple[str, ...]:
         f"{float(bucket.floor):.2%}",
         "missing" if candidate is None else f"{float(candidate.accuracy):.2%}",
         "" if change is None else points(change),
-        "" if span is None else f"{span[0]:.1%} to {span[1]:.1%}",
+        "" if span is None else f"{span[0] * 100:.1f}\u2011{span[1] * 100:.1f}",
     ]
     if report.comparison:
         lost, gained = report.comparison.changed(bucket.name)

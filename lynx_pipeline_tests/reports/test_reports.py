@@ -1,0 +1,157 @@
+"""One verdict as terminal table, Markdown and HTML: complete, bounded, and harmless."""
+
+import html.parser
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lynx_pipeline.domain.baseline import Baseline
+from lynx_pipeline.domain.comparison import compare
+from lynx_pipeline.domain.eval_set import EvalSet, Item
+from lynx_pipeline.domain.gate import Verdict, judge
+from lynx_pipeline.domain.scores import Score, Scores
+from lynx_pipeline.reports.data import verdict_json
+from lynx_pipeline.reports.markdown import LONGEST, markdown
+from lynx_pipeline.reports.page import page
+from lynx_pipeline.reports.report import Report
+from lynx_pipeline.reports.terminal import print_report
+
+
+def verdict_of(floors: dict[str, int], reached: dict[str, int], n: int = 100) -> Verdict:
+    """The verdict for right answers out of ``n`` in each bucket, with two points of tolerance."""
+    committed = {name: Score.counted(k, n) for name, k in floors.items()}
+    candidate = {name: Score.counted(k, n) for name, k in reached.items()}
+    baseline = Baseline("s", "h", None, "ref", None, Fraction(2, 100), None, committed)
+    return judge(baseline, Scores("h", None, candidate))
+
+
+REFUSED = verdict_of(
+    {"t.kept": 90, "t.bad": 90, "t.worse": 90, "t.gone": 90},
+    {"t.kept": 88, "t.bad": 87, "t.worse": 50, "t.new": 10},
+)
+
+
+def flipped(count: int, prompt: str = "He ___ (go).", answer: str = "goed") -> Report:
+    """A refused report in which ``count`` answers went right to wrong."""
+    items = tuple(Item(str(i), prompt, ("goes",), ("t.bad",)) for i in range(count))
+    right = {item.id: "goes" for item in items}
+    wrong = {item.id: answer for item in items}
+    comparison = compare(EvalSet(items, "h", "s"), right, wrong)
+    return Report(REFUSED, comparison, {"": 0.25}, {"MLflow run": "abc"})
+
+
+def test_the_terminal_names_failures_worst_first(capsys: pytest.CaptureFixture[str]) -> None:
+    """A missing bucket is worst, then the largest drop; passed buckets follow."""
+    print_report(flipped(3), flips=2)
+    out = capsys.readouterr().out
+    rows = [line.split()[0] for line in out.splitlines() if line.startswith("t.")]
+    assert rows == ["t.gone", "t.worse", "t.bad", "t.kept"]
+    assert "t.worse: fell 40.00 points, 38.00 below its floor" in out
+    assert "t.gone: the candidate has no such bucket" in out
+    assert "REFUSED: 3 of 4 buckets" in out
+    assert "not gated: t.new" in out
+    assert "25% of the time" in out
+    assert "3 answers went right to wrong. 2 of them:" in out
+    assert out.count("was 'goes', now 'goed'") == 2
+
+
+def test_a_long_bucket_name_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the width, the name that failed is there whole."""
+    name = "topic." + "x" * 150
+    print_report(Report(verdict_of({name: 90}, {name: 10})))
+    assert name in capsys.readouterr().out
+
+
+def test_a_bucket_name_is_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
+    """A name in brackets is printed, not obeyed."""
+    print_report(Report(verdict_of({"t.[red]x[/red]": 90}, {"t.[red]x[/red]": 90})))
+    assert "t.[red]x[/red]" in capsys.readouterr().out
+
+
+def test_markdown_folds_what_passed() -> None:
+    """Failed buckets stand open, the others and the flips are folded."""
+    text = markdown(flipped(3))
+    opened, folded = text.split("<details>", 1)
+    assert "t.worse" in opened.replace("&#", "") or "t.worse" in opened
+    assert "1 buckets kept their floor" in folded
+    assert "3 answers went right to wrong" in folded
+    assert "- MLflow run: `abc`" in opened
+
+
+@pytest.mark.parametrize("count", [0, 1, 5_000])
+@pytest.mark.parametrize("buckets", [1, 2_000])
+def test_markdown_stays_under_githubs_limit(count: int, buckets: int) -> None:
+    """However much there is to say, the comment fits, and what was cut is counted."""
+    floors = {f"verb.number_{i}_with_a_long_name": 90 for i in range(buckets)}
+    for reached in (90, 10):
+        verdict = verdict_of(floors, dict.fromkeys(floors, reached))
+        report = Report(verdict, flipped(count, "x" * 300).comparison)
+        text = markdown(report)
+        assert len(text) < LONGEST
+        assert ("more." in text) == (count == 5_000 or buckets == 2_000)
+
+
+HOSTILE = st.text(max_size=60) | st.sampled_from(
+    ["<script>alert(1)</script>", "@everyone", "](https://x.example)", "|a|b|", "```", "#1",
+     "</details>", "${{ secrets.X }}", "<!--", "\u202e", "a\nb", "![x](y)", "&lt;"]
+)  # fmt: skip
+
+
+@given(prompt=HOSTILE, answer=HOSTILE)
+def test_markdown_escapes_whatever_a_model_says(prompt: str, answer: str) -> None:
+    """No answer becomes a link, a mention, HTML, another cell or another line."""
+    harmless = markdown(flipped(1, "p", "a"))
+    text = markdown(flipped(1, prompt, answer))
+    assert text.count("\n") == harmless.count("\n")
+    (line,) = [li for li in text.splitlines() if li.endswith("|") and "| goes | goes |" in li]
+    assert line.count("|") == 5
+    assert not set("<>@`[]$") & set(line)
+
+
+class _Tags(html.parser.HTMLParser):
+    """Collects the tags and attributes of a page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.outside: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.outside += [v for k, v in attrs if k in {"src", "href", "onload"} and v]
+
+
+@given(prompt=HOSTILE, answer=HOSTILE)
+def test_the_page_is_self_contained_and_escaped(prompt: str, answer: str) -> None:
+    """The same tags whatever the model says, and nothing is loaded from anywhere."""
+    harmless, hostile = _Tags(), _Tags()
+    harmless.feed(page(flipped(1, "p", "a")))
+    hostile.feed(page(flipped(1, prompt, answer)))
+    assert hostile.tags == harmless.tags
+    assert hostile.outside == []
+    assert "script" not in hostile.tags
+
+
+def test_the_page_draws_every_bucket() -> None:
+    """One group a bucket, with its reason as a tooltip; a missing one is written out."""
+    text = page(flipped(2))
+    assert text.count("<g><title>") == 4
+    assert ">missing</text>" in text
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_the_data_holds_every_bucket() -> None:
+    """For programs: each bucket with its floor and margin."""
+    data = verdict_json(REFUSED)
+    assert data["passed"] is False
+    assert data["failed"] == ["t.gone", "t.worse", "t.bad"]
+    assert data["buckets"]["t.kept"]["margin"] == 0
+    assert data["buckets"]["t.gone"]["candidate"] is None
+
+
+def test_a_failing_candidate_near_zero_still_fits_the_figure() -> None:
+    """The axis reaches down to what has to be drawn."""
+    text = page(Report(verdict_of({"t.a": 50}, {"t.a": 0})))
+    assert ">0%</text>" in text
