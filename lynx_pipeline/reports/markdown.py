@@ -49,8 +49,10 @@ def _folded(title: str, lines: Sequence[str]) -> list[str]:
 
 
 def _table(report: Report, buckets: Sequence[BucketVerdict], budget: int) -> list[str]:
-    names = head(report)
-    return _rows(names, [row(report, bucket) for bucket in buckets], len(names) - 2, budget)
+    names = head(report, power=True)
+    return _rows(
+        names, [row(report, bucket, power=True) for bucket in buckets], len(names) - 2, budget
+    )
 
 
 def _flips(flips: Sequence[Flip], budget: int) -> list[str]:

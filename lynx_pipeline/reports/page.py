@@ -150,13 +150,14 @@ def _legend(y: int) -> str:
 
 
 def _table(report: Report) -> str:
-    names = head(report)
+    names = head(report, power=True)
     last = len(names) - 1
     cells = "".join(_cell("th", name, number=0 < i < last) for i, name in enumerate(names))
     lines = [f"<tr>{cells}</tr>"]
     for bucket in report.buckets:
         cells = "".join(
-            _cell("td", cell, number=0 < i < last) for i, cell in enumerate(row(report, bucket))
+            _cell("td", cell, number=0 < i < last)
+            for i, cell in enumerate(row(report, bucket, power=True))
         )
         tone = "" if bucket.passed else ' class="bad"'
         lines.append(f"<tr{tone}>{cells}</tr>")

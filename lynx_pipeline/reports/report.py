@@ -45,14 +45,17 @@ def interval(bucket: BucketVerdict) -> tuple[float, float] | None:
 
 HEAD = ("bucket", "n", "baseline", "floor", "candidate", "points", "95 % interval")
 HEAD_PAIRED = ("lost", "gained", "p")
+HEAD_POWER = ("one question", "refuses an equal")
 
 
-def head(report: Report) -> tuple[str, ...]:
-    """The table's column names; the last one, without a name, is the result."""
-    return (*HEAD, *(HEAD_PAIRED if report.comparison else ()), "")
+def head(report: Report, *, power: bool) -> tuple[str, ...]:
+    """The table's column names; the last one, without a name, is the result. ``power`` adds
+    what the bucket can see, where that is known; a terminal is too narrow for it."""
+    paired = HEAD_PAIRED if report.comparison else ()
+    return (*HEAD, *paired, *(HEAD_POWER if power and report.refusal else ()), "")
 
 
-def row(report: Report, bucket: BucketVerdict) -> tuple[str, ...]:
+def row(report: Report, bucket: BucketVerdict, *, power: bool) -> tuple[str, ...]:
     """One bucket as text, a cell a column."""
     candidate, change, span = bucket.candidate, bucket.change, interval(bucket)
     cells = [
@@ -68,6 +71,8 @@ def row(report: Report, bucket: BucketVerdict) -> tuple[str, ...]:
         lost, gained = report.comparison.changed(bucket.name)
         p = report.comparison.p_value(bucket.name)
         cells += [str(lost), str(gained), "<0.001" if p < 0.001 else f"{p:.3f}"]
+    if power and report.refusal:
+        cells += [f"{100 / bucket.baseline.n:.2f}", f"{report.refusal[bucket.name]:.1%}"]
     return (*cells, "ok" if bucket.passed else "FAILED")
 
 
@@ -87,7 +92,8 @@ def notes(report: Report) -> list[str]:
     if "" in report.refusal:
         lines.append(
             f"This gate refuses a model exactly as good as the reference {report.refusal['']:.0%} "
-            "of the time, if each of its answers is an independent draw."
+            "of the time, if each of its answers is an independent draw; 'refuses an equal' is "
+            "one bucket's share in that, 'one question' the points a single answer is worth."
         )
     if verdict.ungated:
         lines.append(f"No floor, so not gated: {', '.join(verdict.ungated)}.")

@@ -12,9 +12,10 @@ if TYPE_CHECKING:
 
 def print_report(report: Report, *, flips: int = 0) -> None:
     """Print the report to standard output, with at most ``flips`` of the lost answers."""
-    rows = [row(report, bucket) for bucket in report.buckets]
+    rows = [row(report, bucket, power=False) for bucket in report.buckets]
     red = [not bucket.passed for bucket in report.buckets]
-    console = print_table(head(report), rows, red, numbers=range(1, len(head(report)) - 1))
+    names = head(report, power=False)
+    console = print_table(names, rows, red, numbers=range(1, len(names) - 1))
     console.print(summary(report.verdict), style="green" if report.verdict.passed else "bold red")
     for bucket in report.verdict.failed:
         console.print(f"  {bucket.reason}")

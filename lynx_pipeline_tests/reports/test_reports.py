@@ -31,6 +31,7 @@ REFUSED = verdict_of(
     {"t.kept": 90, "t.bad": 90, "t.worse": 90, "t.gone": 90},
     {"t.kept": 88, "t.bad": 87, "t.worse": 50, "t.new": 10},
 )
+REFUSED_NAMES = [bucket.name for bucket in REFUSED.buckets]
 
 
 def flipped(count: int, prompt: str = "He ___ (go).", answer: str = "goed") -> Report:
@@ -39,7 +40,9 @@ def flipped(count: int, prompt: str = "He ___ (go).", answer: str = "goed") -> R
     right = {item.id: "goes" for item in items}
     wrong = {item.id: answer for item in items}
     comparison = compare(EvalSet(items, "h", "s"), right, wrong)
-    return Report(REFUSED, comparison, {"": 0.25}, {"MLflow run": "abc"})
+    return Report(
+        REFUSED, comparison, {"": 0.25, **dict.fromkeys(REFUSED_NAMES, 0.1)}, {"MLflow run": "abc"}
+    )
 
 
 def test_the_terminal_names_failures_worst_first(capsys: pytest.CaptureFixture[str]) -> None:
