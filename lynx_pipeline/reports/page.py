@@ -17,14 +17,16 @@ _STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --dim: #98a2b3; --line: #344054;
   --bg: #12161c; --good: #47cd89; --bad: #ff8a66; --floor: #667085; --band: #1a2029; } }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--bg);
-  max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
+  max-width: 74rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h1.bad { color: var(--bad); } h1.good { color: var(--good); }
 h2 { font-size: 1.1rem; margin-top: 2rem; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; }
 dt { color: var(--dim); } dd { margin: 0; font-family: ui-monospace, monospace; }
-table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums;
+  font-size: .85rem; }
 th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid var(--line); }
-th { color: var(--dim); font-weight: 500; } td.number, th.number { text-align: right; }
+th { color: var(--dim); font-weight: 500; }
+td.number, th.number { text-align: right; white-space: nowrap; }
 tr.bad td { color: var(--bad); font-weight: 600; }
 p.note { color: var(--dim); margin: .3rem 0; }
 .wide { overflow-x: auto; } summary { cursor: pointer; }

@@ -93,7 +93,7 @@ def notes(report: Report) -> list[str]:
         lines.append(
             f"This gate refuses a model exactly as good as the reference {report.refusal['']:.0%} "
             "of the time, if each of its answers is an independent draw; 'refuses an equal' is "
-            "one bucket's share in that, 'one question' the points a single answer is worth."
+            "one bucket's own chance of it, 'one question' the points a single answer is worth."
         )
     if verdict.ungated:
         lines.append(f"No floor, so not gated: {', '.join(verdict.ungated)}.")
