@@ -40,7 +40,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stderr.close()
         return 3
     except KeyboardInterrupt:
-        print("lynx-pipeline: interrupted; nothing was promoted by this command.", file=sys.stderr)
+        print(
+            "lynx-pipeline: interrupted. A promotion happened wholly or not at all; running "
+            "this again is safe.",
+            file=sys.stderr,
+        )
         return 3
 
 
@@ -149,8 +153,8 @@ def request(arguments: Arguments) -> int:
 
     from lynx_pipeline.defs.instance import add_candidate, launch_command
 
-    add_candidate(settings, asked.mlflow_run_id)
-    command = ["dagster", *launch_command(asked.mlflow_run_id, output)]
+    add_candidate(asked.mlflow_run_id)
+    command = ["dagster", *launch_command(asked.mlflow_run_id, asked.semver, output)]
     if arguments.json:
         run_id, semver = asked.mlflow_run_id, asked.semver
         _print_json(
@@ -324,12 +328,16 @@ def _write_report(path: Path, report: "Report") -> None:
     from lynx_pipeline.adapters.files import write_whole
 
     if path.suffix == ".md":
-        from lynx_pipeline.reports.markdown import markdown as render
+        from lynx_pipeline.reports.markdown import markdown
+
+        text = markdown(report)
     elif path.suffix == ".html":
-        from lynx_pipeline.reports.page import page as render
+        from lynx_pipeline.reports.page import page
+
+        text = page(report)
     else:
         raise BadInput(f"--report {path}: expected a name that ends in .md or .html.")
-    write_whole(path, render(report).encode())
+    write_whole(path, text.encode())
 
 
 def _asked(arguments: Arguments) -> "Request":

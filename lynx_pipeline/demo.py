@@ -93,11 +93,11 @@ def _free_version(settings: Settings, run_id: str, semver: str) -> str:
 
 def _launch(settings: Settings, tutor: Tutor, *, expected: int) -> None:
     """Run the job as CI does, and print the verdict."""
-    add_candidate(settings, tutor.run_id)
+    add_candidate(tutor.run_id)
     config = settings.home / "requests" / f"{tutor.run_id}.yaml"
     text = f"ops:\n  promotion_decision:\n    config:\n      semver: {tutor.semver}\n"
     write_whole(config, text.encode())
-    arguments = launch_command(tutor.run_id, config)
+    arguments = launch_command(tutor.run_id, tutor.semver, config)
     print(f"\n$ {shlex.join(['dagster', *arguments])}")
     done = subprocess.run(
         [sys.executable, "-m", "dagster", *arguments],

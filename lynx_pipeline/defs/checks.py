@@ -24,6 +24,7 @@ from lynx_pipeline.flow import data
 from lynx_pipeline.flow.candidate import candidate
 from lynx_pipeline.flow.promotion import judge_evidence
 from lynx_pipeline.flow.report import PAGE, build_report, write_report
+from lynx_pipeline.reports.report import summary
 
 # Results by partition are new in Dagster, and without them two candidates share one result.
 warnings.simplefilter("ignore", PreviewWarning)
@@ -73,10 +74,7 @@ def no_bucket_regression(context: AssetCheckExecutionContext) -> AssetCheckResul
         report = build_report(settings, judge_evidence(settings, here.evidence))
         write_report(report, here.folder)
     verdict = report.verdict
-    if verdict.passed:
-        text = f"All {len(verdict.buckets)} buckets kept their floor."
-    else:
-        text = "; ".join(bucket.reason for bucket in verdict.failed)
+    text = "\n".join((summary(verdict), *(bucket.reason for bucket in verdict.failed)))
     page = MetadataValue.path(str(here.folder / PAGE))
     return AssetCheckResult(
         passed=verdict.passed,

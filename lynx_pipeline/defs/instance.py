@@ -4,6 +4,7 @@
 this package share one history without ``DAGSTER_HOME``. A ``DAGSTER_HOME`` that is set wins.
 """
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any
 from dagster import DagsterInstance
 from dagster._core.instance import InstanceRef
 
-from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.errors import BadInput
 
@@ -35,8 +36,8 @@ class LynxInstance(DagsterInstance):
 
 
 @contextmanager
-def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
-    """The instance that Dagster's commands use in this project.
+def open_instance() -> Iterator[DagsterInstance]:
+    """The instance that Dagster's commands use when they run where this process runs.
 
     Raises:
         BadInput: the project has no ``dagster.yaml``.
@@ -45,6 +46,7 @@ def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
         with DagsterInstance.get() as instance:
             yield instance
         return
+    settings = load_settings()
     if not (settings.root / "dagster.yaml").is_file():
         raise BadInput(f"{settings.root}: has no dagster.yaml, so Dagster's state has no place.")
     folder = settings.home / "dagster"
@@ -54,14 +56,15 @@ def open_instance(settings: Settings) -> Iterator[DagsterInstance]:
         yield instance
 
 
-def add_candidate(settings: Settings, run_id: str) -> None:
+def add_candidate(run_id: str) -> None:
     """Make ``run_id`` a partition, so that jobs can be launched for it."""
-    with open_instance(settings) as instance:
+    with open_instance() as instance:
         instance.add_dynamic_partitions(CANDIDATES.name or "", [run_id])
 
 
-def launch_command(run_id: str, config: Path, job: str = "eval_and_promote") -> list[str]:
-    """The arguments of the ``dagster`` command that runs ``job`` for the candidate."""
-    tags = f'{{"dagster/partition": "{run_id}"}}'
-    target = ["-m", "lynx_pipeline.definitions", "-j", job]
+def launch_command(run_id: str, semver: str, config: Path) -> list[str]:
+    """The arguments of the ``dagster`` command that evaluates and promotes the candidate. The
+    version is among the tags, so that a list of runs can be read."""
+    tags = json.dumps({"dagster/partition": run_id, "lynx.semver": semver})
+    target = ["-m", "lynx_pipeline.definitions", "-j", "eval_and_promote"]
     return ["job", "execute", *target, "--tags", tags, "-c", str(config)]

@@ -38,7 +38,7 @@ def report_metadata(report: Report) -> Mapping[str, Any]:
         "ungated_buckets": list(verdict.ungated),
         "worst_bucket": worst.name,
         "worst_margin_points": None if worst.margin is None else float(worst.margin * 100),
-        "report": MetadataValue.md(markdown(report)),
+        "report": MetadataValue.md(markdown(report, folded=False)),
     }
 
 

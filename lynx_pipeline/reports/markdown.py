@@ -15,8 +15,10 @@ LONGEST = 60_000
 _LONGEST_CELL = 200
 
 
-def markdown(report: Report) -> str:
-    """The report: summary, failed buckets, then the others and the flips folded."""
+def markdown(report: Report, *, folded: bool = True) -> str:
+    """The report: summary, failed buckets, then the others and the flips. Folded is for GitHub;
+    not folded, with headings, is for readers that show no HTML."""
+    section = _folded if folded else _headed
     verdict = report.verdict
     parts = [f"**{summary(verdict)}**", ""]
     parts += [f"- {key}: `{_code(value)}`" for key, value in report.facts.items()]
@@ -29,7 +31,7 @@ def markdown(report: Report) -> str:
     kept = [b for b in verdict.buckets if b.passed]
     if kept:
         table = _table(report, kept, budget // 2)
-        parts += [*_folded(f"{len(kept)} buckets kept their floor", table), ""]
+        parts += [*section(f"{len(kept)} buckets kept their floor", table), ""]
         budget -= sum(len(line) + 1 for line in table)
     comparison = report.comparison
     for title, flips in (
@@ -38,7 +40,7 @@ def markdown(report: Report) -> str:
     ):
         if flips:
             table = _flips(flips, budget * 2 // 3)
-            parts += [*_folded(f"{len(flips)} {title}", table), ""]
+            parts += [*section(f"{len(flips)} {title}", table), ""]
             budget -= sum(len(line) + 1 for line in table)
     parts += [f"<sub>{_escaped(note, 2_000)}</sub>\n" for note in notes(report)]
     return "\n".join(parts)
@@ -46,6 +48,10 @@ def markdown(report: Report) -> str:
 
 def _folded(title: str, lines: Sequence[str]) -> list[str]:
     return ["<details>", f"<summary>{title}</summary>", "", *lines, "", "</details>"]
+
+
+def _headed(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"#### {title}", "", *lines]
 
 
 def _table(report: Report, buckets: Sequence[BucketVerdict], budget: int) -> list[str]:

@@ -1,0 +1,111 @@
+"""What the definitions hold, and what loading them costs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from dagster import AssetCheckKey, AssetKey
+
+from lynx_pipeline.definitions import defs
+from lynx_pipeline.defs.partitions import CANDIDATES
+
+REPO = Path(__file__).parents[2]
+HEAVY = {"mlflow", "dvc", "duckdb", "scipy", "pandas", "pyarrow", "numpy", "polars"}
+CANDIDATE_ASSETS = {"candidate_bundle", "candidate_eval", "promotion_decision", "production_alias"}
+
+
+def test_the_assets_are_exactly_these() -> None:
+    """The flow's six assets; the four of a candidate are partitioned by it."""
+    graph = defs.resolve_asset_graph()
+    names = {key.to_user_string() for key in graph.get_all_asset_keys()}
+    assert names == {"eval_set", "eval_baseline", *CANDIDATE_ASSETS}
+    partitioned = {
+        key.to_user_string()
+        for key in graph.get_all_asset_keys()
+        if graph.get(key).partitions_def == CANDIDATES
+    }
+    assert partitioned == CANDIDATE_ASSETS
+
+
+def test_the_assets_depend_on_each_other_in_flow_order() -> None:
+    """Three inputs to the evaluation, then the promotion, then its mirror."""
+    graph = defs.resolve_asset_graph()
+    parents = {
+        key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    }
+    assert parents == {
+        "eval_set": set(),
+        "eval_baseline": set(),
+        "candidate_bundle": set(),
+        "candidate_eval": {"eval_set", "eval_baseline", "candidate_bundle"},
+        "promotion_decision": {"candidate_eval"},
+        "production_alias": {"promotion_decision"},
+    }
+
+
+def test_the_checks_are_exactly_these() -> None:
+    """Which assets they are on, and which of them block."""
+    graph = defs.resolve_asset_graph()
+    blocking = {key: graph.get_check_spec(key).blocking for key in graph.asset_check_keys}
+    assert blocking == {
+        _check("eval_set", "eval_set_matches_baseline"): True,
+        _check("eval_set", "buckets_can_resolve_tolerance"): False,
+        _check("candidate_eval", "no_bucket_regression"): True,
+    }
+    gate = graph.get_check_spec(_check("candidate_eval", "no_bucket_regression"))
+    assert gate.partitions_def == CANDIDATES
+
+
+def test_the_jobs_are_exactly_these() -> None:
+    """Three jobs, each over its part of the flow, one candidate a run, in one process."""
+    to_verdict = {"eval_set", "eval_baseline", "candidate_bundle", "candidate_eval"}
+    promotion = {"promotion_decision", "production_alias"}
+    wanted = {
+        "evaluate": to_verdict,
+        "promote": promotion,
+        "eval_and_promote": to_verdict | promotion,
+    }
+    jobs = [job for job in defs.resolve_all_job_defs() if not job.name.startswith("__")]
+    assert {
+        job.name: {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
+        for job in jobs
+    } == wanted
+    for job in jobs:
+        assert job.partitions_def == CANDIDATES
+        assert job.executor_def.name == "in_process"
+
+
+def test_what_the_ui_launches_runs_in_one_process_too() -> None:
+    """The implicit job of 'materialize' has the in-process executor as well."""
+    assert defs.resolve_implicit_global_asset_job_def().executor_def.name == "in_process"
+
+
+def test_loading_the_definitions_imports_nothing_heavy() -> None:
+    """Beyond what ``import dagster`` itself pulls in."""
+    found = _imported("lynx_pipeline.definitions") - _imported("dagster")
+    assert "lynx_pipeline" in found
+    assert found & HEAVY == set()
+
+
+@pytest.mark.slow
+def test_dagster_finds_the_definitions_valid() -> None:
+    """``dagster definitions validate`` loads them as a code location."""
+    command = [sys.executable, "-m", "dagster", "definitions", "validate"]
+    target = ["-m", "lynx_pipeline.definitions"]
+    done = subprocess.run(
+        [*command, *target], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def _check(asset: str, name: str) -> AssetCheckKey:
+    return AssetCheckKey(AssetKey(asset), name)
+
+
+def _imported(module: str) -> set[str]:
+    """The top-level modules that a fresh interpreter has after importing ``module``."""
+    code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())

@@ -1,0 +1,237 @@
+"""Whole commands, as people type them: each in a process of its own, in a place of its own.
+
+A :class:`Place` is a project's root together with a state folder. ``demo`` is the place where
+``lynx-pipeline demo`` has run, once per session; it stays as the demo left it, also for tests
+that run at the same time. A test that changes state works in a copy of it.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+import pytest
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckKey,
+    AssetKey,
+    AssetMaterialization,
+    AssetRecordsFilter,
+    DagsterInstance,
+)
+from dagster._core.event_api import PartitionKeyFilter
+from filelock import FileLock
+
+from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.defs.instance import open_instance
+
+REPO = Path(__file__).parents[2]
+PROGRAMS = Path(sys.executable).parent
+# What a clone of the repository has besides code. The eval set itself is not among it.
+PROJECT_FILES = (
+    "pyproject.toml",
+    "dagster.yaml",
+    "workspace.yaml",
+    "eval_baseline.json",
+    ".gitignore",
+    ".dvcignore",
+    ".dvc/.gitignore",
+    ".dvc/config",
+    "data/dvc-remote",
+    "data/eval/.gitignore",
+    "data/eval/phase-20.jsonl.dvc",
+    "data/processed/.gitignore",
+    "data/processed/train.jsonl.dvc",
+)
+MODULE = ("-m", "lynx_pipeline.definitions")
+_OURS = ("LYNX_", "DAGSTER_", "MLFLOW_", "DVC_")
+
+Done = subprocess.CompletedProcess[str]
+
+
+class Checked(NamedTuple):
+    """What a check found, and in which run."""
+
+    run_id: str
+    found: AssetCheckEvaluation
+
+
+@dataclass(frozen=True)
+class Place:
+    """A project's root, a state folder, and what else the environment holds."""
+
+    root: Path
+    home: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The whole environment of a command run here."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)}
+        path = f"{PROGRAMS}{os.pathsep}{inherited.get('PATH', '')}"
+        # At its default place the state folder needs no variable, so none is set.
+        home = {} if self.home == self.root / ".lynx" else {"LYNX_HOME": str(self.home)}
+        return {**inherited, "PATH": path, **home, **self.variables}
+
+    @property
+    def settings(self) -> Settings:
+        """The settings that a command run here finds."""
+        return load_settings(self.root, self.environ)
+
+    @property
+    def registry(self) -> Path:
+        """The registry's folder."""
+        folder = self.settings.registry
+        assert folder is not None
+        return folder
+
+    def but(self, **variables: str) -> "Place":
+        """The same place with other environment variables."""
+        return replace(self, variables={**self.variables, **variables})
+
+    def run(self, *command: str) -> Done:
+        """Run a command here to its end."""
+        return subprocess.run(
+            command,
+            cwd=self.root,
+            env=self.environ,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+    def start(self, *command: str, log: Path) -> "subprocess.Popen[bytes]":
+        """Start a command here, in a process group of its own, with its output in ``log``."""
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                command,
+                cwd=self.root,
+                env=self.environ,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def lynx(self, *arguments: str) -> Done:
+        """Run ``lynx-pipeline``."""
+        return self.run("lynx-pipeline", *arguments)
+
+    def dagster(self, *arguments: str) -> Done:
+        """Run ``dagster`` on our definitions."""
+        return self.run("dagster", *arguments, *MODULE)
+
+    @contextmanager
+    def instance(self) -> Iterator[DagsterInstance]:
+        """The Dagster instance that commands run here use, for reading what they left."""
+        environ = {**self.environ, "LYNX_HOME": str(self.home)}
+        with patch.dict(os.environ, environ, clear=True), open_instance() as it:
+            yield it
+
+    def latest(self, asset_name: str, partition: str | None = None) -> AssetMaterialization:
+        """The latest materialization of an asset, or of one partition of it."""
+        wanted = AssetRecordsFilter(
+            asset_key=AssetKey(asset_name), asset_partitions=[partition] if partition else None
+        )
+        with self.instance() as instance:
+            record = instance.fetch_materializations(wanted, limit=1).records[0]
+        assert record.asset_materialization
+        return record.asset_materialization
+
+    def checked(self, asset_name: str, check: str, partition: str | None = None) -> Checked:
+        """The latest evaluation of an asset check, or of one partition of it, and its run."""
+        key = AssetCheckKey(AssetKey(asset_name), check)
+        with self.instance() as instance:
+            record = instance.event_log_storage.get_latest_asset_check_execution_by_key(
+                [key], partition_filter=PartitionKeyFilter(key=partition) if partition else None
+            )[key]
+        assert record.evaluation
+        return Checked(record.run_id, record.evaluation)
+
+    def evidence(self, run_id: str) -> Path:
+        """A candidate's evidence folder."""
+        return self.home / "candidates" / run_id / "evidence"
+
+
+@dataclass(frozen=True)
+class Demo:
+    """What ``lynx-pipeline demo`` did, and where."""
+
+    place: Place
+    said: str
+    good: str
+    bad: str
+
+    def copy(self, home: Path) -> Place:
+        """A copy of the state that a test may change. Artifacts stay where MLflow has them."""
+        shutil.copytree(self.place.home, home)
+        return replace(self.place, home=home)
+
+
+def job(name: str, run_id: str) -> list[str]:
+    """The ``dagster`` arguments that execute a job for a candidate."""
+    return ["job", "execute", "-j", name, "--tags", f'{{"dagster/partition": "{run_id}"}}']
+
+
+def asset(name: str, run_id: str) -> list[str]:
+    """The ``dagster`` arguments that materialize one asset for a candidate."""
+    return ["asset", "materialize", "--select", name, "--partition", run_id]
+
+
+def files_in(folder: Path) -> dict[str, bytes]:
+    """Every file under ``folder`` with its bytes, by relative path."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def clone(root: Path) -> Path:
+    """Make ``root`` what a clone of this repository is, without the code."""
+    for name in PROJECT_FILES:
+        target = root / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (REPO / name).is_dir():
+            shutil.copytree(REPO / name, target)
+        else:
+            shutil.copy(REPO / name, target)
+    subprocess.run(["git", "init", "--quiet", root], check=True)
+    return root
+
+
+def data_version(materialization: AssetMaterialization) -> str:
+    """The data version that a materialization carries."""
+    return (materialization.tags or {})["dagster/data_version"]
+
+
+def metadata(materialization: AssetMaterialization) -> dict[str, Any]:
+    """The plain values of a materialization's metadata."""
+    return {key: value.value for key, value in materialization.metadata.items()}
+
+
+@pytest.fixture(scope="session")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
+    """``lynx-pipeline demo``, run at the repository's root with a fresh state folder.
+
+    Once per session, by whichever of pytest's workers comes first; the others wait for it.
+    """
+    ours = tmp_path_factory.getbasetemp()
+    folder = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "demo"
+    folder.mkdir(exist_ok=True)
+    place, output = Place(REPO, folder / "home"), folder / "stdout"
+    with FileLock(folder / "lock", timeout=240):
+        if not output.exists():
+            done = place.run(sys.executable, "-m", "lynx_pipeline", "demo")
+            assert done.returncode == 0, done.stdout + done.stderr
+            output.write_text(done.stdout)
+    with place.instance() as instance:
+        records = sorted(instance.get_run_records(), key=lambda record: record.create_timestamp)
+    good, bad = (record.dagster_run.tags["dagster/partition"] for record in records)
+    return Demo(place, output.read_text(), good, bad)

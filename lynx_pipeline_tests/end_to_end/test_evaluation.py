@@ -1,0 +1,163 @@
+"""Evaluations as Dagster runs them: together, again, and on an eval set that is not the one."""
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline_tests.end_to_end.conftest import (
+    MODULE,
+    Demo,
+    Place,
+    asset,
+    clone,
+    files_in,
+    job,
+    metadata,
+)
+
+pytestmark = pytest.mark.slow
+
+EVAL_SET = "data/eval/phase-20.jsonl"
+
+
+def test_two_candidates_evaluated_at_once_keep_apart(demo: Demo, tmp_path: Path) -> None:
+    """Two processes, a clone whose data is not pulled yet, and a state folder of its own: each
+    verdict and each evidence is its own candidate's, and no other state is touched."""
+    root = clone(tmp_path / "clone")
+    place = Place(root, tmp_path / "home").but(MLFLOW_TRACKING_URI=demo.place.settings.tracking_uri)
+    elsewhere, tracked = _state(demo.place), files_in(root)
+    with place.instance() as instance:
+        assert instance.get_runs() == []
+        instance.add_dynamic_partitions("candidates", [demo.good, demo.bad])
+
+    started = [
+        place.start("dagster", *job("evaluate", run_id), *MODULE, log=tmp_path / run_id)
+        for run_id in (demo.good, demo.bad)
+    ]
+    codes = [process.wait(180) for process in started]
+    assert [bool(code) for code in codes] == [False, True]
+
+    for run_id, passed in ((demo.good, True), (demo.bad, False)):
+        check = place.checked("candidate_eval", "no_bucket_regression", run_id)
+        assert check.found.passed is passed
+        with place.instance() as instance:
+            run = instance.get_run_by_id(check.run_id)
+        assert run and run.tags["dagster/partition"] == run_id
+        ours, theirs = place.evidence(run_id), demo.place.evidence(run_id)
+        evaluation = json.loads((ours / "candidate_eval.json").read_bytes())
+        assert evaluation["mlflow_run_id"] == run_id
+        predictions = (ours / "predictions.parquet").read_bytes()
+        assert evaluation["predictions_sha256"] == hashlib.sha256(predictions).hexdigest()
+        # The same answers as when the demo asked, alone.
+        assert predictions == (theirs / "predictions.parquet").read_bytes()
+
+    assert _state(demo.place) == elsewhere
+    assert not place.registry.exists()
+    added = {name for name in files_in(root) if not name.startswith((".dvc/", ".git/"))}
+    assert added - tracked.keys() == {EVAL_SET}
+
+
+def test_an_unchanged_candidate_is_not_evaluated_again(demo: Demo, tmp_path: Path) -> None:
+    """The evidence stays the file it was, unless the run config says ``again``."""
+    place = demo.copy(tmp_path / "home")
+    file = place.evidence(demo.good) / "candidate_eval.json"
+    before = file.stat()
+    done = place.dagster(*job("evaluate", demo.good))
+    assert done.returncode == 0, done.stderr
+    kept = place.latest("candidate_eval", demo.good)
+    assert metadata(kept)["kept_from_before"] is True
+    assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+    config = tmp_path / "again.json"
+    config.write_text(json.dumps({"ops": {"candidate_eval": {"config": {"again": True}}}}))
+    done = place.dagster(*asset("candidate_eval", demo.good), "-c", str(config))
+    assert done.returncode == 0, done.stderr
+    anew = place.latest("candidate_eval", demo.good)
+    assert metadata(anew)["kept_from_before"] is False
+    assert file.stat().st_mtime_ns > before.st_mtime_ns
+    assert metadata(anew)["predictions_sha256"] == metadata(kept)["predictions_sha256"]
+
+
+def test_an_altered_eval_set_stops_everything_before_a_model_runs(
+    demo: Demo, tmp_path: Path
+) -> None:
+    """One byte is enough: no worker starts, nothing is written, and what to do is said."""
+    root = clone(tmp_path / "clone")
+    demo.copy(root / ".lynx")
+    calls = tmp_path / "calls"
+    place = _recording_bwrap(Place(root, root / ".lynx"), tmp_path / "bin", calls)
+    (place.evidence(demo.good) / "candidate_eval.json").unlink()
+    pulled = place.run("dvc", "pull", "--quiet", f"{EVAL_SET}.dvc")
+    assert pulled.returncode == 0, pulled.stderr
+    file = root / EVAL_SET
+    altered = bytearray(file.read_bytes())
+    altered[100] ^= 1
+    file.unlink()  # DVC may have linked it to its cache
+    file.write_bytes(altered)
+
+    done = place.dagster(*job("evaluate", demo.good))
+    assert done.returncode != 0
+    md5 = hashlib.md5(altered, usedforsecurity=False).hexdigest()
+    assert f"{file}: its bytes have the MD5 {md5}" in done.stdout + done.stderr
+    alone = place.dagster(*asset("candidate_eval", demo.good))
+    assert alone.returncode != 0
+    check = place.dagster(
+        *job("evaluate", demo.good), "--op-selection", "eval_set_eval_set_matches_baseline"
+    )
+    assert check.returncode != 0
+    found = place.checked("eval_set", "eval_set_matches_baseline").found
+    assert not found.passed
+    assert found.blocking
+    assert md5 in (found.description or "")
+    assert not calls.exists()
+    assert not (place.evidence(demo.good) / "candidate_eval.json").exists()
+
+    # The advice that the error gives puts it right.
+    advice = re.search("run '(dvc checkout [^']+)'", found.description or "")
+    assert advice
+    advised = place.run(*advice[1].split())
+    assert advised.returncode == 0, advised.stderr
+    done = place.dagster(*job("evaluate", demo.good))
+    assert done.returncode == 0, done.stderr
+    assert calls.exists()
+
+
+def test_another_eval_set_than_the_baselines_is_blocked_by_its_check(
+    demo: Demo, tmp_path: Path
+) -> None:
+    """An eval set replaced together with its .dvc file is a valid one, but not the baseline's."""
+    root = clone(tmp_path / "clone")
+    place = _recording_bwrap(demo.copy(tmp_path / "home"), tmp_path / "bin", tmp_path / "calls")
+    place = Place(root, place.home, place.variables)
+    (place.evidence(demo.good) / "candidate_eval.json").unlink()
+    raw = (Path(demo.place.root) / EVAL_SET).read_bytes().replace(b"She wants", b"She needs")
+    (root / EVAL_SET).write_bytes(raw)
+    added = place.run("dvc", "add", "--quiet", EVAL_SET)
+    assert added.returncode == 0, added.stderr
+
+    done = place.dagster(*job("evaluate", demo.good))
+    assert done.returncode != 0
+    found = place.checked("eval_set", "eval_set_matches_baseline").found
+    assert not found.passed
+    assert "the baseline was measured on the eval set" in (found.description or "")
+    assert not (tmp_path / "calls").exists()
+    assert not (place.evidence(demo.good) / "candidate_eval.json").exists()
+
+
+def _state(place: Place) -> tuple[dict[str, bytes], dict[str, bytes], list[str]]:
+    """Registry, candidates, and the runs that Dagster knows."""
+    with place.instance() as instance:
+        runs = [run.run_id for run in instance.get_runs()]
+    return files_in(place.registry), files_in(place.home / "candidates"), runs
+
+
+def _recording_bwrap(place: Place, folder: Path, calls: Path) -> Place:
+    """The same place with a ``bwrap`` in front of the real one that leaves ``calls`` behind."""
+    folder.mkdir()
+    program = folder / "bwrap"
+    program.write_text(f'#!/bin/sh\necho "$@" >>{calls}\nexec /usr/bin/bwrap "$@"\n')
+    program.chmod(0o755)
+    return place.but(PATH=f"{folder}:{place.environ['PATH']}")

@@ -1,0 +1,74 @@
+"""Every way to launch a promotion ends at the gate, with or without the check before it."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline_tests.end_to_end import library_routes
+from lynx_pipeline_tests.end_to_end.conftest import Demo, Place, asset, files_in, job
+from lynx_pipeline_tests.end_to_end.webserver import Webserver, running
+
+pytestmark = pytest.mark.slow
+
+# RUN stands for the refused run.
+COMMANDS = {
+    "the whole job again": job("eval_and_promote", "RUN"),
+    "the promotion's job": job("promote", "RUN"),
+    "the promotion alone": asset("promotion_decision", "RUN"),
+    "the alias alone": asset("production_alias", "RUN"),
+    "op selection": [*job("eval_and_promote", "RUN"), "--op-selection", "promotion_decision"],
+}
+SAYS = {
+    "the whole job again": "blocking asset check failed",
+    "the alias alone": "was never promoted in dev",
+}
+
+
+@pytest.fixture(scope="module")
+def place(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A copy of the demo's state, for every attempt to promote what it refused."""
+    return demo.copy(tmp_path_factory.mktemp("refusal") / "home")
+
+
+@pytest.fixture
+def webserver(place: Place, tmp_path: Path) -> Iterator[Webserver]:
+    """The Dagster UI over those attempts."""
+    with running(place, tmp_path / "log") as server:
+        yield server
+
+
+@pytest.mark.parametrize("route", COMMANDS)
+def test_no_command_promotes_a_refused_candidate(place: Place, demo: Demo, route: str) -> None:
+    """The command fails, says why, and leaves the registry byte for byte as it was."""
+    before = files_in(place.registry)
+    done = place.dagster(*(part.replace("RUN", demo.bad) for part in COMMANDS[route]))
+    assert done.returncode != 0
+    assert SAYS.get(route, "the gate refused: ") in done.stdout + done.stderr
+    assert files_in(place.registry) == before
+
+
+def test_no_library_call_promotes_a_refused_candidate(place: Place, demo: Demo) -> None:
+    """Assets without their checks, and a retry from the failed step, through Dagster's Python."""
+    before = files_in(place.registry)
+    done = place.run(sys.executable, "-m", library_routes.__name__, demo.bad)
+    assert json.loads(done.stdout) == {
+        "assets without checks": "the gate refused",
+        "retry from failure": "the gate refused",
+    }
+    assert files_in(place.registry) == before
+
+
+def test_the_ui_promotes_no_refused_candidate(
+    place: Place, demo: Demo, webserver: Webserver
+) -> None:
+    """A backfill, the promotion asset without checks, and a retry from failure: all fail."""
+    before = files_in(place.registry)
+    backfill = webserver.backfill("promotion_decision", demo.bad)
+    alone = webserver.launch("eval_and_promote", demo.bad, "promotion_decision")
+    assert webserver.ended(alone) == "FAILURE"
+    assert webserver.ended(webserver.retry(alone)) == "FAILURE"
+    assert webserver.ended(webserver.backfilled(backfill)) == "FAILURE"
+    assert files_in(place.registry) == before

@@ -1,0 +1,63 @@
+"""From a release request to the run it prepares."""
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline_tests.end_to_end.conftest import REPO, Demo, Place, files_in
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("dagster_home", [False, True], ids=["DAGSTER_HOME unset", "set"])
+def test_the_printed_command_runs(demo: Demo, tmp_path: Path, dagster_home: bool) -> None:
+    """Asked for again, a promoted version is prepared, run, and found done: nothing changes.
+
+    A ``DAGSTER_HOME`` that is set has the partition and the run; otherwise LYNX_HOME has.
+    """
+    place = demo.copy(tmp_path / "home")
+    if dagster_home:
+        (tmp_path / "dagster").mkdir()
+        place = place.but(DAGSTER_HOME=str(tmp_path / "dagster"))
+    registry, history = files_in(place.registry), _runs(demo.place)
+    done = place.lynx("request", "--run-id", demo.good, "--semver", "v0.1.0-dev")
+    assert done.returncode == 0, done.stderr
+    command = shlex.split(done.stdout.splitlines()[-1])
+    assert command[:3] == ["dagster", "job", "execute"]
+    ran = place.run(*command)
+    assert ran.returncode == 0, ran.stderr
+    assert files_in(place.registry) == registry
+
+    if dagster_home:
+        assert _runs(Place(REPO, place.home)) == history
+    with place.instance() as instance:
+        latest = instance.get_runs(limit=1)[0]
+        assert latest.tags["dagster/partition"] == demo.good
+        assert instance.has_dynamic_partition("candidates", demo.good)
+
+
+BAD_REQUESTS: Mapping[str, tuple[str, str, str]] = {
+    "a run id out of form": ("../../etc", "v0.1.0-dev", "is not an MLflow run id"),
+    "a version out of form": ("0" * 32, "v1; rm -rf /", "can't name a promotion in dev"),
+    "a prod version in dev": ("0" * 32, "v0.1.0", "expected vX.Y.Z-dev"),
+    "a run that is not there": ("0" * 32, "v0.1.0-dev", "Check the run id"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_REQUESTS)
+def test_a_request_that_cannot_be_run_is_refused(demo: Demo, tmp_path: Path, name: str) -> None:
+    """Exit code 2, one paragraph on stderr, and nothing prepared."""
+    place = Place(REPO, tmp_path / "home").but(MLFLOW_TRACKING_URI=demo.place.settings.tracking_uri)
+    run_id, semver, says = BAD_REQUESTS[name]
+    done = place.lynx("request", "--run-id", run_id, "--semver", semver, "--json")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not place.home.exists()
+
+
+def _runs(place: Place) -> list[str]:
+    with place.instance() as instance:
+        return [run.run_id for run in instance.get_runs()]
