@@ -242,9 +242,7 @@ def baseline_check(arguments: Arguments) -> int:
 def registry_register(arguments: Arguments) -> int:
     from lynx_pipeline import registry
 
-    _warn(registry.NOT_THE_CI_PATH)
-    entry = registry.register_pending(arguments.run_id)
-    _print_entry(entry, arguments)
+    _print_entry(registry.register_pending(arguments.run_id), arguments)
     return 0
 
 

@@ -7,9 +7,11 @@ counts in ``dev`` only: in ``prod`` the registry is what ``pyproject.toml`` says
 """
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 
 TABLE = "[tool.lynx_pipeline]"
+# What MLflow's model registry, its filters and a git tag all take as it is.
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class NoProject(BadInput):
@@ -84,6 +88,10 @@ def load_settings(start: Path | None = None, environ: Mapping[str, str] | None =
     where = f"{root / 'pyproject.toml'}, {TABLE}"
 
     model = _take(table, "model", str, where)
+    if not _MODEL_NAME.fullmatch(model):
+        raise BadInput(
+            f"{where}: 'model': expected letters, digits, '.', '_' and '-', found {model!r}."
+        )
     eval_set = root / _take(table, "eval_set", str, where)
     baseline = root / _take(table, "baseline", str, where)
     registry = _take(table, "registry", str, where, default="")
@@ -130,11 +138,14 @@ def _find_project(start: Path) -> tuple[Path, dict[str, Any]]:
         if not file.is_file():
             continue
         try:
-            table = tomllib.loads(file.read_text("utf-8")).get("tool", {}).get("lynx_pipeline")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            tool = tomllib.loads(file.read_text("utf-8")).get("tool")
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
             raise BadInput(f"{file}: not TOML: {error}.") from None
-        if table is not None:
+        table = tool.get("lynx_pipeline") if isinstance(tool, dict) else None
+        if isinstance(table, dict):
             return folder, table
+        if table is not None:
+            raise BadInput(f"{file}: expected {TABLE} to be a table, found {table!r}.")
     raise NoProject(
         f"no project here: neither {start} nor a folder above it has a pyproject.toml with a "
         f"{TABLE} table. Run this inside the project."
@@ -162,6 +173,10 @@ def _take(table: dict[str, Any], key: str, kind: type, where: str, default: Any 
         raise BadInput(f"{where}: {key!r} is missing.")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if not isinstance(value, kind) or isinstance(value, bool):
+    if not isinstance(value, kind) or isinstance(value, bool) or _no_amount(value):
         raise BadInput(f"{where}: {key!r}: expected {kind.__name__}, found {value!r}.")
     return value
+
+
+def _no_amount(value: Any) -> bool:
+    return isinstance(value, float) and not (isfinite(value) and value >= 0)

@@ -49,7 +49,7 @@ class Resolved:
 
 
 def register_pending(run_id: str, *, settings: Settings | None = None) -> Entry:
-    """Record the bundle of an MLflow run, so that a dev promotion may name it.
+    """Record the bundle of an MLflow run, so that a dev promotion may name it; loudly.
 
     Doing it again for the same bundle and run changes nothing.
 
@@ -61,6 +61,7 @@ def register_pending(run_id: str, *, settings: Settings | None = None) -> Entry:
 
     settings = settings or load_settings()
     store = _writable(settings)
+    warnings.warn(NOT_THE_CI_PATH, stacklevel=2)
     with fresh_bundle(settings, run_id) as (_, bundle, uri):
         fact = Fact(
             time=_now(),

@@ -11,10 +11,15 @@ good file with one fault put in on purpose, where acceptance counts too.
 import json
 import random
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from lynx_pipeline.adapters.dvc_data import tracked_hash
+from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions
+from lynx_pipeline.config import load_settings
 from lynx_pipeline.domain.baseline import parse_baseline
 from lynx_pipeline.domain.bundle import parent_sha, stable_mlmodel
 from lynx_pipeline.domain.eval_set import parse_eval_set
@@ -85,6 +90,25 @@ ITEM = {
 }
 COMMENT = b"Please promote this.\n\nmlflow_run_id=" + b"a" * 32 + b" semver=v0.3.1\n"
 MLMODEL = b"flavors:\n  python_function:\n    loader_module: x\nmodel_uuid: abc\nrun_id: def\n"
+
+
+DVC_FILE = b"outs:\n- md5: " + b"7" * 32 + b"\n  size: 12\n  hash: md5\n  path: e.jsonl\n"
+PROJECT = b"""[tool.lynx_pipeline]
+model = "m"
+eval_set = "e.jsonl"
+baseline = "b.json"
+price_per_hour = 0.05
+
+[tool.lynx_pipeline.evaluation]
+batch_size = 64
+"""
+
+
+def read_project(raw: bytes) -> object:
+    """Settings from a pyproject.toml with these bytes."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "pyproject.toml").write_bytes(raw)
+        return load_settings(Path(folder), {})
 
 
 def ledger_bytes() -> bytes:
@@ -266,6 +290,39 @@ def comment_fault(rng: random.Random, good: bytes) -> bytes:
     )
 
 
+def dvc_fault(rng: random.Random, good: bytes) -> bytes:
+    """Another output, another kind of hash, or none."""
+    return rng.choice(
+        [
+            good.replace(b"e.jsonl", b"other.jsonl"),
+            good.replace(b"7777", b"777", 1),
+            good.replace(b"7777", b"zzzz", 1),
+            good.replace(b"md5: 7", b"sha: 7"),
+            good + good[6:],
+            b"outs: []\n",
+            b"",
+        ]
+    )
+
+
+def project_fault(rng: random.Random, good: bytes) -> bytes:
+    """A key is unknown, missing, of another type, or out of range."""
+    return rng.choice(
+        [
+            good.replace(b"price_per_hour", b"prize_per_hour"),
+            good.replace(b"batch_size = 64", b"batch_size = 0"),
+            good.replace(b"batch_size = 64", b"batch_size = true"),
+            good.replace(b"batch_size = 64", b'batch_size = "64"'),
+            good.replace(b"batch_size", b"batch"),
+            good.replace(b'model = "m"\n', b""),
+            good.replace(b'"m"', b"5"),
+            good.replace(b'"m"', b'"m'),
+            good + b"\xff",
+            b"",
+        ]
+    )
+
+
 TARGETS = (
     Target(
         "eval_baseline.json",
@@ -314,6 +371,14 @@ TARGETS = (
         ),
     ),
     Target("ledger", lambda raw: parse_ledger(raw, "f"), ledger_bytes(), (ledger_fault,)),
+    Target(
+        "predictions.parquet",
+        lambda raw: read_predictions(raw, Path("f")),
+        predictions_bytes(["a", "b"], {"a": "went", "b": None}),
+        (lambda rng, good: good[: rng.randrange(len(good))],),
+    ),
+    Target(".dvc file", lambda raw: tracked_hash(raw, "f", "e.jsonl"), DVC_FILE, (dvc_fault,)),
+    Target("pyproject.toml", read_project, PROJECT, (project_fault,)),
     Target("request comment", parse_comment, COMMENT, (comment_fault,)),
     Target("MLmodel", stable_mlmodel, MLMODEL, ()),
     Target(

@@ -57,7 +57,8 @@ class DirectoryLedger:
         that already holds it, or raises; then nothing is written.
 
         Raises:
-            SystemFailed: the lock or the disk failed. The ledger is the old one.
+            SystemFailed: the lock or the disk failed. The ledger is the old one, or, where
+                only the checkpoint failed, the new one; running it again is right for both.
         """
         with self._locked():
             ledger = self.read()
@@ -87,7 +88,7 @@ class DirectoryLedger:
                 os.fsync(handle)
                 sync_folder(self.folder)
             except BaseException:
-                os.ftruncate(handle, ledger.size)
+                self._take_back(handle, ledger)
                 raise
         except OSError as error:
             raise SystemFailed(
@@ -96,6 +97,16 @@ class DirectoryLedger:
             ) from None
         finally:
             os.close(handle)
+
+    def _take_back(self, handle: int, ledger: Ledger) -> None:
+        try:
+            os.ftruncate(handle, ledger.size)
+        except OSError as error:
+            raise SystemFailed(
+                f"{self.file}: the entry could neither be written nor be taken back: "
+                f"{error.strerror}. Mend the disk and run this again: it finds the entry, or "
+                "writes it."
+            ) from None
 
     def _remember(self, ledger: Ledger) -> None:
         """Move the checkpoint to the ledger's end, if it isn't there."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.errors import BadInput, SystemFailed
@@ -39,7 +40,9 @@ def read_versioned(root: Path, path: Path) -> DataFile:
         BadInput: there is no usable ``.dvc`` file, or the bytes on disk are others.
         SystemFailed: DVC could not pull.
     """
-    expected = _tracked_hash(path)
+    dvc_file = path.with_name(path.name + ".dvc")
+    raw = read_bytes(dvc_file, "the data is not under DVC")
+    expected = tracked_hash(raw, str(dvc_file), path.name)
     if not path.exists():
         with _one_at_a_time(root):
             if not path.exists():
@@ -49,8 +52,8 @@ def read_versioned(root: Path, path: Path) -> DataFile:
         raise BadInput(
             f"{path}: its bytes have the MD5 {data.dvc_hash}, but {path.name}.dvc says "
             f"{expected}: the file was changed. To get the versioned one back, run "
-            f"'dvc checkout --force {path.name}.dvc'; if that does not help, the cache is "
-            "damaged: remove .dvc/cache and run 'dvc pull'."
+            f"'dvc checkout --force {path}.dvc'; if that does not help, the cache is damaged: "
+            "remove .dvc/cache and run 'dvc pull'."
         )
     return data
 
@@ -61,18 +64,8 @@ def pull(root: Path, path: Path) -> None:
     Raises:
         SystemFailed: DVC says it can't.
     """
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-    from dvc.scm import SCMError
-
-    try:
-        with Repo(str(root)) as repo:
-            repo.pull(targets=[f"{path}.dvc"])
-    except (DvcException, SCMError, OSError) as error:
-        raise SystemFailed(
-            f"{path}: DVC could not pull it: {' '.join(str(error).split())}. "
-            "Check the remote with 'dvc remote list', then run 'dvc pull'."
-        ) from None
+    with _repo(root, f"{path}: DVC could not pull it") as repo:
+        repo.pull(targets=[f"{path}.dvc"])
 
 
 def track(root: Path, path: Path) -> None:
@@ -81,19 +74,33 @@ def track(root: Path, path: Path) -> None:
     Raises:
         SystemFailed: DVC says it can't.
     """
+    with _one_at_a_time(root), _repo(root, f"{path}: DVC could not take it in") as repo:
+        repo.add([str(path)])
+        repo.push(targets=[f"{path}.dvc"])
+
+
+@contextmanager
+def _repo(root: Path, failure: str) -> Iterator[Any]:
+    """DVC's repository, without its chatter: its log handlers keep the stream that standard
+    output was when it was imported, which may be closed by now."""
+    import logging
+
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.scm import SCMError
 
+    log = logging.getLogger("dvc")
+    handlers, log.handlers = log.handlers, [logging.NullHandler()]
     try:
-        with _one_at_a_time(root), Repo(str(root)) as repo:
-            repo.add([str(path)])
-            repo.push(targets=[f"{path}.dvc"])
+        with Repo(str(root)) as repo:
+            yield repo
     except (DvcException, SCMError, OSError) as error:
         raise SystemFailed(
-            f"{path}: DVC could not take it in: {' '.join(str(error).split())}. Check the remote "
-            "with 'dvc remote list'."
+            f"{failure}: {' '.join(str(error).split())}. Check that this is a clone with its "
+            ".git folder, and the remote with 'dvc remote list'."
         ) from None
+    finally:
+        log.handlers = handlers
 
 
 @contextmanager
@@ -112,17 +119,19 @@ def _one_at_a_time(root: Path) -> Iterator[None]:
         ) from None
 
 
-def _tracked_hash(path: Path) -> str:
+def tracked_hash(raw: bytes, where: str, name: str) -> str:
+    """The MD5 that a ``.dvc`` file's bytes give for the one output ``name``.
+
+    Raises:
+        BadInput: it is no ``.dvc`` file of that output.
+    """
     import yaml
 
-    dvc_file = path.with_name(path.name + ".dvc")
-    raw = read_bytes(dvc_file, "the data is not under DVC")
     try:
-        outs = yaml.safe_load(raw)["outs"]
-        (out,) = outs
-        md5, name = out["md5"], out["path"]
-    except (yaml.YAMLError, KeyError, TypeError, ValueError):
-        raise BadInput(f"{dvc_file}: expected one output with an md5 and a path.") from None
-    if name != path.name or not re.fullmatch(r"[0-9a-f]{32}", str(md5)):
-        raise BadInput(f"{dvc_file}: expected the md5 (32 hex digits) of {path.name}.")
+        (out,) = yaml.safe_load(raw)["outs"]
+        md5, path = out["md5"], out["path"]
+    except Exception:  # PyYAML's constructors let AttributeError and others through
+        raise BadInput(f"{where}: expected one output with an md5 and a path.") from None
+    if path != name or not re.fullmatch(r"[0-9a-f]{32}", str(md5)):
+        raise BadInput(f"{where}: expected the md5 (32 hex digits) of {name}.")
     return str(md5)

@@ -18,6 +18,7 @@ from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+RUN_ID = re.compile(r"[0-9a-f]{32}")
 _ADDED_BY_CLIENT = "registered_model_meta"
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -33,7 +34,7 @@ def check_run_id(run_id: str) -> str:
     Raises:
         BadInput: it has not.
     """
-    if not re.fullmatch(r"[0-9a-f]{32}", run_id):
+    if not RUN_ID.fullmatch(run_id):
         raise BadInput(f"{run_id!r} is not an MLflow run id: expected 32 hex digits.")
     return run_id
 
@@ -45,8 +46,9 @@ def run_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
         BadInput: there is no such run.
         SystemFailed: MLflow could not be asked.
     """
+    check_run_id(run_id)
     with connected(tracking_uri) as client:
-        return dict(client.get_run(check_run_id(run_id)).data.tags)
+        return dict(client.get_run(run_id).data.tags)
 
 
 def find_model(tracking_uri: str, run_id: str) -> str:
@@ -56,8 +58,9 @@ def find_model(tracking_uri: str, run_id: str) -> str:
         BadInput: there is no such run, or it holds no model, or several.
         SystemFailed: MLflow could not be asked.
     """
+    check_run_id(run_id)
     with connected(tracking_uri) as client:
-        run = client.get_run(check_run_id(run_id))
+        run = client.get_run(run_id)
         outputs = run.outputs.model_outputs if run.outputs else []
         found = [
             f"runs:/{run_id}/{path}".rstrip("/") for path in _models_in(client, run_id, "")

@@ -36,10 +36,10 @@ def read_predictions(raw: bytes, path: Path) -> list[tuple[str, str | None]]:
     try:
         table = pq.read_table(io.BytesIO(raw), columns=["id", "prediction"])
         columns = [table.column(name).cast(pa.string()) for name in ("id", "prediction")]
-    except (pa.ArrowException, KeyError, OSError) as error:
+        ids, predictions = (column.to_pylist() for column in columns)
+    except (pa.ArrowException, KeyError, OSError, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())[:300]
         raise BadInput(f"{path}: not a predictions file: {said}.") from None
-    ids, predictions = (column.to_pylist() for column in columns)
     if None in ids:
         raise BadInput(f"{path}: not a predictions file: a row has no id.")
     return list(zip(ids, predictions, strict=True))

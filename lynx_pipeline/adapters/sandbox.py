@@ -113,6 +113,7 @@ def answer(
     end = time.monotonic() + limits.total_seconds
     with _started(isolation.command(bundle, limits.memory_mib), limits) as process:
         hello = process.receive(min(end, time.monotonic() + limits.load_seconds), "loading")
+        load_seconds = _amount(hello, "ready")
         for start in range(0, len(prompts), limits.batch_size):
             batch = prompts[start : start + limits.batch_size]
             ids = list(range(start, start + len(batch)))
@@ -126,7 +127,7 @@ def answer(
             progress(start + len(ids), len(prompts))
             peak = _amount(reply, "peak_mib")
         process.close(end)
-    return Answers(predictions, seconds, _amount(hello, "ready"), peak)
+    return Answers(predictions, seconds, load_seconds, peak)
 
 
 def _checked(reply: Mapping[str, Any], ids: list[int]) -> tuple[float, list[str | None]]:

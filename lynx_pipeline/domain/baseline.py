@@ -66,9 +66,10 @@ def read_tolerance(fields: Fields, key: str) -> Fraction:
     """
     value = fields.values.get(key)
     if isinstance(value, int | Decimal) and not isinstance(value, bool) and value >= 1:
+        points = Decimal(value)
         fields.fail(
             key,
             "a fraction below 1 (0.02 is two percentage points, despite the name)",
-            f"{value}; for {value} points write {float(value) / 100:g}",
+            f"{points:.6g}; for {points:.6g} points write {points / 100:.6g}",
         )
     return Fraction(fields.share(key))

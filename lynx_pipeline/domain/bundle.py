@@ -18,6 +18,9 @@ MLMODEL = "MLmodel"
 MANIFEST = "train_manifest.json"
 SAVE_ONLY_FIELDS = ("run_id", "model_id", "model_uuid", "artifact_path", "utc_time_created")
 
+_LONGEST_MLMODEL = 4 << 20  # bytes; reading YAML is slow
+_LONGEST_LABEL = 512
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class BundleFile:
@@ -54,13 +57,14 @@ def canonical_sha(files: Iterable[BundleFile]) -> str:
 def stable_mlmodel(raw: bytes) -> bytes:
     """``MLmodel`` without :data:`SAVE_ONLY_FIELDS`, as canonical JSON.
 
-    The YAML is read before the fields go, so an alias can't hide content in one of them.
+    The YAML is read before the fields go, so an alias can't hide content in one of them; one
+    that holds more than a short text is content and stays.
 
     Raises:
         BadInput: it is not YAML, or not a mapping of plain values.
     """
     values = read_mlmodel(raw)
-    kept = {key: value for key, value in values.items() if key not in SAVE_ONLY_FIELDS}
+    kept = {k: v for k, v in values.items() if k not in SAVE_ONLY_FIELDS or not _is_label(v)}
     try:
         _refuse_expansion(kept)
         return canonical(kept)
@@ -76,10 +80,19 @@ def read_mlmodel(raw: bytes) -> dict[str, Any]:
     """
     import yaml
 
+    class Loader(yaml.SafeLoader):
+        def flatten_mapping(self, node: yaml.MappingNode) -> None:
+            """Merge keys copy at once what aliases only point at: a few lines fill all memory."""
+            if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
+                raise ValueError("merge keys (<<) are not read")
+
+    if len(raw) > _LONGEST_MLMODEL:
+        raise BadInput(f"{MLMODEL}: is longer than {_LONGEST_MLMODEL} bytes.")
     try:
-        values = yaml.safe_load(raw)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BadInput(f"{MLMODEL}: not YAML: {' '.join(str(error).split())}.") from None
+        values = yaml.load(raw, Loader)  # noqa: S506  # a SafeLoader that does less
+    except Exception as error:  # PyYAML's constructors let KeyError and others through
+        said = " ".join(str(error).split())[:300]
+        raise BadInput(f"{MLMODEL}: not YAML: {type(error).__name__}: {said}.") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise BadInput(f"{MLMODEL}: expected a mapping with text keys.")
     return values
@@ -96,16 +109,21 @@ def parent_sha(manifest: bytes | None, where: str) -> str | None:
     return Fields(parse_object(manifest, where), where).optional_text("parent_sha")
 
 
+def _is_label(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and len(value) <= _LONGEST_LABEL)
+
+
 def _refuse_expansion(value: Any) -> None:
     """YAML aliases can make a few lines stand for billions of values; no real model does."""
-    left = 100_000
+    left = 10_000_000
     waiting = [value]
     while waiting:
-        left -= 1
+        value = waiting.pop()
+        left -= len(value) if isinstance(value, str) else 100
         if left < 0:
             raise BadInput("its aliases unfold into too many values.")
-        value = waiting.pop()
         if isinstance(value, dict):
+            waiting.extend(value)
             waiting.extend(value.values())
         elif isinstance(value, list):
             waiting.extend(value)

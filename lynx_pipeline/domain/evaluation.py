@@ -6,7 +6,10 @@ and versioned, and its name is part of the evidence.
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from decimal import Decimal
+from math import isfinite
 from typing import Any
 
 from lynx_pipeline.domain.eval_set import EvalSet, normalise
@@ -136,9 +139,10 @@ def parse_candidate_eval(raw: bytes, where: str) -> CandidateEval:
 
 
 def _number(fields: Fields, key: str, value: Any) -> float:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return float(value)
-    except (TypeError, ValueError, OverflowError):
-        fields.fail(f"measured.{key}", "a number", repr(value))
+    number = float("nan")
+    if isinstance(value, int | Decimal) and not isinstance(value, bool):
+        with suppress(OverflowError):
+            number = float(value)
+    if not isfinite(number):
+        fields.fail(f"measured.{key}", "a number", repr(value)[:60])
+    return number

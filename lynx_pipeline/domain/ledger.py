@@ -93,8 +93,15 @@ class Ledger:
         return self.entries[-1].hash if self.entries else None
 
     def next_entry(self, fact: Fact) -> Entry:
-        """``fact`` sealed as the entry that comes next."""
-        return seal(len(self.entries) + 1, self.head, fact)
+        """``fact`` sealed as the entry that comes next.
+
+        Raises:
+            BadInput: it would not read back equal, and so damage the ledger.
+        """
+        entry = seal(len(self.entries) + 1, self.head, fact)
+        if _unverified(entry.to_line()[:-1], "the new entry") != entry:
+            raise BadInput("the new entry would not read back as it is. Nothing was changed.")
+        return entry
 
     def checkpoint(self) -> Checkpoint | None:
         """What to remember of this ledger; None while it is empty."""
@@ -241,20 +248,25 @@ def _hash(value: JsonObject) -> str:
 
 def _read_entry(line: bytes, here: str) -> Entry:
     try:
-        values = parse_object(line, here, number=float)
-        fields = Fields(values, here)
-        fields.only(_KEYS)
-        for key in _KEYS - set(values):
-            fields.fail(key, "a value or null", "nothing")
-        fact = _read_fact(fields)
-        prev = fields.optional_text("prev")
-        entry = Entry(fields.count("seq", least=1), prev, fields.text("hash"), fact)
-        if canonical(values) != line:
-            raise BadInput(f"{here}: not in canonical form: its bytes were changed.")
+        entry = _unverified(line, here)
     except BadInput as error:
         raise BadInput(f"{error} {_ADVICE}") from None
     if _hash(_unsealed(entry.seq, entry.prev, entry.fact)) != entry.hash:
         raise BadInput(f"{here}: its hash is not the hash of what it says. {_ADVICE}")
+    return entry
+
+
+def _unverified(line: bytes, here: str) -> Entry:
+    values = parse_object(line, here, number=float)
+    fields = Fields(values, here)
+    fields.only(_KEYS)
+    for key in _KEYS - set(values):
+        fields.fail(key, "a value or null", "nothing")
+    fact = _read_fact(fields)
+    prev = fields.optional_text("prev")
+    entry = Entry(fields.count("seq", least=1), prev, fields.text("hash"), fact)
+    if canonical(values) != line:
+        raise BadInput(f"{here}: not in canonical form: its bytes were changed.")
     return entry
 
 

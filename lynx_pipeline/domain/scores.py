@@ -108,10 +108,10 @@ def _read_score(name: str, value: Any, where: str) -> Score:
 
 def _agrees(accuracy: Decimal | int, correct: int, n: int) -> bool:
     """Whether ``accuracy`` is ``correct / n`` rounded to its own digits, or the shortest text
-    of that double, which may be off by more in its last digit. Without a point it is exact."""
-    if isinstance(accuracy, int):
-        return accuracy * n == correct
-    exponent = accuracy.as_tuple().exponent
-    assert isinstance(exponent, int)  # NaN and Infinity never get past the JSON reader
+    of that double, which may be off by more in its last digit. Without decimals it is exact."""
     off = abs(Fraction(correct, n) - Fraction(accuracy))
+    exponent = accuracy.as_tuple().exponent if isinstance(accuracy, Decimal) else 0
+    assert isinstance(exponent, int)  # NaN and Infinity never get past the JSON reader
+    if exponent >= 0:
+        return off == 0
     return off <= Fraction(10) ** exponent / 2 or float(accuracy) == correct / n

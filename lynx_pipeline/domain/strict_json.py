@@ -18,6 +18,7 @@ JsonObject = dict[str, Any]
 
 # Digits and powers of ten. A double needs 17 and 308; 1e-999999999 would need all memory.
 _LONGEST = 400
+_MOST = 2**53 - 1
 
 
 def exact(text: str) -> Decimal:
@@ -111,9 +112,9 @@ class Fields:
         return None if self.values.get(key) is None else self.text(key)
 
     def count(self, key: str, *, least: int = 0) -> int:
-        """A whole number, at least ``least``."""
+        """A whole number, at least ``least`` and small enough for a double to hold."""
         value = self._present(key)
-        if not _is_int(value) or value < least:
+        if not _is_int(value) or not least <= value <= _MOST:
             self.fail(key, f"a whole number, {least} or more", _name(value))
         return int(value)
 

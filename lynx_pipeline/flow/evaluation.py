@@ -14,6 +14,7 @@ from pathlib import Path
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.files import read_bytes, write_whole
+from lynx_pipeline.adapters.mlflow_tracking import RUN_ID
 from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions, timings_bytes
 from lynx_pipeline.adapters.sandbox import NONE, Answers, answer, choose_isolation
 from lynx_pipeline.config import Limits, Settings
@@ -175,7 +176,7 @@ def read_evidence(folder: Path, eval_set: EvalSet) -> Evidence:
 
 def _named_run(bundle: Path) -> str | None:
     run_id = read_mlmodel((bundle / MLMODEL).read_bytes()).get("run_id")
-    return run_id if isinstance(run_id, str) else None
+    return run_id if isinstance(run_id, str) and RUN_ID.fullmatch(run_id) else None
 
 
 def _measured(answers: Answers, eval_set: EvalSet, bundle: Bundle) -> dict[str, float]:

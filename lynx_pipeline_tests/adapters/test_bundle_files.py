@@ -1,0 +1,238 @@
+"""The canonical sha of real folders: what must not change it, what must, what may not be in one."""
+
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.domain.bundle import SAVE_ONLY_FIELDS
+from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline_tests.builders import bundle, sha256
+
+Change = Callable[[Path], object]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A small bundle."""
+    made = bundle(tmp_path / "bundle")
+    (made / "weights.bin").write_bytes(b"\x00\x01\x02")
+    return made
+
+
+def sha(folder: Path) -> str:
+    """The folder's canonical sha."""
+    return read_bundle(folder).canonical_sha
+
+
+def test_the_sha_of_a_fixed_bundle_is_the_golden_one(tmp_path: Path) -> None:
+    """Worked out by hand from the rule; every promoted version's identity hangs on it."""
+    made = tmp_path / "b"
+    (made / "é").mkdir(parents=True)
+    (made / "MLmodel").write_text("run_id: x\nflavors:\n  python_function: {loader_module: m}\n")
+    (made / "é" / "w").write_bytes(b"123")
+    mlmodel = b'{"flavors":{"python_function":{"loader_module":"m"}}}'
+    rows = (
+        f'[{{"path":"MLmodel","sha256":"{sha256(mlmodel)}","size":{len(mlmodel)}}},'
+        f'{{"path":"é/w","sha256":"{sha256(b"123")}","size":3}}]'
+    )
+    assert sha(made) == sha256(rows.encode())
+    assert sha(made) == "0e828f5559466a700143ddd27795bd182b3b1ae4cf9f8fe6714fea85faba71f8"
+    assert (read_bundle(made).files, read_bundle(made).size) == (2, len(mlmodel) + 3)
+
+
+def rewrite(folder: Path, **changes: object) -> None:
+    """Change keys of ``MLmodel``."""
+    file = folder / "MLmodel"
+    file.write_text(yaml.safe_dump({**yaml.safe_load(file.read_text()), **changes}))
+
+
+@pytest.mark.parametrize("field", SAVE_ONLY_FIELDS)
+@pytest.mark.parametrize("value", ["another", None, ""])
+def test_when_and_where_it_was_saved_does_not_count(
+    folder: Path, field: str, value: str | None
+) -> None:
+    """Nor whether the field is there."""
+    before = sha(folder)
+    rewrite(folder, **{field: value})
+    assert sha(folder) == before
+
+
+@pytest.mark.parametrize("field", SAVE_ONLY_FIELDS)
+def test_content_does_not_hide_in_a_field_that_does_not_count(folder: Path, field: str) -> None:
+    """What is more than a label counts, wherever it stands."""
+    before = sha(folder)
+    rewrite(folder, **{field: {"rules": ["he goed"]}})
+    one = sha(folder)
+    rewrite(folder, **{field: {"rules": ["he went"]}})
+    assert len({before, one, sha(folder)}) == 3
+    rewrite(folder, **{field: "payload" * 1000})
+    assert sha(folder) not in {before, one}
+
+
+def test_an_alias_does_not_hide_content_in_a_field_that_does_not_count(folder: Path) -> None:
+    """The anchor's value stands in run_id, which goes; the alias that uses it stays."""
+    shas = set()
+    for loader in ("good", "evil"):
+        text = f"run_id: &x {loader}\nflavors: {{python_function: {{loader_module: *x}}}}\n"
+        (folder / "MLmodel").write_text(text)
+        shas.add(sha(folder))
+    assert len(shas) == 2
+
+
+def test_layout_and_order_of_mlmodel_do_not_count(folder: Path) -> None:
+    """Its meaning does: another MLflow may write the same keys in another order."""
+    before = sha(folder)
+    values = yaml.safe_load((folder / "MLmodel").read_text())
+    reverse = dict(reversed(list(values.items())))
+    (folder / "MLmodel").write_text("# x\n" + yaml.safe_dump(reverse, sort_keys=False, indent=8))
+    assert sha(folder) == before
+
+
+def test_time_and_mode_of_a_file_do_not_count(folder: Path) -> None:
+    """A download sets both as it likes."""
+    before = sha(folder)
+    os.utime(folder / "weights.bin", (1, 1))
+    (folder / "weights.bin").chmod(0o600)
+    assert sha(folder) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda f: (f / "weights.bin").write_bytes(b"\x00\x01\x03"), id="edit"),
+        pytest.param(lambda f: (f / "weights.bin").write_bytes(b""), id="empty"),
+        pytest.param(lambda f: (f / "weights.bin").unlink(), id="remove"),
+        pytest.param(lambda f: (f / "weights.bin").rename(f / "weights.bim"), id="rename"),
+        pytest.param(lambda f: (f / "weights.bin").rename(f / "code/weights.bin"), id="move"),
+        pytest.param(lambda f: (f / "code").rename(f / "Code"), id="rename a folder"),
+        pytest.param(lambda f: (f / "more").write_bytes(b""), id="add an empty file"),
+        pytest.param(lambda f: (f / ".hidden").write_bytes(b"x"), id="add a hidden file"),
+        pytest.param(lambda f: (f / "code/MLmodel").write_bytes(b"{}"), id="MLmodel further down"),
+        pytest.param(lambda f: rewrite(f, flavors={"x": {}}), id="other flavour"),
+        pytest.param(lambda f: rewrite(f, Run_id="x"), id="field with another case"),
+        pytest.param(lambda f: rewrite(f, metadata={"run_id": "x"}), id="same name further down"),
+    ],
+)
+def test_any_other_change_counts(folder: Path, change: Change) -> None:
+    """A changed, renamed, added or removed file is another bundle."""
+    before = sha(folder)
+    change(folder)
+    assert sha(folder) != before
+
+
+def test_swapping_two_files_counts(folder: Path) -> None:
+    """The same bytes under each other's names."""
+    (folder / "other.bin").write_bytes(b"other")
+    before = sha(folder)
+    (folder / "weights.bin").rename(folder / "x")
+    (folder / "other.bin").rename(folder / "weights.bin")
+    (folder / "x").rename(folder / "other.bin")
+    assert sha(folder) != before
+
+
+def _undecodable(folder: Path) -> None:
+    Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff")).write_bytes(b"")
+
+
+def _undecodable_folder(folder: Path) -> None:
+    made = Path(os.fsdecode(os.fsencode(folder) + b"/bad\xff"))
+    made.mkdir()
+    (made / "x").write_bytes(b"")
+
+
+def _two_manifests(folder: Path) -> None:
+    for path in (folder / "train_manifest.json", folder / "code" / "train_manifest.json"):
+        path.write_text('{"parent_sha": "a"}')
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        pytest.param(lambda f: (f / "l").symlink_to("MLmodel"), "a symlink", id="symlink"),
+        pytest.param(lambda f: (f / "l").symlink_to("/etc"), "a symlink", id="symlink out"),
+        pytest.param(lambda f: (f / "l").symlink_to("nowhere"), "a symlink", id="dangling"),
+        pytest.param(lambda f: os.mkfifo(f / "pipe"), "neither a file nor", id="fifo"),
+        pytest.param(_undecodable, "not UTF-8", id="undecodable name"),
+        pytest.param(_undecodable_folder, "not UTF-8", id="undecodable folder"),
+        pytest.param(_two_manifests, "2 files train_manifest.json", id="two manifests"),
+        pytest.param(lambda f: (f / "MLmodel").unlink(), "not an MLflow model", id="no MLmodel"),
+        pytest.param(
+            lambda f: (f / "MLmodel").rename(f / "mlmodel"), "not an MLflow model", id="other case"
+        ),
+        pytest.param(lambda f: (f / "MLmodel").write_text("["), "not YAML", id="broken MLmodel"),
+        pytest.param(lambda f: shutil.rmtree(f), "no bundle", id="nothing there"),
+        pytest.param(
+            lambda f: (f / "train_manifest.json").write_text('{"parent_sha": 5}'),
+            "parent_sha",
+            id="parent no text",
+        ),
+        pytest.param(
+            lambda f: (f / "train_manifest.json").write_text("[]"), "object", id="manifest a list"
+        ),
+    ],
+)
+def test_what_may_not_be_in_a_bundle_is_refused(folder: Path, change: Change, says: str) -> None:
+    """By name, and without waiting on a pipe that nobody writes to."""
+    change(folder)
+    with pytest.raises(BadInput, match=says):
+        read_bundle(folder)
+
+
+def test_the_parent_is_read_from_the_manifest_wherever_it_lies(folder: Path) -> None:
+    """MLflow puts a model's files where it likes."""
+    assert read_bundle(folder).parent_sha is None
+    (folder / "code" / "train_manifest.json").write_text('{"parent_sha": "older", "x": 1}')
+    assert read_bundle(folder).parent_sha == "older"
+
+
+LEVELS = "\n".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12))
+MERGES = "\n".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for i in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("a0: &a0 [x]\n" + LEVELS, id="lists of lists"),
+        pytest.param("run_id: &a0 [x]\n" + LEVELS, id="out of a field that does not count"),
+        pytest.param("a0: &a0 {x: 1}\n" + MERGES, id="merge keys"),
+        pytest.param("a0: &a0 {x: 1}\n" + MERGES.replace("<<", "!!merge y"), id="merge by tag"),
+        pytest.param(
+            f"a: &a {'x' * 1_000_000}\nb: [{', '.join(['*a'] * 50_000)}]", id="one long text, often"
+        ),
+        pytest.param(
+            f"a: &a {{{'x' * 1000}: 1}}\nb: [{', '.join(['*a'] * 50_000)}]",
+            id="one long key, often",
+        ),
+        pytest.param("a: &a [*a, *a]", id="itself, twice"),
+        pytest.param("a: " + "[1, 2, 3, 4],\n" * 400_000, id="simply long"),
+    ],
+)
+def test_an_alias_bomb_is_refused_fast(folder: Path, text: str) -> None:
+    """A few lines that stand for gigabytes; the limit here is far above what refusing takes."""
+    (folder / "MLmodel").write_text(text)
+    started = time.process_time()
+    with pytest.raises(BadInput, match="MLmodel"):
+        read_bundle(folder)
+    assert time.process_time() - started < 20
+
+
+def test_a_vanishing_file_is_the_disk_failing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no statement about the bundle."""
+    whole = os.scandir
+
+    def then_gone(path: Path) -> object:
+        listed = list(whole(path))
+        (folder / "weights.bin").unlink(missing_ok=True)
+        return iter(listed)
+
+    monkeypatch.setattr(os, "scandir", then_gone)
+    with pytest.raises(SystemFailed, match="can't be read"):
+        read_bundle(folder)

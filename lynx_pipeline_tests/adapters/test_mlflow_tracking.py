@@ -1,0 +1,228 @@
+"""Finding and fetching models in a real MLflow store, and leaving MLflow as it was."""
+
+import os
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.adapters.mlflow_tracking import (
+    check_run_id,
+    connected,
+    download,
+    find_model,
+    mirror_alias,
+    run_tags,
+    shown,
+    tag_run,
+)
+from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
+from lynx_pipeline_tests.builders import GOOD, bundle
+from lynx_pipeline_tests.conftest import Tracking
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A bundle to log."""
+    return bundle(tmp_path / "bundle")
+
+
+def logged_mlflow_3(tracking: Tracking, folder: Path, models: int = 1) -> str:
+    """A run whose models were logged as MLflow 3 does: under its outputs."""
+    with connected(tracking.uri):
+        import mlflow
+
+        with mlflow.start_run(experiment_id=tracking.experiment) as run:
+            for number in range(models):
+                mlflow.pyfunc.log_model(
+                    name=f"model{number}",
+                    loader_module="tiny_loader",
+                    code_paths=[str(folder / "code")],
+                    pip_requirements=[],
+                )
+    run_id: str = run.info.run_id
+    return run_id
+
+
+def fetched(tracking: Tracking, run_id: str, to: Path) -> Path:
+    """The run's model, downloaded."""
+    download(tracking.uri, find_model(tracking.uri, run_id), to)
+    return to
+
+
+def test_a_model_among_the_artifacts_is_found(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """As MLflow 2 logs it, at any depth; what comes back is what was logged."""
+    for path in ("model", "deep/down/here"):
+        run_id = tracking.run({path: folder})
+        assert find_model(tracking.uri, run_id) == f"runs:/{run_id}/{path}"
+        got = fetched(tracking, run_id, tmp_path / path)
+        assert read_bundle(got) == read_bundle(folder)
+
+
+def test_a_model_logged_the_mlflow_3_way_is_found_and_twice_is_one_sha(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """It is no artifact of its run. Its run, id and time are another's; its content is not."""
+    shas, uris = set(), set()
+    for number in range(2):
+        run_id = logged_mlflow_3(tracking, folder)
+        uri = find_model(tracking.uri, run_id)
+        assert uri.startswith("models:/m-")
+        got = fetched(tracking, run_id, tmp_path / f"{number}")
+        assert "registered_model_meta" not in {path.name for path in got.iterdir()}
+        uris.add(uri)
+        shas.add(read_bundle(got).canonical_sha)
+    assert (len(uris), len(shas)) == (2, 1)
+
+
+@pytest.mark.parametrize("how", ["none", "other files", "two artifacts", "two outputs"])
+def test_a_run_that_does_not_hold_one_model_is_refused(
+    tracking: Tracking, folder: Path, tmp_path: Path, how: str
+) -> None:
+    """With what was found; nobody guesses which is meant."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("x")
+    match how:
+        case "none":
+            run_id, says = tracking.run(), r"holds 0 \(none\)\. Its artifacts: none"
+        case "other files":
+            run_id, says = tracking.run({"o": tmp_path / "other"}), "Its artifacts: o"
+        case "two artifacts":
+            run_id, says = tracking.run({"a": folder, "b": folder}), r"holds 2.*/a, runs.*/b"
+        case _:
+            run_id, says = logged_mlflow_3(tracking, folder, models=2), r"holds 2.*m-.*m-"
+    with pytest.raises(BadInput, match=says):
+        find_model(tracking.uri, run_id)
+
+
+@pytest.mark.parametrize(
+    "run_id", ["", "x", "../../../etc", "0" * 31, "0" * 33, "G" * 32, "A" * 32, "0" * 32 + "\n"]
+)
+def test_what_is_no_run_id_is_refused(run_id: str) -> None:
+    """It becomes a folder's name."""
+    with pytest.raises(BadInput, match="32 hex digits"):
+        check_run_id(run_id)
+
+
+def test_an_unknown_run_is_bad_input_and_a_broken_server_is_the_system(
+    tracking: Tracking, tmp_path: Path
+) -> None:
+    """One is mended by who asks, the other by waiting."""
+    with pytest.raises(BadInput, match="does not have it"):
+        find_model(tracking.uri, "0" * 32)
+    with pytest.raises(BadInput, match="does not have it"):
+        run_tags(tracking.uri, "0" * 32)
+    (tmp_path / "broken.db").write_text("no database at all" * 100)
+    with pytest.raises(SystemFailed, match=r"MLflow at sqlite.* failed"):
+        find_model(f"sqlite:///{tmp_path / 'broken.db'}", "0" * 32)
+
+
+def test_artifacts_that_are_gone_are_no_bundle(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """The store lost files that its database still names; MLflow then delivers an empty folder."""
+    uri = find_model(tracking.uri, logged_mlflow_3(tracking, folder))
+    store = Path(tracking.uri.removeprefix("sqlite:///")).parent
+    (model,) = store.rglob(uri.removeprefix("models:/"))
+    shutil.rmtree(model)
+    with pytest.raises(LynxError):
+        download(tracking.uri, uri, tmp_path / "got")
+        read_bundle(tmp_path / "got")
+
+
+@pytest.fixture
+def mlflow_of_others() -> Iterator[str]:
+    """The caller uses MLflow for something else."""
+    import mlflow
+
+    other = "http://127.0.0.1:1/other"
+    mlflow.set_tracking_uri(other)
+    yield other
+    mlflow.set_tracking_uri(None)
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+
+
+def test_the_callers_mlflow_is_left_as_it_was(
+    tracking: Tracking, folder: Path, tmp_path: Path, mlflow_of_others: str
+) -> None:
+    """Its tracking server and the variable that MLflow sets, also after an error."""
+    import mlflow
+
+    variable = os.environ.get("MLFLOW_TRACKING_URI")
+    run_id = tracking.run({"model": folder})
+    fetched(tracking, run_id, tmp_path / "got")
+    with pytest.raises(BadInput):
+        find_model(tracking.uri, "0" * 32)
+    assert mlflow.get_tracking_uri() == mlflow_of_others
+    assert os.environ.get("MLFLOW_TRACKING_URI") == variable
+
+
+def test_where_no_server_was_set_none_is_afterwards(tracking: Tracking) -> None:
+    """And no variable appears that a child process would inherit."""
+    import mlflow
+
+    run_id = tracking.run()
+    tag_run(tracking.uri, run_id, "lynx.semver", "v0.1.0-dev")
+    assert run_tags(tracking.uri, run_id)["lynx.semver"] == "v0.1.0-dev"
+    assert not mlflow.tracking.is_tracking_uri_set()
+    assert "MLFLOW_TRACKING_URI" not in os.environ
+
+
+def test_mirroring_twice_changes_nothing(tracking: Tracking, folder: Path) -> None:
+    """One version and one alias; another promotion moves the alias, and back again."""
+    tags = [{"lynx.semver": f"v0.{k}.0-dev", "lynx.canonical_sha": f"{k}"} for k in range(2)]
+    runs = [tracking.run({"model": folder}) for _ in range(2)]
+
+    def mirror(k: int) -> tuple[str, int, str]:
+        """The version that it says, how many there are, and where the alias points."""
+        version = mirror_alias(
+            tracking.uri,
+            model="mirrored",
+            alias="dev",
+            uri=f"runs:/{runs[k]}/model",
+            run_id=runs[k],
+            tags=tags[k],
+        )
+        with connected(tracking.uri) as client:
+            found = client.search_model_versions("name = 'mirrored'")
+            alias = client.get_registered_model("mirrored").aliases["dev"]
+        return version, len(found), str(alias)
+
+    assert mirror(0) == mirror(0) == ("1", 1, "1")
+    assert mirror(1) == mirror(1) == ("2", 2, "2")
+    assert mirror(0) == ("1", 2, "1")
+
+
+@pytest.mark.parametrize(
+    ("uri", "text"),
+    [
+        ("http://user:secret@host/x", "http://host/x"),
+        ("http://host/x@y", "http://host/x@y"),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+    ],
+)
+def test_a_password_is_not_shown(uri: str, text: str) -> None:
+    """Errors end up in logs that anyone can read."""
+    assert shown(uri) == text
+
+
+def test_a_fetched_model_is_one_that_mlflow_serves(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """The tests' tiny bundle is not only ours."""
+    import pandas
+    from mlflow import pyfunc
+
+    assert "removeprefix" in GOOD
+    got = fetched(tracking, tracking.run({"model": folder}), tmp_path / "got")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        said = pyfunc.load_model(str(got)).predict(pandas.DataFrame({"prompt": ["Say hello"]}))
+    assert list(said) == ["hello"]

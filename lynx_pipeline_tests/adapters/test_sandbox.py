@@ -1,0 +1,398 @@
+"""The candidate's process, real ones only: what it may answer, how long, and what it can see.
+
+Most are scripts that speak the worker's protocol, well or badly, and start fast. Those marked
+slow load a model with MLflow. Where bubblewrap does not work, the tests assert what has to
+happen there instead.
+"""
+
+import json
+import os
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline import worker
+from lynx_pipeline.adapters.sandbox import (
+    BUBBLEWRAP,
+    NONE,
+    Answers,
+    Isolation,
+    answer,
+    choose_isolation,
+)
+from lynx_pipeline.config import Limits
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import BadInput, Refused
+from lynx_pipeline_tests.builders import bundle
+
+PROMPTS = [(f"i{k}", f"Say word{k}") for k in range(12)]
+LIMITS = Limits(batch_size=5, batch_seconds=20, load_seconds=60, total_seconds=60, output_mib=1)
+QUICK = Limits(batch_size=5, batch_seconds=1, load_seconds=10, total_seconds=15, output_mib=1)
+
+SCRIPT = """
+import json, os, signal, sys, time
+def say(**message):
+    print(json.dumps(message), flush=True)
+{first}
+say(ready=0.5)
+for line in sys.stdin:
+    batch = json.loads(line)
+    ids, prompts = batch["ids"], batch["prompts"]
+    answers = [prompt.removeprefix("Say ") for prompt in prompts]
+    seconds, peak = 0.25, 1.5
+    {each}
+    say(ids=ids, predictions=answers, seconds=seconds, peak_mib=peak)
+{last}
+"""
+
+
+def isolation() -> Isolation:
+    """The best that works here."""
+    return choose_isolation(Env.DEV, (), lambda _: None)
+
+
+def ask(
+    folder: Path, limits: Limits = LIMITS, prompts: Sequence[tuple[str, str]] = PROMPTS
+) -> Answers:
+    """All questions to the bundle in ``folder``."""
+    return answer(folder, prompts, isolation(), limits, lambda done, total: None)
+
+
+@pytest.fixture
+def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle; ``script.py`` beside it is run in the worker's place."""
+    monkeypatch.setattr(worker, "__file__", str(tmp_path / "script.py"))
+    return bundle(tmp_path / "bundle")
+
+
+def speaks(stranger: Path, first: str = "", each: str = "pass", last: str = "") -> Path:
+    """Write the script."""
+    text = SCRIPT.format(first=first, each=each, last=last)
+    stranger.with_name("script.py").write_text(text)
+    return stranger
+
+
+def test_good_answers_come_back_by_item(stranger: Path) -> None:
+    """With the seconds of a batch shared by its items, and the last peak."""
+    progress: list[tuple[int, int]] = []
+    speaks(stranger)
+    found = answer(stranger, PROMPTS, isolation(), LIMITS, lambda *at: progress.append(at))
+    assert found.predictions == {f"i{k}": f"word{k}" for k in range(12)}
+    assert found.seconds["i0"] == 0.25 / 5
+    assert found.seconds["i11"] == 0.25 / 2
+    assert (found.load_seconds, found.peak_mib) == (0.5, 1.5)
+    assert progress == [(5, 12), (10, 12), (12, 12)]
+
+
+def test_it_is_asked_with_running_numbers(stranger: Path) -> None:
+    """An item's id may say what its answer is."""
+    speaks(stranger, each="answers = [f'{i}' for i in ids]")
+    assert list(ask(stranger).predictions.values()) == [str(k) for k in range(12)]
+
+
+def test_null_is_an_answer(stranger: Path) -> None:
+    """It is counted as wrong elsewhere."""
+    speaks(stranger, each="answers = [None, *answers[1:]]")
+    found = ask(stranger).predictions
+    assert [key for key, text in found.items() if text is None] == ["i0", "i5", "i10"]
+
+
+@pytest.mark.parametrize("size", [1, 7, 12, 100])
+def test_the_batch_size_changes_no_answer(stranger: Path, size: int) -> None:
+    """Nor their order."""
+    limits = Limits(batch_size=size)
+    found = ask(speaks(stranger), limits).predictions
+    assert list(found.items()) == [(f"i{k}", f"word{k}") for k in range(12)]
+
+
+def test_long_batches_do_not_block_the_pipes(stranger: Path) -> None:
+    """Megabytes each way, while it also writes to standard error."""
+    prompts = [(f"i{k}", "Say " + "x" * 100_000) for k in range(40)]
+    speaks(stranger, each="sys.stderr.write('y' * 300_000)")
+    limits = Limits(batch_size=20, output_mib=16)
+    found = ask(stranger, limits, prompts)
+    assert set(found.predictions.values()) == {"x" * 100_000}
+
+
+@pytest.mark.parametrize(
+    ("each", "says"),
+    [
+        pytest.param("answers.pop()", "4 predictions to 5 prompts", id="too few"),
+        pytest.param("answers.append('x')", "6 predictions to 5 prompts", id="too many"),
+        pytest.param("answers = []", "0 predictions to 5 prompts", id="none"),
+        pytest.param("answers = None", "no list of", id="no list"),
+        pytest.param("answers = {i: 'x' for i in ids}", "no list of", id="a mapping"),
+        pytest.param("answers = 'words'", "no list of", id="a text as long as the batch"),
+        pytest.param("answers[0] = 5", "answered int", id="a number"),
+        pytest.param("answers[0] = True", "answered bool", id="true"),
+        pytest.param("answers[0] = ['x']", "answered list", id="a list"),
+        pytest.param("answers[0] = '\\ud800'", "half a surrogate", id="half a surrogate"),
+        pytest.param("ids = ids[::-1]", "other ids", id="ids reversed"),
+        pytest.param("ids = [ids[0]] * 5", "other ids", id="ids doubled"),
+        pytest.param("ids = ids[:-1]", "other ids", id="id missing"),
+        pytest.param("ids = [f'{i}' for i in ids]", "other ids", id="ids as text"),
+        pytest.param("seconds = float('nan')", "seconds", id="NaN seconds"),
+        pytest.param("seconds = -1", "seconds", id="negative seconds"),
+        pytest.param("seconds = '1'", "seconds", id="seconds as text"),
+        pytest.param("peak = float('inf')", "peak_mib", id="infinite memory"),
+        pytest.param("peak = True", "peak_mib", id="memory true"),
+        pytest.param("say(error='no\\x1b[2J idea')", r"failed with no\?\[2J idea", id="an error"),
+        pytest.param("print('hello', flush=True)", "no JSON object", id="prose"),
+        pytest.param("print([1], flush=True)", "no JSON object", id="JSON, no object"),
+        pytest.param("print('[' * 9999, flush=True)", "no JSON object", id="deep JSON"),
+        pytest.param("print('{\"a\":' + '9' * 9999 + '}')", "no JSON", id="too many digits"),
+        pytest.param("os.write(1, b'\\xff\\n')", "no JSON object", id="no text"),
+        pytest.param("sys.exit(3)", "ended during the batch.*exit code 3", id="exits"),
+        pytest.param("sys.exit(0)", "ended during the batch.*exit code 0", id="exits well"),
+        pytest.param("os.kill(os.getpid(), 11)", "ended during the batch", id="crashes"),
+        pytest.param("raise ValueError('why')", "ended during.*ValueError: why", id="raises"),
+        pytest.param("print('x' * (2 << 20), flush=True)", "more output", id="too much output"),
+        pytest.param("sys.stderr.write('x' * (2 << 20))", "more output", id="too much noise"),
+    ],
+)
+def test_an_answer_out_of_form_ends_the_evaluation(stranger: Path, each: str, says: str) -> None:
+    """With the reason; never a lower score, never fewer questions."""
+    speaks(stranger, each=each)
+    with pytest.raises(BadInput, match=f"could not be evaluated: .*{says}") as caught:
+        ask(stranger)
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        pytest.param({"first": "sys.exit(1)"}, "ended during loading", id="no hello"),
+        pytest.param({"first": "say(ready='soon')"}, "ready = 'soon'", id="odd hello"),
+        pytest.param({"first": "say(ready=1)"}, "no list", id="two hellos"),
+        pytest.param({"last": "sys.exit(5)"}, "did not end well.*exit code 5", id="ends badly"),
+        pytest.param({"last": "print('x' * (2 << 20))"}, "more output", id="floods at the end"),
+    ],
+)
+def test_beginning_and_end_have_to_be_in_form_too(
+    stranger: Path, script: dict[str, str], says: str
+) -> None:
+    """A process that ends badly may have answered badly."""
+    with pytest.raises(BadInput, match=says):
+        ask(speaks(stranger, **script))
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        pytest.param({"each": "time.sleep(999)"}, "ran out of time during the batch", id="sleeps"),
+        pytest.param({"each": "os.write(1, b'{'); time.sleep(999)"}, "ran out of time", id="half"),
+        pytest.param(
+            {"each": "[print(end='x', flush=True) or time.sleep(0.1) for _ in range(999)]"},
+            "ran out of time",
+            id="drips",
+        ),
+        pytest.param(
+            {"each": "os.close(1); os.close(2); time.sleep(999)"},
+            "ran out of time|runs on|ended during",
+            id="closes its output",
+        ),
+        pytest.param(
+            {"first": "signal.signal(15, signal.SIG_IGN)", "each": "time.sleep(999)"},
+            "ran out of time",
+            id="ignores being asked to end",
+        ),
+        pytest.param(
+            {"each": "os.fork() or time.sleep(999); time.sleep(999)"}, "out of time", id="forks"
+        ),
+    ],
+)
+def test_time_is_limited(stranger: Path, script: dict[str, str], says: str) -> None:
+    """However it spends it."""
+    started = time.monotonic()
+    with pytest.raises(BadInput, match=says):
+        ask(speaks(stranger, **script), QUICK)
+    assert time.monotonic() - started < 15
+
+
+def test_a_process_that_reads_nothing_is_given_up(stranger: Path) -> None:
+    """The questions are larger than a pipe holds."""
+    prompts = [(f"i{k}", "x" * 100_000) for k in range(5)]
+    speaks(stranger, first="say(ready=1); time.sleep(999)")
+    with pytest.raises(BadInput, match="did not take its input in time"):
+        ask(stranger, QUICK, prompts)
+
+
+def test_loading_and_the_whole_have_limits_of_their_own(stranger: Path) -> None:
+    """Each batch may be in time and all of them too slow."""
+    with pytest.raises(BadInput, match="ran out of time during loading"):
+        ask(speaks(stranger, first="time.sleep(999)"), Limits(load_seconds=1))
+    slow = Limits(batch_size=1, total_seconds=3)
+    with pytest.raises(BadInput, match="ran out of time during the batch"):
+        ask(speaks(stranger, each="time.sleep(1)"), slow)
+
+
+def test_nothing_of_it_lives_on(stranger: Path) -> None:
+    """Under isolation not even a child that left its process group."""
+    mark = f"lynx-survivor-{os.getpid()}-{time.monotonic_ns()}"
+    speaks(
+        stranger,
+        first="import subprocess",
+        each=f"subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(99)', '{mark}'], "
+        "start_new_session=True); time.sleep(999)",
+    )
+    with pytest.raises(BadInput, match="ran out of time"):
+        ask(stranger, QUICK)
+    deadline = time.monotonic() + 5
+    while (alive := _processes(mark)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    if isolation().level == BUBBLEWRAP:
+        assert alive == []
+    for pid in alive:
+        os.kill(pid, 9)
+
+
+def _processes(mark: str) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            arguments = (folder / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if mark.encode() in arguments:
+            found.append(int(folder.name))
+    return found
+
+
+# ----- what it can see ----------------------------------------------------------------------
+
+
+def test_it_sees_prompts_and_its_bundle_and_nothing_of_ours(
+    stranger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No eval set, no repository, no variable, no socket, no process, no folder it can write."""
+    secret = tmp_path / "eval.jsonl"
+    secret.write_text("he went")
+    repo = Path(worker.__spec__.origin or "").parents[1]
+    monkeypatch.setenv("LYNX_SECRET", "he went")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        # Below the interpreter, which has to be in view, a folder that must not be.
+        tempfile.TemporaryDirectory(dir=sys.prefix) as hidden,
+    ):
+        (Path(hidden) / "eval.jsonl").write_text("he went")
+        port = server.getsockname()[1]
+        looks = {
+            "eval set": f"open({str(secret)!r}).read()",
+            "repository": f"os.listdir({str(repo)!r})",
+            "hidden": f"os.listdir({hidden!r})",
+            "environment": "dict(os.environ)",
+            "parent": "open(f'/proc/{os.getppid()}/environ').read()",
+            "network": f"socket.create_connection(('127.0.0.1', {port}), 2)",
+            "unix": "[l for l in open('/proc/net/unix').read().split(chr(10))[1:] if l]",
+            "processes": "[p for p in os.listdir('/proc') if p.isdigit()]",
+            "tmp": "os.listdir('/tmp')",
+            "etc": "os.listdir('/etc')",
+            "home": "os.listdir('/root') + os.listdir('/home')",
+            "bundle": "open(os.path.join(sys.argv[1], 'MLmodel'), 'a')",
+            "usr": "open('/usr/lynx', 'w')",
+            "venv": f"open({str(Path(sys.prefix) / 'lynx')!r}, 'w')",
+            "mount": "ctypes.CDLL(None).mount(b'none', b'/mnt', b'tmpfs', 0, None)",
+            "uid": "os.uname().nodename",
+        }
+        first = (
+            "import ctypes, socket\ndef look(text):\n    try:\n        return repr(eval(text))\n"
+        )
+        first += "    except BaseException as error:\n        return type(error).__name__\n"
+        speaks(stranger, first, each="answers = [look(prompt) for prompt in prompts]")
+        chosen = choose_isolation(Env.DEV, [Path(hidden)], lambda _: None)
+        found = answer(stranger, list(looks.items()), chosen, LIMITS, lambda *_: None).predictions
+        server.setblocking(False)
+        if chosen.level == NONE:
+            assert "he went" in str(found["eval set"])  # which is why prod refuses
+            with pytest.raises(Refused):
+                choose_isolation(Env.PROD, (), lambda _: None)
+            return
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert not any("he went" in str(text) for text in found.values())
+    assert found["eval set"] == "FileNotFoundError"
+    assert found["repository"] == "FileNotFoundError"
+    assert found["hidden"] == "[]"
+    environment = set(json.loads(str(found["environment"]).replace("'", '"')))
+    assert environment <= {"HOME", "PATH", "LANG", "LC_CTYPE", "PWD"}
+    assert "SECRET" not in str(found["parent"])
+    assert found["network"] == "ConnectionRefusedError"
+    assert found["unix"] == "[]"
+    assert len(str(found["processes"]).split(",")) <= 3
+    # The interpreter may itself lie below /tmp; nothing beside the way to it is there.
+    assert str(found["tmp"]) in ("[]", repr([Path(sys.prefix).parts[2]]))
+    assert found["etc"] == "['ld.so.cache']"
+    assert found["home"] == "FileNotFoundError"
+    for place in ("bundle", "usr", "venv"):
+        assert found[place] == "OSError", place  # a read-only file system
+    assert found["mount"] in ("-1", "0")  # in a namespace of its own, if at all
+    assert found["uid"] == "'sandbox'"
+
+
+@pytest.fixture
+def no_bwrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH without bubblewrap; the folder that is the PATH."""
+    path = tmp_path / "bin"
+    path.mkdir()
+    monkeypatch.setenv("PATH", str(path))
+    return path
+
+
+@pytest.mark.parametrize("how", ["missing", "broken", "not executable"])
+def test_without_isolation_prod_refuses_and_dev_warns(no_bwrap: Path, how: str) -> None:
+    """Whether it is there is found out by running it."""
+    if how != "missing":
+        (no_bwrap / "bwrap").write_text("#!/bin/sh\necho no user namespaces >&2\nexit 1\n")
+    if how == "broken":
+        (no_bwrap / "bwrap").chmod(0o755)
+    reason = "no user namespaces" if how == "broken" else "bwrap is not installed"
+    said: list[str] = []
+    with pytest.raises(Refused, match=reason):
+        choose_isolation(Env.PROD, (), said.append)
+    assert said == []
+    chosen = choose_isolation(Env.DEV, (), said.append)
+    assert chosen.level == NONE
+    assert len(said) == 1
+    assert said[0].startswith("NO ISOLATION")
+    assert reason in said[0]
+
+
+# ----- models that MLflow loads -------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("body", "load", "says"),
+    [
+        pytest.param("pass", "raise RuntimeError('at load')", "loading.*at load", id="load"),
+        pytest.param("raise KeyError('inside')", "pass", "batch.*KeyError: 'inside'", id="predict"),
+        pytest.param("return prompts[:-1]", "pass", "4 predictions to 5", id="too few"),
+        pytest.param("return [1.5 for _ in prompts]", "pass", "answers float", id="numbers"),
+        pytest.param("pass", "bytearray(1 << 40)", "MemoryError", id="memory"),
+        pytest.param("import os; os._exit(0)", "pass", "exit code 0", id="vanishes"),
+    ],
+)
+def test_a_model_that_fails_is_no_model_with_a_low_score(
+    tmp_path: Path, body: str, load: str, says: str
+) -> None:
+    """Loaded by MLflow, as in serving."""
+    with pytest.raises(BadInput, match=says):
+        ask(bundle(tmp_path / "b", body, load))
+
+
+@pytest.mark.slow
+def test_what_a_model_prints_is_no_answer(tmp_path: Path) -> None:
+    """Also when it looks like one, on standard output, from C or from Python."""
+    fake = json.dumps({"ids": [0, 1, 2, 3, 4], "predictions": ["x"] * 5, "seconds": 0})
+    body = (
+        f"import os; print({fake!r}, flush=True); os.write(1, {fake.encode()!r}); print('n' * 999)"
+    )
+    body += "\nreturn [None if p.endswith('word3') else p.removeprefix('Say ') for p in prompts]"
+    found = ask(bundle(tmp_path / "b", body, load=f"print({fake!r})")).predictions
+    assert found == {f"i{k}": None if k == 3 else f"word{k}" for k in range(12)}

@@ -1,0 +1,50 @@
+"""For all tests: nothing of the caller's environment decides what they find."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.adapters.mlflow_tracking import connected
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """An MLflow tracking store and an experiment in it."""
+
+    uri: str
+    experiment: str
+
+    def run(self, folders: Mapping[str, Path] | None = None) -> str:
+        """A new run with ``folders`` among its artifacts, the way MLflow 2 logs models; its id."""
+        with connected(self.uri) as client:
+            run_id: str = client.create_run(self.experiment).info.run_id
+            for path, folder in (folders or {}).items():
+                client.log_artifacts(run_id, str(folder), path)
+        return run_id
+
+    def artifacts(self, run_id: str) -> Path:
+        """Where the run's artifacts lie on the disk."""
+        with connected(self.uri) as client:
+            return Path(client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
+
+
+@pytest.fixture(autouse=True)
+def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clear the variables that the package reads."""
+    for name in os.environ:
+        if name.startswith("LYNX_") or name in ("MLFLOW_TRACKING_URI", "DAGSTER_HOME"):
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture(scope="session")
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
+    """An MLflow server's worth of SQLite, for tests that add runs of their own. Making one
+    takes seconds."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    with connected(uri) as client:
+        experiment = client.create_experiment("tiny", str(folder / "artifacts"))
+    return Tracking(uri, experiment)

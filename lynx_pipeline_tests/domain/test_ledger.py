@@ -1,0 +1,391 @@
+"""The chain and the fold: every way to change a ledger's bytes, and what each entry may mean."""
+
+import json
+from dataclasses import replace
+from itertools import permutations
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lynx_pipeline.domain.ledger import (
+    PROMOTED,
+    REGISTERED,
+    ROLLED_BACK,
+    Checkpoint,
+    Entry,
+    Fact,
+    Ledger,
+    check_promotion,
+    fold,
+    parse_ledger,
+    seal,
+)
+from lynx_pipeline.domain.strict_json import canonical
+from lynx_pipeline.domain.versioning import Env, Version, check_semver
+from lynx_pipeline.errors import BadInput, Refused
+from lynx_pipeline_tests.builders import SHA, fact, sha256
+
+A, B = "a" * 64, "b" * 64
+
+# The format's fixed point: audits years from now have to find these bytes meaning the same.
+GOLDEN = b"""\
+{"actor":null,"artifact_uri":"runs:/0123456789abcdef0123456789abcdef/model","canonical_sha":\
+"5555555555555555555555555555555555555555555555555555555555555555","cpqu":null,"env":"dev",\
+"event":"registered","evidence":null,"hash":\
+"1dfa3cc99be950cbca973f2a26eb3ba99ff2c821e118d52e0879d4db219b4fd0","mlflow_run_id":"0123456789abcdef0123456789abcdef","model":"tiny","parent_sha":null,\
+"prev":null,"semver":null,"seq":1,"time":"2025-01-02T03:04:05Z"}
+{"actor":{"repository_id":"7"},"artifact_uri":"runs:/0123456789abcdef0123456789abcdef/model",\
+"canonical_sha":"5555555555555555555555555555555555555555555555555555555555555555","cpqu":0.25,\
+"env":"prod","event":"promoted","evidence":{"isolation":"bubblewrap","worst_margin":-0.0125},\
+"hash":\
+"79b272ca38e18ff7575cf12987336e45a3bd9eeb07f7e71f65ce344c7d0071f6","mlflow_run_id":"0123456789abcdef0123456789abcdef","model":"tiny","parent_sha":\
+"older","prev":\
+"1dfa3cc99be950cbca973f2a26eb3ba99ff2c821e118d52e0879d4db219b4fd0","semver":"v1.2.3","seq":2,"time":"2025-01-02T03:04:05Z"}
+"""
+HASHES = (
+    "1dfa3cc99be950cbca973f2a26eb3ba99ff2c821e118d52e0879d4db219b4fd0",
+    "79b272ca38e18ff7575cf12987336e45a3bd9eeb07f7e71f65ce344c7d0071f6",
+)
+
+
+def golden_facts() -> list[Fact]:
+    """What the golden bytes say."""
+    promoted = fact(
+        env=Env.PROD,
+        event=PROMOTED,
+        parent_sha="older",
+        semver="v1.2.3",
+        evidence={"isolation": "bubblewrap", "worst_margin": -0.0125},
+        cpqu=0.25,
+        actor={"repository_id": "7"},
+    )
+    return [fact(), promoted]
+
+
+def chain(*facts: Fact) -> Ledger:
+    """The ledger of these facts."""
+    ledger = Ledger()
+    for each in facts:
+        entry = ledger.next_entry(each)
+        ledger = Ledger((*ledger.entries, entry), ledger.size + len(entry.to_line()))
+    return ledger
+
+
+def bytes_of(ledger: Ledger) -> bytes:
+    """The ledger as its file."""
+    return b"".join(entry.to_line() for entry in ledger.entries)
+
+
+def promoted(semver: str, sha: str = SHA, env: Env = Env.DEV, **changes: Any) -> Fact:
+    """A promotion."""
+    return fact(event=PROMOTED, semver=semver, canonical_sha=sha, env=env, **changes)
+
+
+def test_the_bytes_are_the_golden_ones() -> None:
+    """Keys, order, hashes and line ends, for a registration and a full promotion."""
+    assert bytes_of(chain(*golden_facts())) == GOLDEN
+
+
+def test_the_golden_bytes_read_back_equal() -> None:
+    """Into the same facts, chained by the pinned hashes."""
+    ledger = parse_ledger(GOLDEN, "f")
+    assert [entry.fact for entry in ledger.entries] == golden_facts()
+    assert tuple(entry.hash for entry in ledger.entries) == HASHES
+    assert [entry.prev for entry in ledger.entries] == [None, HASHES[0]]
+    assert (ledger.size, ledger.torn) == (len(GOLDEN), 0)
+
+
+def test_a_hash_can_be_checked_with_any_json_library() -> None:
+    """It is of the entry's compact JSON, sorted by key, without the hash itself."""
+    for line, expected in zip(GOLDEN.splitlines(), HASHES, strict=True):
+        values = json.loads(line)
+        assert values.pop("hash") == expected
+        text = json.dumps(values, sort_keys=True, separators=(",", ":"))
+        assert sha256(text.encode()) == expected
+
+
+SMALL = chain(fact(), promoted("v0.1.0-dev"), promoted("v0.2.0-dev", A))
+RAW = bytes_of(SMALL)
+CHECKPOINT = SMALL.checkpoint()
+LINES = RAW.splitlines(keepends=True)
+
+
+def refused(raw: bytes) -> str:
+    """What verifying says about it."""
+    with pytest.raises(BadInput, match=r"line \d+") as caught:
+        parse_ledger(raw, "f", CHECKPOINT)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("flip", [0x01, 0x20, 0x80, 0xFF])
+def test_every_flipped_byte_is_found(flip: int) -> None:
+    """At every place of the file, and the line is named."""
+    for place in range(len(RAW)):
+        damaged = bytearray(RAW)
+        damaged[place] ^= flip
+        line = RAW[:place].count(b"\n") + 1
+        assert f"line {line}" in refused(bytes(damaged)), place
+
+
+def test_every_removed_or_inserted_byte_is_found() -> None:
+    """Also a byte that changes nothing for a JSON reader, such as a space."""
+    for place in range(len(RAW)):
+        refused(RAW[:place] + RAW[place + 1 :])
+        refused(RAW[:place] + b" " + RAW[place:])
+        refused(RAW[:place] + b"\n" + RAW[place:])
+
+
+def test_every_cut_tail_is_found() -> None:
+    """However much is missing; the checkpoint remembers how far it went."""
+    for length in range(len(RAW)):
+        refused(RAW[:length])
+
+
+def test_lines_cannot_be_removed_doubled_or_moved() -> None:
+    """Each of the orders and subsets of the lines but the right one."""
+    for count in range(len(LINES) + 1):
+        for order in permutations(LINES, count):
+            if list(order) != LINES:
+                refused(b"".join(order))
+    for place, line in enumerate(LINES):
+        refused(b"".join([*LINES[:place], line, *LINES[place:]]))
+
+
+def test_a_rewritten_history_is_found_by_the_checkpoint() -> None:
+    """A chain that is whole in itself, but not the one that was remembered."""
+    forged = chain(fact(), promoted("v0.1.0-dev"), promoted("v0.2.0-dev", B))
+    assert len(bytes_of(forged)) == len(RAW)
+    assert "checkpoint" in refused(bytes_of(forged))
+    longer = chain(*(entry.fact for entry in forged.entries), promoted("v0.3.0-dev"))
+    assert "line 3" in refused(bytes_of(longer))
+
+
+def test_what_follows_the_last_newline_was_never_committed() -> None:
+    """A torn line is counted and not read, even if it is whole but for its newline."""
+    entry = SMALL.next_entry(promoted("v0.3.0-dev"))
+    for tail in (b"{", b"\x00" * 4096, entry.to_line()[:-1]):
+        ledger = parse_ledger(RAW + tail, "f", CHECKPOINT)
+        assert ledger.entries == SMALL.entries
+        assert (ledger.size, ledger.torn) == (len(RAW), len(tail))
+
+
+def test_a_ledger_may_be_longer_than_its_checkpoint() -> None:
+    """A lagging checkpoint is what a kill after the commit point leaves."""
+    assert CHECKPOINT is not None
+    first = chain(fact()).checkpoint()
+    assert parse_ledger(RAW, "f", first).entries == SMALL.entries
+    for wrong in (
+        replace(CHECKPOINT, hash="0" * 64),
+        replace(CHECKPOINT, size=CHECKPOINT.size - 1),
+        replace(CHECKPOINT, seq=2),
+        Checkpoint(CHECKPOINT.size, 10**12, CHECKPOINT.hash),
+    ):
+        with pytest.raises(BadInput):
+            parse_ledger(RAW, "f", wrong)
+
+
+def line_of(**changes: Any) -> bytes:
+    """A first entry with these JSON values, its hash made to fit."""
+    values = {**seal(1, None, fact()).to_json(), **changes}
+    del values["hash"]
+    values = {k: v for k, v in values.items() if v != "absent"}
+    sealed = {**values, "hash": sha256(canonical(values))}
+    return canonical(sealed) + b"\n"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        pytest.param({"seq": 0}, "seq", id="seq 0"),
+        pytest.param({"seq": 2}, "out of place", id="seq 2"),
+        pytest.param({"seq": "1"}, "seq", id="seq text"),
+        pytest.param({"prev": SHA}, "out of place", id="prev of nothing"),
+        pytest.param({"prev": ""}, "prev", id="empty prev"),
+        pytest.param({"event": "deleted"}, "event", id="unknown event"),
+        pytest.param({"event": "promoted"}, "semver", id="promoted as nothing"),
+        pytest.param({"semver": "v1.0.0"}, "semver", id="registered as a version"),
+        pytest.param({"env": "Prod"}, "env", id="unknown env"),
+        pytest.param({"env": None}, "env", id="no env"),
+        pytest.param({"canonical_sha": ""}, "canonical_sha", id="no sha"),
+        pytest.param({"canonical_sha": None}, "canonical_sha", id="null sha"),
+        pytest.param({"evidence": {}}, "evidence", id="empty evidence"),
+        pytest.param({"evidence": [1]}, "evidence", id="evidence a list"),
+        pytest.param({"actor": {}}, "actor", id="empty actor"),
+        pytest.param({"actor": "root"}, "actor", id="actor text"),
+        pytest.param({"cpqu": True}, "cpqu", id="cpqu true"),
+        pytest.param({"time": 5}, "time", id="time a number"),
+        pytest.param({"forced": True}, "forced", id="unknown key"),
+        pytest.param({"model": "absent"}, "model", id="missing key"),
+    ],
+)
+def test_an_entry_with_a_fitting_hash_is_still_read_strictly(
+    change: dict[str, Any], says: str
+) -> None:
+    """The hash shows that nothing changed, not that somebody wrote sense."""
+    parse_ledger(line_of(), "f")
+    with pytest.raises(BadInput, match=f"f, line 1.*{says}"):
+        parse_ledger(line_of(**change), "f")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"model": ""}, id="empty model"),
+        pytest.param({"model": "\ud800"}, id="half a surrogate"),
+        pytest.param({"canonical_sha": " "}, id="blank sha"),
+        pytest.param({"mlflow_run_id": ""}, id="empty run id"),
+        pytest.param({"cpqu": float("nan")}, id="NaN"),
+        pytest.param({"cpqu": 1e17}, id="a float that looks like a huge whole number"),
+        pytest.param({"evidence": {}}, id="empty evidence"),
+        pytest.param({"event": PROMOTED}, id="promoted as nothing"),
+        pytest.param({"event": "deleted"}, id="unknown event"),
+    ],
+)
+def test_what_would_not_read_back_is_never_sealed(change: dict[str, Any]) -> None:
+    """One such line would make every later read fail."""
+    with pytest.raises(BadInput):
+        SMALL.next_entry(fact(**change))
+
+
+facts = st.builds(
+    fact,
+    env=st.sampled_from(Env),
+    model=st.text(min_size=1).filter(str.strip),
+    canonical_sha=st.sampled_from([A, B]),
+    parent_sha=st.none() | st.text(min_size=1).filter(str.strip),
+    cpqu=st.none() | st.floats(0, 1e15) | st.just("not-deployment-ready"),
+    evidence=st.none() | st.dictionaries(st.text(), st.floats(-1, 1), min_size=1),
+)
+
+
+@given(st.lists(facts, max_size=6), st.binary(max_size=9).filter(lambda raw: b"\n" not in raw))
+def test_a_written_ledger_reads_back_equal(all_facts: list[Fact], torn: bytes) -> None:
+    """Any facts in any language, and whatever was torn after them."""
+    ledger = chain(*all_facts)
+    again = parse_ledger(bytes_of(ledger) + torn, "f", ledger.checkpoint())
+    assert again == replace(ledger, torn=len(torn))
+
+
+# ----- versions -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "env"),
+    [
+        *((text, Env.PROD) for text in ("v0.0.0", "v0.3.1", "v10.20.30", "v999999999.0.0")),
+        *((text, Env.DEV) for text in ("v0.0.0-dev", "v1.2.3-dev.0", "v1.2.3-dev.17")),
+    ],
+)
+def test_a_version_in_its_environment_is_allowed(text: str, env: Env) -> None:
+    """Strict versions in prod, dev versions in dev, and never the other way round."""
+    assert check_semver(text, env) == Version(*map(int, text[1:].split("-")[0].split(".")))
+    with pytest.raises(BadInput, match="can't name a promotion"):
+        check_semver(text, Env.DEV if env is Env.PROD else Env.PROD)
+
+
+@pytest.mark.parametrize("env", Env)
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "latest", "0.3.1", "V0.3.1", "v1", "v1.2", "v1.2.3.4", "v01.2.3", "v1.02.3"),
+        *("v1.2.3+build", "v1.2.3-dev+build", "v1.2.3-rc.1", "v1.2.3-Dev", "v1.2.3-dev.01"),
+        *("v1.2.3-dev.", "v1.2.3-dev.x", "v1.2.3-dev.1.2", "v1.2.3-", "v-1.2.3", "v1.2.3 "),
+        *(" v1.2.3", "v1.2.3\n", "v1.2.3-dev\n", "v１.2.3", "v1000000000.0.0", "v1.2.3-dev-dev"),  # noqa: RUF001
+        *("v1.2.3\x00", "v1_0.2.3", "v1.2.3/../v1.2.4", "v" + "9" * 5000 + ".0.0"),
+    ],
+)
+def test_anything_else_is_no_version(text: str, env: Env) -> None:
+    """Nor build metadata, other pre-releases, leading zeros, or a newline at the end."""
+    with pytest.raises(BadInput, match="can't name a promotion"):
+        check_semver(text, env)
+
+
+numbers = st.tuples(*[st.integers(0, 10**9 - 1)] * 3)
+
+
+@given(numbers, numbers)
+def test_prod_versions_only_grow(first: tuple[int, int, int], second: tuple[int, int, int]) -> None:
+    """Compared as numbers, not as text: v0.10.0 comes after v0.9.0."""
+    old, new = ("v{}.{}.{}".format(*parts) for parts in (first, second))
+    ledger = chain(promoted(old, A, Env.PROD))
+    if second > first:
+        assert check_promotion(ledger, Env.PROD, B, new) is None
+    else:
+        with pytest.raises(Refused):
+            check_promotion(ledger, Env.PROD, B, new)
+
+
+# ----- what a promotion may claim, and what holds -------------------------------------------
+
+
+def test_a_version_is_never_reused() -> None:
+    """Not for another bundle, not after a rollback, and not across environments."""
+    done = promoted("v0.1.0-dev", A)
+    ledger = chain(done, promoted("v0.2.0-dev", B), replace(done, event=ROLLED_BACK))
+    assert check_promotion(ledger, Env.DEV, A, "v0.1.0-dev") is ledger.entries[0]
+    with pytest.raises(Refused, match="never reused"):
+        check_promotion(ledger, Env.DEV, B, "v0.1.0-dev")
+    strange = chain(promoted("v1.0.0", A, Env.DEV))  # no dev promotion writes this
+    with pytest.raises(Refused, match="never reused"):
+        check_promotion(strange, Env.PROD, A, "v1.0.0")
+
+
+def test_one_bundle_may_have_several_versions() -> None:
+    """A version names one bundle; a bundle may be named twice."""
+    ledger = chain(promoted("v0.1.0", A, Env.PROD))
+    assert check_promotion(ledger, Env.PROD, A, "v0.1.1") is None
+
+
+def test_repeating_the_newest_prod_promotion_is_no_new_one() -> None:
+    """It is answered with the entry that stands, although the version is not greater."""
+    ledger = chain(promoted("v0.1.0", A, Env.PROD), promoted("v0.2.0", B, Env.PROD))
+    assert check_promotion(ledger, Env.PROD, A, "v0.1.0") is ledger.entries[0]
+
+
+events = st.lists(
+    st.tuples(
+        st.sampled_from([PROMOTED, ROLLED_BACK, REGISTERED]),
+        st.sampled_from(["v0.1.0", "v0.2.0", "v0.1.0-dev", "v0.2.0-dev.1", "nonsense"]),
+        st.sampled_from(Env),
+        st.sampled_from([A, B]),
+    ),
+    max_size=12,
+)
+
+
+@given(events)
+def test_prod_never_sees_dev(drawn: list[tuple[str, str, Env, str]]) -> None:
+    """Whatever a file holds: no dev entry, no dev version and no nonsense counts in prod."""
+    all_facts = [
+        fact(event=event, semver=None if event == REGISTERED else semver, env=env, canonical_sha=s)
+        for event, semver, env, s in drawn
+    ]
+    ledger = chain(*all_facts)
+    state = fold(ledger, Env.PROD)
+    for semver, entry in state.promoted.items():
+        assert entry.fact.env is Env.PROD
+        assert entry.fact.semver == semver in ("v0.1.0", "v0.2.0")
+    assert all(entry.fact.env is Env.PROD for entry in state.registered.values())
+    assert state.latest is None or state.latest in state.promoted.values()
+    only_prod = chain(*(f for f in all_facts if f.env is Env.PROD))
+    assert facts_of(fold(only_prod, Env.PROD).promoted) == facts_of(state.promoted)
+
+
+def facts_of(entries: Any) -> dict[str, Fact]:
+    """The facts by key, without their places in the chain."""
+    found: dict[str, Entry] = dict(entries)
+    return {key: entry.fact for key, entry in found.items()}
+
+
+def test_a_rollback_of_something_never_promoted_changes_nothing() -> None:
+    """Only an earlier promotion can come back, with the bundle it had then."""
+    good = promoted("v0.1.0", A, Env.PROD)
+    ledger = chain(
+        good,
+        promoted("v0.2.0", B, Env.PROD),
+        replace(good, event=ROLLED_BACK, canonical_sha=B),
+        replace(good, event=ROLLED_BACK, semver="v0.9.9"),
+    )
+    assert fold(ledger, Env.PROD).latest is ledger.entries[0]
