@@ -139,7 +139,7 @@ def _find_project(start: Path) -> tuple[Path, dict[str, Any]]:
             continue
         try:
             tool = tomllib.loads(file.read_text("utf-8")).get("tool")
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise BadInput(f"{file}: not TOML: {error}.") from None
         table = tool.get("lynx_pipeline") if isinstance(tool, dict) else None
         if isinstance(table, dict):
