@@ -242,6 +242,7 @@ def baseline_check(arguments: Arguments) -> int:
 def registry_register(arguments: Arguments) -> int:
     from lynx_pipeline import registry
 
+    warnings.simplefilter("always", registry.NotTheCIPath)
     _print_entry(registry.register_pending(arguments.run_id), arguments)
     return 0
 
@@ -249,6 +250,7 @@ def registry_register(arguments: Arguments) -> int:
 def registry_promote(arguments: Arguments) -> int:
     from lynx_pipeline import registry
 
+    warnings.simplefilter("always", registry.NotTheCIPath)
     evidence = Path(arguments.evidence).absolute() if arguments.evidence else None
     entry = registry.promote(arguments.sha, arguments.semver, evidence=evidence)
     _print_entry(entry, arguments)

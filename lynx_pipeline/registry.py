@@ -37,6 +37,10 @@ NOT_THE_CI_PATH = (
 )
 
 
+class NotTheCIPath(UserWarning):
+    """Something was recorded by hand. The command line shows it whatever the filters say."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """What a serving process needs: which bundle, and where to load it from."""
@@ -61,7 +65,7 @@ def register_pending(run_id: str, *, settings: Settings | None = None) -> Entry:
 
     settings = settings or load_settings()
     store = _writable(settings)
-    warnings.warn(NOT_THE_CI_PATH, stacklevel=2)
+    warnings.warn(NOT_THE_CI_PATH, NotTheCIPath, stacklevel=2)
     with fresh_bundle(settings, run_id) as (_, bundle, uri):
         fact = Fact(
             time=_now(),
@@ -110,7 +114,7 @@ def promote(
             lambda ledger: check_promotion(ledger, settings.env, canonical_sha, semver) or fact
         )
 
-    warnings.warn(NOT_THE_CI_PATH, stacklevel=2)
+    warnings.warn(NOT_THE_CI_PATH, NotTheCIPath, stacklevel=2)
 
     def decide(ledger: Ledger) -> Fact | Entry:
         known = fold(ledger, settings.env).registered.get(canonical_sha)

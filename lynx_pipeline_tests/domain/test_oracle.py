@@ -13,7 +13,14 @@ from lynx_pipeline.domain.scores import Scores, read_scores
 from lynx_pipeline.domain.strict_json import parse_object
 
 # Each as text, as it would stand in the file, and as a fraction of whole numbers.
-TOLERANCES = {"0": (0, 1), "0.005": (1, 200), "0.02": (1, 50), "0.05": (1, 20), "0.1": (1, 10)}
+TOLERANCES = {
+    "0": (0, 1),
+    "0.005": (1, 200),
+    "0.01": (1, 100),
+    "0.02": (1, 50),
+    "0.05": (1, 20),
+    "0.1": (1, 10),
+}
 
 
 def passes(k: int, j: int, n: int, tolerance: tuple[int, int]) -> bool:
