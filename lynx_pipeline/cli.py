@@ -254,6 +254,7 @@ def registry_promote(arguments: Arguments) -> int:
     evidence = Path(arguments.evidence).absolute() if arguments.evidence else None
     entry = registry.promote(arguments.sha, arguments.semver, evidence=evidence)
     _print_entry(entry, arguments)
+    _mirror()
     return 0
 
 
@@ -261,6 +262,7 @@ def registry_rollback(arguments: Arguments) -> int:
     from lynx_pipeline import registry
 
     _print_entry(registry.rollback(arguments.semver), arguments)
+    _mirror()
     return 0
 
 
@@ -271,8 +273,11 @@ def registry_list(arguments: Arguments) -> int:
     entries = list(registry.history(Env(arguments.env) if arguments.env else None))
     if arguments.json:
         _print_json([entry.to_json() for entry in entries])
-    for entry in () if arguments.json else entries:
-        print(_line(entry))
+    else:
+        from lynx_pipeline.reports.audit import entry_line
+
+        for entry in entries:
+            print(entry_line(entry))
     return 0
 
 
@@ -306,9 +311,43 @@ def registry_verify(arguments: Arguments) -> int:
     from lynx_pipeline import registry
 
     ledger = registry.verify()
+    broken = registry.broken_rules(ledger)
+    for entry, reason in broken:
+        print(f"lynx-pipeline: line {entry.seq} counts for nothing: {reason}", file=sys.stderr)
+    if broken:
+        return 1
     torn = f", and {ledger.torn} uncommitted bytes that will be dropped" if ledger.torn else ""
     print(f"The ledger is whole: {len(ledger.entries)} entries, {ledger.size} bytes{torn}.")
     return 0
+
+
+def audit(arguments: Arguments) -> int:
+    from lynx_pipeline import registry
+    from lynx_pipeline.reports.audit import audit_json, print_audit
+
+    result = registry.audit(arguments.version)
+    if arguments.json:
+        _print_json(audit_json(result))
+    else:
+        print_audit(result)
+    return 1 if result.findings else 0
+
+
+def _mirror() -> None:
+    """Let MLflow's alias follow. What is in production is the registry's to say, so a failure
+    here is told and nothing more."""
+    from lynx_pipeline import registry
+    from lynx_pipeline.config import load_settings
+    from lynx_pipeline.flow.mirror import mirror
+
+    settings = load_settings()
+    try:
+        mirror(settings, lambda: registry.latest(settings=settings).fact)
+    except LynxError as error:
+        _warn(
+            f"the registry is changed, MLflow's alias is not: {error} It follows with the next "
+            "promotion or rollback, and whenever production_alias is materialized."
+        )
 
 
 def _tolerance(text: str) -> "Fraction":
@@ -357,17 +396,9 @@ def _print_entry(entry: "Entry", arguments: Arguments) -> None:
     if arguments.json:
         _print_json(entry.to_json())
     else:
-        print(_line(entry))
+        from lynx_pipeline.reports.audit import entry_line
 
-
-def _line(entry: "Entry") -> str:
-    fact = entry.fact
-    evidence = "" if fact.evidence or fact.event != "promoted" else "  WITHOUT EVIDENCE"
-    cost = f"  CpQU {fact.cpqu:.3g}" if isinstance(fact.cpqu, float) else ""
-    return (
-        f"{entry.seq:>5}  {fact.time}  {fact.env:<4}  {fact.event:<11}  {fact.semver or '-':<14}  "
-        f"{fact.canonical_sha}  run {fact.mlflow_run_id}{cost}{evidence}"
-    )
+        print(entry_line(entry))
 
 
 def _print_json(value: Any) -> None:
@@ -461,4 +492,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command(registry, "resolve", registry_resolve, "what a version names")
     add.add_argument("version", metavar="VERSION", nargs="?", default="latest")
     command(registry, "verify", registry_verify, "prove the ledger's chain", data=False)
+
+    add = command(commands, "audit", audit, "a version's story, its verdict worked out again")
+    add.add_argument("version", metavar="VERSION")
     return parser

@@ -10,17 +10,21 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from math import isfinite
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from lynx_pipeline.domain.identity import Policy
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 
 TABLE = "[tool.lynx_pipeline]"
 # What MLflow's model registry, its filters and a git tag all take as it is.
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_MODEL_NAME = re.compile(r"[A-Za-z0-9](?!.*\.(?:\.|lock\b))[A-Za-z0-9._-]*")
+_BRANCH = re.compile(r"[A-Za-z0-9](?!.*(?:\.\.|//|/\.|\.lock\b))(?:[A-Za-z0-9._/-]*[A-Za-z0-9_-])?")
+_DEFAULT_BRANCH = "lynx-registry"
 
 
 class NoProject(BadInput):
@@ -40,6 +44,17 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class GitRemote:
+    """A registry on a git branch: a URL that git understands, and the branch."""
+
+    url: str
+    branch: str
+
+    def __str__(self) -> str:
+        return f"{self.url}, branch {self.branch}"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything the steps need to know. Paths are absolute."""
 
@@ -49,9 +64,10 @@ class Settings:
     model: str
     eval_set: Path
     baseline: Path
-    registry: Path | None
+    registry: Path | GitRemote | None
     tracking_uri: str
     price_per_hour: float
+    identity: Policy | None = None
     limits: Limits = field(default_factory=Limits)
 
     @property
@@ -96,6 +112,7 @@ def load_settings(start: Path | None = None, environ: Mapping[str, str] | None =
     baseline = root / _take(table, "baseline", str, where)
     registry = _take(table, "registry", str, where, default="")
     price = _take(table, "price_per_hour", float, where, default=0.05)
+    identity = _take(table, "identity", dict, where, default={})
     limits = _read_limits(_take(table, "evaluation", dict, where, default={}), where)
     if table:
         raise BadInput(f"{where}: unknown key {next(iter(table))!r}.")
@@ -110,19 +127,39 @@ def load_settings(start: Path | None = None, environ: Mapping[str, str] | None =
         registry=_registry(env, environ, root, home, registry),
         tracking_uri=_set_or(environ, "MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
         price_per_hour=price,
+        identity=_read_policy(identity, f"{where} identity") if identity else None,
         limits=limits,
     )
 
 
 def _registry(
     env: Env, environ: Mapping[str, str], root: Path, home: Path, configured: str
-) -> Path | None:
-    if env is Env.PROD:
-        return root / configured if configured else None
-    override = _set_or(environ, "LYNX_REGISTRY", "")
-    if override:
-        return Path(override).absolute()
-    return root / configured if configured else home / "registry"
+) -> Path | GitRemote | None:
+    override = _set_or(environ, "LYNX_REGISTRY", "") if env is Env.DEV else ""
+    place = override or configured
+    if not place:
+        return None if env is Env.PROD else home / "registry"
+    if place.startswith("git+"):
+        where = "LYNX_REGISTRY" if override else f"{root / 'pyproject.toml'}, {TABLE}: 'registry'"
+        return _git_remote(place.removeprefix("git+"), where)
+    return Path(override).absolute() if override else root / configured
+
+
+def _git_remote(place: str, where: str) -> GitRemote:
+    """``<url>#<branch>``, the branch being :data:`_DEFAULT_BRANCH` if it is left out."""
+    url, _, branch = place.partition("#")
+    parts = urlsplit(url)
+    if parts.scheme not in ("file", "https", "ssh") or not parts.path.strip("/"):
+        raise BadInput(
+            f"{where}: expected git+file://, git+https:// or git+ssh:// and a repository, then "
+            f"# and a branch, found {parts.scheme}://{parts.hostname or ''}{parts.path}."
+        )
+    if parts.password is not None:
+        raise BadInput(f"{where}: holds a password. Give it to git's credential helper instead.")
+    branch = branch or _DEFAULT_BRANCH
+    if not _BRANCH.fullmatch(branch):
+        raise BadInput(f"{where}: {branch!r} is not a branch name that git takes.")
+    return GitRemote(url, branch)
 
 
 def _set_or(environ: Mapping[str, str], name: str, default: str) -> str:
@@ -164,6 +201,40 @@ def _read_limits(table: dict[str, Any], where: str) -> Limits:
         if value <= 0:
             raise BadInput(f"{where} evaluation: {name!r}: expected more than 0, found {value}.")
     return Limits(**values)
+
+
+def _read_policy(table: dict[str, Any], where: str) -> Policy:
+    table = dict(table)
+    values = {
+        f.name: _take(
+            table, f.name, str, where, default=None if f.default is MISSING else f.default
+        )
+        for f in fields(Policy)
+        if f.name != "events"
+    }
+    events = _take(table, "events", list, where)
+    if table:
+        raise BadInput(f"{where}: unknown key {next(iter(table))!r}.")
+    if not events or not all(isinstance(event, str) and event for event in events):
+        raise BadInput(f"{where}: 'events': expected names of events, found {events!r}.")
+    for name, value in values.items():
+        form, expected = _POLICY_FORMS.get(name, (r"\S(.*\S)?", "text"))
+        if not re.fullmatch(form, value):
+            raise BadInput(f"{where}: {name!r}: expected {expected}, found {value!r}.")
+    return Policy(**values, events=tuple(events))
+
+
+# An issuer on this machine may do without TLS: nobody else can answer for it.
+_POLICY_FORMS = {
+    "issuer": (
+        r"https://[^\s?#]*[^\s?#/]|http://127\.0\.0\.1:\d+",
+        "an https:// URL without end slash",
+    ),
+    "repository_id": (r"[0-9]+", "digits"),
+    "repository_owner_id": (r"[0-9]+", "digits"),
+    "workflow": (r"\.github/workflows/[^\s/@]+\.ya?ml", ".github/workflows/<file>.yml"),
+    "ref": (r"refs/heads/\S+", "refs/heads/<branch>"),
+}
 
 
 def _take(table: dict[str, Any], key: str, kind: type, where: str, default: Any = None) -> Any:

@@ -61,11 +61,11 @@ def run(settings: Settings) -> None:
 
     _say("A regressed tutor: a cleaning step dropped the rare word forms from its corpus")
     bad = _train(settings, replace(REGRESSED, parent_sha=parent), "v0.1.1-dev")
-    before = _ledger_bytes(settings)
+    before = registry.verify(settings=settings)
     _launch(settings, bad, expected=1)
-    if _ledger_bytes(settings) != before:
+    if registry.verify(settings=settings) != before:
         raise SystemFailed("the refusal changed the registry. That must not happen.")
-    print(f"\nRefused {bad.semver}. The registry is, byte for byte, what it was before.")
+    print(f"\nRefused {bad.semver}. The registry is what it was before.")
 
     _say("Look around")
     _print_next_steps()
@@ -118,11 +118,6 @@ def _launch(settings: Settings, tutor: Tutor, *, expected: int) -> None:
     report = build_report(settings, judge_evidence(settings, evidence))
     print_report(report, flips=5)
     print(f"The report as a page: {evidence.with_name(PAGE)}")
-
-
-def _ledger_bytes(settings: Settings) -> bytes:
-    assert settings.registry is not None  # dev always has one
-    return (settings.registry / "index.jsonl").read_bytes()
 
 
 def _print_next_steps() -> None:

@@ -1,10 +1,10 @@
 """The registry: what may change production, and what production is.
 
 Every change goes through :func:`promote`, which takes evidence and judges it itself, here,
-where the ledger changes; a verdict from elsewhere counts for nothing. In ``dev`` a registered
-bundle can be promoted under a dev version without evidence, loudly; its entry says so with
-``"evidence": null``. In ``prod`` a promotion needs the verified identity of the CI workflow,
-which this version cannot verify yet: it refuses.
+where the ledger changes; a verdict from elsewhere counts for nothing. In ``prod`` it takes the
+CI workflow's verified identity as well, and what it judges by has to be committed. In ``dev`` a
+registered bundle can be promoted under a dev version without evidence, loudly; its entry says
+so with ``"evidence": null``.
 
 Reading (:func:`resolve`, :func:`history`, :func:`verify`) imports neither Dagster nor MLflow.
 """
@@ -14,22 +14,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from lynx_pipeline.adapters.directory_ledger import DirectoryLedger
-from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.config import GitRemote, Settings, load_settings
 from lynx_pipeline.domain.ledger import (
     PROMOTED,
     REGISTERED,
     ROLLED_BACK,
+    TIME,
     Entry,
     Fact,
     Ledger,
     State,
+    Store,
     check_promotion,
+    check_unused,
     fold,
 )
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import BadInput, Refused
+
+if TYPE_CHECKING:
+    from lynx_pipeline.domain.audit import Audit
 
 NOT_THE_CI_PATH = (
     "THIS IS NOT THE CI PATH: no evaluation, no gate, no evidence. The entry will say so, and "
@@ -64,7 +70,8 @@ def register_pending(run_id: str, *, settings: Settings | None = None) -> Entry:
     from lynx_pipeline.flow.candidate import fresh_bundle
 
     settings = settings or load_settings()
-    store = _writable(settings)
+    _only_dev(settings, "a registration by hand")
+    store = open_store(settings)
     warnings.warn(NOT_THE_CI_PATH, NotTheCIPath, stacklevel=2)
     with fresh_bundle(settings, run_id) as (_, bundle, uri):
         fact = Fact(
@@ -79,7 +86,7 @@ def register_pending(run_id: str, *, settings: Settings | None = None) -> Entry:
         )
 
     def decide(ledger: Ledger) -> Fact | Entry:
-        known = fold(ledger, settings.env).registered.get(fact.canonical_sha)
+        known = fold(ledger, settings.env, settings.model).registered.get(fact.canonical_sha)
         return known if known and known.fact.mlflow_run_id == run_id else fact
 
     return store.append(decide)
@@ -96,34 +103,49 @@ def promote(
 
     With ``evidence`` (an evidence folder) the stored predictions are scored again, the bundle
     is downloaded and hashed again, eval set and baseline are read again, and the rule is
-    applied. Without, see the module's docstring. Repeating a promotion changes nothing.
+    applied; what it was applied to is kept beside the ledger. Without, see the module's
+    docstring. Repeating a promotion changes nothing.
 
     Raises:
         Refused: the gate or a policy says no.
         BadInput: evidence, eval set, baseline, bundle or semver is not what it has to be.
-        SystemFailed: MLflow, DVC or the disk failed. The ledger is the old one.
+        SystemFailed: MLflow, DVC, git, the issuer or the disk failed. The ledger is the old
+            one or the complete new one; running it again is right for both.
     """
     settings = settings or load_settings()
     check_semver(semver, settings.env)
-    store = _writable(settings)
-    if evidence is not None:
-        from lynx_pipeline.flow.promotion import judged_fact
+    if evidence is None:
+        return _promote_by_hand(settings, canonical_sha, semver)
+    from lynx_pipeline.flow.promotion import judged_fact, unmoved_baseline
 
-        fact = judged_fact(settings, evidence, canonical_sha, semver, _now())
-        return store.append(
-            lambda ledger: check_promotion(ledger, settings.env, canonical_sha, semver) or fact
-        )
-
-    warnings.warn(NOT_THE_CI_PATH, NotTheCIPath, stacklevel=2)
+    actor = _actor(settings)
+    store = open_store(settings)
+    supported = judged_fact(settings, evidence, canonical_sha, semver, _now(), actor)
 
     def decide(ledger: Ledger) -> Fact | Entry:
-        known = fold(ledger, settings.env).registered.get(canonical_sha)
+        done = check_promotion(ledger, settings.env, settings.model, canonical_sha, semver)
+        if done:
+            return done
+        check_unused(ledger, actor)
+        unmoved_baseline(settings, supported.fact)
+        return supported.fact
+
+    return store.append(decide, supported.evidence)
+
+
+def _promote_by_hand(settings: Settings, canonical_sha: str, semver: str) -> Entry:
+    _only_dev(settings, "a promotion without evidence")
+    store = open_store(settings)
+    warnings.warn(NOT_THE_CI_PATH, NotTheCIPath, stacklevel=3)
+
+    def decide(ledger: Ledger) -> Fact | Entry:
+        known = fold(ledger, settings.env, settings.model).registered.get(canonical_sha)
         if known is None:
             raise Refused(
                 f"the bundle {canonical_sha!r} is not registered. Register its run first "
                 "(registry register RUN_ID), or promote with evidence."
             )
-        done = check_promotion(ledger, settings.env, canonical_sha, semver)
+        done = check_promotion(ledger, settings.env, settings.model, canonical_sha, semver)
         return done or Fact(
             time=_now(),
             env=settings.env,
@@ -143,16 +165,19 @@ def rollback(semver: str, *, settings: Settings | None = None) -> Entry:
     """Point latest at the earlier promoted ``semver``, as a new entry.
 
     Raises:
-        Refused: this is ``prod``, or ``semver`` was never promoted here.
+        Refused: ``semver`` was never promoted here, or this is ``prod`` and no CI workflow.
     """
     settings = settings or load_settings()
     check_semver(semver, settings.env)
+    actor = _actor(settings)
+    store = open_store(settings)
 
     def decide(ledger: Ledger) -> Fact | Entry:
-        state = fold(ledger, settings.env)
+        state = fold(ledger, settings.env, settings.model)
         target = _promoted(state, semver, settings)
         if state.latest is target:
             return target
+        check_unused(ledger, actor)
         old = target.fact
         return Fact(
             time=_now(),
@@ -164,9 +189,10 @@ def rollback(semver: str, *, settings: Settings | None = None) -> Entry:
             canonical_sha=old.canonical_sha,
             parent_sha=old.parent_sha,
             semver=semver,
+            actor=actor,
         )
 
-    return _writable(settings).append(decide)
+    return store.append(decide)
 
 
 def resolve(version: str = "latest", *, settings: Settings | None = None) -> Resolved:
@@ -177,28 +203,38 @@ def resolve(version: str = "latest", *, settings: Settings | None = None) -> Res
         BadInput: the registry is damaged.
     """
     settings = settings or load_settings()
-    state = fold(verify(settings=settings), settings.env)
     if version == "latest":
-        if state.latest is None:
-            raise Refused(f"nothing was promoted in {settings.env} yet, so there is no latest.")
-        entry = state.latest
+        fact = latest(settings=settings).fact
     else:
-        entry = _promoted(state, version, settings)
-    fact = entry.fact
+        fact = _promoted(_state(settings), version, settings).fact
     assert fact.semver is not None
     return Resolved(
         fact.model, fact.semver, fact.canonical_sha, fact.mlflow_run_id, fact.artifact_uri
     )
 
 
+def latest(*, settings: Settings | None = None) -> Entry:
+    """The promotion that is in force in this environment.
+
+    Raises:
+        Refused: nothing was promoted.
+        BadInput: the registry is damaged.
+    """
+    settings = settings or load_settings()
+    entry = _state(settings).latest
+    if entry is None:
+        raise Refused(f"nothing was promoted in {settings.env} yet, so there is no latest.")
+    return entry
+
+
 def latest_if_promoted(canonical_sha: str, *, settings: Settings | None = None) -> Entry:
-    """The latest promotion of this environment, asked for in the name of a promoted bundle.
+    """:func:`latest`, asked for in the name of a promoted bundle.
 
     Raises:
         Refused: the bundle was never promoted here.
     """
     settings = settings or load_settings()
-    state = fold(verify(settings=settings), settings.env)
+    state = _state(settings)
     promoted = {entry.fact.canonical_sha for entry in state.promoted.values()}
     if state.latest is None or canonical_sha not in promoted:
         raise Refused(f"the bundle {canonical_sha[:12]} was never promoted in {settings.env}.")
@@ -218,7 +254,28 @@ def verify(*, settings: Settings | None = None) -> Ledger:
     Raises:
         BadInput: a line is damaged, out of place or cut off; the message names it.
     """
-    return _store(settings or load_settings()).read()
+    return open_store(settings or load_settings()).read()
+
+
+def broken_rules(ledger: Ledger) -> list[tuple[Entry, str]]:
+    """Entries of a whole ledger that count for nothing, since they break a rule, with why."""
+    kinds = {(entry.fact.env, entry.fact.model) for entry in ledger.entries}
+    found = [pair for env, model in kinds for pair in fold(ledger, env, model).ignored]
+    return sorted(found, key=lambda pair: pair[0].seq)
+
+
+def audit(version: str, *, settings: Settings | None = None) -> "Audit":
+    """Everything about ``version``, its verdict worked out again from the kept evidence.
+
+    Raises:
+        Refused: no entry names it.
+        BadInput: the ledger is damaged.
+        SystemFailed: the registry or DVC could not be asked.
+    """
+    from lynx_pipeline.flow import audit as flow
+
+    settings = settings or load_settings()
+    return flow.audit(settings, open_store(settings), version)
 
 
 def _promoted(state: State, semver: str, settings: Settings) -> Entry:
@@ -229,23 +286,55 @@ def _promoted(state: State, semver: str, settings: Settings) -> Entry:
     return entry
 
 
-def _store(settings: Settings) -> DirectoryLedger:
+def _state(settings: Settings) -> State:
+    return fold(verify(settings=settings), settings.env, settings.model)
+
+
+def open_store(settings: Settings) -> Store:
+    """Where this project's ledger is kept.
+
+    Raises:
+        BadInput: this is ``prod`` and no place is configured.
+    """
     if settings.registry is None:
         raise BadInput(
             "prod has no registry: set 'registry' in [tool.lynx_pipeline] of "
             f"{settings.root / 'pyproject.toml'}. The environment can't name one in prod."
         )
+    if isinstance(settings.registry, GitRemote):
+        from lynx_pipeline.adapters.git_ledger import GitLedger
+
+        return GitLedger(settings.registry, settings.model)
+    from lynx_pipeline.adapters.directory_ledger import DirectoryLedger
+
     return DirectoryLedger(settings.registry)
 
 
-def _writable(settings: Settings) -> DirectoryLedger:
+def _actor(settings: Settings) -> dict[str, str] | None:
+    """Who changes prod: the verified claims. None in dev, where anybody may."""
+    if settings.env is Env.DEV:
+        return None
+    from lynx_pipeline.adapters.git_files import head
+    from lynx_pipeline.adapters.oidc import verified_claims
+    from lynx_pipeline.domain.identity import check_identity, check_policy
+    from lynx_pipeline.flow.committed import check_committed, check_current
+
+    policy = check_policy(settings.identity)
+    claims = verified_claims(policy)
+    commit = head(settings.root)
+    actor = check_identity(policy, claims, commit)
+    check_committed(settings, commit)
+    check_current(settings, commit, policy.ref)
+    return actor
+
+
+def _only_dev(settings: Settings, what: str) -> None:
     if settings.env is Env.PROD:
         raise Refused(
-            "prod is changed only by the CI workflow's verified identity, and no identity was "
-            "verified. Nothing was changed."
+            "prod is changed only by the CI workflow's verified identity, with evidence: "
+            f"{what} is for dev. Nothing was changed."
         )
-    return _store(settings)
 
 
 def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return datetime.now(UTC).strftime(TIME)

@@ -5,9 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from lynx_pipeline.adapters.mlflow_tracking import connected
+
+# How long a rule takes says nothing where other tests run beside it.
+hypothesis.settings.register_profile("lynx", deadline=None)
+hypothesis.settings.load_profile("lynx")
 
 
 @dataclass(frozen=True)

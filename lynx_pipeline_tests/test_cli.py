@@ -299,7 +299,7 @@ def promoted(here: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """A project with two promotions in dev; the working folder is in it."""
     settings = project(here / "p")
     monkeypatch.chdir(here / "p")
-    assert settings.registry
+    assert isinstance(settings.registry, Path)
     store = DirectoryLedger(settings.registry)
     for number in (1, 2):
         new = fact(event=PROMOTED, semver=f"v0.{number}.0-dev", canonical_sha=f"{number}" * 64)
@@ -346,7 +346,7 @@ def test_rollback_list_show_and_verify(promoted: Settings, capsys: Capsys) -> No
 @pytest.mark.parametrize("command", ["verify", "list", "resolve", "show v0.1.0-dev"])
 def test_a_damaged_registry_is_bad_input(promoted: Settings, capsys: Capsys, command: str) -> None:
     """The line is named."""
-    assert promoted.registry
+    assert isinstance(promoted.registry, Path)
     file = promoted.registry / "index.jsonl"
     file.write_bytes(file.read_bytes().replace(b"v0.1.0-dev", b"v0.7.0-dev"))
     assert main(["registry", *command.split()]) == 2

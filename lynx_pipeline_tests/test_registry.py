@@ -90,9 +90,8 @@ class World:
     @property
     def state(self) -> dict[str, bytes]:
         """The registry's bytes."""
-        folder = self.settings.root / "registry"
-        found = folder.iterdir() if folder.exists() else ()
-        return {path.name: path.read_bytes() for path in found if path.name != ".lock"}
+        found = (self.settings.root / "registry").rglob("*")
+        return {p.name: p.read_bytes() for p in found if p.is_file() and p.name != ".lock"}
 
 
 @pytest.fixture

@@ -1,8 +1,8 @@
 """The ledger in a folder: ``index.jsonl``, a checkpoint beside it, and a lock.
 
-An append holds the lock, verifies the whole chain, writes one line, syncs it, and then
-moves the checkpoint. The line's newline is the commit point: killed before it, the ledger
-is the old one plus a torn tail that the next append drops; killed after it, the new one,
+An append holds the lock, verifies the whole chain, keeps the evidence, writes one line, syncs
+it, and then moves the checkpoint. The line's newline is the commit point: killed before it, the
+ledger is the old one plus a torn tail that the next append drops; killed after it, the new one,
 with a checkpoint that lags and is moved by the next append. The ledger has to extend the
 checkpoint, so a cut-off tail does not go unseen.
 
@@ -10,17 +10,25 @@ A failed sync is never tried again, because the kernel may already have dropped 
 the line is taken back, and the error says so.
 """
 
+import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from lynx_pipeline.adapters.files import sync_folder, write_whole
-from lynx_pipeline.domain.ledger import Checkpoint, Entry, Fact, Ledger, parse_ledger
-from lynx_pipeline.domain.strict_json import Fields, canonical, parse_object
+from lynx_pipeline.domain.ledger import (
+    Checkpoint,
+    Decision,
+    Entry,
+    Ledger,
+    check_evidence,
+    evidence_path,
+    parse_ledger,
+    read_checkpoint,
+)
 from lynx_pipeline.errors import BadInput, SystemFailed
 
-Decision = Callable[[Ledger], Fact | Entry]
 LOCK_SECONDS = 60.0
 
 
@@ -42,7 +50,7 @@ class DirectoryLedger:
         # The checkpoint first: whatever is appended in between only extends it.
         remembered = self._read_checkpoint()
         raw = _read_if_there(self.file) or b""
-        ledger = parse_ledger(raw, str(self.file), remembered)
+        ledger = parse_ledger(raw, str(self.file), [remembered] if remembered else [])
         if remembered is None and len(ledger.entries) > 1 and self._read_checkpoint() is None:
             raise BadInput(
                 f"{self.file}: has {len(ledger.entries)} entries but no checkpoint beside it "
@@ -50,8 +58,9 @@ class DirectoryLedger:
             )
         return ledger
 
-    def append(self, decide: Decision) -> Entry:
-        """Append what ``decide`` says, having read the ledger under the lock.
+    def append(self, decide: Decision, evidence: Iterable[bytes] = ()) -> Entry:
+        """Append what ``decide`` says, having read the ledger under the lock, and keep
+        ``evidence`` beside it.
 
         ``decide`` gets the ledger as it is now and returns the fact to append, or the entry
         that already holds it, or raises; then nothing is written.
@@ -69,10 +78,26 @@ class DirectoryLedger:
             entry = ledger.next_entry(decided)
             line = entry.to_line()
             self._remember(ledger)
+            for raw in evidence:
+                self._keep(raw)
             self._write_line(line, ledger)
             entries = (*ledger.entries, entry)
             self._remember(Ledger(entries, ledger.size + len(line)))
             return entry
+
+    def evidence(self, sha256: str) -> bytes:
+        """A piece of evidence, by the digest that an entry names.
+
+        Raises:
+            BadInput: it is not there, or its bytes have another digest.
+        """
+        raw = _read_if_there(self.folder / evidence_path(sha256))
+        return check_evidence(raw, sha256, str(self.folder))
+
+    def _keep(self, raw: bytes) -> None:
+        path = self.folder / evidence_path(hashlib.sha256(raw).hexdigest())
+        if _read_if_there(path) != raw:
+            write_whole(path, raw)
 
     def _write_line(self, line: bytes, ledger: Ledger) -> None:
         try:
@@ -113,18 +138,13 @@ class DirectoryLedger:
         checkpoint = ledger.checkpoint()
         if checkpoint is None or checkpoint == self._read_checkpoint():
             return
-        values = {"size": checkpoint.size, "seq": checkpoint.seq, "hash": checkpoint.hash}
-        write_whole(self.checkpoint_file, canonical(values) + b"\n")
+        write_whole(self.checkpoint_file, checkpoint.to_line())
 
     def _read_checkpoint(self) -> Checkpoint | None:
         raw = _read_if_there(self.checkpoint_file)
         if raw is None:
             return None
-        where = str(self.checkpoint_file)
-        fields = Fields(parse_object(raw, where), where)
-        fields.only(("size", "seq", "hash"))
-        size, seq = fields.count("size", least=1), fields.count("seq", least=1)
-        return Checkpoint(size, seq, fields.text("hash"))
+        return read_checkpoint(raw, str(self.checkpoint_file))
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -68,6 +68,22 @@ def pull(root: Path, path: Path) -> None:
         repo.pull(targets=[f"{path}.dvc"])
 
 
+def read_object(root: Path, md5: str) -> bytes:
+    """The bytes that DVC keeps under this hash, from the local cache or the default remote.
+    They are not verified here.
+
+    Raises:
+        BadInput: neither has them.
+        SystemFailed: DVC could not ask.
+    """
+    with _repo(root, f"DVC could not look for {md5}") as repo:
+        for place in (repo.cache.local, repo.cloud.get_remote_odb()):
+            path = place.oid_to_path(md5)
+            if place.fs.exists(path):
+                return bytes(place.fs.cat_file(path))
+    raise BadInput(f"{root}: neither DVC's cache nor its default remote has {md5}.")
+
+
 def track(root: Path, path: Path) -> None:
     """Put ``path`` under DVC and push it to the project's default remote.
 

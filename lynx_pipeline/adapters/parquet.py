@@ -5,7 +5,6 @@ The same rows give the same bytes. pyarrow is imported when something is read or
 
 import io
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from lynx_pipeline.errors import BadInput
 
@@ -24,8 +23,8 @@ def timings_bytes(ids: Sequence[str], seconds: Mapping[str, float]) -> bytes:
     return _encode(ids, "seconds", pa.array([seconds[i] for i in ids], pa.float64()))
 
 
-def read_predictions(raw: bytes, path: Path) -> list[tuple[str, str | None]]:
-    """The (id, prediction) rows in ``raw``. ``path`` is for the error message.
+def read_predictions(raw: bytes, where: str) -> list[tuple[str, str | None]]:
+    """The (id, prediction) rows in ``raw``. ``where`` is for the error message.
 
     Raises:
         BadInput: it is no Parquet file with these two columns of text.
@@ -39,9 +38,9 @@ def read_predictions(raw: bytes, path: Path) -> list[tuple[str, str | None]]:
         ids, predictions = (column.to_pylist() for column in columns)
     except (pa.ArrowException, KeyError, OSError, UnicodeDecodeError) as error:
         said = " ".join(str(error).split())[:300]
-        raise BadInput(f"{path}: not a predictions file: {said}.") from None
+        raise BadInput(f"{where}: not a predictions file: {said}.") from None
     if None in ids:
-        raise BadInput(f"{path}: not a predictions file: a row has no id.")
+        raise BadInput(f"{where}: not a predictions file: a row has no id.")
     return list(zip(ids, predictions, strict=True))
 
 

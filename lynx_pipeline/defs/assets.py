@@ -149,6 +149,7 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
             "canonical_sha": entry.fact.canonical_sha,
             "env": entry.fact.env.value,
             "cpqu": entry.fact.cpqu,
+            "actor": (entry.fact.actor or {}).get("workflow_ref", "nobody who was verified"),
             "entry": MetadataValue.json(entry.to_json()),
         },
     )
@@ -169,7 +170,9 @@ def production_alias(context: AssetExecutionContext) -> Result:
     with failures():
         settings = load_settings()
         sha = read_bundle(candidate(settings, context.partition_key).bundle).canonical_sha
-        mirrored = mirror(settings, registry.latest_if_promoted(sha, settings=settings).fact)
+        mirrored = mirror(
+            settings, lambda: registry.latest_if_promoted(sha, settings=settings).fact
+        )
     return MaterializeResult(metadata=mirrored)
 
 

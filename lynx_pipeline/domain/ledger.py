@@ -5,14 +5,19 @@ the entry before (null for the first); ``hash`` is the SHA-256 of the entry's ca
 without ``hash``. A line is committed by its newline: what follows the last newline was never
 committed and may be dropped. Anything else that is off is damage, and refused by line.
 
-State is a fold over the entries. Production sees only entries written in ``prod`` under a
-production version, whatever else the file holds. Reading and writing files is the store's.
+State is a fold over the entries of one model in one environment. An entry that breaks a rule
+(a dev version in ``prod``, a promotion nobody was verified for) never counts, and the fold
+says so. Reading and writing files is the store's.
+
+The files that a promotion's evidence consists of are kept beside the ledger under the digests
+that the entry names: :func:`evidence_path`.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import datetime
+from typing import Any, Protocol
 
 from lynx_pipeline.domain.strict_json import Fields, JsonObject, canonical, parse_object
 from lynx_pipeline.domain.versioning import Env, Version, check_semver
@@ -21,6 +26,7 @@ from lynx_pipeline.errors import BadInput, Refused
 REGISTERED = "registered"
 PROMOTED = "promoted"
 ROLLED_BACK = "rolled_back"
+TIME = "%Y-%m-%dT%H:%M:%SZ"
 
 _KEYS = frozenset(
     (
@@ -78,6 +84,10 @@ class Checkpoint:
     seq: int
     hash: str
 
+    def to_line(self) -> bytes:
+        """Its canonical JSON, newline included."""
+        return canonical({"size": self.size, "seq": self.seq, "hash": self.hash}) + b"\n"
+
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
@@ -110,17 +120,67 @@ class Ledger:
         return Checkpoint(self.size, len(self.entries), self.entries[-1].hash)
 
 
+# What a store's append asks: given the ledger as it is, the fact to append, or the entry that
+# already holds it.
+Decision = Callable[[Ledger], Fact | Entry]
+
+
+class Store(Protocol):
+    """Where a ledger is kept. Both stores read, append and keep evidence alike."""
+
+    def read(self) -> Ledger:
+        """The verified ledger; empty if there is none yet."""
+
+    def append(self, decide: Decision, evidence: Iterable[bytes] = ()) -> Entry:
+        """Append what ``decide`` says of the ledger as it is then, and keep ``evidence``."""
+
+    def evidence(self, sha256: str) -> bytes:
+        """A piece of kept evidence, by its digest."""
+
+
 def seal(seq: int, prev: str | None, fact: Fact) -> Entry:
     """The entry for ``fact`` at place ``seq`` after the entry with hash ``prev``."""
     return Entry(seq, prev, _hash(_unsealed(seq, prev, fact)), fact)
 
 
-def parse_ledger(raw: bytes, where: str, remembered: Checkpoint | None = None) -> Ledger:
-    """Read and verify the whole chain, and that it extends what was ``remembered``.
+def read_checkpoint(raw: bytes, where: str) -> Checkpoint:
+    """The checkpoint that ``raw`` holds.
+
+    Raises:
+        BadInput: it holds none.
+    """
+    fields = Fields(parse_object(raw, where), where)
+    fields.only(("size", "seq", "hash"))
+    size, seq = fields.count("size", least=1), fields.count("seq", least=1)
+    return Checkpoint(size, seq, fields.text("hash"))
+
+
+def check_evidence(raw: bytes | None, sha256: str, where: str) -> bytes:
+    """``raw``, if it is the piece of evidence with this digest.
+
+    Raises:
+        BadInput: it is None, or its digest is another.
+    """
+    if raw is None or hashlib.sha256(raw).hexdigest() != sha256:
+        found = "is gone" if raw is None else "was changed"
+        raise BadInput(f"{where}: the evidence {evidence_path(sha256)} {found}. {_ADVICE}")
+    return raw
+
+
+def evidence_path(sha256: str) -> str:
+    """Where a piece of evidence is kept, relative to the ledger's folder."""
+    return f"evidence/{sha256[:2]}/{sha256}"
+
+
+def parse_ledger(raw: bytes, where: str, remembered: Iterable[Checkpoint] = ()) -> Ledger:
+    """Read and verify the whole chain, and that it extends all that is ``remembered`` of it.
 
     Raises:
         BadInput: a line is damaged, out of place, or cut off; the message names the line.
     """
+    expected: dict[int, list[Checkpoint]] = {}
+    for checkpoint in remembered:
+        expected.setdefault(checkpoint.seq, []).append(checkpoint)
     *lines, tail = raw.split(b"\n")
     entries: list[Entry] = []
     size = 0
@@ -136,49 +196,87 @@ def parse_ledger(raw: bytes, where: str, remembered: Checkpoint | None = None) -
         entries.append(entry)
         head = entry.hash
         size += len(line) + 1
-        if remembered and entry.seq == remembered.seq:
-            _same_as_remembered(entry, size, remembered, here)
-    if remembered and len(entries) < remembered.seq:
+        for checkpoint in expected.get(number, ()):
+            _same_as_remembered(entry, size, checkpoint, here)
+    most = max(expected, default=0)
+    if len(entries) < most:
         raise BadInput(
-            f"{where}, line {len(entries) + 1}: cut off: the ledger once had {remembered.seq} "
-            f"entries and has {len(entries)}. {_ADVICE}"
+            f"{where}, line {len(entries) + 1}: cut off: the ledger once had {most} entries and "
+            f"has {len(entries)}. {_ADVICE}"
         )
     return Ledger(tuple(entries), size, len(tail))
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What holds now in one environment: a fold over its entries.
+    """What holds now for one model in one environment: a fold over its entries.
 
-    ``registered`` by canonical sha, ``promoted`` by semver, ``latest`` is what resolves.
+    ``registered`` by canonical sha, ``promoted`` by semver, ``latest`` is what resolves, a
+    promotion or none. ``newest`` is the greatest version promoted. ``ignored`` are entries
+    that break a rule, each with its reason: this package never writes such, and they count
+    for nothing.
     """
 
     registered: Mapping[str, Entry] = field(default_factory=dict)
     promoted: Mapping[str, Entry] = field(default_factory=dict)
     latest: Entry | None = None
+    newest: Version | None = None
+    ignored: tuple[tuple[Entry, str], ...] = ()
 
 
-def fold(ledger: Ledger, env: Env) -> State:
-    """The state of ``env``. Entries of other environments, or whose semver can't count in
-    ``env``, do not."""
+def fold(ledger: Ledger, env: Env, model: str) -> State:
+    """The state of ``model`` in ``env``."""
     registered: dict[str, Entry] = {}
     promoted: dict[str, Entry] = {}
     latest: Entry | None = None
+    newest: Version | None = None
+    ignored: list[tuple[Entry, str]] = []
     for entry in ledger.entries:
         fact = entry.fact
-        if fact.env is not env:
+        if fact.env is not env or fact.model != model:
             continue
         if fact.event == REGISTERED:
             registered[fact.canonical_sha] = entry
-        elif fact.semver is not None and _counts(fact.semver, env):
-            if fact.event == PROMOTED:
-                promoted[fact.semver] = latest = entry
-            else:
-                latest = promoted.get(fact.semver, latest)
-    return State(registered, promoted, latest)
+            continue
+        reason = _broken_rule(fact, promoted, newest)
+        if reason:
+            ignored.append((entry, reason))
+            continue
+        assert fact.semver is not None
+        if fact.event == PROMOTED:
+            version = check_semver(fact.semver, env)
+            newest = version if newest is None else max(newest, version)
+            promoted[fact.semver] = entry
+        latest = promoted[fact.semver]
+    return State(registered, promoted, latest, newest, tuple(ignored))
 
 
-def check_promotion(ledger: Ledger, env: Env, canonical_sha: str, semver: str) -> Entry | None:
+def _broken_rule(fact: Fact, promoted: Mapping[str, Entry], newest: Version | None) -> str | None:
+    """Why a promotion or rollback can't count after those before it; None if it does."""
+    assert fact.semver is not None
+    try:
+        version = check_semver(fact.semver, fact.env)
+    except BadInput as error:
+        return str(error)
+    known = promoted.get(fact.semver)
+    if fact.env is Env.PROD and fact.actor is None:
+        return "in prod only a verified identity changes anything, and this names none"
+    if fact.event == ROLLED_BACK:
+        if known is None or known.fact.canonical_sha != fact.canonical_sha:
+            return f"it rolls back to {fact.semver} of a bundle that was never promoted as that"
+        return None
+    if known is not None:
+        return f"{fact.semver} was promoted before, in entry {known.seq}"
+    if fact.env is Env.PROD and fact.evidence is None:
+        return "in prod only evidence promotes, and this names none"
+    if fact.env is Env.PROD and newest is not None and version <= newest:
+        return f"{fact.semver} is not greater than {newest}"
+    return None
+
+
+def check_promotion(
+    ledger: Ledger, env: Env, model: str, canonical_sha: str, semver: str
+) -> Entry | None:
     """Whether ``semver`` may name ``canonical_sha`` now.
 
     Returns:
@@ -186,41 +284,47 @@ def check_promotion(ledger: Ledger, env: Env, canonical_sha: str, semver: str) -
 
     Raises:
         BadInput: ``semver`` is none for this environment.
-        Refused: it names another bundle, or is not greater than every production version.
+        Refused: it names another bundle, or is not greater than every production version;
+            the message says which entry won.
     """
     version = check_semver(semver, env)
+    state = fold(ledger, env, model)
+    known = state.promoted.get(semver)
+    if known is not None and known.fact.canonical_sha == canonical_sha:
+        return known
     for entry in ledger.entries:
         fact = entry.fact
-        if fact.event == PROMOTED and fact.semver == semver:
-            if fact.canonical_sha == canonical_sha and fact.env is env:
-                return entry
+        if (fact.event, fact.semver, fact.model) == (PROMOTED, semver, model):
             raise Refused(
-                f"{semver} already names the bundle {fact.canonical_sha[:12]} "
-                f"(entry {entry.seq}); a version is never reused. Choose a new one."
+                f"{semver} already names the bundle {fact.canonical_sha[:12]} (entry "
+                f"{entry.seq}, {fact.time}); a version is never reused. Choose a new one."
             )
-    if env is Env.PROD:
-        newest = max((_version(s, env) for s in fold(ledger, env).promoted), default=None)
-        if newest is not None and version <= newest:
-            raise Refused(
-                f"{semver} is not greater than v{newest.major}.{newest.minor}.{newest.patch}, "
-                "the newest version promoted in prod. Choose a greater one."
-            )
+    if env is Env.PROD and state.newest is not None and version <= state.newest:
+        won = state.promoted[str(state.newest)]
+        raise Refused(
+            f"{semver} is not greater than {state.newest}, the newest version promoted in prod "
+            f"(entry {won.seq}, {won.fact.time}). Choose a greater one."
+        )
     return None
 
 
+def check_unused(ledger: Ledger, actor: Mapping[str, Any] | None) -> None:
+    """That the token with this ``jti`` has not changed the ledger before.
+
+    Raises:
+        Refused: it has.
+    """
+    if actor is None:
+        return
+    for entry in ledger.entries:
+        if entry.fact.actor is not None and entry.fact.actor.get("jti") == actor["jti"]:
+            raise Refused(
+                f"claim 'jti': got {actor['jti']!r}, which entry {entry.seq} already used; "
+                "expected a token that was not used before. Request a new one."
+            )
+
+
 _ADVICE = "Restore the registry from a copy that verifies; nothing was changed."
-
-
-def _version(semver: str, env: Env) -> Version:
-    return check_semver(semver, env)
-
-
-def _counts(semver: str, env: Env) -> bool:
-    try:
-        check_semver(semver, env)
-    except BadInput:
-        return False
-    return True
 
 
 def _unsealed(seq: int, prev: str | None, fact: Fact) -> JsonObject:
@@ -283,8 +387,13 @@ def _read_fact(fields: Fields) -> Fact:
     semver = fields.optional_text("semver")
     if (semver is None) is not (event == REGISTERED):
         fields.fail("semver", "a version exactly where something was promoted", repr(semver))
+    time = fields.text("time")
+    try:
+        datetime.strptime(time, TIME)
+    except ValueError:
+        fields.fail("time", "UTC as 2025-01-02T03:04:05Z", repr(time))
     return Fact(
-        time=fields.text("time"),
+        time=time,
         env=Env(env),
         event=event,
         model=fields.text("model"),

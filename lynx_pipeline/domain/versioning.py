@@ -29,6 +29,9 @@ class Version:
     minor: int
     patch: int
 
+    def __str__(self) -> str:
+        return f"v{self.major}.{self.minor}.{self.patch}"
+
 
 def check_semver(text: str, env: Env) -> Version:
     """The version that ``text`` names, if it may name a promotion in ``env``.

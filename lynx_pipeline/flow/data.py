@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lynx_pipeline.adapters.dvc_data import DataFile, digest, read_versioned
+from lynx_pipeline.adapters.dvc_data import DataFile, digest, read_object, read_versioned
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.baseline import Baseline, parse_baseline
@@ -23,6 +23,26 @@ def read_eval_set(settings: Settings) -> EvalSet:
 def read_eval_file(path: Path) -> EvalSet:
     """An eval set from a plain file, identified by its bytes alone."""
     return _parsed(digest(read_bytes(path, "the eval set")), path)
+
+
+def read_eval_set_of(settings: Settings, dvc_hash: str, sha256: str) -> EvalSet:
+    """The eval set with these digests, from disk or from DVC's cache or remote, whichever
+    version is checked out.
+
+    Raises:
+        BadInput: it is nowhere, or what is there under its MD5 has other bytes.
+        SystemFailed: DVC could not be asked.
+    """
+    path = settings.eval_set
+    data = digest(path.read_bytes()) if path.is_file() else None
+    if data is None or (data.dvc_hash, data.sha256) != (dvc_hash, sha256):
+        data = digest(read_object(settings.root, dvc_hash))
+    if (data.dvc_hash, data.sha256) != (dvc_hash, sha256):
+        raise BadInput(
+            f"the eval set {dvc_hash} was to have the SHA-256 {sha256}, and what DVC keeps under "
+            f"this name has {data.sha256}: it was changed. Restore it from a copy."
+        )
+    return _parsed(data, path)
 
 
 def read_baseline(path: Path) -> Baseline:

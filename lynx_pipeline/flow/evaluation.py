@@ -131,23 +131,36 @@ def _still_holds(here: Candidate, eval_set: EvalSet, env: Env) -> CandidateEval 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """An evaluation whose counts were found true; ``sha256`` is of its file's bytes."""
+    """An evaluation whose counts were found true. ``files`` are the bytes it was read from:
+    ``candidate_eval.json`` and the predictions; ``sha256`` is the first one's."""
 
     evaluation: CandidateEval
     sha256: str
     predictions: Mapping[str, str | None]
+    files: tuple[bytes, bytes]
 
 
 def read_evidence(folder: Path, eval_set: EvalSet) -> Evidence:
     """The evaluation in ``folder``, its predictions scored again on ``eval_set``.
 
     Raises:
-        BadInput: a file is missing or damaged, the evaluation is of another eval set or
-            scorer, or the stored counts are not what the predictions give.
+        BadInput: a file is missing, or see :func:`check_evidence`.
     """
-    file = folder / EVAL
-    written = read_bytes(file, "the candidate was not evaluated")
-    stored = parse_candidate_eval(written, str(file))
+    written = read_bytes(folder / EVAL, "the candidate was not evaluated")
+    raw = read_bytes(folder / PREDICTIONS, "the evaluation has no predictions")
+    return check_evidence(written, raw, eval_set, str(folder))
+
+
+def check_evidence(written: bytes, raw: bytes, eval_set: EvalSet, where: str) -> Evidence:
+    """What ``written``, a ``candidate_eval.json``, and ``raw``, its predictions, show when they
+    are scored again on ``eval_set``. ``where`` is for the error messages.
+
+    Raises:
+        BadInput: one is damaged, the evaluation is of another eval set or scorer, or the
+            stored counts are not what the predictions give.
+    """
+    file, predictions_file = f"{where}/{EVAL}", f"{where}/{PREDICTIONS}"
+    stored = parse_candidate_eval(written, file)
     expected = {
         "eval_set_dvc_hash": eval_set.dvc_hash,
         "eval_set_sha256": eval_set.sha256,
@@ -159,19 +172,19 @@ def read_evidence(folder: Path, eval_set: EvalSet) -> Evidence:
                 f"{file}: {key!r} is {getattr(stored, key)}, now it is {value}: the evaluation "
                 "is out of date. Evaluate the candidate again."
             )
-    raw = read_bytes(folder / PREDICTIONS, "the evaluation has no predictions")
     if hashlib.sha256(raw).hexdigest() != stored.predictions_sha256:
         raise BadInput(
-            f"{folder / PREDICTIONS}: is not the file that {EVAL} names: its SHA-256 differs. "
+            f"{predictions_file}: is not the file that {EVAL} names: its SHA-256 differs. "
             "The predictions were changed; evaluate the candidate again."
         )
-    rows = read_predictions(raw, folder / PREDICTIONS)
+    rows = read_predictions(raw, predictions_file)
     if score(eval_set, rows) != stored.counts:
         raise BadInput(
             f"{file}: its counts are not what the stored predictions give. The file was "
             "changed; evaluate the candidate again."
         )
-    return Evidence(stored, hashlib.sha256(written).hexdigest(), dict(rows))
+    digest = hashlib.sha256(written).hexdigest()
+    return Evidence(stored, digest, dict(rows), (written, raw))
 
 
 def _named_run(bundle: Path) -> str | None:

@@ -48,7 +48,9 @@ def promote(store: DirectoryLedger, number: int) -> Entry:
     """Promote as the registry does: an entry that stands already is not written again."""
     new = version(number)
     assert new.semver
-    return store.append(lambda ledger: check_promotion(ledger, Env.DEV, A, new.semver or "") or new)
+    return store.append(
+        lambda ledger: check_promotion(ledger, Env.DEV, "tiny", A, new.semver or "") or new
+    )
 
 
 def facts(store: DirectoryLedger) -> list[Fact]:
@@ -505,7 +507,9 @@ class AgainstAList(RuleBasedStateMachine):
         refused = known.canonical_sha != sha if known else too_old
         before = self._bytes()
         try:
-            self.store.append(lambda ledger: check_promotion(ledger, env, sha, semver) or new)
+            self.store.append(
+                lambda ledger: check_promotion(ledger, env, "tiny", sha, semver) or new
+            )
         except Refused:
             assert refused
             assert self._bytes() == before
@@ -561,7 +565,7 @@ class AgainstAList(RuleBasedStateMachine):
         ledger = self.store.read()
         assert [entry.fact for entry in ledger.entries] == self.model
         for env in Env:
-            state = fold(ledger, env)
+            state = fold(ledger, env, "tiny")
             latest = state.latest.fact if state.latest else None
             assert latest == self.latest.get(env)
             found = {semver: entry.fact for semver, entry in state.promoted.items()}

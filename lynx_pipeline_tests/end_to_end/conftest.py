@@ -88,7 +88,7 @@ class Place:
     def registry(self) -> Path:
         """The registry's folder."""
         folder = self.settings.registry
-        assert folder is not None
+        assert isinstance(folder, Path)
         return folder
 
     def but(self, **variables: str) -> "Place":

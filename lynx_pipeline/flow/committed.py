@@ -1,0 +1,68 @@
+"""What the gate reads, as it was committed: prod judges by nothing else.
+
+An edit on disk that was not committed counts for nothing, nor do floors from a commit that
+the branch has since left behind: a workflow run that is started anew weeks later runs on its
+old commit.
+"""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from lynx_pipeline.adapters import git_files
+from lynx_pipeline.adapters.files import read_bytes
+from lynx_pipeline.config import Settings
+from lynx_pipeline.errors import Refused
+
+
+def check_committed(settings: Settings, commit: str) -> None:
+    """That baseline, eval set and settings on disk are those of the checked-out ``commit``.
+
+    Raises:
+        Refused: a file was changed, or is not committed.
+    """
+    for path in (*_inputs(settings), settings.root / "pyproject.toml"):
+        name = path.relative_to(settings.root)
+        if git_files.file_at(settings.root, commit, path) != read_bytes(path, str(name)):
+            raise Refused(
+                f"{name} is not what the commit {commit[:12]} holds: it was edited and not "
+                "committed. prod judges by what is committed; restore it with git."
+            )
+
+
+def check_current(settings: Settings, commit: str, ref: str) -> None:
+    """That baseline, eval set and settings are still the same on ``ref`` of the remote.
+
+    Raises:
+        Refused: they changed there since ``commit``.
+        SystemFailed: the remote could not be asked.
+    """
+    tip = git_files.tip(settings.root, ref)
+    if tip == commit:
+        return
+    root, pyproject = settings.root, settings.root / "pyproject.toml"
+    changed = [
+        str(path.relative_to(root))
+        for path in _inputs(settings)
+        if git_files.file_at(root, tip, path) != git_files.file_at(root, commit, path)
+    ]
+    if _table(root, tip, pyproject) != _table(root, commit, pyproject):
+        changed.append("[tool.lynx_pipeline] in pyproject.toml")
+    if changed:
+        raise Refused(
+            f"{ref} has moved from {commit[:12]} to {tip[:12]}, which changes "
+            f"{', '.join(changed)}: the verdict would be by what counts no more. Start the "
+            "workflow anew."
+        )
+
+
+def _inputs(settings: Settings) -> tuple[Path, Path]:
+    return settings.baseline, settings.eval_set.with_name(settings.eval_set.name + ".dvc")
+
+
+def _table(root: Path, commit: str, path: Path) -> Any:
+    raw = git_files.file_at(root, commit, path)
+    try:
+        return tomllib.loads((raw or b"").decode())["tool"]["lynx_pipeline"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None

@@ -1,0 +1,92 @@
+"""An audit as text and as data."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from lynx_pipeline.domain.audit import Audit
+from lynx_pipeline.domain.ledger import Entry
+from lynx_pipeline.reports.data import verdict_json
+from lynx_pipeline.reports.report import Report
+from lynx_pipeline.reports.terminal import print_report
+
+
+def entry_line(entry: Entry) -> str:
+    """An entry in one line."""
+    fact = entry.fact
+    evidence = "" if fact.evidence or fact.event != "promoted" else "  WITHOUT EVIDENCE"
+    return (
+        f"{entry.seq:>5}  {fact.time}  {fact.env:<4}  {fact.event:<11}  {fact.semver or '-':<14}  "
+        f"{fact.canonical_sha}  run {fact.mlflow_run_id}{_cost(entry)}{evidence}"
+    )
+
+
+def audit_json(audit: Audit) -> dict[str, Any]:
+    """The audit as JSON values."""
+    return {
+        "holds": not audit.findings,
+        "findings": list(audit.findings),
+        "is_latest": audit.is_latest,
+        "promotion": audit.promotion.to_json() if audit.promotion else None,
+        "entries": [entry.to_json() for entry in audit.entries],
+        "lineage": [
+            {"semver": e.fact.semver, "canonical_sha": e.fact.canonical_sha, "seq": e.seq}
+            for e in audit.lineage
+        ],
+        "oldest_parent": audit.oldest_parent,
+        "replayed_verdict": verdict_json(audit.verdict) if audit.verdict else None,
+    }
+
+
+def print_audit(audit: Audit) -> None:
+    """Print the audit to standard output: what happened, the verdict again, what is wrong."""
+    for line in _story(audit):
+        print(line)
+    if audit.verdict:
+        print("\nThe verdict, worked out again from the kept evidence:\n")
+        print_report(Report(audit.verdict))
+    print()
+    if audit.findings:
+        print("FINDINGS:")
+        for finding in audit.findings:
+            print(f"  - {finding}")
+    else:
+        print("Everything holds: the entry says what its evidence shows.")
+
+
+def _story(audit: Audit) -> Iterator[str]:
+    if audit.promotion:
+        fact = audit.promotion.fact
+        latest = f", the latest in {fact.env}" if audit.is_latest else ""
+        yield f"{fact.model} {fact.semver}{latest}"
+        yield f"  bundle      {fact.canonical_sha}"
+        yield f"  from        {fact.artifact_uri}, MLflow run {fact.mlflow_run_id}"
+        yield f"  promoted    {fact.time} in {fact.env}, entry {audit.promotion.seq}"
+        yield f"  by          {_actor(audit.promotion)}"
+        for name, value in (fact.evidence or {"evidence": "none"}).items():
+            yield f"  rests on    {name} {value}"
+        yield f"  cost       {_cost(audit.promotion) or '  unknown'}"
+        chain = [f"{e.fact.semver} ({e.fact.canonical_sha[:12]})" for e in audit.lineage]
+        if audit.oldest_parent:
+            chain.append(f"{audit.oldest_parent[:12]} (not in this registry)")
+        yield f"  trained on  {' <- '.join(chain) or 'no parent'}"
+    yield "\nEvery entry that names it:"
+    for entry in audit.entries:
+        yield entry_line(entry)
+
+
+def _actor(entry: Entry) -> str:
+    actor = entry.fact.actor
+    if actor is None:
+        return "nobody who was verified"
+    return (
+        f"{actor.get('workflow_ref')} at {str(actor.get('sha'))[:12]}, run {actor.get('run_id')} "
+        f"attempt {actor.get('run_attempt')}, {actor.get('event_name')} by {actor.get('actor')} "
+        f"(id {actor.get('actor_id')})"
+    )
+
+
+def _cost(entry: Entry) -> str:
+    cost = entry.fact.cpqu
+    if cost is None:
+        return ""
+    return f"  CpQU {cost}" if isinstance(cost, str) else f"  CpQU {cost:.3g}"
