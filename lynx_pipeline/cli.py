@@ -253,16 +253,17 @@ def registry_promote(arguments: Arguments) -> int:
     warnings.simplefilter("always", registry.NotTheCIPath)
     evidence = Path(arguments.evidence).absolute() if arguments.evidence else None
     entry = registry.promote(arguments.sha, arguments.semver, evidence=evidence)
+    _mirror(entry)
     _print_entry(entry, arguments)
-    _mirror()
     return 0
 
 
 def registry_rollback(arguments: Arguments) -> int:
     from lynx_pipeline import registry
 
-    _print_entry(registry.rollback(arguments.semver), arguments)
-    _mirror()
+    entry = registry.rollback(arguments.semver)
+    _mirror(entry)
+    _print_entry(entry, arguments)
     return 0
 
 
@@ -333,7 +334,7 @@ def audit(arguments: Arguments) -> int:
     return 1 if result.findings else 0
 
 
-def _mirror() -> None:
+def _mirror(done: "Entry") -> None:
     """Let MLflow's alias follow. What is in production is the registry's to say, so a failure
     here is told and nothing more."""
     from lynx_pipeline import registry
@@ -341,6 +342,9 @@ def _mirror() -> None:
     from lynx_pipeline.flow.mirror import mirror
 
     settings = load_settings()
+    now = registry.latest(settings=settings).fact.semver
+    if now != done.fact.semver:
+        _warn(f"{done.fact.semver} was promoted before and is not in force; {now} is.")
     try:
         mirror(settings, lambda: registry.latest(settings=settings).fact)
     except LynxError as error:

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from lynx_pipeline.domain.identity import Policy
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.errors import BadInput, SystemFailed
 
 TABLE = "[tool.lynx_pipeline]"
 # What MLflow's model registry, its filters and a git tag all take as it is.
@@ -90,8 +90,14 @@ def read_env(environ: Mapping[str, str]) -> Env:
     return Env(value)
 
 
-def load_settings(start: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
-    """The settings of the project that ``start`` (default: the working folder) lies in.
+def load_settings(
+    start: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    pyproject: bytes | None = None,
+) -> Settings:
+    """The settings of the project that ``start`` (default: the working folder) lies in, or, with
+    ``pyproject``, of the project at ``start`` as it would be with this file.
 
     Raises:
         NoProject: there is no project at or above ``start``.
@@ -99,7 +105,11 @@ def load_settings(start: Path | None = None, environ: Mapping[str, str] | None =
     """
     environ = os.environ if environ is None else environ
     env = read_env(environ)
-    root, table = _find_project((start or Path.cwd()).absolute())
+    start = (start or Path.cwd()).absolute()
+    if pyproject is None:
+        root, table = _find_project(start)
+    else:
+        root, table = start, _our_table(pyproject, start / "pyproject.toml") or {}
     table = dict(table)
     where = f"{root / 'pyproject.toml'}, {TABLE}"
 
@@ -108,8 +118,8 @@ def load_settings(start: Path | None = None, environ: Mapping[str, str] | None =
         raise BadInput(
             f"{where}: 'model': expected letters, digits, '.', '_' and '-', found {model!r}."
         )
-    eval_set = root / _take(table, "eval_set", str, where)
-    baseline = root / _take(table, "baseline", str, where)
+    eval_set = _inside(root, _take(table, "eval_set", str, where), where)
+    baseline = _inside(root, _take(table, "baseline", str, where), where)
     registry = _take(table, "registry", str, where, default="")
     price = _take(table, "price_per_hour", float, where, default=0.05)
     identity = _take(table, "identity", dict, where, default={})
@@ -148,14 +158,18 @@ def _registry(
 def _git_remote(place: str, where: str) -> GitRemote:
     """``<url>#<branch>``, the branch being :data:`_DEFAULT_BRANCH` if it is left out."""
     url, _, branch = place.partition("#")
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        user, password = parts.username, parts.password
+    except ValueError as error:
+        raise BadInput(f"{where}: not a URL: {error}.") from None
     if parts.scheme not in ("file", "https", "ssh") or not parts.path.strip("/"):
         raise BadInput(
             f"{where}: expected git+file://, git+https:// or git+ssh:// and a repository, then "
             f"# and a branch, found {parts.scheme}://{parts.hostname or ''}{parts.path}."
         )
-    if parts.password is not None:
-        raise BadInput(f"{where}: holds a password. Give it to git's credential helper instead.")
+    if password is not None or (user is not None and parts.scheme == "https"):
+        raise BadInput(f"{where}: holds a credential. Give it to git's credential helper instead.")
     branch = branch or _DEFAULT_BRANCH
     if not _BRANCH.fullmatch(branch):
         raise BadInput(f"{where}: {branch!r} is not a branch name that git takes.")
@@ -166,6 +180,8 @@ def _set_or(environ: Mapping[str, str], name: str, default: str) -> str:
     value = environ.get(name, default)
     if name in environ and not value.strip():
         raise BadInput(f"{name} is set but empty. Unset it, or give it a value.")
+    if not value.isprintable():
+        raise BadInput(f"{name} holds characters that can't be printed.")
     return value
 
 
@@ -175,18 +191,35 @@ def _find_project(start: Path) -> tuple[Path, dict[str, Any]]:
         if not file.is_file():
             continue
         try:
-            tool = tomllib.loads(file.read_text("utf-8")).get("tool")
-        except (ValueError, RecursionError) as error:
-            raise BadInput(f"{file}: not TOML: {error}.") from None
-        table = tool.get("lynx_pipeline") if isinstance(tool, dict) else None
-        if isinstance(table, dict):
-            return folder, table
+            table = _our_table(file.read_bytes(), file)
+        except OSError as error:
+            raise SystemFailed(f"{file} can't be read: {error.strerror}.") from None
         if table is not None:
-            raise BadInput(f"{file}: expected {TABLE} to be a table, found {table!r}.")
+            return folder, table
     raise NoProject(
         f"no project here: neither {start} nor a folder above it has a pyproject.toml with a "
         f"{TABLE} table. Run this inside the project."
     )
+
+
+def _our_table(raw: bytes, file: Path) -> dict[str, Any] | None:
+    """Our table in the bytes of a ``pyproject.toml``; None if it has none."""
+    try:
+        tool = tomllib.loads(raw.decode("utf-8")).get("tool")
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{file}: not TOML: {error}.") from None
+    table = tool.get("lynx_pipeline") if isinstance(tool, dict) else None
+    if table is not None and not isinstance(table, dict):
+        raise BadInput(f"{file}: expected {TABLE} to be a table, found {table!r}.")
+    return table
+
+
+def _inside(root: Path, name: str, where: str) -> Path:
+    """A path below ``root``: it has to be the project's, so that git has it."""
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise BadInput(f"{where}: {name!r}: expected a path below the project's folder.")
+    return root / path
 
 
 def _read_limits(table: dict[str, Any], where: str) -> Limits:
@@ -224,7 +257,7 @@ def _read_policy(table: dict[str, Any], where: str) -> Policy:
     return Policy(**values, events=tuple(events))
 
 
-# An issuer on this machine may do without TLS: nobody else can answer for it.
+# Only an issuer on this machine, for trying things out, may do without TLS.
 _POLICY_FORMS = {
     "issuer": (
         r"https://[^\s?#]*[^\s?#/]|http://127\.0\.0\.1:\d+",
@@ -244,7 +277,8 @@ def _take(table: dict[str, Any], key: str, kind: type, where: str, default: Any 
         raise BadInput(f"{where}: {key!r} is missing.")
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if not isinstance(value, kind) or isinstance(value, bool) or _no_amount(value):
+    bad_text = isinstance(value, str) and not value.isprintable()
+    if not isinstance(value, kind) or isinstance(value, bool) or _no_amount(value) or bad_text:
         raise BadInput(f"{where}: {key!r}: expected {kind.__name__}, found {value!r}.")
     return value
 

@@ -128,6 +128,7 @@ def promote(
             return done
         check_unused(ledger, actor)
         unmoved_baseline(settings, supported.fact)
+        _check_rightful(settings, actor, supported.fact)
         return supported.fact
 
     return store.append(decide, supported.evidence)
@@ -175,9 +176,10 @@ def rollback(semver: str, *, settings: Settings | None = None) -> Entry:
     def decide(ledger: Ledger) -> Fact | Entry:
         state = fold(ledger, settings.env, settings.model)
         target = _promoted(state, semver, settings)
-        if state.latest is target:
-            return target
+        if state.latest is target and state.since is not None:
+            return state.since
         check_unused(ledger, actor)
+        _check_rightful(settings, actor)
         old = target.fact
         return Fact(
             time=_now(),
@@ -304,7 +306,7 @@ def open_store(settings: Settings) -> Store:
     if isinstance(settings.registry, GitRemote):
         from lynx_pipeline.adapters.git_ledger import GitLedger
 
-        return GitLedger(settings.registry, settings.model)
+        return GitLedger(settings.registry, settings.model, pinned=settings.env is Env.PROD)
     from lynx_pipeline.adapters.directory_ledger import DirectoryLedger
 
     return DirectoryLedger(settings.registry)
@@ -317,15 +319,30 @@ def _actor(settings: Settings) -> dict[str, str] | None:
     from lynx_pipeline.adapters.git_files import head
     from lynx_pipeline.adapters.oidc import verified_claims
     from lynx_pipeline.domain.identity import check_identity, check_policy
-    from lynx_pipeline.flow.committed import check_committed, check_current
 
     policy = check_policy(settings.identity)
     claims = verified_claims(policy)
-    commit = head(settings.root)
-    actor = check_identity(policy, claims, commit)
-    check_committed(settings, commit)
-    check_current(settings, commit, policy.ref)
+    actor = check_identity(policy, claims, head(settings.root))
+    _check_rightful(settings, actor)
     return actor
+
+
+def _check_rightful(
+    settings: Settings, actor: dict[str, str] | None, fact: Fact | None = None
+) -> None:
+    """That what counts in prod is committed, still current, and what ``fact`` was judged by.
+
+    Asked early, to refuse before anything is fetched, and again where the ledger changes.
+    """
+    if actor is None:
+        return
+    from lynx_pipeline.flow.committed import check_committed, check_current, check_judged
+
+    commit = actor["sha"]
+    check_committed(settings, commit)
+    if fact is not None:
+        check_judged(settings, commit, fact)
+    check_current(settings, commit, actor["ref"])
 
 
 def _only_dev(settings: Settings, what: str) -> None:

@@ -77,7 +77,8 @@ def read_object(root: Path, md5: str) -> bytes:
         SystemFailed: DVC could not ask.
     """
     with _repo(root, f"DVC could not look for {md5}") as repo:
-        for place in (repo.cache.local, repo.cloud.get_remote_odb()):
+        for find in (lambda: repo.cache.local, repo.cloud.get_remote_odb):
+            place = find()
             path = place.oid_to_path(md5)
             if place.fs.exists(path):
                 return bytes(place.fs.cat_file(path))

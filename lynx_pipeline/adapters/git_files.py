@@ -1,16 +1,9 @@
 """Git: files as they stood at a commit, the commits that changed them, and what a remote has."""
 
-import os
-import subprocess
 from pathlib import Path
 
+from lynx_pipeline.adapters.git import ref_of, run, said
 from lynx_pipeline.errors import BadInput, SystemFailed
-
-# Variables that a git hook sets and that would send our commands into its repository.
-NOT_OURS = (
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"),
-    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_QUARANTINE_PATH", "GIT_PREFIX"),
-)
 
 
 def file_at(root: Path, ref: str, path: Path) -> bytes | None:
@@ -18,9 +11,9 @@ def file_at(root: Path, ref: str, path: Path) -> bytes | None:
 
     Raises:
         BadInput: there is no such commit, or the project is no git checkout.
-        SystemFailed: git is not installed.
+        SystemFailed: git is not installed, or took too long.
     """
-    commit = _git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+    commit = run(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
     if commit.returncode != 0:
         raise BadInput(
             f"git knows no commit {ref!r} in {root}. Name one that is here; in CI, check out the "
@@ -28,12 +21,12 @@ def file_at(root: Path, ref: str, path: Path) -> bytes | None:
         )
     sha = commit.stdout.decode().strip()
     name = f"./{path.relative_to(root).as_posix()}"
-    listed = _git(root, "ls-tree", sha, "--", name)
+    listed = run(root, "ls-tree", sha, "--", name)
     if listed.returncode == 0 and not listed.stdout.strip():
         return None
-    shown = _git(root, "show", f"{sha}:{name}")
+    shown = run(root, "show", f"{sha}:{name}")
     if shown.returncode != 0:
-        raise SystemFailed(f"git show {ref}:{name} failed: {shown.stderr.decode().strip()}.")
+        raise SystemFailed(f"git show {ref}:{name} failed: {said(shown)}.")
     return shown.stdout
 
 
@@ -42,12 +35,11 @@ def head(root: Path) -> str:
 
     Raises:
         BadInput: there is none.
-        SystemFailed: git is not installed.
+        SystemFailed: git is not installed, or took too long.
     """
-    found = _git(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+    found = run(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
     if found.returncode != 0:
-        said = found.stderr.decode().strip() or "it has none"
-        raise BadInput(f"{root}: is no git checkout with a commit: {said}.")
+        raise BadInput(f"{root}: is no git checkout with a commit: {said(found) or 'no HEAD'}.")
     return found.stdout.decode().strip()
 
 
@@ -57,17 +49,17 @@ def tip(root: Path, ref: str) -> str:
     Raises:
         SystemFailed: the remote could not be asked, or has no such ref.
     """
-    listed = _git(root, "ls-remote", "--exit-code", "origin", ref)
-    if listed.returncode != 0:
+    listed = run(root, "ls-remote", "origin", ref)
+    commit = ref_of(listed.stdout, ref)
+    if listed.returncode != 0 or commit is None:
         raise SystemFailed(
             f"{root}: the remote 'origin' does not say what {ref} is now: "
-            f"{listed.stderr.decode().strip() or 'it has no such ref'}."
+            f"{said(listed) or 'it has no such ref'}."
         )
-    commit = listed.stdout.decode().split()[0]
-    if _git(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
-        fetched = _git(root, "fetch", "--quiet", "--no-tags", "origin", ref)
+    if run(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
+        fetched = run(root, "fetch", "--quiet", "--no-tags", "origin", ref)
         if fetched.returncode != 0:
-            raise SystemFailed(f"{root}: git fetch failed: {fetched.stderr.decode().strip()}.")
+            raise SystemFailed(f"{root}: git fetch failed: {said(fetched)}.")
     return commit
 
 
@@ -77,18 +69,7 @@ def commits_of(root: Path, path: Path) -> list[str]:
     Raises:
         SystemFailed: git failed.
     """
-    done = _git(root, "log", "--format=%H", "--first-parent", "--", str(path))
+    done = run(root, "log", "--format=%H", "--first-parent", "--", str(path))
     if done.returncode != 0:
-        raise SystemFailed(f"git log failed in {root}: {done.stderr.decode().strip()}.")
+        raise SystemFailed(f"git log failed in {root}: {said(done)}.")
     return done.stdout.decode().split()[::-1]
-
-
-def _git(root: Path, *arguments: str) -> "subprocess.CompletedProcess[bytes]":
-    # No substitutes for commits (git replace), and no other repository that a hook has set.
-    command = ["git", "--no-replace-objects", "-C", str(root), *arguments]
-    environ = {k: v for k, v in os.environ.items() if k not in NOT_OURS}
-    environ |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-    try:
-        return subprocess.run(command, capture_output=True, check=False, env=environ)
-    except OSError as error:
-        raise SystemFailed(f"git can't be run: {error.strerror}. Install it.") from None

@@ -6,27 +6,27 @@ decides again. The tags remember size and hash of the ledger at every entry, and
 to extend them all: a branch that was wound back or rewritten does not go unseen.
 
 A promotion's tag is ``<model>@<semver>``, any other entry's ``<model>@<event>-<seq>``. The
-branch's move is the commit point: a remote that died between branch and tag has the new entry,
-and the next append restores the tag that lacks.
+branch's move is the commit point. A remote that died between branch and tag has an entry without
+its tag: nothing is read from there until the same promotion, run again, has restored it.
 
 Each operation works in a clone of its own, without files and without the evidence, and leaves
-nothing behind. Transport and credentials are git's, as it is configured.
+nothing behind. Transport and credentials are git's, as it is configured. A branch holds the
+ledger of one model.
 """
 
 import hashlib
-import os
 import random
-import signal
-import subprocess
+import re
 import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from lynx_pipeline.adapters.git_files import NOT_OURS
+from lynx_pipeline.adapters.git import ref_of, run, said
 from lynx_pipeline.config import GitRemote
 from lynx_pipeline.domain.ledger import (
     PROMOTED,
@@ -39,31 +39,49 @@ from lynx_pipeline.domain.ledger import (
     parse_ledger,
     read_checkpoint,
 )
-from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 
-GIT_SECONDS = 120.0
 # Of pushes that the remote turned down although nobody was faster: a hook, a lock, a rule.
 PATIENCE = 3
+# How long to go on while others are faster.
+RACE_SECONDS = 600.0
 _INDEX = "index.jsonl"
 _AUTHOR = "lynx-pipeline <lynx-pipeline@localhost>"
+# People's hooks and habits are for people's pushes; these would stop or change ours.
+_PLAIN = tuple(
+    part
+    for setting in (
+        *("core.hooksPath=/dev/null", "push.gpgSign=false", "push.pushOption=", "gc.auto=0"),
+        *("maintenance.auto=false", "protocol.version=2", "push.followTags=false"),
+    )
+    for part in ("-c", setting)
+)
 
 
 class GitLedger:
-    """The ledger of ``model`` on a branch of a remote. Reading changes nothing there."""
+    """The ledger of ``model`` on a branch of a remote. Reading changes nothing there.
 
-    def __init__(self, remote: GitRemote, model: str) -> None:
+    With ``pinned`` git's configuration may say how the remote is reached, not that it is another.
+    """
+
+    def __init__(self, remote: GitRemote, model: str, *, pinned: bool = False) -> None:
         self.remote = remote
         self.model = model
+        self.pinned = pinned
 
     def read(self) -> Ledger:
         """The verified ledger; empty if the branch does not exist yet.
 
         Raises:
             BadInput: it is damaged, or a tag remembers it otherwise.
+            Refused: git's configuration leads to another remote than the pinned one.
             SystemFailed: git or the remote failed.
         """
         with self._clone() as clone:
-            return clone.read().ledger
+            at = clone.read()
+            if at.untagged is not None:
+                raise BadInput(clone.lacks_its_tag(at.untagged))
+            return at.ledger
 
     def append(self, decide: Decision, evidence: Iterable[bytes] = ()) -> Entry:
         """Append what ``decide`` says, and keep ``evidence`` beside it.
@@ -78,27 +96,33 @@ class GitLedger:
         """
         evidence = tuple(evidence)
         with self._clone() as clone:
-            turned_down, pushed = 0, None
-            while True:
+            turned_down, pushed, start = 0, None, time.monotonic()
+            while time.monotonic() - start < RACE_SECONDS:
                 at = clone.read()
                 if pushed and pushed in at.ledger.entries:  # it arrived, though we were told no
                     return pushed
                 decided = decide(at.ledger)
+                if at.untagged is not None and decided != at.untagged:
+                    raise BadInput(clone.lacks_its_tag(at.untagged))
                 if isinstance(decided, Entry):
                     clone.restore_tag(at)
                     return decided
                 pushed = at.ledger.next_entry(decided)
-                said = clone.push(at, pushed, evidence)
-                if said is None:
+                answer = clone.push(at, pushed, evidence)
+                if answer is None:
                     return pushed
                 if clone.head() == at.commit:
                     turned_down += 1
                     if turned_down >= PATIENCE:
                         raise SystemFailed(
-                            f"{self.remote}: the remote did not take the entry: {said}. The "
-                            "registry is as it was."
+                            f"{self.remote}: the remote did not take the entry: {answer}. The "
+                            "registry was not seen to change; running this again is safe."
                         )
                 time.sleep(random.uniform(0.05, 0.4))  # noqa: S311  # only spreads them
+        raise SystemFailed(
+            f"{self.remote}: others were faster for {RACE_SECONDS:.0f} seconds. Nothing was "
+            "changed; run this again."
+        )
 
     def evidence(self, sha256: str) -> bytes:
         """A piece of evidence, by the digest that an entry names.
@@ -113,15 +137,14 @@ class GitLedger:
     @contextmanager
     def _clone(self) -> Iterator["_Clone"]:
         with tempfile.TemporaryDirectory(prefix="lynx-registry-") as folder:
-            yield _Clone(Path(folder), self.remote, self.model)
+            yield _Clone(Path(folder), self)
 
 
 @dataclass(frozen=True, slots=True)
 class _Tag:
-    """An annotated tag of ours: which commit it names and what it remembers."""
+    """A tag of ours and what it remembers."""
 
     name: str
-    commit: str
     checkpoint: Checkpoint
 
 
@@ -139,23 +162,37 @@ class _At:
 class _Clone:
     """A bare clone without blobs, for one operation."""
 
-    def __init__(self, folder: Path, remote: GitRemote, model: str) -> None:
+    def __init__(self, folder: Path, store: GitLedger) -> None:
         self.folder = folder
-        self.remote = remote
-        self.model = model
-        self.branch = f"refs/heads/{remote.branch}"
+        self.remote = store.remote
+        self.model = store.model
+        self.branch = f"refs/heads/{store.remote.branch}"
         self.attempt = 0
+        # A name of its own: git's configuration may hold settings for a remote named origin.
+        self.name = f"lynx-{uuid.uuid4().hex}"
         self._git("init", "--quiet", "--bare", "--template=", ".")
-        self._git("remote", "add", "origin", remote.url)
+        self._git("remote", "add", self.name, store.remote.url)
+        if store.pinned:
+            self._check_pinned()
 
     def read(self) -> _At:
         """Fetch and verify. A push that arrives meanwhile can show its branch before its tag,
         or the other way round, so a contradiction counts only when it stays."""
         for _ in range(PATIENCE - 1):
             with suppress(BadInput):
-                return self._read()
+                at = self._read()
+                if at.untagged is None:
+                    return at
             time.sleep(0.3)
         return self._read()
+
+    def lacks_its_tag(self, entry: Entry) -> str:
+        """What to say of a last entry without its tag."""
+        return (
+            f"{self.remote}, line {entry.seq}: its tag {_tag_name(entry)} lacks: the remote "
+            "stopped between branch and tag, and the same promotion or rollback, run again, "
+            "restores it; or something else pushed the branch. Look at its history."
+        )
 
     def push(self, at: _At, entry: Entry, evidence: Iterable[bytes]) -> str | None:
         """Put ``entry`` after what was read. None if the remote took it, else what it said."""
@@ -166,21 +203,21 @@ class _Clone:
         files = {evidence_path(hashlib.sha256(raw).hexdigest()): raw for raw in evidence}
         files[_INDEX] = at.raw + line
         self._import(_commit(ref, at.commit, entry, files), _tag(ref, ledger))
-        refs = [f"{ref}:{self.branch}", f"refs/tags/{tag}:refs/tags/{tag}"]
-        return self._push(at.commit, [*refs, *self._lacking_tag(at)])
+        return self._push(at.commit, f"{ref}:{self.branch}", f"refs/tags/{tag}:refs/tags/{tag}")
 
     def restore_tag(self, at: _At) -> None:
-        """Put back the last entry's tag if it lacks; if that fails the next append tries again."""
-        lacking = self._lacking_tag(at)
-        if lacking:
-            self._push(at.commit, lacking)
+        """Put back the last entry's tag if it lacks.
 
-    def _lacking_tag(self, at: _At) -> list[str]:
+        Raises:
+            SystemFailed: the remote did not take it.
+        """
         if at.untagged is None or at.commit is None:
-            return []
+            return
         self._import(_tag(at.commit, at.ledger))
         tag = _tag_name(at.untagged)
-        return [f"refs/tags/{tag}:refs/tags/{tag}"]
+        answer = self._push(at.commit, f"refs/tags/{tag}:refs/tags/{tag}")
+        if answer is not None:
+            raise SystemFailed(f"{self.remote}: the remote did not take the tag {tag}: {answer}.")
 
     def _import(self, *commands: bytes) -> None:
         script = b"".join((*commands, b"done\n"))
@@ -188,8 +225,7 @@ class _Clone:
 
     def head(self) -> str | None:
         """The branch's commit on the remote now."""
-        found = self._git("ls-remote", "origin", self.branch).decode().split()
-        return found[0] if found else None
+        return ref_of(self._git("ls-remote", self.name, self.branch), self.branch)
 
     def file(self, path: str) -> bytes | None:
         """A file at the fetched branch, or None if it has no such."""
@@ -212,14 +248,17 @@ class _Clone:
 
     def _untagged(self, ledger: Ledger, tags: list[_Tag]) -> Entry | None:
         """The last entry, if its tag lacks. Any other tag that lacks was deleted."""
-        have = {tag.checkpoint.seq: tag.name for tag in tags}
+        have = {tag.name: tag.checkpoint.seq for tag in tags}
         for entry in ledger.entries:
             if entry.fact.model != self.model:
-                continue
+                raise BadInput(
+                    f"{self.remote}, line {entry.seq}: is about the model {entry.fact.model!r}. A "
+                    "branch holds one model's ledger; give each its own."
+                )
             name = _tag_name(entry)
-            if have.get(entry.seq) == name:
+            if have.get(name) == entry.seq:
                 continue
-            if entry.seq not in have and entry is ledger.entries[-1]:
+            if name not in have and entry is ledger.entries[-1]:
                 return entry
             raise BadInput(
                 f"{self.remote}, line {entry.seq}: its tag {name} is gone or another. Push it "
@@ -228,6 +267,7 @@ class _Clone:
         return None
 
     def _tags(self, commit: str | None) -> list[_Tag]:
+        """The tags that remember a checkpoint. Others, say a release's, are not ours."""
         form = "%(refname:lstrip=2)%00%(objecttype)%00%(*objectname)%00%(contents)%00%01"
         listed = self._git("for-each-ref", f"--format={form}", f"refs/tags/{self.model}@*")
         reachable = set(self._git("rev-list", commit).split()) if commit and listed else set()
@@ -235,75 +275,64 @@ class _Clone:
         for row in listed.split(b"\0\x01\n"):
             if not row:
                 continue
-            name, kind, target, message = row.split(b"\0", 3)
-            here = f"{self.remote}, tag {name.decode()}"
-            if kind != b"tag":
-                raise BadInput(f"{here}: is no annotated tag, so it is not the registry's.")
-            checkpoint = _remembered(message, here)
-            if target not in reachable:
+            raw_name, kind, target, message = row.split(b"\0", 3)
+            name = raw_name.decode(errors="backslashreplace")
+            try:
+                checkpoint = _remembered(message, name)
+            except BadInput:
+                continue
+            if kind != b"tag" or target not in reachable:
                 raise BadInput(
-                    f"{here}: names a commit that the branch does not hold: line "
-                    f"{checkpoint.seq} was cut off or rewritten."
+                    f"{self.remote}, tag {name}: names a commit that the branch does not hold: "
+                    f"line {checkpoint.seq} was cut off or rewritten. Nothing was changed."
                 )
-            tags.append(_Tag(name.decode(), target.decode(), checkpoint))
+            tags.append(_Tag(name, checkpoint))
         return tags
 
     def fetch(self) -> None:
         """The branch and this model's tags as they are now; no file yet."""
         tags = f"refs/tags/{self.model}@*"
-        fetch = ("fetch", "--quiet", "--no-tags", "--prune", "--filter=tree:0", "origin")
+        fetch = ("fetch", "--quiet", "--no-tags", "--prune", "--filter=tree:0", self.name)
         refs = (f"+{self.branch}:{self.branch}", f"+{tags}:{tags}")
         try:
             self._git(*fetch, *refs)
         except SystemFailed:
-            if self.head() is not None:
-                raise
+            if self.head() is not None:  # the fetch broke, or the branch is only just there
+                self._git(*fetch, *refs)
+                return
             self._git("update-ref", "-d", self.branch)
             self._git(*fetch, refs[1])
 
-    def _push(self, old: str | None, refs: list[str]) -> str | None:
+    def _push(self, old: str | None, *refs: str) -> str | None:
+        """Push all of ``refs`` or none, if the branch still is at ``old``. None if the remote
+        took them, else what it said."""
         lease = f"--force-with-lease={self.branch}:{old or ''}"
         try:
-            self._git("push", "--quiet", "--atomic", lease, "origin", *refs)
+            self._git("push", "--quiet", "--no-verify", "--atomic", lease, self.name, *refs)
         except SystemFailed as error:
             return str(error)
         return None
+
+    def _check_pinned(self) -> None:
+        places = self._git("ls-remote", "--get-url", self.name).decode().split()
+        places += self._git("remote", "get-url", "--push", "--all", self.name).decode().split()
+        for place in places:
+            if _without_user(place) != _without_user(self.remote.url):
+                raise Refused(
+                    f"git's configuration (url.*.insteadOf, pushInsteadOf) leads from "
+                    f"{self.remote.url} to {_without_user(place)}. In prod the registry is the "
+                    "one in pyproject.toml."
+                )
 
     def _commit(self) -> str | None:
         found = self._git("for-each-ref", "--format=%(objectname)", self.branch)
         return found.decode().strip() or None
 
     def _git(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        environ = {k: v for k, v in os.environ.items() if k not in NOT_OURS}
-        environ |= {"GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
-        try:
-            process = subprocess.Popen(
-                ["git", *arguments],
-                cwd=self.folder,
-                env=environ,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                start_new_session=True,  # no terminal to ask on, and one group to end
-            )
-        except OSError as error:
-            raise SystemFailed(f"git can't be run: {error.strerror}. Install it.") from None
-        try:
-            out, err = process.communicate(stdin, timeout=GIT_SECONDS)
-        except BaseException as error:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            if isinstance(error, subprocess.TimeoutExpired):
-                raise SystemFailed(
-                    f"{self.remote}: git {arguments[0]} took more than {GIT_SECONDS:.0f} "
-                    "seconds. Check the remote, then run this again."
-                ) from None
-            raise
-        if process.returncode != 0:
-            said = " ".join(err.decode(errors="replace").split())[:500]
-            raise SystemFailed(f"{self.remote}: git {arguments[0]} failed: {said}")
-        return out
+        done = run(self.folder, *_PLAIN, *arguments, stdin=stdin)
+        if done.returncode != 0:
+            raise SystemFailed(f"{self.remote}: git {arguments[0]} failed: {said(done)}")
+        return done.stdout
 
 
 def _tag_name(entry: Entry) -> str:
@@ -314,6 +343,10 @@ def _tag_name(entry: Entry) -> str:
 def _remembered(message: bytes, where: str) -> Checkpoint:
     """The checkpoint on the last line of a tag's message."""
     return read_checkpoint(message.strip(b"\n").rpartition(b"\n")[2], where)
+
+
+def _without_user(url: str) -> str:
+    return re.sub(r"^(https?://)[^/]*@", r"\1", url)
 
 
 def _commit(ref: str, parent: str | None, entry: Entry, files: Mapping[str, bytes]) -> bytes:

@@ -107,13 +107,13 @@ def mirror_alias(
         SystemFailed: MLflow could not be asked.
     """
     with connected(tracking_uri) as client:
-        if not client.search_registered_models(filter_string=f"name = '{model}'"):
-            client.create_registered_model(model)
+        _register(client, model)
         version = next(
             (
                 v
                 for v in client.search_model_versions(f"name = '{model}'")
-                if v.run_id == run_id and all(v.tags.get(k) == t for k, t in tags.items())
+                if (v.run_id, v.source) == (run_id, uri)
+                and all(v.tags.get(k) == t for k, t in tags.items())
             ),
             None,
         )
@@ -127,6 +127,18 @@ def mirror_alias(
         return str(version.version)
 
 
+def _register(client: "MlflowClient", model: str) -> None:
+    from mlflow.exceptions import MlflowException
+
+    if client.search_registered_models(filter_string=f"name = '{model}'"):
+        return
+    try:
+        client.create_registered_model(model)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # somebody else was faster
+            raise
+
+
 def artifact_root(settings: Settings) -> Path | None:
     """Where the default local store keeps artifacts; None where a server has its own place."""
     if settings.tracking_uri.startswith("sqlite:///"):
@@ -135,8 +147,8 @@ def artifact_root(settings: Settings) -> Path | None:
 
 
 def shown(uri: str) -> str:
-    """A URI without the password it may hold."""
-    return re.sub(r"//[^@/]*@", "//", uri)
+    """A text without the passwords that URIs in it may hold."""
+    return re.sub(r"//[^@\s]*@", "//", uri)
 
 
 def _models_in(client: "MlflowClient", run_id: str, path: str) -> Iterator[str]:
@@ -208,7 +220,7 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
     except LynxError:
         raise
     except MlflowException as error:
-        message = " ".join(str(error.message).split())
+        message = shown(" ".join(str(error.message).split()))
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise BadInput(
                 f"MLflow at {shown(tracking_uri)} does not have it: {message}. Check the run id "
@@ -216,9 +228,8 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
             ) from None
         raise SystemFailed(f"MLflow at {shown(tracking_uri)} failed: {message[:500]}") from None
     except Exception as error:  # its stores raise whatever their libraries do
-        raise SystemFailed(
-            f"MLflow at {shown(tracking_uri)} failed: {type(error).__name__}: {str(error)[:500]}"
-        ) from None
+        said = f"{type(error).__name__}: {shown(str(error))[:500]}"
+        raise SystemFailed(f"MLflow at {shown(tracking_uri)} failed: {said}") from None
 
 
 def tag_run(tracking_uri: str, run_id: str, key: str, value: str) -> None:

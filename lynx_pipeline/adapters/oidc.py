@@ -6,6 +6,7 @@ runner says; that needs no trust, as it is verified all the same. No message hol
 """
 
 import json
+import os
 import re
 import time
 from typing import TYPE_CHECKING, Any, NewType
@@ -22,6 +23,7 @@ RawToken = NewType("RawToken", str)
 LEEWAY_SECONDS = 30
 LONGEST_LIFE_SECONDS = 3600
 REFRESH_SECONDS = 60.0
+KEPT_SECONDS = 3600.0
 _FETCH_SECONDS = 10.0
 _LONGEST = 1 << 20  # bytes of an issuer's answer
 _HEADER = frozenset(("alg", "kid", "typ", "x5t"))
@@ -49,10 +51,13 @@ def request_token(audience: str) -> RawToken:
     """
     from id import IdentityError, detect_credential
 
+    if not os.environ.get("GITHUB_ACTIONS"):  # the library would go and look for other clouds
+        raise _refused("this is no CI job. Promote through the deploy workflow.")
     try:
         token = detect_credential(audience)
     except IdentityError as error:
-        said = re.sub(r"eyJ[\w.-]*", "...", str(error))[:300]
+        secret = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN") or "eyJ"
+        said = re.sub(r"eyJ[\w.-]*", "...", str(error).replace(secret, "..."))[:300]
         raise _refused(f"{said}. The job needs 'permissions: id-token: write'.") from None
     except Exception as error:  # its HTTP library raises what it likes, with the URL in it
         raise _refused(f"asking for it failed: {type(error).__name__}.") from None
@@ -139,8 +144,9 @@ def _explained(error: "InvalidTokenError", token: RawToken, policy: Policy) -> s
 
 
 class _Keys:
-    """An issuer's signing keys, read when first needed. An unknown key id makes them be read
-    again, at most once in :data:`REFRESH_SECONDS`: keys are exchanged, and ids invented."""
+    """An issuer's signing keys, read when first needed and again after :data:`KEPT_SECONDS`: keys
+    are withdrawn. An unknown key id makes them be read again too, at most once in
+    :data:`REFRESH_SECONDS`: ids are invented."""
 
     def __init__(self, issuer: str) -> None:
         self.issuer = issuer
@@ -155,8 +161,8 @@ class _Keys:
             SystemFailed: it could not be asked.
         """
         now = time.monotonic()
-        due = self.read_at is None or now - self.read_at >= REFRESH_SECONDS
-        if kid not in self.keys and due:
+        age = float("inf") if self.read_at is None else now - self.read_at
+        if age >= (KEPT_SECONDS if kid in self.keys else REFRESH_SECONDS):
             self.keys = self._read()
             self.read_at = now
         if kid not in self.keys:
@@ -219,7 +225,7 @@ def _fetch(url: str) -> dict[str, Any]:
     try:
         with opener.open(url, timeout=_FETCH_SECONDS) as answer:
             value = json.loads(answer.read(_LONGEST))
-    except (OSError, ValueError, HTTPException) as error:
+    except (OSError, ValueError, RecursionError, HTTPException) as error:
         raise SystemFailed(
             f"the issuer's keys could not be read from {url}: {' '.join(str(error).split())[:200]}."
         ) from None

@@ -23,8 +23,12 @@ def timings_bytes(ids: Sequence[str], seconds: Mapping[str, float]) -> bytes:
     return _encode(ids, "seconds", pa.array([seconds[i] for i in ids], pa.float64()))
 
 
-def read_predictions(raw: bytes, where: str) -> list[tuple[str, str | None]]:
-    """The (id, prediction) rows in ``raw``. ``where`` is for the error message.
+# Bytes of text when unpacked: a few packed ones could stand for all memory.
+MOST_UNPACKED = 1 << 28
+
+
+def read_predictions(raw: bytes, where: str, most: int) -> list[tuple[str, str | None]]:
+    """The (id, prediction) rows in ``raw``, at most ``most``. ``where`` is for the error message.
 
     Raises:
         BadInput: it is no Parquet file with these two columns of text.
@@ -33,6 +37,13 @@ def read_predictions(raw: bytes, where: str) -> list[tuple[str, str | None]]:
     import pyarrow.parquet as pq
 
     try:
+        about = pq.read_metadata(io.BytesIO(raw))
+        size = sum(about.row_group(k).total_byte_size for k in range(about.num_row_groups))
+        if about.num_rows > most or size > MOST_UNPACKED:
+            raise BadInput(
+                f"{where}: not a predictions file: it unpacks to {about.num_rows} rows of {size} "
+                f"bytes, expected at most {most} rows."
+            )
         table = pq.read_table(io.BytesIO(raw), columns=["id", "prediction"])
         columns = [table.column(name).cast(pa.string()) for name in ("id", "prediction")]
         ids, predictions = (column.to_pylist() for column in columns)

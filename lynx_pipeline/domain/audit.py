@@ -1,9 +1,10 @@
 """What an audit of a version says, and the part of it that the ledger alone answers."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lynx_pipeline.domain.gate import Verdict
-from lynx_pipeline.domain.ledger import PROMOTED, Entry, Ledger
+from lynx_pipeline.domain.ledger import Entry, State
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +14,8 @@ class Audit:
     ``entries`` are all that name it, ``promotion`` the one that counts. ``lineage`` are the
     promotions of its ancestors, nearest first, and ``oldest_parent`` the sha at which the
     registry knows no further. ``verdict`` is the one worked out again, None where that can't
-    be. ``findings`` empty means that everything holds.
+    be. ``findings`` empty means that everything holds; ``notes`` are other lines of the ledger
+    that count for nothing.
     """
 
     entries: tuple[Entry, ...]
@@ -23,19 +25,20 @@ class Audit:
     oldest_parent: str | None
     verdict: Verdict | None
     findings: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def lineage(
-    ledger: Ledger, model: str, promotion: Entry | None
+    states: Iterable[State], promotion: Entry | None
 ) -> tuple[tuple[Entry, ...], str | None]:
     """The ancestors' promotions over ``parent_sha``, and the sha where the chain leaves us."""
     by_sha: dict[str, Entry] = {}
-    for entry in ledger.entries:
-        if entry.fact.event == PROMOTED and entry.fact.model == model:
+    for state in states:
+        for entry in state.promoted.values():
             by_sha.setdefault(entry.fact.canonical_sha, entry)
-    chain: list[Entry] = []
+    chain: dict[str, Entry] = {}
     parent = promotion.fact.parent_sha if promotion else None
-    while parent is not None and parent in by_sha and by_sha[parent] not in chain:
-        chain.append(by_sha[parent])
-        parent = chain[-1].fact.parent_sha
-    return tuple(chain), parent
+    while parent is not None and parent in by_sha and parent not in chain:
+        chain[parent] = by_sha[parent]
+        parent = chain[parent].fact.parent_sha
+    return tuple(chain.values()), parent

@@ -4,7 +4,7 @@ The token is a GitHub Actions OIDC token. Its signature, lifetime, issuer and au
 verified before there is a :class:`Claims`; that it is used once is the ledger's to say
 (``check_unused``). Here each claim has its class:
 
-* required and verified: :func:`_expected` pins its value;
+* required and verified: :data:`PINNED`, to what :func:`_expected` says;
 * required and present: :data:`PRESENT`, kept in the entry for whoever audits it;
 * deliberately unchecked: :data:`UNCHECKED`, with the reason; claims that the issuer may add
   are the same.
@@ -21,6 +21,14 @@ from lynx_pipeline.errors import Refused
 
 # The name that ids and workflow belong to; who and what started the run; which attempt it was.
 PRESENT = ("jti", "repository", "actor", "actor_id", "run_id", "run_attempt", "workflow_sha")
+
+PINNED = (
+    *("iss", "repository_id", "repository_owner_id", "workflow_ref", "job_workflow_ref"),
+    *("ref", "sha", "environment", "runner_environment", "event_name"),
+)
+
+# What an entry in prod says about who made it.
+RECORDED = (*PRESENT, *PINNED)
 
 UNCHECKED = {
     "sub": "a repository can choose its form; each part of it is pinned by itself",

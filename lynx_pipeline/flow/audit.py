@@ -1,18 +1,22 @@
 """A version's audit: who let it in, on what evidence, and the verdict worked out again.
 
-Needs the registry and the eval set's bytes, from DVC's cache or remote; nothing of MLflow and
-nothing of the network beyond these two.
+Needs the registry, the eval set's bytes (from DVC's cache or remote) and, for a promotion in
+prod, the commit it names in this checkout; nothing of MLflow. What nobody can show later is said
+by the entry alone: that the token was genuine, the artifact's URI, the cost.
 """
 
-from lynx_pipeline.adapters.sandbox import NONE
-from lynx_pipeline.config import Settings
+from lynx_pipeline.adapters import git_files
+from lynx_pipeline.adapters.sandbox import BUBBLEWRAP
+from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.audit import Audit, lineage
 from lynx_pipeline.domain.baseline import parse_baseline
 from lynx_pipeline.domain.gate import judge
-from lynx_pipeline.domain.ledger import Entry, Store, fold
+from lynx_pipeline.domain.identity import Claims, check_identity, check_policy
+from lynx_pipeline.domain.ledger import EVIDENCE_FILES, Entry, Store, fold
 from lynx_pipeline.domain.strict_json import Fields
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline.errors import BadInput, Refused
+from lynx_pipeline.errors import BadInput, LynxError, Refused
+from lynx_pipeline.flow.committed import check_judged
 from lynx_pipeline.flow.data import check_match, read_eval_set_of
 from lynx_pipeline.flow.evaluation import check_evidence
 from lynx_pipeline.flow.promotion import Judged, digests
@@ -36,12 +40,14 @@ def audit(settings: Settings, store: Store, version: str) -> Audit:
         raise Refused(f"no entry names {version!r} of {settings.model}.{seen}")
     states = [fold(ledger, env, settings.model) for env in Env]
     promotion = next((s.promoted[version] for s in states if version in s.promoted), None)
-    findings = [
-        f"line {entry.seq} ({entry.fact.event} {entry.fact.semver!r} in {entry.fact.env}) counts "
-        f"for nothing: {reason}"
-        for state in states
-        for entry, reason in state.ignored
-    ]
+    ignored = {entry.seq: reason for state in states for entry, reason in state.ignored}
+    lines = {
+        e.seq: f"line {e.seq} ({e.fact.event} {e.fact.semver!r} in {e.fact.env}) counts for "
+        f"nothing: {ignored[e.seq]}"
+        for e in ledger.entries
+        if e.seq in ignored
+    }
+    findings = [lines.pop(entry.seq) for entry in named if entry.seq in lines]
     judged = None
     if promotion is None:
         findings.append(f"{version} was never promoted by an entry that counts.")
@@ -51,12 +57,20 @@ def audit(settings: Settings, store: Store, version: str) -> Audit:
         try:
             judged = _replay(settings, store, promotion)
             findings += _differences(promotion, judged)
-        except BadInput as error:
-            findings.append(f"the evidence can't be replayed: {error}")
-    chain, oldest = lineage(ledger, settings.model, promotion)
-    latest = promotion is not None and any(s.latest is promotion for s in states)
-    verdict = judged.verdict if judged else None
-    return Audit(named, promotion, latest, chain, oldest, verdict, tuple(findings))
+            findings += _by_right(settings, promotion)
+        except (BadInput, Refused) as error:
+            findings.append(f"it can't be replayed: {error}")
+    chain, oldest = lineage(states, promotion)
+    return Audit(
+        entries=named,
+        promotion=promotion,
+        is_latest=promotion is not None and any(s.latest is promotion for s in states),
+        lineage=chain,
+        oldest_parent=oldest,
+        verdict=judged.verdict if judged else None,
+        findings=tuple(findings),
+        notes=tuple(lines.values()),
+    )
 
 
 def _replay(settings: Settings, store: Store, promotion: Entry) -> Judged:
@@ -64,10 +78,7 @@ def _replay(settings: Settings, store: Store, promotion: Entry) -> Judged:
     eval_set = read_eval_set_of(
         settings, fields.text("eval_set_dvc_hash"), fields.text("eval_set_sha256")
     )
-    kept = {
-        name: store.evidence(fields.text(f"{name}_sha256"))
-        for name in ("baseline", "candidate_eval", "predictions")
-    }
+    kept = {name: store.evidence(fields.text(f"{name}_sha256")) for name in EVIDENCE_FILES}
     baseline = parse_baseline(kept["baseline"], "the kept baseline")
     check_match(eval_set, baseline)
     evidence = check_evidence(
@@ -79,17 +90,32 @@ def _replay(settings: Settings, store: Store, promotion: Entry) -> Judged:
 def _differences(promotion: Entry, judged: Judged) -> list[str]:
     """Where the entry says something else than its evidence."""
     fact, evaluation = promotion.fact, judged.evidence.evaluation
-    said = {"canonical_sha": fact.canonical_sha, "mlflow_run_id": fact.mlflow_run_id}
-    shows: dict[str, object] = {name: getattr(evaluation, name) for name in said}
-    said |= fact.evidence or {}
-    shows |= digests(judged)
+    names = ("canonical_sha", "mlflow_run_id", "parent_sha")
+    said = {name: getattr(fact, name) for name in names} | dict(fact.evidence or {})
+    shows = {name: getattr(evaluation, name) for name in names} | digests(judged)
     found = [
-        f"{name}: the entry says {said.get(name)!r}, its evidence {shows.get(name)!r}"
-        for name in sorted(said.keys() | shows.keys())
-        if said.get(name) != shows.get(name)
+        f"{name}: the entry says {said[name]!r}, its evidence {shows.get(name)!r}"
+        for name in sorted(said)
+        if said[name] != shows.get(name)
     ]
     if not judged.verdict.passed:
         found.append("the replayed verdict is a refusal: it should never have been promoted")
-    if fact.env is Env.PROD and evaluation.isolation == NONE:
-        found.append("it was evaluated without isolation")
+    if fact.env is Env.PROD and evaluation.isolation != BUBBLEWRAP:
+        found.append(f"it was evaluated with isolation {evaluation.isolation!r}")
     return found
+
+
+def _by_right(settings: Settings, promotion: Entry) -> list[str]:
+    """In prod, whether the policy and baseline of the commit it names bear it out."""
+    fact = promotion.fact
+    if fact.env is not Env.PROD or fact.actor is None:
+        return []
+    commit, root = fact.actor["sha"], settings.root
+    try:
+        raw = git_files.file_at(root, commit, root / "pyproject.toml") or b""
+        then = load_settings(root, {"LYNX_ENV": "prod"}, pyproject=raw)
+        check_identity(check_policy(then.identity), Claims(fact.actor), commit)
+        check_judged(then, commit, fact)
+    except LynxError as error:
+        return [f"the commit {commit[:12]} that it names does not bear it out: {error}"]
+    return []

@@ -89,7 +89,8 @@ def read_reference(settings: Settings, eval_set: EvalSet) -> dict[str, str | Non
     path = reference_file(settings)
     if not path.with_name(path.name + ".dvc").exists():
         return None
-    rows = read_predictions(dvc_data.read_versioned(settings.root, path).raw, str(path))
+    raw = dvc_data.read_versioned(settings.root, path).raw
+    rows = read_predictions(raw, str(path), len(eval_set.items))
     score(eval_set, rows)  # every question answered once, or an error that says which is not
     return dict(rows)
 

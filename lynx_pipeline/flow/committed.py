@@ -5,29 +5,58 @@ the branch has since left behind: a workflow run that is started anew weeks late
 old commit.
 """
 
+import hashlib
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.adapters import git_files
+from lynx_pipeline.adapters.dvc_data import tracked_hash
 from lynx_pipeline.adapters.files import read_bytes
-from lynx_pipeline.config import Settings
+from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.domain.ledger import Fact
 from lynx_pipeline.errors import Refused
+
+_EDITED = "it was edited and not committed. prod judges by what is committed; restore it with git."
+_COMMITTED = ("model", "eval_set", "baseline", "registry", "identity", "price_per_hour")
 
 
 def check_committed(settings: Settings, commit: str) -> None:
-    """That baseline, eval set and settings on disk are those of the checked-out ``commit``.
+    """That baseline, eval set and settings are those of the checked-out ``commit``: the files on
+    disk, and the settings in use.
 
     Raises:
         Refused: a file was changed, or is not committed.
     """
-    for path in (*_inputs(settings), settings.root / "pyproject.toml"):
+    pyproject = settings.root / "pyproject.toml"
+    for path in (*_inputs(settings), pyproject):
         name = path.relative_to(settings.root)
         if git_files.file_at(settings.root, commit, path) != read_bytes(path, str(name)):
-            raise Refused(
-                f"{name} is not what the commit {commit[:12]} holds: it was edited and not "
-                "committed. prod judges by what is committed; restore it with git."
-            )
+            raise Refused(f"{name} is not what the commit {commit[:12]} holds: {_EDITED}")
+    raw = git_files.file_at(settings.root, commit, pyproject) or b""
+    committed = load_settings(settings.root, {"LYNX_ENV": settings.env.value}, pyproject=raw)
+    for key in _COMMITTED:
+        if getattr(settings, key) != getattr(committed, key):
+            raise Refused(f"{key!r} is not what the commit {commit[:12]} holds: {_EDITED}")
+
+
+def check_judged(settings: Settings, commit: str, fact: Fact) -> None:
+    """That ``fact`` was judged by the baseline and on the eval set of ``commit``.
+
+    Raises:
+        Refused: by others, which were there only while it was judged.
+    """
+    baseline, dvc_file = (
+        git_files.file_at(settings.root, commit, path) or b"" for path in _inputs(settings)
+    )
+    where, name = str(_inputs(settings)[1]), settings.eval_set.name
+    committed = {
+        "baseline_sha256": hashlib.sha256(baseline).hexdigest(),
+        "eval_set_dvc_hash": tracked_hash(dvc_file, where, name),
+    }
+    for key, value in committed.items():
+        if (fact.evidence or {}).get(key) != value:
+            raise Refused(f"{key} is not of what the commit {commit[:12]} holds: {_EDITED}")
 
 
 def check_current(settings: Settings, commit: str, ref: str) -> None:

@@ -177,7 +177,7 @@ def check_evidence(written: bytes, raw: bytes, eval_set: EvalSet, where: str) ->
             f"{predictions_file}: is not the file that {EVAL} names: its SHA-256 differs. "
             "The predictions were changed; evaluate the candidate again."
         )
-    rows = read_predictions(raw, predictions_file)
+    rows = read_predictions(raw, predictions_file, len(eval_set.items))
     if score(eval_set, rows) != stored.counts:
         raise BadInput(
             f"{file}: its counts are not what the stored predictions give. The file was "

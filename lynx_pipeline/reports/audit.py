@@ -11,7 +11,11 @@ from lynx_pipeline.reports.terminal import print_report
 
 
 def entry_line(entry: Entry) -> str:
-    """An entry in one line."""
+    """An entry in one line, on any terminal: a stranger may have written it."""
+    return _printable(_line(entry))
+
+
+def _line(entry: Entry) -> str:
     fact = entry.fact
     evidence = "" if fact.evidence or fact.event != "promoted" else "  WITHOUT EVIDENCE"
     return (
@@ -25,6 +29,7 @@ def audit_json(audit: Audit) -> dict[str, Any]:
     return {
         "holds": not audit.findings,
         "findings": list(audit.findings),
+        "notes": list(audit.notes),
         "is_latest": audit.is_latest,
         "promotion": audit.promotion.to_json() if audit.promotion else None,
         "entries": [entry.to_json() for entry in audit.entries],
@@ -40,15 +45,17 @@ def audit_json(audit: Audit) -> dict[str, Any]:
 def print_audit(audit: Audit) -> None:
     """Print the audit to standard output: what happened, the verdict again, what is wrong."""
     for line in _story(audit):
-        print(line)
+        print(_printable(line))
     if audit.verdict:
         print("\nThe verdict, worked out again from the kept evidence:\n")
         print_report(Report(audit.verdict))
     print()
+    for note in audit.notes:
+        print(f"Elsewhere in the ledger: {_printable(note)}")
     if audit.findings:
         print("FINDINGS:")
         for finding in audit.findings:
-            print(f"  - {finding}")
+            print(f"  - {_printable(finding)}")
     else:
         print("Everything holds: the entry says what its evidence shows.")
 
@@ -69,9 +76,14 @@ def _story(audit: Audit) -> Iterator[str]:
         if audit.oldest_parent:
             chain.append(f"{audit.oldest_parent[:12]} (not in this registry)")
         yield f"  trained on  {' <- '.join(chain) or 'no parent'}"
-    yield "\nEvery entry that names it:"
+    yield ""
+    yield "Every entry that names it:"
     for entry in audit.entries:
         yield entry_line(entry)
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _actor(entry: Entry) -> str:
