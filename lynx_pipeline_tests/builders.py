@@ -4,6 +4,7 @@ The questions read ``Say word3``; a model answers ``word3`` to get it right. :da
 """
 
 import hashlib
+import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,7 +15,8 @@ import yaml
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.eval_set import EvalSet, parse_eval_set
 from lynx_pipeline.domain.evaluation import SCORER, CandidateEval, score
-from lynx_pipeline.domain.ledger import REGISTERED, Fact
+from lynx_pipeline.domain.identity import RECORDED
+from lynx_pipeline.domain.ledger import EVIDENCE_FILES, REGISTERED, Fact
 from lynx_pipeline.domain.versioning import Env
 
 JsonObject = dict[str, Any]
@@ -26,6 +28,8 @@ TIME = "2025-01-02T03:04:05Z"
 
 # The body of ``def answer(prompts: list[str])``.
 GOOD = "return [prompt.removeprefix('Say ') for prompt in prompts]"
+
+_TOKENS = itertools.count()
 
 _LOADER = """\
 def answer(prompts):
@@ -147,6 +151,16 @@ def candidate_eval(
     return CandidateEval(**{**values, **changes})
 
 
+def actor(**changes: str) -> dict[str, str]:
+    """Who changed prod, with a token that nobody used before; ``changes`` replace claims."""
+    return {name: f"the {name}" for name in RECORDED} | {"jti": f"t{next(_TOKENS):08}", **changes}
+
+
+def evidence(**changes: str) -> dict[str, str]:
+    """The digests that a promotion in prod rests on."""
+    return {f"{name}_sha256": sha256(name.encode()) for name in EVIDENCE_FILES} | changes
+
+
 def fact(**changes: Any) -> Fact:
     """A registration in dev; ``changes`` replace fields. In prod somebody did it, on evidence."""
     values: JsonObject = {
@@ -159,7 +173,7 @@ def fact(**changes: Any) -> Fact:
         "canonical_sha": SHA,
     }
     if changes.get("env") is Env.PROD:
-        values |= {"actor": {"jti": "j"}, "evidence": {"isolation": "bubblewrap"}}
+        values |= {"actor": actor(), "evidence": evidence()}
     return Fact(**{**values, **changes})
 
 

@@ -373,7 +373,7 @@ TARGETS = (
     Target("ledger", lambda raw: parse_ledger(raw, "f"), ledger_bytes(), (ledger_fault,)),
     Target(
         "predictions.parquet",
-        lambda raw: read_predictions(raw, "f"),
+        lambda raw: read_predictions(raw, "f", 99),
         predictions_bytes(["a", "b"], {"a": "went", "b": None}),
         (lambda rng, good: good[: rng.randrange(len(good))],),
     ),

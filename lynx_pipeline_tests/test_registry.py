@@ -6,15 +6,12 @@
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from lynx_pipeline import registry
-from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.directory_ledger import DirectoryLedger
-from lynx_pipeline.adapters.parquet import predictions_bytes
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.ledger import PROMOTED, Entry
 from lynx_pipeline.domain.versioning import Env
@@ -24,8 +21,6 @@ from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS
 from lynx_pipeline.flow.promotion import GateRefused
 from lynx_pipeline_tests.builders import (
     baseline_of,
-    bundle,
-    candidate_eval,
     eval_items,
     eval_set,
     fact,
@@ -34,64 +29,10 @@ from lynx_pipeline_tests.builders import (
     sha256,
 )
 from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.world import Made, World
 
 pytestmark = pytest.mark.slow
 A, B = "a" * 64, "b" * 64
-
-
-@dataclass(frozen=True)
-class Made:
-    """A run, its bundle's sha, and evidence of its evaluation."""
-
-    run_id: str
-    sha: str
-    evidence: Path
-
-
-@dataclass(frozen=True)
-class World:
-    """A project whose registry is a folder in it, and candidates logged in MLflow."""
-
-    settings: Settings
-    tracking: Tracking
-    folder: Path
-
-    def candidate(self, name: str, wrong: int = 0) -> Made:
-        """A candidate that is wrong on the first ``wrong`` questions, evaluated."""
-        made = bundle(self.folder / name, body=f"return [{name!r}]")
-        run_id = self.tracking.run({"model": made})
-        sha = read_bundle(made).canonical_sha
-        evidence = self.folder / f"{name}-evidence"
-        self.evaluate(evidence, run_id, sha, wrong)
-        return Made(run_id, sha, evidence)
-
-    def evaluate(self, evidence: Path, run_id: str, sha: str, wrong: int) -> None:
-        """Write evidence that holds."""
-        items = read_eval_set(self.settings)
-        answers: dict[str, str | None] = {
-            item.id: "wrong" if k < wrong else item.answers[0] for k, item in enumerate(items.items)
-        }
-        raw = predictions_bytes(list(answers), answers)
-        made = candidate_eval(items, raw, answers, mlflow_run_id=run_id, canonical_sha=sha)
-        evidence.mkdir(exist_ok=True)
-        (evidence / PREDICTIONS).write_bytes(raw)
-        (evidence / EVAL).write_text(json.dumps(made.to_json()))
-
-    def promote(self, made: Made, semver: str) -> Entry:
-        """The gated promotion."""
-        return registry.promote(made.sha, semver, evidence=made.evidence, settings=self.settings)
-
-    @property
-    def prod(self) -> Settings:
-        """The same project with LYNX_ENV=prod."""
-        environ = {"LYNX_ENV": "prod", "MLFLOW_TRACKING_URI": self.tracking.uri}
-        return load_settings(self.settings.root, environ)
-
-    @property
-    def state(self) -> dict[str, bytes]:
-        """The registry's bytes."""
-        found = (self.settings.root / "registry").rglob("*")
-        return {p.name: p.read_bytes() for p in found if p.is_file() and p.name != ".lock"}
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ from lynx_pipeline.domain.ledger import (
 )
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
-from lynx_pipeline_tests.builders import fact
+from lynx_pipeline_tests.builders import actor, fact
 
 A, B = "a" * 64, "b" * 64
 Bytes = dict[str, bytes]
@@ -125,7 +125,7 @@ _WRITER = """
 import sys
 from pathlib import Path
 from lynx_pipeline.adapters.directory_ledger import DirectoryLedger
-from lynx_pipeline_tests.builders import fact
+from lynx_pipeline_tests.builders import actor, fact
 store = DirectoryLedger(Path(sys.argv[1]))
 sys.stdin.readline()
 for number in range(5):
@@ -524,7 +524,7 @@ class AgainstAList(RuleBasedStateMachine):
     @rule(data=st.data())
     def roll_back(self, data: st.DataObject) -> None:
         target = data.draw(st.sampled_from(list(self.promoted().values())))
-        back = replace(target, event=ROLLED_BACK)
+        back = replace(target, event=ROLLED_BACK, actor=target.actor and actor())
         self.store.append(lambda _: back)
         self.model.append(back)
         self.latest[target.env] = target

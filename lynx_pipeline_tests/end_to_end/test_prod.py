@@ -1,12 +1,23 @@
-"""``LYNX_ENV=prod`` on a developer's machine: nothing that is launched there promotes."""
+"""``LYNX_ENV=prod``: nothing that is launched on a developer's machine promotes, whichever way,
+and the same checkout in the CI job does."""
 
 import json
+import re
 import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from lynx_pipeline.adapters import mlflow_tracking
+from lynx_pipeline.flow.candidate import SEMVER_TAG
+from lynx_pipeline_tests.end_to_end import library_routes
 from lynx_pipeline_tests.end_to_end.conftest import REPO, Demo, Place, asset, clone, files_in, job
+from lynx_pipeline_tests.end_to_end.webserver import running as webserver
+from lynx_pipeline_tests.fake_issuer import WORKFLOW_REF, FakeIssuer, running
+from lynx_pipeline_tests.places import GIT_ENV
 
 pytestmark = pytest.mark.slow
 
@@ -14,20 +25,58 @@ REFUSAL = "prod is changed only by the CI workflow's verified identity"
 
 
 @pytest.fixture(scope="module")
-def prod(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A clone whose ``pyproject.toml`` names a registry, in prod, dressed up as a CI runner."""
-    folder = tmp_path_factory.mktemp("prod")
+def issuer() -> Iterator[FakeIssuer]:
+    """The issuer that the clones' policy trusts."""
+    with running() as it:
+        yield it
+
+
+def checkout(demo: Demo, issuer: FakeIssuer, folder: Path) -> Place:
+    """A commit of a clone that names a registry and a policy, its ``origin``, and the demo's
+    good candidate asking for ``v0.1.0`` there. In prod, dressed up as a CI runner."""
     root = clone(folder / "clone")
     file = root / "pyproject.toml"
+    text = re.sub(r"(?m)^registry = .*\n", "", file.read_text())
+    text = re.sub(r"(?ms)^\[tool\.lynx_pipeline\.identity\]\n.*?(?=^\[|\Z)", "", text)
     table = "[tool.lynx_pipeline]\n"
-    file.write_text(file.read_text().replace(table, f'{table}registry = "registry"\n'))
+    text = text.replace(table, f'{table}registry = "registry"\n')
+    file.write_text(f"{text}\n{issuer.table()}")
+    with (root / ".gitignore").open("a") as ignored:
+        ignored.write("/registry/\n")
     shutil.copytree(demo.place.registry, root / "registry")
-    return Place(root, demo.copy(folder / "home").home).but(
+    git(folder, "init", "--quiet", "--bare", "origin.git")
+    git(root, "remote", "add", "origin", f"file://{folder / 'origin.git'}")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "x")
+    git(root, "push", "--quiet", "origin", "HEAD:refs/heads/main")
+    place = Place(root, demo.copy(folder / "home").home).but(
         LYNX_ENV="prod",
         LYNX_REGISTRY=str(folder / "elsewhere"),
         GITHUB_ACTIONS="true",
         CI="true",
     )
+    mlflow_tracking.tag_run(place.settings.tracking_uri, demo.good, SEMVER_TAG, "v0.1.0")
+    return place
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git there; what it says."""
+    command = ["git", *arguments]
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        env={**Place(folder, folder).environ, **GIT_ENV},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, (arguments, done.stderr)
+    return done.stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def prod(demo: Demo, issuer: FakeIssuer, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A checkout on a developer's machine."""
+    return checkout(demo, issuer, tmp_path_factory.mktemp("prod"))
 
 
 def test_dagster_promotes_nothing_in_prod(prod: Place, demo: Demo, tmp_path: Path) -> None:
@@ -43,10 +92,50 @@ def test_dagster_promotes_nothing_in_prod(prod: Place, demo: Demo, tmp_path: Pat
     assert not Path(prod.environ["LYNX_REGISTRY"]).exists()
 
 
+def test_the_ui_promotes_nothing_in_prod(prod: Place, demo: Demo, tmp_path: Path) -> None:
+    """The job, and the asset alone without its checks: both fail for want of an identity."""
+    before = files_in(prod.registry)
+    with webserver(prod, tmp_path / "log") as ui:
+        runs = [
+            ui.launch("promote", demo.good),
+            ui.launch("eval_and_promote", demo.good, "promotion_decision"),
+        ]
+        assert [ui.ended(run) for run in runs] == ["FAILURE", "FAILURE"]
+    with prod.instance() as instance:
+        for run in runs:
+            events = [log.dagster_event for log in instance.all_logs(run) if log.dagster_event]
+            (failed,) = [event for event in events if event.is_step_failure]
+            assert REFUSAL in str(failed.step_failure_data.error)
+    assert files_in(prod.registry) == before
+
+
+def test_no_library_call_promotes_in_prod(prod: Place, demo: Demo) -> None:
+    """Dagster's Python API, with and without checks, and the registry's own."""
+    before = files_in(prod.registry)
+    done = prod.run(sys.executable, library_routes.__file__, demo.good)
+    ended = json.loads(done.stdout)
+    assert len(ended) == 2
+    assert all(said.startswith(REFUSAL) for said in ended.values()), ended
+    call = (
+        "import pathlib, sys; from lynx_pipeline import registry; "
+        "registry.promote(sys.argv[1], 'v0.1.0', evidence=pathlib.Path(sys.argv[2]))"
+    )
+    done = prod.run(sys.executable, "-c", call, _sha(prod), str(prod.evidence(demo.good)))
+    assert done.returncode == 1
+    assert f"Refused: {REFUSAL}" in done.stderr
+    assert files_in(prod.registry) == before
+
+
+def _sha(place: Place) -> str:
+    """The bundle that the demo promoted in dev."""
+    first = (place.registry / "index.jsonl").read_bytes().splitlines()[0]
+    return str(json.loads(first)["canonical_sha"])
+
+
 def test_the_command_line_changes_nothing_in_prod(prod: Place, demo: Demo) -> None:
     """Promote, with evidence and without, roll back and register: exit code 1, and why."""
     before = files_in(prod.registry)
-    sha = json.loads((prod.registry / "index.jsonl").read_bytes())["canonical_sha"]
+    sha = _sha(prod)
     for arguments in (
         ("promote", sha, "v0.1.0", "--evidence", str(prod.evidence(demo.good))),
         ("promote", sha, "v0.1.0"),
@@ -65,6 +154,38 @@ def test_prod_does_not_resolve_what_dev_promoted(prod: Place) -> None:
     for version in ("latest", "v0.1.0-dev"):
         done = prod.lynx("registry", "resolve", version)
         assert (done.returncode, done.stdout) == (1, "")
+
+
+def test_the_workflow_promotes_in_prod(demo: Demo, issuer: FakeIssuer, tmp_path: Path) -> None:
+    """The same checkout where the job's token is good: promoted, listed, resolved and audited.
+
+    Where the demo found no isolation its evidence does not do, and that is what is said.
+    """
+    machine = checkout(demo, issuer, tmp_path)
+    issuer.changes["sha"] = head = git(machine.root, "rev-parse", "HEAD")
+    evidence = json.loads((machine.evidence(demo.good) / "candidate_eval.json").read_bytes())
+    before = files_in(machine.registry)
+    done = machine.but(**issuer.job).dagster(*job("promote", demo.good))
+    if evidence["isolation"] != "bubblewrap":
+        assert done.returncode != 0
+        assert "evaluated with isolation" in done.stdout + done.stderr
+        assert files_in(machine.registry) == before
+        return
+    assert done.returncode == 0, done.stderr
+    assert len(files_in(machine.registry)) == len(before)  # the same evidence, kept once
+
+    (entry,) = json.loads(machine.lynx("registry", "list", "--env", "prod", "--json").stdout)
+    assert (entry["seq"], entry["semver"], entry["env"]) == (2, "v0.1.0", "prod")
+    assert entry["mlflow_run_id"] == demo.good
+    assert (entry["actor"]["workflow_ref"], entry["actor"]["sha"]) == (WORKFLOW_REF, head)
+    for version in ("latest", "v0.1.0"):
+        resolved = machine.lynx("registry", "resolve", version, "--json")
+        assert json.loads(resolved.stdout)["canonical_sha"] == entry["canonical_sha"]
+    audit = machine.lynx("audit", "v0.1.0")
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+    assert "Everything holds" in audit.stdout
+    assert WORKFLOW_REF in audit.stdout
+    assert machine.but(LYNX_ENV="dev").lynx("registry", "resolve", "v0.1.0").returncode == 1
 
 
 @pytest.mark.parametrize("value", ["Prod", "prod ", ""])

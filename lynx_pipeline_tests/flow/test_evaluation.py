@@ -203,18 +203,18 @@ def _no_text() -> Any:
 def test_a_file_that_holds_no_predictions_is_refused(raw: Callable[[], bytes]) -> None:
     """Whatever pyarrow makes of it."""
     with pytest.raises(BadInput, match="not a predictions file"):
-        read_predictions(raw(), "predictions.parquet")
+        read_predictions(raw(), "predictions.parquet", 99)
 
 
 def test_any_byte_of_a_predictions_file_may_flip() -> None:
     """Reading it gives rows or our error; which rows, the digest has settled before."""
     good = predictions_bytes(IDS, ANSWERS)
-    assert read_predictions(good, "p") == list(ANSWERS.items())
+    assert read_predictions(good, "p", 99) == list(ANSWERS.items())
     for place in range(len(good)):
         damaged = bytearray(good)
         damaged[place] ^= 0xFF
         with contextlib.suppress(BadInput):
-            read_predictions(bytes(damaged), "p")
+            read_predictions(bytes(damaged), "p", 99)
 
 
 SPEAKS = """
