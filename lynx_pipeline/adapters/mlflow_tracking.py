@@ -148,7 +148,7 @@ def artifact_root(settings: Settings) -> Path | None:
 
 def shown(uri: str) -> str:
     """A text without the passwords that URIs in it may hold."""
-    return re.sub(r"//[^@\s]*@", "//", uri)
+    return re.sub(r"//[^@/\s]*@", "//", uri)
 
 
 def _models_in(client: "MlflowClient", run_id: str, path: str) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 import os
 import shutil
+import uuid
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -226,3 +228,81 @@ def test_a_fetched_model_is_one_that_mlflow_serves(
         warnings.simplefilter("ignore")
         said = pyfunc.load_model(str(got)).predict(pandas.DataFrame({"prompt": ["Say hello"]}))
     assert list(said) == ["hello"]
+
+
+# ----- the mirror converges from any state ----------------------------------------------------
+
+MIRRORED = {"lynx.semver": "v0.1.0-dev", "lynx.canonical_sha": "a"}
+
+
+@pytest.fixture
+def mirrored(tracking: Tracking, folder: Path) -> Callable[[], tuple[Any, ...]]:
+    """Mirrors one promotion under a model of its own; where the alias then points: the version's
+    run, source and tags, and how many versions there are."""
+    run_id, model = tracking.run({"model": folder}), f"m{uuid.uuid4().hex}"
+    uri = f"runs:/{run_id}/model"
+
+    def mirror() -> tuple[Any, ...]:
+        version = mirror_alias(
+            tracking.uri, model=model, alias="dev", uri=uri, run_id=run_id, tags=MIRRORED
+        )
+        with connected(tracking.uri) as client:
+            found = client.get_model_version_by_alias(model, "dev")
+            number = len(client.search_model_versions(f"name = '{model}'"))
+        assert version == str(found.version)
+        assert (found.run_id, found.source, dict(found.tags)) == (run_id, uri, MIRRORED)
+        return model, run_id, uri, number
+
+    return mirror
+
+
+CALLS = ("create_registered_model", "create_model_version", "set_registered_model_alias")
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_mirror_that_broke_off_is_finished_by_the_next(
+    mirrored: Callable[[], tuple[Any, ...]],
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    after: bool,
+) -> None:
+    """Before or after any of the calls that change something; one version in the end."""
+    from mlflow import MlflowClient
+
+    real = getattr(MlflowClient, call)
+
+    def broken(*args: Any, **kwargs: Any) -> Any:
+        if after:
+            real(*args, **kwargs)
+        raise ConnectionError("gone")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, call, broken)
+        with pytest.raises(SystemFailed):
+            mirrored()
+    assert mirrored()[3] == 1
+    assert mirrored()[3] == 1
+
+
+def test_what_others_did_to_the_mirror_is_put_right(
+    mirrored: Callable[[], tuple[Any, ...]], tracking: Tracking, folder: Path
+) -> None:
+    """The alias moved or deleted, a version deleted, tags edited, and a version that carries our
+    tags and run but leads to another model."""
+    model, run_id, uri, _ = mirrored()
+    other = tracking.run({"model": folder})
+    with connected(tracking.uri) as client:
+        client.delete_registered_model_alias(model, "dev")
+        mirrored()
+        evil = client.create_model_version(
+            model, f"runs:/{other}/model", run_id=run_id, tags=MIRRORED
+        )
+        client.set_registered_model_alias(model, "dev", evil.version)
+        mirrored()
+        found = client.get_model_version_by_alias(model, "dev").version
+        client.set_model_version_tag(model, found, "lynx.semver", "v9.9.9")
+        mirrored()
+        for version in client.search_model_versions(f"name = '{model}'"):
+            client.delete_model_version(model, version.version)
+    assert mirrored() == (model, run_id, uri, 1)
