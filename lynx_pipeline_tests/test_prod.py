@@ -28,7 +28,14 @@ from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline.flow import promotion
 from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS
 from lynx_pipeline.flow.promotion import GateRefused, Supported
-from lynx_pipeline_tests.builders import baseline_of, eval_set, project
+from lynx_pipeline_tests.builders import (
+    baseline_of,
+    eval_items,
+    eval_set,
+    jsonl,
+    md5,
+    project,
+)
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.fake_issuer import (
     MAIN,
@@ -660,7 +667,7 @@ def test_another_repository_in_the_environment_does_not_count(
     assert prod.promote(good, "v0.1.0").seq == 1
 
 
-def test_floors_that_change_while_judging_count_for_nothing(
+def test_floors_that_change_after_judging_count_for_nothing(
     prod: Prod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Exchanged between the verdict and the entry."""
@@ -668,6 +675,45 @@ def test_floors_that_change_while_judging_count_for_nothing(
     after_judging(monkeypatch, partial(_lower, prod))
     with pytest.raises(Refused, match="was changed while the candidate was judged by it"):
         prod.promote(good, "v0.1.0")
+    assert prod.place.all() == {}
+
+
+def _easy(prod: Prod) -> None:
+    """An eval set that takes any answer, in the place of the committed one."""
+    items = [{**item, "accept": ["wrong"]} for item in eval_items()]
+    raw = jsonl(items)
+    prod.settings.eval_set.write_bytes(raw)
+    prod.edit(DVC, eval_set().dvc_hash, md5(raw))
+    prod.write(BASELINE, json.dumps(baseline_of(eval_set(items))))
+
+
+@pytest.mark.parametrize("put_back", [False, True], ids=["for good", "put back"])
+def test_an_eval_set_that_is_there_only_while_judging_counts_for_nothing(
+    prod: Prod, monkeypatch: pytest.MonkeyPatch, put_back: bool
+) -> None:
+    """Exchanged with its .dvc file and floors that fit, and perhaps put back afterwards."""
+    files = [prod.root / name for name in (BASELINE, DVC, "data/eval.jsonl")]
+    right = [file.read_bytes() for file in files]
+
+    def restore() -> None:
+        for file, raw in zip(files, right, strict=True):
+            file.write_bytes(raw)
+
+    _easy(prod)
+    bad = prod.candidate("bad", wrong=12)
+    restore()
+    judge = promotion.judged_fact
+
+    def judged_fact(*arguments: Any) -> Supported:
+        _easy(prod)
+        supported = judge(*arguments)
+        if put_back:
+            restore()
+        return supported
+
+    monkeypatch.setattr(promotion, "judged_fact", judged_fact)
+    with pytest.raises(Refused, match=r"commit|was changed while"):
+        prod.promote(bad, "v0.1.0")
     assert prod.place.all() == {}
 
 
@@ -769,6 +815,185 @@ def race(sha: str, semver: str, evidence: Path, start: Path) -> str:
             return f"promoted: {registry.promote(sha, semver, evidence=evidence).fact.semver}"
         except LynxError as error:
             return f"{type(error).__name__}: {error}"
+
+
+# ----- behind the gate's back ---------------------------------------------------------------
+
+
+def before_judging(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do something once the identity is proven and before anything is judged."""
+    real = promotion.judge_evidence
+
+    def judge(*args: Any) -> Any:
+        act()
+        return real(*args)
+
+    monkeypatch.setattr(promotion, "judge_evidence", judge)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ('"production"', '"mine"', "identity"),
+        ('registry = "registry"', 'registry = "elsewhere"', "registry"),
+        ('model = "tiny"', 'model = "other"', "model"),
+    ],
+)
+def test_settings_read_before_the_file_was_put_back_count_for_nothing(
+    prod: Prod, old: str, new: str, names: str
+) -> None:
+    """The settings in use are compared, not only the file that they came from."""
+    good = prod.candidate("good")
+    prod.edit(PYPROJECT, old, new)
+    settings = prod.prod
+    prod.edit(PYPROJECT, new, old)
+    if names == "identity":
+        prod.issuer.changes["environment"] = "mine"
+    with pytest.raises(Refused, match=f"^'{names}' is not what the commit"):
+        registry.promote(good.sha, "v0.1.0", evidence=good.evidence, settings=settings)
+    assert prod.place.all() == {}
+
+
+def test_floors_raised_on_the_branch_while_judging_refuse(
+    prod: Prod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A colleague's merge during the download counts."""
+    good = prod.candidate("good")
+
+    def merge() -> None:
+        _raise_floors(prod.colleague)
+        prod.colleague.commit()
+
+    before_judging(monkeypatch, merge)
+    with pytest.raises(Refused, match="has moved from"):
+        prod.promote(good, "v0.1.0")
+    assert prod.place.all() == {}
+
+
+def test_a_ref_that_only_ends_like_the_branch_is_not_it(prod: Prod) -> None:
+    """Asked for refs/heads/main, git lists refs/a/refs/heads/main as well, and first."""
+    good = prod.candidate("good")
+    old = prod.git("rev-parse", "HEAD")
+    _raise_floors(prod)
+    prod.commit()
+    prod.git("checkout", "--quiet", old)
+    prod.run_here()
+    prod.git("push", "--quiet", "origin", f"{old}:refs/a/refs/heads/main")
+    with pytest.raises(Refused, match="has moved from"):
+        prod.promote(good, "v0.1.0")
+    assert prod.place.all() == {}
+
+
+@pytest.mark.parametrize("prod", ["git"], indirect=True)
+@pytest.mark.parametrize("kind", ["insteadOf", "pushInsteadOf"])
+def test_git_configuration_leads_to_no_other_registry(
+    prod: Prod, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """From a file or from the environment: nothing is read from there, nothing written."""
+    good = prod.candidate("good")
+    evil = OnGit.new(prod.folder / "evil.git")
+    real = prod.place.setting.removeprefix("git+").partition("#")[0]
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.file://{evil.bare}.{kind}")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", real)
+    with pytest.raises(Refused, match=f"leads from {real} to file://{evil.bare}"):
+        prod.promote(good, "v0.1.0")
+    with pytest.raises(Refused, match="leads from"):
+        registry.resolve(settings=prod.prod)
+    assert prod.place.all() == evil.all() == {}
+
+
+def test_git_configuration_leads_to_no_other_branch_tip(
+    prod: Prod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor can it hide that the floors were raised."""
+    good = prod.candidate("good")
+    stale = prod.folder / "stale.git"
+    shutil.copytree(prod.origin.bare, stale)
+    _raise_floors(prod.colleague)
+    prod.colleague.commit()
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.file://{stale}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", prod.remote)
+    with pytest.raises(Refused, match="leads from"):
+        prod.promote(good, "v0.1.0")
+    assert prod.place.all() == {}
+
+
+@pytest.mark.parametrize("prod", ["git"], indirect=True)
+def test_git_settings_for_a_remote_named_origin_are_not_ours(
+    prod: Prod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor people's hooks, nor that they sign what they push."""
+    good = prod.candidate("good")
+    evil = OnGit.new(prod.folder / "evil.git")
+    hooks = prod.folder / "hooks"
+    hooks.mkdir()
+    (hooks / "pre-push").write_text("#!/bin/sh\nexit 1\n")
+    (hooks / "pre-push").chmod(0o755)
+    config = prod.folder / "gitconfig"
+    config.write_text(
+        f'[remote "origin"]\n\tpushurl = file://{evil.bare}\n\tmirror = true\n'
+        f"[core]\n\thooksPath = {hooks}\n[push]\n\tgpgSign = true\n\tpushOption = x\n"
+        "[tag]\n\tgpgSign = true\n[commit]\n\tgpgSign = true\n[protocol]\n\tversion = 0\n"
+    )
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    prod.promote(good, "v0.1.0")
+    assert evil.all() == {}
+    assert registry.resolve(settings=prod.prod).canonical_sha == good.sha
+
+
+# ----- and audited ----------------------------------------------------------------------------
+
+
+@both_stores
+def test_a_promotion_in_prod_holds_in_an_audit(prod: Prod) -> None:
+    """Also after the project went on to another policy and other floors."""
+    good = prod.candidate("good")
+    prod.promote(good, "v0.1.0")
+    _raise_floors(prod)
+    prod.edit(PYPROJECT, '"production"', '"stricter"')
+    prod.commit()
+    found = registry.audit("v0.1.0", settings=prod.prod)
+    assert found.findings == ()
+    assert found.verdict is not None
+    assert found.verdict.passed
+
+
+@pytest.mark.parametrize(
+    ("actor", "says"),
+    [
+        ({"environment": "mine"}, "claim 'environment'"),
+        ({"repository_id": "1"}, "claim 'repository_id'"),
+        ({"sha": "0" * 40}, "git knows no commit"),
+    ],
+)
+def test_an_entry_under_another_identity_is_caught(
+    prod: Prod, actor: dict[str, str], says: str
+) -> None:
+    """The claims are held against the policy of the commit that they name."""
+    entry = prod.promote(prod.candidate("good"), "v0.1.0")
+    claims = {**(entry.fact.actor or {}), "jti": "another", **actor}
+    prod.store.append(lambda _: replace(entry.fact, semver="v0.2.0", actor=claims))
+    (finding,) = registry.audit("v0.2.0", settings=prod.prod).findings
+    assert "does not bear it out" in finding
+    assert says in finding
+
+
+def test_an_entry_by_floors_that_nobody_committed_is_caught(prod: Prod) -> None:
+    """Although they are kept, and the candidate keeps them."""
+    bad = prod.candidate("bad", wrong=5)
+    entry = prod.promote(prod.candidate("good"), "v0.1.0")
+    settings = load_settings(prod.root, {"MLFLOW_TRACKING_URI": prod.tracking.uri})
+    prod.write(BASELINE, LAX)
+    forged = promotion.judged_fact(
+        settings, bad.evidence, bad.sha, "v0.2.0", entry.fact.time, entry.fact.actor and
+        {**entry.fact.actor, "jti": "another"}
+    )  # fmt: skip
+    fact = replace(forged.fact, env=Env.PROD)
+    prod.store.append(lambda _: fact, forged.evidence)
+    (finding,) = registry.audit("v0.2.0", settings=prod.prod).findings
+    assert "baseline_sha256 is not of what the commit" in finding
 
 
 if __name__ == "__main__":

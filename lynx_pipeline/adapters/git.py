@@ -1,6 +1,7 @@
 """git as a process: never asks on a terminal, never runs for ever, never in a hook's repository."""
 
 import os
+import re
 import signal
 import subprocess
 from contextlib import suppress
@@ -74,6 +75,11 @@ def ref_of(listed: bytes, ref: str) -> str | None:
         if name == ref:
             return commit
     return None
+
+
+def without_user(url: str) -> str:
+    """An http URL without user and password; any other as it is."""
+    return re.sub(r"^(https?://)[^/]*@", r"\1", url)
 
 
 def _verb(arguments: tuple[str, ...]) -> str:

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from lynx_pipeline.adapters.git import ref_of, run, said
-from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline.adapters.git import ref_of, run, said, without_user
+from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 
 
 def file_at(root: Path, ref: str, path: Path) -> bytes | None:
@@ -47,8 +47,16 @@ def tip(root: Path, ref: str) -> str:
     """The commit of ``ref`` on the checkout's remote ``origin`` now, fetched if it isn't here.
 
     Raises:
+        Refused: git's configuration leads to another remote than the checkout's.
         SystemFailed: the remote could not be asked, or has no such ref.
     """
+    own = run(root, "config", "--local", "--get", "remote.origin.url").stdout.decode().strip()
+    place = run(root, "ls-remote", "--get-url", "origin").stdout.decode().strip()
+    if own and without_user(place) != without_user(own):
+        raise Refused(
+            f"git's configuration (url.*.insteadOf) leads from {without_user(own)} to "
+            f"{without_user(place)}. In prod the checkout's remote is asked itself."
+        )
     listed = run(root, "ls-remote", "origin", ref)
     commit = ref_of(listed.stdout, ref)
     if listed.returncode != 0 or commit is None:

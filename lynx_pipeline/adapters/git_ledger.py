@@ -16,7 +16,6 @@ ledger of one model.
 
 import hashlib
 import random
-import re
 import tempfile
 import time
 import uuid
@@ -26,7 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from lynx_pipeline.adapters.git import ref_of, run, said
+from lynx_pipeline.adapters.git import ref_of, run, said, without_user
 from lynx_pipeline.config import GitRemote
 from lynx_pipeline.domain.ledger import (
     PROMOTED,
@@ -317,10 +316,10 @@ class _Clone:
         places = self._git("ls-remote", "--get-url", self.name).decode().split()
         places += self._git("remote", "get-url", "--push", "--all", self.name).decode().split()
         for place in places:
-            if _without_user(place) != _without_user(self.remote.url):
+            if without_user(place) != without_user(self.remote.url):
                 raise Refused(
                     f"git's configuration (url.*.insteadOf, pushInsteadOf) leads from "
-                    f"{self.remote.url} to {_without_user(place)}. In prod the registry is the "
+                    f"{self.remote.url} to {without_user(place)}. In prod the registry is the "
                     "one in pyproject.toml."
                 )
 
@@ -343,10 +342,6 @@ def _tag_name(entry: Entry) -> str:
 def _remembered(message: bytes, where: str) -> Checkpoint:
     """The checkpoint on the last line of a tag's message."""
     return read_checkpoint(message.strip(b"\n").rpartition(b"\n")[2], where)
-
-
-def _without_user(url: str) -> str:
-    return re.sub(r"^(https?://)[^/]*@", r"\1", url)
 
 
 def _commit(ref: str, parent: str | None, entry: Entry, files: Mapping[str, bytes]) -> bytes:

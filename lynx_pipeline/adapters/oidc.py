@@ -94,6 +94,8 @@ def verify(token: RawToken, policy: Policy) -> Claims:
         )
     except LynxError:
         raise
+    except jwt.InvalidKeyError as error:
+        raise _refused(f"the issuer signs with a key that is no good: {error}") from None
     except jwt.InvalidTokenError as error:
         raise _refused(_explained(error, token, policy)) from None
     except Exception as error:  # whatever a hostile token makes a parser raise
@@ -235,4 +237,6 @@ def _fetch(url: str) -> dict[str, Any]:
 
 
 def _refused(why: str) -> Refused:
-    return Refused(f"{_REFUSAL}{why} Nothing was changed.")
+    """A refusal on one line: a hostile token's words could be commands to a CI log."""
+    line = "".join(c if c.isprintable() else " " for c in why)[:600]
+    return Refused(f"{_REFUSAL}{line} Nothing was changed.")

@@ -98,7 +98,7 @@ def check_identity(policy: Policy, claims: Claims, commit: str) -> dict[str, str
     for name, allowed in _expected(policy, actor["repository"], commit).items():
         found = _text(claims, name)
         if found not in allowed:
-            raise _refusal(name, repr(found), " or ".join(map(repr, allowed)))
+            raise _refusal(name, repr(found)[:200], " or ".join(map(repr, allowed)))
         actor[name] = found
     return dict(sorted(actor.items()))
 
