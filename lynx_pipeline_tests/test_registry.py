@@ -1,6 +1,6 @@
 """What may change the registry: every way in, with a real MLflow store behind it.
 
-``prod`` can't be written to yet, so here it has to refuse everything.
+Nobody here has an identity, so ``prod`` has to refuse everything.
 """
 
 import json
@@ -136,6 +136,42 @@ def _add(world: World, made: Made) -> None:
     (world.tracking.artifacts(made.run_id) / "model" / "more.bin").write_bytes(b"x")
 
 
+def _model(world: World, made: Made) -> Path:
+    return world.tracking.artifacts(made.run_id) / "model"
+
+
+def _rename(world: World, made: Made) -> None:
+    (_model(world, made) / "code").rename(_model(world, made) / "code2")
+
+
+def _dotfile(world: World, made: Made) -> None:
+    (_model(world, made) / ".hidden").write_bytes(b"")
+
+
+def _symlink(world: World, made: Made) -> None:
+    (_model(world, made) / "link").symlink_to(_model(world, made) / "MLmodel")
+
+
+def _link_for_file(world: World, made: Made) -> None:
+    """A link out of the store, which MLflow does not follow."""
+    loader = _model(world, made) / "code" / "tiny_loader.py"
+    elsewhere = world.folder / "tiny_loader.py"
+    loader.rename(elsewhere)
+    elsewhere.write_text(elsewhere.read_text() + "# and more")
+    loader.symlink_to(elsewhere)
+
+
+def _edit_predictions(world: World, made: Made) -> None:
+    file = made.evidence / PREDICTIONS
+    file.write_bytes(file.read_bytes() + b"x")
+
+
+def _edit_counts(world: World, made: Made) -> None:
+    values = json.loads((made.evidence / EVAL).read_bytes())
+    values["correct"] -= 1
+    (made.evidence / EVAL).write_text(json.dumps(values))
+
+
 def _worse_again(world: World, made: Made) -> None:
     world.evaluate(made.evidence, made.run_id, made.sha, wrong=1)
 
@@ -182,6 +218,12 @@ def _easier(world: World, made: Made) -> None:
     [
         pytest.param(_swap, BadInput, "changed in between", id="bundle edited"),
         pytest.param(_add, BadInput, "changed in between", id="file added to the bundle"),
+        pytest.param(_rename, BadInput, "changed in between", id="bundle's files renamed"),
+        pytest.param(_dotfile, BadInput, "changed in between", id="dotfile in the bundle"),
+        pytest.param(_symlink, BadInput, r"changed in between|symlink", id="symlink added"),
+        pytest.param(_link_for_file, BadInput, "does not have it", id="file swapped"),
+        pytest.param(_edit_predictions, BadInput, "its SHA-256 differs", id="predictions edited"),
+        pytest.param(_edit_counts, BadInput, "are not what the stored", id="counts edited"),
         pytest.param(_worse_again, Refused, "the gate refused", id="evaluated again, worse"),
         pytest.param(_other_baseline, BadInput, "was measured on", id="baseline of other data"),
         pytest.param(_forged_eval_set, BadInput, "forged", id="eval set forged"),
@@ -287,7 +329,7 @@ def test_only_dev_versions_are_given_in_dev(world: World, semver: str) -> None:
 def test_prod_refuses_every_write(
     world: World, monkeypatch: pytest.MonkeyPatch, write: Callable[[Made, Settings], object]
 ) -> None:
-    """No identity can be verified yet, and pretending to be CI is none."""
+    """Nobody was verified, and pretending to be CI proves nothing."""
     for name in ("GITHUB_ACTIONS", "CI"):
         monkeypatch.setenv(name, "true")
     made = world.candidate("good")
