@@ -99,6 +99,7 @@ class GitLedger:
             while time.monotonic() - start < RACE_SECONDS:
                 at = clone.read()
                 if pushed and pushed in at.ledger.entries:  # it arrived, though we were told no
+                    clone.restore_tag(at)
                     return pushed
                 decided = decide(at.ledger)
                 if at.untagged is not None and decided != at.untagged:
