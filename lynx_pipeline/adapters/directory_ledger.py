@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lynx_pipeline.adapters.files import sync_folder, write_whole
+from lynx_pipeline.adapters.files import sync, write_whole
 from lynx_pipeline.domain.ledger import (
     Checkpoint,
     Decision,
@@ -72,17 +72,14 @@ class DirectoryLedger:
         with self._locked():
             ledger = self.read()
             decided = decide(ledger)
+            self._catch_up(ledger)
             if isinstance(decided, Entry):
-                self._remember(ledger)
                 return decided
             entry = ledger.next_entry(decided)
             line = entry.to_line()
-            self._remember(ledger)
-            for raw in evidence:
-                self._keep(raw)
+            self._keep(evidence)
             self._write_line(line, ledger)
-            entries = (*ledger.entries, entry)
-            self._remember(Ledger(entries, ledger.size + len(line)))
+            self._remember(Checkpoint(ledger.size + len(line), entry.seq, entry.hash))
             return entry
 
     def evidence(self, sha256: str) -> bytes:
@@ -94,10 +91,25 @@ class DirectoryLedger:
         raw = _read_if_there(self.folder / evidence_path(sha256))
         return check_evidence(raw, sha256, str(self.folder))
 
-    def _keep(self, raw: bytes) -> None:
-        path = self.folder / evidence_path(hashlib.sha256(raw).hexdigest())
-        if _read_if_there(path) != raw:
-            write_whole(path, raw)
+    def _catch_up(self, ledger: Ledger) -> None:
+        """Move a checkpoint that lags. The append that it missed may have been killed before its
+        sync, so what is remembered from now on is synced first."""
+        checkpoint = ledger.checkpoint()
+        if checkpoint is None or checkpoint == self._read_checkpoint():
+            return
+        _sync(self.file, self.folder)
+        self._remember(checkpoint)
+
+    def _keep(self, evidence: Iterable[bytes]) -> None:
+        """Keep the evidence and sync every name on the way to it: an append that failed can have
+        left files and folders whose names are not on the disk yet."""
+        folders = {self.folder, self.folder.parent}
+        for raw in evidence:
+            path = self.folder / evidence_path(hashlib.sha256(raw).hexdigest())
+            if _read_if_there(path) != raw:
+                write_whole(path, raw)
+            folders |= {path.parent, path.parent.parent}
+        _sync(*sorted(folders, reverse=True))
 
     def _write_line(self, line: bytes, ledger: Ledger) -> None:
         try:
@@ -111,7 +123,7 @@ class DirectoryLedger:
                 if os.pwrite(handle, line, ledger.size) != len(line):
                     raise OSError(None, "the disk took only part of the line")
                 os.fsync(handle)
-                sync_folder(self.folder)
+                sync(self.folder)
             except BaseException:
                 self._take_back(handle, ledger)
                 raise
@@ -133,11 +145,7 @@ class DirectoryLedger:
                 "writes it."
             ) from None
 
-    def _remember(self, ledger: Ledger) -> None:
-        """Move the checkpoint to the ledger's end, if it isn't there."""
-        checkpoint = ledger.checkpoint()
-        if checkpoint is None or checkpoint == self._read_checkpoint():
-            return
+    def _remember(self, checkpoint: Checkpoint) -> None:
         write_whole(self.checkpoint_file, checkpoint.to_line())
 
     def _read_checkpoint(self) -> Checkpoint | None:
@@ -162,6 +170,16 @@ class DirectoryLedger:
         except OSError as error:
             raise SystemFailed(
                 f"{self.folder}: the registry can't be locked: {error.strerror}."
+            ) from None
+
+
+def _sync(*paths: Path) -> None:
+    for path in paths:
+        try:
+            sync(path)
+        except OSError as error:
+            raise SystemFailed(
+                f"{path} can't be synced: {error.strerror}. No entry was added."
             ) from None
 
 

@@ -43,14 +43,14 @@ def write_whole(path: Path, data: bytes) -> None:
             with contextlib.suppress(OSError):
                 new.unlink()
             raise
-        sync_folder(path.parent)
+        sync(path.parent)
     except OSError as error:
         raise SystemFailed(f"{path} can't be written: {error.strerror}.") from None
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path: Path) -> None:
+    """Make the bytes of a file, or the names in a folder, durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
     finally:

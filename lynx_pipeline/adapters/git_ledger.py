@@ -45,6 +45,7 @@ PATIENCE = 3
 # How long to go on while others are faster.
 RACE_SECONDS = 600.0
 _INDEX = "index.jsonl"
+_NO_FILTER = "--no-filter"
 _AUTHOR = "lynx-pipeline <lynx-pipeline@localhost>"
 # People's hooks and habits are for people's pushes; these would stop or change ours.
 _PLAIN = tuple(
@@ -131,8 +132,8 @@ class GitLedger:
             BadInput: it is not there, or its bytes have another digest.
         """
         with self._clone() as clone:
-            clone.fetch()
-            return check_evidence(clone.file(evidence_path(sha256)), sha256, str(self.remote))
+            raw = clone.file(evidence_path(sha256)) if clone.fetch() else None
+            return check_evidence(raw, sha256, str(self.remote))
 
     @contextmanager
     def _clone(self) -> Iterator["_Clone"]:
@@ -142,10 +143,11 @@ class GitLedger:
 
 @dataclass(frozen=True, slots=True)
 class _Tag:
-    """A tag of ours and what it remembers."""
+    """The commit an annotated tag names, and what it remembers. A lightweight tag, or another's,
+    say a release's, remembers nothing."""
 
-    name: str
-    checkpoint: Checkpoint
+    commit: str
+    checkpoint: Checkpoint | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +170,7 @@ class _Clone:
         self.model = store.model
         self.branch = f"refs/heads/{store.remote.branch}"
         self.attempt = 0
+        self.filter = "--filter=tree:0"
         # A name of its own: git's configuration may hold settings for a remote named origin.
         self.name = f"lynx-{uuid.uuid4().hex}"
         self._git("init", "--quiet", "--bare", "--template=", ".")
@@ -229,79 +232,101 @@ class _Clone:
 
     def file(self, path: str) -> bytes | None:
         """A file at the fetched branch, or None if it has no such."""
-        if self._commit() is None:
-            return None
         listed = self._git("ls-tree", self.branch, "--", path).split()
-        return self._git("cat-file", "blob", listed[2].decode()) if listed else None
+        if not listed:
+            return None
+        if listed[0] != b"100644":
+            raise BadInput(f"{self.remote}: {path} is no plain file on the branch.")
+        return self._git("cat-file", "blob", listed[2].decode())
 
     def _read(self) -> _At:
-        self.fetch()
-        commit = self._commit()
-        tags = self._tags(commit)
-        raw = self.file(_INDEX) if commit else b""
-        if raw is None:
-            raise BadInput(f"{self.remote}: is no registry: it holds no {_INDEX}.")
-        ledger = parse_ledger(raw, str(self.remote), (tag.checkpoint for tag in tags))
+        commits: list[str] = []
+        raw = b""
+        if self.fetch():
+            commits = self._git("rev-list", "--reverse", self.branch).decode().split()
+            found = self.file(_INDEX)
+            if found is None:
+                raise BadInput(f"{self.remote}: is no registry: it holds no {_INDEX}.")
+            raw = found
+        tags = self._tags()
+        remembered = [tag.checkpoint for tag in tags.values() if tag.checkpoint]
+        ledger = parse_ledger(raw, str(self.remote), remembered)
         if ledger.torn:
             raise BadInput(f"{self.remote}, line {len(ledger.entries) + 1}: has no end.")
-        return _At(commit, raw, ledger, self._untagged(ledger, tags))
+        untagged = self._untagged(ledger, commits, tags)
+        return _At(commits[-1] if commits else None, raw, ledger, untagged)
 
-    def _untagged(self, ledger: Ledger, tags: list[_Tag]) -> Entry | None:
-        """The last entry, if its tag lacks. Any other tag that lacks was deleted."""
-        have = {tag.name: tag.checkpoint.seq for tag in tags}
-        for entry in ledger.entries:
+    def _untagged(self, ledger: Ledger, commits: list[str], tags: dict[str, _Tag]) -> Entry | None:
+        """The last entry, if its tag lacks. Raises BadInput unless each entry else has its commit
+        and its tag, and there is none besides."""
+        untagged = None
+        if len(commits) != len(ledger.entries):
+            raise BadInput(
+                f"{self.remote}, line {min(len(commits), len(ledger.entries)) + 1}: the branch "
+                f"has {len(commits)} commits and the ledger {len(ledger.entries)} entries: "
+                "something else pushed there. Look at its history; nothing was changed."
+            )
+        for entry, commit in zip(ledger.entries, commits, strict=True):
+            here = f"{self.remote}, line {entry.seq}"
             if entry.fact.model != self.model:
                 raise BadInput(
-                    f"{self.remote}, line {entry.seq}: is about the model {entry.fact.model!r}. A "
-                    "branch holds one model's ledger; give each its own."
+                    f"{here}: is about the model {entry.fact.model!r}. A branch holds one model's "
+                    "ledger; give each its own."
                 )
             name = _tag_name(entry)
-            if have.get(name) == entry.seq:
+            tag = tags.pop(name, None)
+            if tag and tag.commit == commit and tag.checkpoint and tag.checkpoint.seq == entry.seq:
                 continue
-            if name not in have and entry is ledger.entries[-1]:
-                return entry
-            raise BadInput(
-                f"{self.remote}, line {entry.seq}: its tag {name} is gone or another. Push it "
-                "again from a clone that has it; nothing was changed."
-            )
-        return None
-
-    def _tags(self, commit: str | None) -> list[_Tag]:
-        """The tags that remember a checkpoint. Others, say a release's, are not ours."""
-        form = "%(refname:lstrip=2)%00%(objecttype)%00%(*objectname)%00%(contents)%00%01"
-        listed = self._git("for-each-ref", f"--format={form}", f"refs/tags/{self.model}@*")
-        reachable = set(self._git("rev-list", commit).split()) if commit and listed else set()
-        tags = []
-        for row in listed.split(b"\0\x01\n"):
-            if not row:
-                continue
-            raw_name, kind, target, message = row.split(b"\0", 3)
-            name = raw_name.decode(errors="backslashreplace")
-            try:
-                checkpoint = _remembered(message, name)
-            except BadInput:
-                continue
-            if kind != b"tag" or target not in reachable:
+            if entry is not ledger.entries[-1] or (tag and tag.checkpoint):
                 raise BadInput(
-                    f"{self.remote}, tag {name}: names a commit that the branch does not hold: "
-                    f"line {checkpoint.seq} was cut off or rewritten. Nothing was changed."
+                    f"{here}: its tag {name} is gone or another. Push it again from a clone that "
+                    "has it; nothing was changed."
                 )
-            tags.append(_Tag(name, checkpoint))
+            untagged = entry
+        for name, tag in tags.items():
+            if tag.checkpoint:
+                raise BadInput(
+                    f"{self.remote}, tag {name}: is of no entry. Delete it; nothing was changed."
+                )
+        return untagged
+
+    def _tags(self) -> dict[str, _Tag]:
+        """The tags that begin like ours, by name."""
+        form = "%(refname:lstrip=2)%00%(*objectname)%00%(contents)%00%01"
+        listed = self._git("for-each-ref", f"--format={form}", f"refs/tags/{self.model}@*")
+        tags = {}
+        for row in listed.split(b"\0\x01\n")[:-1]:
+            name, target, message = row.split(b"\0", 2)
+            tags[name.decode(errors="backslashreplace")] = _Tag(
+                target.decode(), _remembered(message) if target else None
+            )
         return tags
 
-    def fetch(self) -> None:
-        """The branch and this model's tags as they are now; no file yet."""
+    def fetch(self) -> bool:
+        """The branch, if there is one, and this model's tags as they are now. No files yet, but
+        from a remote that can't hand them out one by one."""
         tags = f"refs/tags/{self.model}@*"
-        fetch = ("fetch", "--quiet", "--no-tags", "--prune", "--filter=tree:0", self.name)
         refs = (f"+{self.branch}:{self.branch}", f"+{tags}:{tags}")
         try:
-            self._git(*fetch, *refs)
+            self._fetch(*refs)
         except SystemFailed:
-            if self.head() is not None:  # the fetch broke, or the branch is only just there
-                self._git(*fetch, *refs)
-                return
-            self._git("update-ref", "-d", self.branch)
-            self._git(*fetch, refs[1])
+            if self.head() is None:
+                self._git("update-ref", "-d", self.branch)
+                self._fetch(refs[1])
+                return False
+            self._fetch(*refs)  # the fetch broke, or the branch is only just there
+        try:
+            self._git("cat-file", "-e", f"{self.branch}^{{tree}}")
+        except SystemFailed:
+            if self.filter == _NO_FILTER:
+                raise
+            # Protocol 0, as over an sshd that takes no GIT_PROTOCOL, gives out whole branches.
+            self.filter = _NO_FILTER
+            self._fetch("--refetch", *refs)
+        return True
+
+    def _fetch(self, *arguments: str) -> None:
+        self._git("fetch", "--quiet", "--no-tags", "--prune", self.filter, self.name, *arguments)
 
     def _push(self, old: str | None, *refs: str) -> str | None:
         """Push all of ``refs`` or none, if the branch still is at ``old``. None if the remote
@@ -324,10 +349,6 @@ class _Clone:
                     "one in pyproject.toml."
                 )
 
-    def _commit(self) -> str | None:
-        found = self._git("for-each-ref", "--format=%(objectname)", self.branch)
-        return found.decode().strip() or None
-
     def _git(self, *arguments: str, stdin: bytes = b"") -> bytes:
         done = run(self.folder, *_PLAIN, *arguments, stdin=stdin)
         if done.returncode != 0:
@@ -340,9 +361,12 @@ def _tag_name(entry: Entry) -> str:
     return f"{fact.model}@{fact.semver if fact.event == PROMOTED else f'{fact.event}-{entry.seq}'}"
 
 
-def _remembered(message: bytes, where: str) -> Checkpoint:
-    """The checkpoint on the last line of a tag's message."""
-    return read_checkpoint(message.strip(b"\n").rpartition(b"\n")[2], where)
+def _remembered(message: bytes) -> Checkpoint | None:
+    """The checkpoint on the last line of a tag's message, if it is one."""
+    try:
+        return read_checkpoint(message.strip(b"\n").rpartition(b"\n")[2], "tag")
+    except BadInput:
+        return None
 
 
 def _commit(ref: str, parent: str | None, entry: Entry, files: Mapping[str, bytes]) -> bytes:
