@@ -339,7 +339,7 @@ FolderAgainstAList.TestCase.settings = settings(
     max_examples=50, stateful_step_count=40, deadline=None
 )
 GitAgainstAList.TestCase.settings = settings(
-    max_examples=10,
+    max_examples=6,
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],

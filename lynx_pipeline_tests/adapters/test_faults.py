@@ -176,7 +176,7 @@ def test_a_tag_without_its_commit_is_refused_and_mended_by_hand(place: OnGit) ->
     tip = place.commits()[-1]
     place.git("update-ref", f"refs/heads/{BRANCH}", f"{BRANCH}~1")
     for use in (place.store.read, lambda: promote(place.store, 4)):
-        with pytest.raises(BadInput, match=r"tag tiny@v0.3.0-dev.*line 3 was cut off"):
+        with pytest.raises(BadInput, match="line 3: cut off"):
             use()
     place.git("update-ref", f"refs/heads/{BRANCH}", tip)
     promote(place.store, 4)

@@ -103,7 +103,12 @@ ALL_RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.i
             id="n-1",
         ),
         pytest.param(
-            lambda f: replace_answers(f, {**ANSWERS, "i99": "x"}), "unknown item", id="n+1"
+            lambda f: replace_answers(f, {**ANSWERS, "i99": "x"}), "at most 12 rows", id="n+1"
+        ),
+        pytest.param(
+            lambda f: replace_answers(f, {**dict(list(ANSWERS.items())[1:]), "i99": "x"}),
+            "lack the item .i0.",
+            id="another item",
         ),
         pytest.param(lambda f: edit(f, lambda v: v.update(correct=12)), "counts are", id="correct"),
         pytest.param(lambda f: edit(f, lambda v: v.update(n=8)), "counts are", id="n"),
