@@ -6,7 +6,7 @@ by the entry alone: that the token was genuine, the artifact's URI, the cost.
 """
 
 from lynx_pipeline.adapters import git_files
-from lynx_pipeline.adapters.sandbox import BUBBLEWRAP
+from lynx_pipeline.adapters.isolation import BUBBLEWRAP
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.audit import Audit, lineage
 from lynx_pipeline.domain.baseline import parse_baseline

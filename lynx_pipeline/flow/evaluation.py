@@ -14,9 +14,10 @@ from pathlib import Path
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.files import read_bytes, write_whole
+from lynx_pipeline.adapters.isolation import NONE, choose_isolation
 from lynx_pipeline.adapters.mlflow_tracking import RUN_ID
 from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions, timings_bytes
-from lynx_pipeline.adapters.sandbox import NONE, Answers, answer, choose_isolation
+from lynx_pipeline.adapters.workers import Answers, answer
 from lynx_pipeline.config import Limits, Settings
 from lynx_pipeline.domain.bundle import MLMODEL, Bundle, read_mlmodel
 from lynx_pipeline.domain.eval_set import EvalSet

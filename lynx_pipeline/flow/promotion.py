@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.adapters.files import read_bytes
-from lynx_pipeline.adapters.sandbox import BUBBLEWRAP
+from lynx_pipeline.adapters.isolation import BUBBLEWRAP
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.cost import cpqu

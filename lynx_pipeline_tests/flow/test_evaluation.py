@@ -12,8 +12,8 @@ import pytest
 
 from lynx_pipeline import worker
 from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, choose_isolation
 from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions
-from lynx_pipeline.adapters.sandbox import BUBBLEWRAP, NONE, choose_isolation
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.evaluation import SCORER, CandidateEval
 from lynx_pipeline.domain.versioning import Env
