@@ -33,7 +33,8 @@ class NoProject(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one evaluation may use: seconds of wall time, MiB of memory and of output."""
+    """What one evaluation may use: seconds of wall time, MiB of a process's memory, MiB of its
+    output while it loads or answers a batch."""
 
     batch_size: int = 64
     batch_seconds: float = 120.0
@@ -56,7 +57,8 @@ class GitRemote:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the steps need to know. Paths are absolute."""
+    """Everything the steps need to know. Paths are absolute. ``workers`` is how many processes
+    may answer at once, 0 for one a core."""
 
     root: Path
     home: Path
@@ -69,6 +71,7 @@ class Settings:
     price_per_hour: float
     identity: Policy | None = None
     limits: Limits = field(default_factory=Limits)
+    workers: int = 0
 
     @property
     def candidates(self) -> Path:
@@ -123,7 +126,11 @@ def load_settings(
     registry = _take(table, "registry", str, where, default="")
     price = _take(table, "price_per_hour", float, where, default=0.05)
     identity = _take(table, "identity", dict, where, default={})
-    limits = _read_limits(_take(table, "evaluation", dict, where, default={}), where)
+    evaluation = dict(_take(table, "evaluation", dict, where, default={}))
+    workers = _take(evaluation, "workers", int, f"{where} evaluation", default=0)
+    if workers < 0:
+        raise BadInput(f"{where} evaluation: 'workers': expected 0 or more, found {workers}.")
+    limits = _read_limits(evaluation, where)
     if table:
         raise BadInput(f"{where}: unknown key {next(iter(table))!r}.")
     home = Path(_set_or(environ, "LYNX_HOME", str(root / ".lynx"))).absolute()
@@ -139,6 +146,7 @@ def load_settings(
         price_per_hour=price,
         identity=_read_policy(identity, f"{where} identity") if identity else None,
         limits=limits,
+        workers=workers,
     )
 
 

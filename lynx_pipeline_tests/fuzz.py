@@ -374,7 +374,7 @@ TARGETS = (
     Target(
         "predictions.parquet",
         lambda raw: read_predictions(raw, "f", 99),
-        predictions_bytes(["a", "b"], {"a": "went", "b": None}),
+        predictions_bytes(["a", "b"], ["went", None]),
         (lambda rng, good: good[: rng.randrange(len(good))],),
     ),
     Target(".dvc file", lambda raw: tracked_hash(raw, "f", "e.jsonl"), DVC_FILE, (dvc_fault,)),

@@ -48,7 +48,7 @@ class World:
         answers: dict[str, str | None] = {
             item.id: "wrong" if k < wrong else item.answers[0] for k, item in enumerate(items.items)
         }
-        raw = predictions_bytes(list(answers), answers)
+        raw = predictions_bytes(list(answers), list(answers.values()))
         identity = {"mlflow_run_id": run_id, "canonical_sha": sha}
         made = candidate_eval(items, raw, answers, isolation=self.isolation, **identity)
         evidence.mkdir(exist_ok=True)

@@ -4,23 +4,23 @@ The same rows give the same bytes. pyarrow is imported when something is read or
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from lynx_pipeline.errors import BadInput
 
 
-def predictions_bytes(ids: Sequence[str], predictions: Mapping[str, str | None]) -> bytes:
-    """``id`` and ``prediction`` (text or null) as Parquet bytes, in the order of ``ids``."""
+def predictions_bytes(ids: Sequence[str], predictions: Sequence[str | None]) -> bytes:
+    """``id`` and ``prediction`` (text or null) as Parquet bytes, in the given order."""
     import pyarrow as pa
 
-    return _encode(ids, "prediction", pa.array([predictions[i] for i in ids], pa.string()))
+    return _encode(ids, "prediction", pa.array(predictions, pa.string()))
 
 
-def timings_bytes(ids: Sequence[str], seconds: Mapping[str, float]) -> bytes:
-    """``id`` and ``seconds`` as Parquet bytes, in the order of ``ids``."""
+def timings_bytes(ids: Sequence[str], seconds: Sequence[float]) -> bytes:
+    """``id`` and ``seconds`` as Parquet bytes, in the given order."""
     import pyarrow as pa
 
-    return _encode(ids, "seconds", pa.array([seconds[i] for i in ids], pa.float64()))
+    return _encode(ids, "seconds", pa.array(seconds, pa.float64()))
 
 
 # Bytes of text when unpacked: a few packed ones could stand for all memory.

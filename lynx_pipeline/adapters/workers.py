@@ -4,70 +4,161 @@ believed beyond its form.
 
 import json
 import os
+import queue
 import selectors
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple, Protocol
 
 from lynx_pipeline.adapters.isolation import Isolation
 from lynx_pipeline.config import Limits
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
 
 _STDERR_KEPT = 4000
+_TOOK_NO_INPUT = "did not take its input in time"
+
+
+class Batch(NamedTuple):
+    """Prompts of the eval set, and their rows there."""
+
+    rows: list[int]
+    prompts: list[str]
+
+
+class Answered(NamedTuple):
+    """What a candidate answered to a batch, in its order; the seconds it took; the seconds to
+    load the model and the most memory of its process so far, in MiB; and its isolation."""
+
+    rows: list[int]
+    answers: list[str | None]
+    seconds: float
+    load_seconds: float
+    peak_mib: float
+    isolation: str
+
+
+class Engine(Protocol):
+    """Where a candidate is asked."""
+
+    def answer(self, batches: Iterator[Batch], left: int) -> Iterator[Answered]:
+        """Every batch's answers, in the order they come. ``left`` is how many prompts there are.
+
+        Raises:
+            BadInput: the candidate crashed, was too slow or too large, or answered out of form.
+            SystemFailed: it could not be asked.
+        """
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
-    """What a candidate answered: ``predictions`` by item id, seconds an item by id, seconds to
-    load the model, and peak memory of the process in MiB."""
+class Local:
+    """Processes on this machine: at first one, and up to ``most`` (0: one a core) while the work
+    that is left is worth their start-up."""
 
-    predictions: Mapping[str, str | None]
-    seconds: Mapping[str, float]
-    load_seconds: float
-    peak_mib: float
+    bundle: Path
+    isolation: Isolation
+    limits: Limits
+    most: int = 0
+
+    def answer(self, batches: Iterator[Batch], left: int) -> Iterator[Answered]:
+        """See :class:`Engine`."""
+        most = self.most or os.cpu_count() or 1
+        end = time.monotonic() + self.limits.total_seconds
+        turn, stop = threading.Lock(), threading.Event()
+        found: queue.Queue[Answered | BaseException | None] = queue.Queue(2 * most)
+
+        def take() -> Batch | None:
+            with turn:
+                return next(batches, None)
+
+        def put(what: Answered | BaseException | None) -> None:
+            while not stop.is_set():
+                with suppress(queue.Full):
+                    found.put(what, timeout=0.2)
+                    return
+
+        def work() -> None:
+            try:
+                for answered in serve(self.bundle, self.isolation, self.limits, take, end, stop):
+                    put(answered)
+                put(None)
+            except BaseException as error:
+                put(error)
+
+        threads: list[threading.Thread] = []
+
+        def start() -> None:
+            threads.append(threading.Thread(target=work, daemon=True))
+            threads[-1].start()
+
+        try:
+            start()
+            ended = 0
+            while ended < len(threads):
+                what = found.get()
+                if isinstance(what, BaseException):
+                    raise what
+                if what is None:
+                    ended += 1
+                    continue
+                yield what
+                left -= len(what.rows)
+                remaining = left * what.seconds / len(what.rows) / len(threads)
+                if len(threads) < most and not ended and remaining > 2 * what.load_seconds:
+                    start()
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
 
 
-def answer(
+def serve(
     bundle: Path,
-    prompts: Sequence[tuple[str, str]],
     isolation: Isolation,
     limits: Limits,
-    progress: Callable[[int, int], None],
-) -> Answers:
-    """Ask the bundle every prompt, given as (item id, prompt) in the order to ask.
+    take: Callable[[], Batch | None],
+    end: float,
+    stop: threading.Event,
+) -> Iterator[Answered]:
+    """Ask one process all the batches that ``take`` gives, until it gives None, ``end`` (on the
+    monotonic clock) or ``stop``. The next batch is on its way while one is answered.
 
-    The process sees running numbers in place of the ids. ``progress`` is told (done, all).
+    The process sees running numbers in place of the rows.
 
     Raises:
-        BadInput: the candidate crashed, was too slow or too large, or answered out of form.
-        SystemFailed: the process could not be started.
+        BadInput, SystemFailed: see :class:`Engine`.
     """
-    predictions: dict[str, str | None] = {}
-    seconds: dict[str, float] = {}
-    peak = 0.0
-    end = time.monotonic() + limits.total_seconds
-    with _started(isolation.command(bundle, limits.memory_mib), limits) as process:
+    asked = 0
+    with _started(isolation.command(bundle, limits.memory_mib), limits, stop) as process:
         hello = process.receive(min(end, time.monotonic() + limits.load_seconds), "loading")
         load_seconds = _amount(hello, "ready")
-        for start in range(0, len(prompts), limits.batch_size):
-            batch = prompts[start : start + limits.batch_size]
-            ids = list(range(start, start + len(batch)))
+
+        def send(batch: Batch, until: float, during: str) -> None:
+            ids = list(range(asked, asked + len(batch.rows)))
+            process.send({"ids": ids, "prompts": batch.prompts}, until, during)
+
+        batch = take()
+        if batch:
+            send(batch, min(end, time.monotonic() + limits.batch_seconds), "")
+        while batch:
+            ids = list(range(asked, asked + len(batch.rows)))
+            asked += len(ids)
+            during = f"the batch of items {ids[0] + 1} to {asked}"
             until = min(end, time.monotonic() + limits.batch_seconds)
-            process.send({"ids": ids, "prompts": [prompt for _, prompt in batch]}, until)
-            reply = process.receive(until, f"the batch of items {start + 1} to {start + len(ids)}")
+            following = take()
+            if following:
+                send(following, until, during)
+            reply = process.receive(until, during)
             took, answers = _checked(reply, ids)
-            for (item_id, _), text in zip(batch, answers, strict=True):
-                predictions[item_id] = text
-                seconds[item_id] = took / len(ids)
-            progress(start + len(ids), len(prompts))
             peak = _amount(reply, "peak_mib")
+            yield Answered(batch.rows, answers, took, load_seconds, peak, isolation.level)
+            batch = following
         process.close(end)
-    return Answers(predictions, seconds, load_seconds, peak)
 
 
 def _checked(reply: Mapping[str, Any], ids: list[int]) -> tuple[float, list[str | None]]:
@@ -108,11 +199,14 @@ def _broken(how: str, said: str = "") -> BadInput:
 class _Process:
     """The worker's pipes, read and written against a deadline and a bound on bytes."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", limits: Limits) -> None:
+    def __init__(
+        self, process: "subprocess.Popen[bytes]", limits: Limits, stop: threading.Event
+    ) -> None:
         assert process.stdin and process.stdout and process.stderr
         self.process = process
+        self.stop = stop
         self.stdin: IO[bytes] = process.stdin
-        self.left = limits.output_mib << 20
+        self.most = self.left = limits.output_mib << 20
         self.inbox = bytearray()
         self.said = bytearray()
         self.streams = selectors.DefaultSelector()
@@ -120,7 +214,7 @@ class _Process:
         self.streams.register(process.stderr, selectors.EVENT_READ, self.said)
         os.set_blocking(self.stdin.fileno(), False)
 
-    def send(self, message: Mapping[str, Any], until: float) -> None:
+    def send(self, message: Mapping[str, Any], until: float, during: str) -> None:
         data = memoryview(json.dumps(message).encode() + b"\n")
         with selectors.DefaultSelector() as writable:
             writable.register(self.stdin, selectors.EVENT_WRITE)
@@ -131,17 +225,20 @@ class _Process:
                 except BrokenPipeError:
                     return  # receive() says how it ended
                 if time.monotonic() > until:
-                    raise self._failed("it did not take its input in time")
+                    late = (
+                        f"ran out of time during {during}" if during else "did not take its input"
+                    )
+                    raise self._failed(f"it {late} in time")
                 self._drain(0)
 
     def receive(self, until: float, during: str) -> Mapping[str, Any]:
-        searched = 0
+        searched, self.left = 0, self.most
         while (newline := self.inbox.find(b"\n", searched)) < 0:
             searched = len(self.inbox)
             left = until - time.monotonic()
             if left <= 0:
                 raise self._failed(f"it ran out of time during {during}")
-            if not self._drain(min(left, 1.0)):
+            if not self._drain(min(left, 0.2)):
                 raise self._failed(f"it ended during {during} ({self._how_it_ended()})")
         line = bytes(self.inbox[:newline])
         del self.inbox[: newline + 1]
@@ -158,7 +255,7 @@ class _Process:
     def close(self, until: float) -> None:
         """Let it end by itself."""
         self.stdin.close()
-        while self._drain(1.0):
+        while self._drain(0.2):
             if time.monotonic() > until:
                 raise self._failed("it did not end in time")
         if self._how_it_ended() != "exit code 0":
@@ -166,6 +263,8 @@ class _Process:
 
     def _drain(self, timeout: float) -> bool:
         """Read what is there; False once both streams have ended."""
+        if self.stop.is_set():
+            raise self._failed("it was stopped")
         for key, _ in self.streams.select(timeout):
             data = os.read(key.fd, 1 << 20)
             if not data:
@@ -192,7 +291,7 @@ class _Process:
 
 
 @contextmanager
-def _started(command: list[str], limits: Limits) -> Iterator[_Process]:
+def _started(command: list[str], limits: Limits, stop: threading.Event) -> Iterator[_Process]:
     with tempfile.TemporaryDirectory(prefix="lynx-worker-") as scratch:
         environ = {"HOME": scratch, "TMPDIR": scratch, "PATH": os.defpath, "LANG": "C.UTF-8"}
         try:
@@ -208,7 +307,7 @@ def _started(command: list[str], limits: Limits) -> Iterator[_Process]:
         except OSError as error:
             raise SystemFailed(f"the worker can't be started: {error}.") from None
         try:
-            yield _Process(process, limits)
+            yield _Process(process, limits, stop)
         except LynxError:
             raise
         except OSError as error:

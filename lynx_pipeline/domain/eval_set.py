@@ -4,6 +4,7 @@ Guarantees that ids and dimensions are consistent over the whole file, so that c
 needs no second thoughts. Whether the bytes are the versioned ones is the DVC adapter's job.
 """
 
+import random
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -32,6 +33,14 @@ class EvalSet:
     items: tuple[Item, ...]
     dvc_hash: str
     sha256: str
+
+    def shuffled(self, seed: str) -> Iterator[tuple[int, str]]:
+        """Every item's row (its place in the file, from 0) and prompt, in an order that only
+        ``seed`` decides: a candidate must not guess answers from the order."""
+        rows = list(range(len(self.items)))
+        random.Random(seed).shuffle(rows)  # noqa: S311  # no secret
+        for row in rows:
+            yield row, self.items[row].prompt
 
     def bucket_sizes(self) -> dict[str, int]:
         """Items per bucket."""

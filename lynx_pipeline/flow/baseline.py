@@ -13,7 +13,7 @@ from pathlib import Path
 
 from lynx_pipeline.adapters import dvc_data, git_files
 from lynx_pipeline.adapters.files import write_whole
-from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions
+from lynx_pipeline.adapters.parquet import read_predictions
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.baseline import Baseline, parse_baseline
 from lynx_pipeline.domain.baseline_change import FloorChange, drift, floor_changes, objections
@@ -72,8 +72,7 @@ def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[F
     }
     raw = json.dumps(values, indent=2, ensure_ascii=False).encode() + b"\n"
     after = parse_baseline(raw, str(settings.baseline))
-    ids = [item.id for item in eval_set.items]
-    write_whole(reference_file(settings), predictions_bytes(ids, evidence.predictions))
+    write_whole(reference_file(settings), evidence.files[1])
     dvc_data.track(settings.root, reference_file(settings))
     write_whole(settings.baseline, raw)
     return floor_changes(before, after)

@@ -7,17 +7,18 @@ seconds). :func:`read_evidence` counts the stored predictions again.
 
 import hashlib
 import json
-import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.files import read_bytes, write_whole
-from lynx_pipeline.adapters.isolation import NONE, choose_isolation
+from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, choose_isolation
+from lynx_pipeline.adapters.journal import Journal
 from lynx_pipeline.adapters.mlflow_tracking import RUN_ID
 from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions, timings_bytes
-from lynx_pipeline.adapters.workers import Answers, answer
+from lynx_pipeline.adapters.workers import Answered, Batch, Local
 from lynx_pipeline.config import Limits, Settings
 from lynx_pipeline.domain.bundle import MLMODEL, Bundle, read_mlmodel
 from lynx_pipeline.domain.eval_set import EvalSet
@@ -42,37 +43,98 @@ def evaluate(
     run_id: str | None,
     env: Env,
     limits: Limits,
+    workers: int = 0,
     hidden: Iterable[Path] = (),
     warn: Callable[[str], None],
     progress: Progress,
 ) -> CandidateEval:
     """Evaluate the bundle and write the evidence: ``output`` and the Parquet files beside it.
 
-    ``hidden`` are folders that the candidate must not see. ``run_id`` None takes the run that
-    the bundle itself names, which is a label and proves nothing.
+    Answers are kept in :func:`journal_file` until then; an evaluation that was cut short goes on
+    from there. ``hidden`` are folders that the candidate must not see. ``run_id`` None takes the
+    run that the bundle itself names, which is a label and proves nothing. ``progress`` is told
+    (answered, all).
 
     Raises:
-        BadInput: the bundle is none, or the candidate broke off; nothing is written.
+        BadInput: the bundle is none, or the candidate broke off; no evidence is written.
         Refused: ``prod`` has no isolation here.
+        SystemFailed: the disk or a process of ours failed.
     """
     bundle = read_bundle(bundle_folder)
     isolation = choose_isolation(env, tuple(hidden), warn)
-    prompts = [(item.id, item.prompt) for item in eval_set.items]
-    random.Random(bundle.canonical_sha + eval_set.sha256).shuffle(prompts)
-    answers = answer(bundle_folder, prompts, isolation, limits, progress)
-    counts = score(eval_set, answers.predictions.items())
+    engine = Local(bundle_folder, isolation, limits, workers)
+    key = {
+        "canonical_sha": bundle.canonical_sha,
+        "eval_set_sha256": eval_set.sha256,
+        "env": env.value,
+    }
+    total = len(eval_set.items)
+    with Journal(journal_file(output), key, total) as journal:
+        seed = bundle.canonical_sha + eval_set.sha256
+        left = (asked for asked in eval_set.shuffled(seed) if not journal.answered[asked[0]])
+        if journal.done < total:
+            progress(journal.done, total)
+            for batch in engine.answer(_batches(left, limits.batch_size), total - journal.done):
+                journal.add(batch)
+                progress(journal.done, total)
+        answers = _in_order(eval_set, journal)
+        result = _written(answers, eval_set, output, bundle, run_id or _named_run(bundle_folder))
+        journal.remove()
+    return result
+
+
+def journal_file(output: Path) -> Path:
+    """Where the answers for ``output`` are kept until all are there."""
+    return output.with_name(f"{output.name}.journal")
+
+
+def _batches(asked: Iterator[tuple[int, str]], size: int) -> Iterator[Batch]:
+    while some := list(islice(asked, size)):
+        yield Batch([row for row, _ in some], [prompt for _, prompt in some])
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """Predictions and seconds by row; how long loading took and how much memory a process
+    needed, both at most; the weakest isolation."""
+
+    predictions: list[str | None]
+    seconds: list[float]
+    load_seconds: float
+    peak_mib: float
+    isolation: str
+
+
+def _in_order(eval_set: EvalSet, batches: Iterable[Answered]) -> _Answers:
+    predictions: list[str | None] = [None] * len(eval_set.items)
+    seconds = [0.0] * len(eval_set.items)
+    load_seconds = peak_mib = 0.0
+    isolation = BUBBLEWRAP
+    for batch in batches:
+        for row, answer in zip(batch.rows, batch.answers, strict=True):
+            predictions[row] = answer
+            seconds[row] = batch.seconds / len(batch.rows)
+        load_seconds = max(load_seconds, batch.load_seconds)
+        peak_mib = max(peak_mib, batch.peak_mib)
+        isolation = isolation if batch.isolation == BUBBLEWRAP else NONE
+    return _Answers(predictions, seconds, load_seconds, peak_mib, isolation)
+
+
+def _written(
+    answers: _Answers, eval_set: EvalSet, output: Path, bundle: Bundle, run_id: str | None
+) -> CandidateEval:
     ids = [item.id for item in eval_set.items]
     predictions = predictions_bytes(ids, answers.predictions)
     result = CandidateEval(
-        mlflow_run_id=run_id or _named_run(bundle_folder),
+        mlflow_run_id=run_id,
         canonical_sha=bundle.canonical_sha,
         parent_sha=bundle.parent_sha,
         eval_set_dvc_hash=eval_set.dvc_hash,
         eval_set_sha256=eval_set.sha256,
         scorer=SCORER,
         predictions_sha256=hashlib.sha256(predictions).hexdigest(),
-        isolation=isolation.level,
-        counts=counts,
+        isolation=answers.isolation,
+        counts=score(eval_set, zip(ids, answers.predictions, strict=True)),
         measured=_measured(answers, eval_set, bundle),
     )
     write_whole(output.with_name(PREDICTIONS), predictions)
@@ -106,6 +168,8 @@ def evaluate_candidate(
             kept = _still_holds(here, eval_set, settings.env)
             if kept is not None:
                 return kept, True
+        if again:
+            journal_file(here.evidence / EVAL).unlink(missing_ok=True)
         result = evaluate(
             here.bundle,
             eval_set,
@@ -113,6 +177,7 @@ def evaluate_candidate(
             run_id=here.run_id,
             env=settings.env,
             limits=settings.limits,
+            workers=settings.workers,
             hidden=(settings.root, settings.home),
             warn=warn,
             progress=progress,
@@ -193,12 +258,12 @@ def _named_run(bundle: Path) -> str | None:
     return run_id if isinstance(run_id, str) and RUN_ID.fullmatch(run_id) else None
 
 
-def _measured(answers: Answers, eval_set: EvalSet, bundle: Bundle) -> dict[str, float]:
+def _measured(answers: _Answers, eval_set: EvalSet, bundle: Bundle) -> dict[str, float]:
     """What is shown and never gated. A token is a word between spaces, of prompt or answer."""
-    busy = sum(answers.seconds.values()) or 1e-9
+    busy = sum(answers.seconds) or 1e-9
     words = sum(len(item.prompt.split()) for item in eval_set.items)
-    words += sum(len(text.split()) for text in answers.predictions.values() if text)
-    times = sorted(answers.seconds.values())
+    words += sum(len(text.split()) for text in answers.predictions if text)
+    times = sorted(answers.seconds)
     return {
         "load_seconds": round(answers.load_seconds, 4),
         "predict_seconds": round(busy, 6),

@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline import worker
-from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, choose_isolation
-from lynx_pipeline.adapters.workers import answer
+from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, Isolation, choose_isolation
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused
-from lynx_pipeline_tests.strangers import LIMITS, isolation, speaks
+from lynx_pipeline_tests.strangers import asked, isolation, speaks
 
 
 def test_isolation_is_used_wherever_bubblewrap_works() -> None:
@@ -25,6 +24,13 @@ def test_isolation_is_used_wherever_bubblewrap_works() -> None:
     probe = [str(path), "--unshare-all", "--ro-bind", "/", "/", "true"]
     works = path is not None and subprocess.run(probe, check=False).returncode == 0
     assert isolation().level == (BUBBLEWRAP if works else NONE)
+
+
+def told(folder: Path, looks: dict[str, str], chosen: Isolation) -> dict[str, str | None]:
+    """What each look, a Python expression, gives inside."""
+    found = asked(folder, prompts=list(looks.values()), chosen=chosen)
+    answers = [text for batch in found for text in batch.answers]
+    return dict(zip(looks, answers, strict=True))
 
 
 def test_it_sees_prompts_and_its_bundle_and_nothing_of_ours(
@@ -66,7 +72,7 @@ def test_it_sees_prompts_and_its_bundle_and_nothing_of_ours(
         first += "    except BaseException as error:\n        return type(error).__name__\n"
         speaks(stranger, first, each="answers = [look(prompt) for prompt in prompts]")
         chosen = choose_isolation(Env.DEV, [Path(hidden)], lambda _: None)
-        found = answer(stranger, list(looks.items()), chosen, LIMITS, lambda *_: None).predictions
+        found = told(stranger, looks, chosen)
         server.setblocking(False)
         if chosen.level == NONE:
             assert "he went" in str(found["eval set"])  # which is why prod refuses

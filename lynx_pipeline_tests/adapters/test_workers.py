@@ -6,59 +6,124 @@ slow load a model with MLflow.
 
 import json
 import os
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from lynx_pipeline.adapters.isolation import BUBBLEWRAP
-from lynx_pipeline.adapters.workers import answer
+from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, Isolation
+from lynx_pipeline.adapters.workers import Batch, Local
 from lynx_pipeline.config import Limits
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline_tests.builders import bundle
-from lynx_pipeline_tests.strangers import LIMITS, PROMPTS, QUICK, ask, isolation, speaks
+from lynx_pipeline_tests.strangers import (
+    LIMITS,
+    PROMPTS,
+    QUICK,
+    ask,
+    asked,
+    batches,
+    isolation,
+    speaks,
+)
 
 
-def test_good_answers_come_back_by_item(stranger: Path) -> None:
-    """With the seconds of a batch shared by its items, and the last peak."""
-    progress: list[tuple[int, int]] = []
+def test_good_answers_come_back_by_row(stranger: Path) -> None:
+    """A batch at a time, with what the process says of itself."""
     speaks(stranger)
-    found = answer(stranger, PROMPTS, isolation(), LIMITS, lambda *at: progress.append(at))
-    assert found.predictions == {f"i{k}": f"word{k}" for k in range(12)}
-    assert found.seconds["i0"] == 0.25 / 5
-    assert found.seconds["i11"] == 0.25 / 2
-    assert (found.load_seconds, found.peak_mib) == (0.5, 1.5)
-    assert progress == [(5, 12), (10, 12), (12, 12)]
+    found = asked(stranger)
+    assert [batch.rows for batch in found] == [[0, 1, 2, 3, 4], [5, 6, 7, 8, 9], [10, 11]]
+    assert [text for batch in found for text in batch.answers] == [f"word{k}" for k in range(12)]
+    level = isolation().level
+    assert [batch[2:] for batch in found] == [(0.25, 0.5, 1.5, level)] * 3
+
+
+def test_the_next_batch_is_on_its_way_while_one_is_answered(stranger: Path) -> None:
+    """One ahead and no more: the process does not wait for us, nor do prompts pile up."""
+    speaks(stranger)
+    taken: list[int] = []
+
+    def counted() -> Iterator[Batch]:
+        for batch in batches(PROMPTS * 9, 5):
+            taken.append(batch.rows[0])
+            yield batch
+
+    answers = Local(stranger, isolation(), LIMITS, 1).answer(counted(), len(PROMPTS) * 9)
+    next(answers)
+    deadline = time.monotonic() + 5
+    while len(taken) < 5 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    time.sleep(0.2)
+    # Two answers wait for us, a third to be put there, and one batch is ahead of it.
+    assert 2 <= len(taken) <= 6
+    assert len(list(answers)) == 21
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_several_processes_share_the_work(stranger: Path, workers: int) -> None:
+    """Another one is started when the work left is worth it, and no more than allowed."""
+    speaks(stranger, each="seconds = 9; time.sleep(0.1); answers = [str(os.getpid())] * len(ids)")
+    found = asked(stranger, prompts=PROMPTS * 5, workers=workers, chosen=Isolation(NONE))
+    assert sorted(row for batch in found for row in batch.rows) == list(range(60))
+    assert len({text for batch in found for text in batch.answers}) == workers
+
+
+def test_a_process_is_not_started_for_work_that_is_soon_done(stranger: Path) -> None:
+    """Loading would take longer than the one that is there needs."""
+    speaks(stranger, each="answers = [str(os.getpid())] * len(ids); seconds = 0.01")
+    found = asked(stranger, prompts=PROMPTS * 5, workers=4, chosen=Isolation(NONE))
+    assert len({text for batch in found for text in batch.answers}) == 1
+
+
+def test_when_one_process_fails_all_are_ended(stranger: Path) -> None:
+    """At once, and its reason is told."""
+    each = "seconds = 9; time.sleep(0.05); 'word3' in answers and ids[0] > 9 and sys.exit(3)"
+    speaks(stranger, each=each)
+    started, threads = time.monotonic(), threading.active_count()
+    with pytest.raises(BadInput, match="exit code 3"):
+        ask(stranger, prompts=PROMPTS * 99, workers=3)
+    assert time.monotonic() - started < 10
+    assert threading.active_count() == threads
+
+
+def test_nobody_needs_to_hear_all_answers(stranger: Path) -> None:
+    """Whoever stops listening leaves no process and no thread."""
+    speaks(stranger, each="seconds = 9")
+    threads = threading.active_count()
+    answers = Local(stranger, isolation(), LIMITS, 3).answer(batches(PROMPTS * 99, 5), 99 * 12)
+    next(answers)
+    answers.close()  # type: ignore[attr-defined]
+    assert threading.active_count() == threads
 
 
 def test_it_is_asked_with_running_numbers(stranger: Path) -> None:
     """An item's id may say what its answer is."""
     speaks(stranger, each="answers = [f'{i}' for i in ids]")
-    assert list(ask(stranger).predictions.values()) == [str(k) for k in range(12)]
+    assert ask(stranger) == [str(k) for k in range(12)]
 
 
 def test_null_is_an_answer(stranger: Path) -> None:
     """It is counted as wrong elsewhere."""
     speaks(stranger, each="answers = [None, *answers[1:]]")
-    found = ask(stranger).predictions
-    assert [key for key, text in found.items() if text is None] == ["i0", "i5", "i10"]
+    assert [row for row, text in enumerate(ask(stranger)) if text is None] == [0, 5, 10]
 
 
 @pytest.mark.parametrize("size", [1, 7, 12, 100])
 def test_the_batch_size_changes_no_answer(stranger: Path, size: int) -> None:
     """Nor their order."""
     limits = Limits(batch_size=size)
-    found = ask(speaks(stranger), limits).predictions
-    assert list(found.items()) == [(f"i{k}", f"word{k}") for k in range(12)]
+    assert ask(speaks(stranger), limits) == [f"word{k}" for k in range(12)]
 
 
 def test_long_batches_do_not_block_the_pipes(stranger: Path) -> None:
     """Megabytes each way, while it also writes to standard error."""
-    prompts = [(f"i{k}", "Say " + "x" * 100_000) for k in range(40)]
+    prompts = ["Say " + "x" * 100_000] * 40
     speaks(stranger, each="sys.stderr.write('y' * 300_000)")
     limits = Limits(batch_size=20, output_mib=16)
     found = ask(stranger, limits, prompts)
-    assert set(found.predictions.values()) == {"x" * 100_000}
+    assert set(found) == {"x" * 100_000}
 
 
 @pytest.mark.parametrize(
@@ -159,7 +224,7 @@ def test_time_is_limited(stranger: Path, script: dict[str, str], says: str) -> N
 
 def test_a_process_that_reads_nothing_is_given_up(stranger: Path) -> None:
     """The questions are larger than a pipe holds."""
-    prompts = [(f"i{k}", "x" * 100_000) for k in range(5)]
+    prompts = ["x" * 100_000] * 5
     speaks(stranger, first="say(ready=1); time.sleep(999)")
     with pytest.raises(BadInput, match="did not take its input in time"):
         ask(stranger, QUICK, prompts)
@@ -237,5 +302,5 @@ def test_what_a_model_prints_is_no_answer(tmp_path: Path) -> None:
         f"import os; print({fake!r}, flush=True); os.write(1, {fake.encode()!r}); print('n' * 999)"
     )
     body += "\nreturn [None if p.endswith('word3') else p.removeprefix('Say ') for p in prompts]"
-    found = ask(bundle(tmp_path / "b", body, load=f"print({fake!r})")).predictions
-    assert found == {f"i{k}": None if k == 3 else f"word{k}" for k in range(12)}
+    found = ask(bundle(tmp_path / "b", body, load=f"print({fake!r})"))
+    assert found == [None if k == 3 else f"word{k}" for k in range(12)]

@@ -56,7 +56,7 @@ def evidence(settings: Settings, sha: str, wrong: int) -> Path:
     """Evidence of a model that gets the first ``wrong`` questions wrong."""
     eval_set = read_eval_set(settings)
     answers = {item.id: "no" if i < wrong else "yes" for i, item in enumerate(eval_set.items)}
-    raw = predictions_bytes([item.id for item in eval_set.items], answers)
+    raw = predictions_bytes(list(answers), list(answers.values()))
     result = CandidateEval(
         mlflow_run_id="0" * 32,
         canonical_sha=sha,

@@ -49,12 +49,17 @@ def run(folder: Path, output: Path, env: Env = Env.DEV, **limits: int) -> Candid
     )
 
 
+def encoded(answers: dict[str, str | None]) -> bytes:
+    """The predictions file of these answers."""
+    return predictions_bytes(list(answers), list(answers.values()))
+
+
 @pytest.fixture
 def evidence(tmp_path: Path) -> Path:
     """True evidence of a model that is right on most questions."""
     folder = tmp_path / "evidence"
     folder.mkdir()
-    raw = predictions_bytes(IDS, ANSWERS)
+    raw = encoded(ANSWERS)
     (folder / PREDICTIONS).write_bytes(raw)
     values = candidate_eval(ITEMS, raw, ANSWERS).to_json()
     (folder / EVAL).write_text(json.dumps(values))
@@ -70,7 +75,7 @@ def edit(folder: Path, change: Callable[[Any], object]) -> None:
 
 def replace_answers(folder: Path, answers: dict[str, str | None]) -> None:
     """Swap the predictions and make the evaluation name the new file."""
-    raw = predictions_bytes(list(answers), answers)
+    raw = encoded(answers)
     (folder / PREDICTIONS).write_bytes(raw)
     edit(folder, lambda v: v.update(predictions_sha256=sha256(raw)))
 
@@ -90,7 +95,9 @@ ALL_RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.i
     ("change", "says"),
     [
         pytest.param(
-            lambda f: (f / PREDICTIONS).write_bytes(predictions_bytes(IDS, ALL_RIGHT)),
+            lambda f: (f / PREDICTIONS).write_bytes(
+                predictions_bytes(IDS, list(ALL_RIGHT.values()))
+            ),
             "SHA-256 differs",
             id="better predictions",
         ),
@@ -195,7 +202,7 @@ def _no_text() -> Any:
     [
         pytest.param(lambda: b"", id="empty"),
         pytest.param(lambda: b"PAR1" * 9, id="magic only"),
-        pytest.param(lambda: predictions_bytes(IDS, ANSWERS)[:-9], id="cut"),
+        pytest.param(lambda: encoded(ANSWERS)[:-9], id="cut"),
         pytest.param(lambda: _parquet(id=["a"]), id="no predictions"),
         pytest.param(lambda: _parquet(prediction=["a"]), id="no ids"),
         pytest.param(lambda: _parquet(id=[None], prediction=["a"]), id="null id"),
@@ -213,7 +220,7 @@ def test_a_file_that_holds_no_predictions_is_refused(raw: Callable[[], bytes]) -
 
 def test_any_byte_of_a_predictions_file_may_flip() -> None:
     """Reading it gives rows or our error; which rows, the digest has settled before."""
-    good = predictions_bytes(IDS, ANSWERS)
+    good = encoded(ANSWERS)
     assert read_predictions(good, "p", 99) == list(ANSWERS.items())
     for place in range(len(good)):
         damaged = bytearray(good)
@@ -284,7 +291,7 @@ def test_a_failed_evaluation_writes_nothing_and_keeps_the_one_before(
         with pytest.raises(BadInput, match="ended during loading"):
             run(model, output)
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == before
-    assert not (tmp_path / "new").exists()
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_prod_without_isolation_runs_nothing(

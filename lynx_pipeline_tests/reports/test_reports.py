@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.comparison import compare
-from lynx_pipeline.domain.eval_set import EvalSet, Item
+from lynx_pipeline.domain.eval_set import EvalSet, Item, normalise
 from lynx_pipeline.domain.gate import Verdict, judge
 from lynx_pipeline.domain.scores import Score, Scores
 from lynx_pipeline.reports.data import verdict_json
@@ -100,9 +100,10 @@ HOSTILE = st.text(max_size=60) | st.sampled_from(
     ["<script>alert(1)</script>", "@everyone", "](https://x.example)", "|a|b|", "```", "#1",
      "</details>", "${{ secrets.X }}", "<!--", "\u202e", "a\nb", "![x](y)", "&lt;"]
 )  # fmt: skip
+WRONG = HOSTILE.filter(lambda text: normalise(text) != "goes")
 
 
-@given(prompt=HOSTILE, answer=HOSTILE)
+@given(prompt=HOSTILE, answer=WRONG)
 def test_markdown_escapes_whatever_a_model_says(prompt: str, answer: str) -> None:
     """No answer becomes a link, a mention, HTML, another cell or another line."""
     harmless = markdown(flipped(1, "p", "a"))
@@ -126,7 +127,7 @@ class _Tags(html.parser.HTMLParser):
         self.outside += [v for k, v in attrs if k in {"src", "href", "onload"} and v]
 
 
-@given(prompt=HOSTILE, answer=HOSTILE)
+@given(prompt=HOSTILE, answer=WRONG)
 def test_the_page_is_self_contained_and_escaped(prompt: str, answer: str) -> None:
     """The same tags whatever the model says, and nothing is loaded from anywhere."""
     harmless, hostile = _Tags(), _Tags()
