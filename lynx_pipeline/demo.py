@@ -15,6 +15,7 @@ from lynx_pipeline.adapters import mlflow_tracking
 from lynx_pipeline.adapters.files import write_whole
 from lynx_pipeline.config import Settings
 from lynx_pipeline.defs.instance import add_candidate, launch_command
+from lynx_pipeline.domain.eval_set import bucket_sizes
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused, SystemFailed
 from lynx_pipeline.flow.candidate import SEMVER_TAG, candidate, fetch
@@ -47,7 +48,7 @@ def run(settings: Settings) -> None:
     _say("The eval set and the committed baseline")
     eval_set, baseline = matched_inputs(settings)
     print(
-        f"{len(eval_set.items)} questions in {len(eval_set.bucket_sizes())} buckets; a bucket may "
+        f"{len(eval_set)} questions in {len(bucket_sizes(eval_set))} buckets; a bucket may "
         f"fall {float(baseline.tolerance * 100):g} points below its baseline, not more."
     )
 

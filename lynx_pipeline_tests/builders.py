@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from lynx_pipeline.config import Settings, load_settings
-from lynx_pipeline.domain.eval_set import EvalSet, parse_eval_set
+from lynx_pipeline.domain.eval_set import EvalSet, bucket_sizes, parse_eval_set
 from lynx_pipeline.domain.evaluation import SCORER, CandidateEval, score
 from lynx_pipeline.domain.identity import RECORDED
 from lynx_pipeline.domain.ledger import EVIDENCE_FILES, REGISTERED, Fact
@@ -78,7 +78,7 @@ def sha256(raw: bytes) -> str:
 def eval_set(items: Iterable[JsonObject] | None = None) -> EvalSet:
     """The parsed eval set of ``items`` (default: :func:`eval_items`)."""
     raw = jsonl(eval_items() if items is None else items)
-    return EvalSet(tuple(parse_eval_set(raw, "eval set")), md5(raw), sha256(raw))
+    return EvalSet(tuple(parse_eval_set(raw.split(b"\n"), "eval set")), md5(raw), sha256(raw))
 
 
 def bucket(correct: int, n: int) -> JsonObject:
@@ -111,7 +111,7 @@ def baseline_of(
 ) -> JsonObject:
     """A baseline measured on ``items``: all right, or ``correct`` of them by bucket."""
     right = correct or {}
-    buckets = {name: bucket(right.get(name, n), n) for name, n in items.bucket_sizes().items()}
+    buckets = {name: bucket(right.get(name, n), n) for name, n in bucket_sizes(items).items()}
     hashes = {"eval_set_dvc_hash": items.dvc_hash, "eval_set_sha256": items.sha256}
     return baseline_json(buckets, **{**hashes, **changes})
 
@@ -188,7 +188,7 @@ def project(
     """A project with its eval set on disk and in a ``.dvc`` file, and a baseline. DVC itself is
     not set up: nothing has to be pulled. ``pyproject`` is appended to our table."""
     raw = jsonl(eval_items() if items is None else items)
-    parsed = EvalSet(tuple(parse_eval_set(raw, "eval set")), md5(raw), sha256(raw))
+    parsed = EvalSet(tuple(parse_eval_set(raw.split(b"\n"), "eval set")), md5(raw), sha256(raw))
     (root / "data").mkdir(parents=True)
     (root / "pyproject.toml").write_text(
         '[tool.lynx_pipeline]\nmodel = "tiny"\neval_set = "data/eval.jsonl"\n'

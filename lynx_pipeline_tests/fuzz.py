@@ -357,7 +357,7 @@ TARGETS = (
     ),
     Target(
         "eval set",
-        lambda raw: list(parse_eval_set(raw, "f")),
+        lambda raw: list(parse_eval_set(raw.split(b"\n"), "f")),
         json.dumps(ITEM).encode(),
         (
             *JSON_FAULTS,

@@ -8,6 +8,7 @@ from lynx_pipeline import registry
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.parquet import predictions_bytes
 from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.domain.eval_set import EvalSet
 from lynx_pipeline.domain.ledger import Entry
 from lynx_pipeline.flow.data import read_eval_set
 from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS
@@ -45,6 +46,7 @@ class World:
     def evaluate(self, evidence: Path, run_id: str, sha: str, wrong: int) -> None:
         """Write evidence that holds."""
         items = read_eval_set(self.settings)
+        assert isinstance(items, EvalSet)
         answers: dict[str, str | None] = {
             item.id: "wrong" if k < wrong else item.answers[0] for k, item in enumerate(items.items)
         }

@@ -27,6 +27,16 @@ class DataFile:
     sha256: str
 
 
+def digests(path: Path) -> tuple[str, str]:
+    """The MD5 and the SHA-256 of a file, read in blocks."""
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            md5.update(block)
+            sha256.update(block)
+    return md5.hexdigest(), sha256.hexdigest()
+
+
 def digest(raw: bytes) -> DataFile:
     """``raw`` with its digests."""
     md5 = hashlib.md5(raw, usedforsecurity=False).hexdigest()
@@ -40,6 +50,19 @@ def read_versioned(root: Path, path: Path) -> DataFile:
         BadInput: there is no usable ``.dvc`` file, or the bytes on disk are others.
         SystemFailed: DVC could not pull.
     """
+    expected = pulled(root, path)
+    data = digest(read_bytes(path, "the versioned data"))
+    check_hash(path, data.dvc_hash, expected)
+    return data
+
+
+def pulled(root: Path, path: Path) -> str:
+    """The MD5 that ``path`` is to have by its ``.dvc`` file; pulled if it isn't there.
+
+    Raises:
+        BadInput: there is no usable ``.dvc`` file.
+        SystemFailed: DVC could not pull.
+    """
     dvc_file = path.with_name(path.name + ".dvc")
     raw = read_bytes(dvc_file, "the data is not under DVC")
     expected = tracked_hash(raw, str(dvc_file), path.name)
@@ -47,15 +70,22 @@ def read_versioned(root: Path, path: Path) -> DataFile:
         with _one_at_a_time(root):
             if not path.exists():
                 pull(root, path)
-    data = digest(read_bytes(path, "the versioned data"))
-    if data.dvc_hash != expected:
+    return expected
+
+
+def check_hash(path: Path, found: str, expected: str) -> None:
+    """That the bytes of ``path`` have the MD5 ``expected``.
+
+    Raises:
+        BadInput: they don't.
+    """
+    if found != expected:
         raise BadInput(
-            f"{path}: its bytes have the MD5 {data.dvc_hash}, but {path.name}.dvc says "
-            f"{expected}: the file was changed. To get the versioned one back, run "
-            f"'dvc checkout --force {path}.dvc'; if that does not help, the cache is damaged: "
-            "remove .dvc/cache and run 'dvc pull'."
+            f"{path}: its bytes have the MD5 {found}, but {path.name}.dvc says {expected}: the "
+            f"file was changed. To get the versioned one back, run 'dvc checkout --force "
+            f"{path}.dvc'; if that does not help, the cache is damaged: remove .dvc/cache and run "
+            "'dvc pull'."
         )
-    return data
 
 
 def pull(root: Path, path: Path) -> None:

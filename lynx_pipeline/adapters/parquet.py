@@ -5,6 +5,7 @@ The same rows give the same bytes. pyarrow is imported when something is read or
 
 import io
 from collections.abc import Sequence
+from pathlib import Path
 
 from lynx_pipeline.errors import BadInput
 
@@ -16,11 +17,18 @@ def predictions_bytes(ids: Sequence[str], predictions: Sequence[str | None]) -> 
     return _encode(ids, "prediction", pa.array(predictions, pa.string()))
 
 
-def timings_bytes(ids: Sequence[str], seconds: Sequence[float]) -> bytes:
-    """``id`` and ``seconds`` as Parquet bytes, in the given order."""
+def write_answers(
+    ids: Sequence[str],
+    texts: Sequence[str | None],
+    seconds: Sequence[float],
+    predictions: Path,
+    timings: Path,
+) -> None:
+    """Write two files: ``id`` and ``prediction``; ``id`` and ``seconds``."""
     import pyarrow as pa
 
-    return _encode(ids, "seconds", pa.array(seconds, pa.float64()))
+    predictions.write_bytes(predictions_bytes(ids, texts))
+    timings.write_bytes(_encode(ids, "seconds", pa.array(seconds, pa.float64())))
 
 
 # Bytes of text when unpacked: a few packed ones could stand for all memory.

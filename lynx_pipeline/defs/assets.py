@@ -17,6 +17,7 @@ from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.defs.shown import evaluation_metadata, failures, progress
+from lynx_pipeline.domain.eval_set import bucket_sizes
 from lynx_pipeline.flow import data
 from lynx_pipeline.flow.candidate import candidate, fetch, tagged_semver
 from lynx_pipeline.flow.evaluation import evaluate_candidate
@@ -49,8 +50,8 @@ def eval_set() -> Result:
     return MaterializeResult(
         data_version=DataVersion(items.dvc_hash),
         metadata={
-            "items": len(items.items),
-            "buckets": len(items.bucket_sizes()),
+            "items": len(items),
+            "buckets": len(bucket_sizes(items)),
             "sha256": items.sha256,
             "path": MetadataValue.path(str(settings.eval_set)),
         },

@@ -6,9 +6,9 @@ needs no second thoughts. Whether the bytes are the versioned ones is the DVC ad
 
 import random
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from lynx_pipeline.domain.scores import BUCKET_NAME
 from lynx_pipeline.domain.strict_json import Fields, parse_object
@@ -26,49 +26,84 @@ class Item:
     buckets: tuple[str, ...]
 
 
+class Questions(Protocol):
+    """An eval set, wherever its items are: how many, in which buckets, and their prompts."""
+
+    @property
+    def dvc_hash(self) -> str:
+        """DVC's digest of its bytes (MD5)."""
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of its bytes."""
+
+    def __len__(self) -> int:
+        """How many items there are."""
+
+    def cells(self) -> Mapping[tuple[str, ...], int]:
+        """How many items stand in just these buckets, for each combination there is."""
+
+    def shuffled(self, seed: str) -> Iterator[tuple[int, str]]:
+        """Every item's row (its place in the file, from 0) and prompt, in an order that only
+        ``seed`` decides: a candidate must not guess answers from the order."""
+
+
 @dataclass(frozen=True, slots=True)
 class EvalSet:
-    """The items, and the identity of the bytes they came from: ``dvc_hash`` is DVC's (MD5)."""
+    """An eval set that is held in memory: the :class:`Questions` with all items."""
 
     items: tuple[Item, ...]
     dvc_hash: str
     sha256: str
 
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def cells(self) -> dict[tuple[str, ...], int]:
+        """See :class:`Questions`."""
+        cells: dict[tuple[str, ...], int] = {}
+        for item in self.items:
+            cells[item.buckets] = cells.get(item.buckets, 0) + 1
+        return cells
+
     def shuffled(self, seed: str) -> Iterator[tuple[int, str]]:
-        """Every item's row (its place in the file, from 0) and prompt, in an order that only
-        ``seed`` decides: a candidate must not guess answers from the order."""
+        """See :class:`Questions`."""
         rows = list(range(len(self.items)))
         random.Random(seed).shuffle(rows)  # noqa: S311  # no secret
         for row in rows:
             yield row, self.items[row].prompt
 
-    def bucket_sizes(self) -> dict[str, int]:
-        """Items per bucket."""
-        sizes: dict[str, int] = {}
-        for item in self.items:
-            for bucket in item.buckets:
-                sizes[bucket] = sizes.get(bucket, 0) + 1
-        return sizes
+
+def bucket_sizes(eval_set: Questions) -> dict[str, int]:
+    """Items per bucket."""
+    return rolled_up(eval_set.cells())
 
 
-def parse_eval_set(raw: bytes, where: str) -> Iterator[Item]:
-    """The items of a JSONL eval set, in file order.
+def rolled_up(cells: Mapping[tuple[str, ...], int]) -> dict[str, int]:
+    """Counts of cells (combinations of buckets) added up for each bucket."""
+    sums: dict[str, int] = {}
+    for buckets, count in cells.items():
+        for bucket in buckets:
+            sums[bucket] = sums.get(bucket, 0) + count
+    return sums
+
+
+def parse_eval_set(lines: Iterable[bytes], where: str, *, check_ids: bool = True) -> Iterator[Item]:
+    """The items of the lines of a JSONL eval set, in file order. Without ``check_ids`` the
+    caller has to find ids that stand twice; with it all are held in memory.
 
     Raises:
-        BadInput: a line is not an item, an id stands twice, dimensions differ between
-            items, or there is no item at all.
+        BadInput: a line is not an item, an id stands twice, dimensions differ between items, or
+            there is no item at all.
     """
     dimensions: frozenset[str] | None = None
-    seen: set[str] = set()
-    for number, line in enumerate(raw.split(b"\n"), start=1):
+    ids: set[str] = set()
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         here = f"{where}, line {number}"
         fields = Fields(parse_object(line, here), here)
         item = _read_item(fields)
-        if item.id in seen:
-            raise BadInput(f"{here}: the id {item.id!r} stands twice in this file.")
-        seen.add(item.id)
         found = frozenset(fields.object("buckets"))
         if dimensions is None:
             dimensions = found
@@ -77,8 +112,12 @@ def parse_eval_set(raw: bytes, where: str) -> Iterator[Item]:
                 f"{here}: has the bucket dimensions {', '.join(sorted(found))}; "
                 f"the items before have {', '.join(sorted(dimensions))}."
             )
+        if item.id in ids:
+            raise BadInput(f"{here}: the id {item.id!r} stands twice in this file.")
+        if check_ids:
+            ids.add(item.id)
         yield item
-    if not seen:
+    if dimensions is None:
         raise BadInput(f"{where}: the eval set holds no items.")
 
 

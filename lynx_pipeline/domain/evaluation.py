@@ -12,7 +12,7 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any
 
-from lynx_pipeline.domain.eval_set import EvalSet, normalise
+from lynx_pipeline.domain.eval_set import EvalSet, Questions, bucket_sizes, normalise
 from lynx_pipeline.domain.scores import Score, Scores, read_scores, written
 from lynx_pipeline.domain.strict_json import Fields, parse_object
 from lynx_pipeline.errors import BadInput
@@ -97,11 +97,14 @@ def score(eval_set: EvalSet, predictions: Iterable[tuple[str, str | None]]) -> C
                 right[bucket] = right.get(bucket, 0) + 1
     if answers:
         raise BadInput(f"the predictions answer an unknown item, {next(iter(answers))!r}.")
-    buckets = {
-        name: Score.counted(right.get(name, 0), size)
-        for name, size in eval_set.bucket_sizes().items()
-    }
-    return Counts(len(eval_set.items), correct, nulls, buckets)
+    return counted(eval_set, right, correct, nulls)
+
+
+def counted(eval_set: Questions, right: Mapping[str, int], correct: int, nulls: int) -> Counts:
+    """Counts out of the right answers by bucket and in all, and the null ones."""
+    sizes = bucket_sizes(eval_set)
+    buckets = {name: Score.counted(right.get(name, 0), size) for name, size in sizes.items()}
+    return Counts(len(eval_set), correct, nulls, buckets)
 
 
 def is_right(answer: str, answers: Iterable[str]) -> bool:

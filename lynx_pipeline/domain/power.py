@@ -25,7 +25,7 @@ from fractions import Fraction
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from lynx_pipeline.domain.eval_set import EvalSet
+from lynx_pipeline.domain.eval_set import Questions
 from lynx_pipeline.domain.scores import Score
 from lynx_pipeline.errors import BadInput
 
@@ -86,17 +86,17 @@ class GatePower:
     drops: tuple[float, ...] = ()
 
 
-def cells_of(eval_set: EvalSet, names: Sequence[str]) -> Cells:
+def cells_of(eval_set: Questions, names: Sequence[str]) -> Cells:
     """Group the questions by the gated buckets they share. Questions in no gated bucket are
     left out."""
     import numpy as np
 
     index = {name: i for i, name in enumerate(names)}
     counts: dict[tuple[int, ...], int] = {}
-    for item in eval_set.items:
-        key = tuple(index[bucket] for bucket in item.buckets if bucket in index)
+    for buckets, count in eval_set.cells().items():
+        key = tuple(index[bucket] for bucket in buckets if bucket in index)
         if key:
-            counts[key] = counts.get(key, 0) + 1
+            counts[key] = counts.get(key, 0) + count
     member = np.zeros((len(names), len(counts)))
     for column, key in enumerate(counts):
         member[list(key), column] = 1.0

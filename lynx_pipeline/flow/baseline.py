@@ -13,14 +13,14 @@ from pathlib import Path
 
 from lynx_pipeline.adapters import dvc_data, git_files
 from lynx_pipeline.adapters.files import write_whole
-from lynx_pipeline.adapters.parquet import read_predictions
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.baseline import Baseline, parse_baseline
 from lynx_pipeline.domain.baseline_change import FloorChange, drift, floor_changes, objections
-from lynx_pipeline.domain.eval_set import EvalSet
-from lynx_pipeline.domain.evaluation import score
+from lynx_pipeline.domain.evaluation import Counts
 from lynx_pipeline.domain.scores import Score, written
 from lynx_pipeline.errors import BadInput
+from lynx_pipeline.flow import answers
+from lynx_pipeline.flow.answers import AnyEvalSet
 from lynx_pipeline.flow.data import read_baseline, read_eval_set
 from lynx_pipeline.flow.evaluation import EVAL, read_evidence
 
@@ -78,8 +78,9 @@ def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[F
     return floor_changes(before, after)
 
 
-def read_reference(settings: Settings, eval_set: EvalSet) -> dict[str, str | None] | None:
-    """The reference's predictions by item id, pulled if need be; None if none are kept.
+def read_reference(settings: Settings, eval_set: AnyEvalSet) -> tuple[bytes, Counts] | None:
+    """The reference's predictions file and what it counts, pulled if need be; None if none are
+    kept.
 
     Raises:
         BadInput: the file is not the versioned one, or no predictions file.
@@ -89,9 +90,7 @@ def read_reference(settings: Settings, eval_set: EvalSet) -> dict[str, str | Non
     if not path.with_name(path.name + ".dvc").exists():
         return None
     raw = dvc_data.read_versioned(settings.root, path).raw
-    rows = read_predictions(raw, str(path), len(eval_set.items))
-    score(eval_set, rows)  # every question answered once, or an error that says which is not
-    return dict(rows)
+    return raw, answers.count(eval_set, raw, str(path))
 
 
 def check(settings: Settings, base: str) -> Change:
@@ -115,9 +114,8 @@ def check(settings: Settings, base: str) -> Change:
 
 
 def _measured(settings: Settings) -> Mapping[str, Score] | None:
-    eval_set = read_eval_set(settings)
-    reference = read_reference(settings, eval_set)
-    return None if reference is None else score(eval_set, reference.items()).buckets
+    reference = read_reference(settings, read_eval_set(settings))
+    return None if reference is None else reference[1].buckets
 
 
 def _history(settings: Settings, newest: Baseline) -> list[Baseline]:

@@ -1,31 +1,52 @@
 """The eval set and the baseline, verified against each other before anything runs."""
 
+import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 
-from lynx_pipeline.adapters.dvc_data import DataFile, digest, read_object, read_versioned
+from lynx_pipeline.adapters.dvc_data import (
+    DataFile,
+    check_hash,
+    digest,
+    digests,
+    pulled,
+    read_object,
+    read_versioned,
+)
 from lynx_pipeline.adapters.files import read_bytes
+from lynx_pipeline.adapters.large_eval_set import LARGE, LargeEvalSet, build
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.baseline import Baseline, parse_baseline
-from lynx_pipeline.domain.eval_set import EvalSet, parse_eval_set
+from lynx_pipeline.domain.eval_set import EvalSet, Questions, bucket_sizes, parse_eval_set
+from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
+from lynx_pipeline.flow.answers import AnyEvalSet
 
 
-def read_eval_set(settings: Settings) -> EvalSet:
+def read_eval_set(settings: Settings) -> AnyEvalSet:
     """The versioned eval set, pulled if it isn't there.
 
     Raises:
         BadInput: the bytes are not those that DVC recorded, or are no eval set.
         SystemFailed: DVC could not deliver it.
     """
-    return _parsed(read_versioned(settings.root, settings.eval_set), settings.eval_set)
+    path = settings.eval_set
+    expected = pulled(settings.root, path)
+    if path.is_file() and path.stat().st_size > LARGE:
+        dvc_hash, sha256 = digests(path)
+        check_hash(path, dvc_hash, expected)
+        return _large(path, dvc_hash, sha256, _keep(settings, sha256))
+    return _parsed(read_versioned(settings.root, path), path)
 
 
-def read_eval_file(path: Path) -> EvalSet:
+def read_eval_file(path: Path) -> AnyEvalSet:
     """An eval set from a plain file, identified by its bytes alone."""
+    if path.is_file() and path.stat().st_size > LARGE:
+        return _large(path, *digests(path), None)
     return _parsed(digest(read_bytes(path, "the eval set")), path)
 
 
-def read_eval_set_of(settings: Settings, dvc_hash: str, sha256: str) -> EvalSet:
+def read_eval_set_of(settings: Settings, dvc_hash: str, sha256: str) -> AnyEvalSet:
     """The eval set with these digests, from disk or from DVC's cache or remote, whichever
     version is checked out.
 
@@ -42,6 +63,9 @@ def read_eval_set_of(settings: Settings, dvc_hash: str, sha256: str) -> EvalSet:
             f"the eval set {dvc_hash} was to have the SHA-256 {sha256}, and what DVC keeps under "
             f"this name has {data.sha256}: it was changed. Restore it from a copy."
         )
+    if len(data.raw) > LARGE:
+        lines, keep = data.raw.split(b"\n"), _keep(settings, sha256)
+        return build(lines, str(path), dvc_hash, sha256, keep)
     return _parsed(data, path)
 
 
@@ -54,7 +78,7 @@ def read_baseline(path: Path) -> Baseline:
     return parse_baseline(read_bytes(path, "no baseline, so nothing can be promoted"), str(path))
 
 
-def check_match(eval_set: EvalSet, baseline: Baseline) -> None:
+def check_match(eval_set: Questions, baseline: Baseline) -> None:
     """That the baseline was measured on this eval set.
 
     Raises:
@@ -70,7 +94,7 @@ def check_match(eval_set: EvalSet, baseline: Baseline) -> None:
             f"the eval set has the MD5 that the baseline names but the SHA-256 {eval_set.sha256} "
             f"instead of {baseline.eval_set_sha256}: its bytes were forged. Pull it again."
         )
-    sizes = eval_set.bucket_sizes()
+    sizes = bucket_sizes(eval_set)
     for name, score in baseline.buckets.items():
         if name in sizes and sizes[name] != score.n:
             raise BadInput(
@@ -79,7 +103,7 @@ def check_match(eval_set: EvalSet, baseline: Baseline) -> None:
             )
 
 
-def matched_inputs(settings: Settings) -> tuple[EvalSet, Baseline]:
+def matched_inputs(settings: Settings) -> tuple[AnyEvalSet, Baseline]:
     """Eval set and baseline, each verified and both about the same bytes."""
     baseline = read_baseline(settings.baseline)
     eval_set = read_eval_set(settings)
@@ -88,4 +112,28 @@ def matched_inputs(settings: Settings) -> tuple[EvalSet, Baseline]:
 
 
 def _parsed(data: DataFile, path: Path) -> EvalSet:
-    return EvalSet(tuple(parse_eval_set(data.raw, str(path))), data.dvc_hash, data.sha256)
+    items = tuple(parse_eval_set(data.raw.split(b"\n"), str(path)))
+    return EvalSet(items, data.dvc_hash, data.sha256)
+
+
+def _large(path: Path, dvc_hash: str, sha256: str, keep: Path | None) -> LargeEvalSet:
+    """Read again, and what is read is what was hashed."""
+    return build(_checked_lines(path, sha256), str(path), dvc_hash, sha256, keep)
+
+
+def _checked_lines(path: Path, sha256: str) -> Iterator[bytes]:
+    seen = hashlib.sha256()
+    with path.open("rb") as file:
+        for line in file:
+            seen.update(line)
+            yield line
+    if seen.hexdigest() != sha256:
+        raise BadInput(f"{path}: was changed while it was read. Run this again.")
+
+
+def _keep(settings: Settings, sha256: str) -> Path | None:
+    """Where a large eval set is kept after it was read. In prod nothing is kept: whoever can write
+    to the state folder could change questions there."""
+    if settings.env is Env.PROD:
+        return None
+    return settings.home / "eval_sets" / f"{sha256}.parquet"

@@ -7,8 +7,9 @@ seconds). :func:`read_evidence` counts the stored predictions again.
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -17,14 +18,14 @@ from lynx_pipeline.adapters.files import read_bytes, write_whole
 from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, choose_isolation
 from lynx_pipeline.adapters.journal import Journal
 from lynx_pipeline.adapters.mlflow_tracking import RUN_ID
-from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions, timings_bytes
 from lynx_pipeline.adapters.workers import Answered, Batch, Local
 from lynx_pipeline.config import Limits, Settings
 from lynx_pipeline.domain.bundle import MLMODEL, Bundle, read_mlmodel
-from lynx_pipeline.domain.eval_set import EvalSet
-from lynx_pipeline.domain.evaluation import SCORER, CandidateEval, parse_candidate_eval, score
+from lynx_pipeline.domain.evaluation import SCORER, CandidateEval, parse_candidate_eval
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
+from lynx_pipeline.flow import answers
+from lynx_pipeline.flow.answers import AnyEvalSet
 from lynx_pipeline.flow.candidate import Candidate, locked
 from lynx_pipeline.flow.data import matched_inputs
 
@@ -37,7 +38,7 @@ Progress = Callable[[int, int], None]
 
 def evaluate(
     bundle_folder: Path,
-    eval_set: EvalSet,
+    eval_set: AnyEvalSet,
     output: Path,
     *,
     run_id: str | None,
@@ -68,7 +69,7 @@ def evaluate(
         "eval_set_sha256": eval_set.sha256,
         "env": env.value,
     }
-    total = len(eval_set.items)
+    total = len(eval_set)
     with Journal(journal_file(output), key, total) as journal:
         seed = bundle.canonical_sha + eval_set.sha256
         left = (asked for asked in eval_set.shuffled(seed) if not journal.answered[asked[0]])
@@ -77,8 +78,7 @@ def evaluate(
             for batch in engine.answer(_batches(left, limits.batch_size), total - journal.done):
                 journal.add(batch)
                 progress(journal.done, total)
-        answers = _in_order(eval_set, journal)
-        result = _written(answers, eval_set, output, bundle, run_id or _named_run(bundle_folder))
+        result = _written(eval_set, journal, output, bundle, run_id or _named_run(bundle_folder))
         journal.remove()
     return result
 
@@ -93,55 +93,64 @@ def _batches(asked: Iterator[tuple[int, str]], size: int) -> Iterator[Batch]:
         yield Batch([row for row, _ in some], [prompt for _, prompt in some])
 
 
-@dataclass(frozen=True, slots=True)
-class _Answers:
-    """Predictions and seconds by row; how long loading took and how much memory a process
-    needed, both at most; the weakest isolation."""
-
-    predictions: list[str | None]
-    seconds: list[float]
-    load_seconds: float
-    peak_mib: float
-    isolation: str
-
-
-def _in_order(eval_set: EvalSet, batches: Iterable[Answered]) -> _Answers:
-    predictions: list[str | None] = [None] * len(eval_set.items)
-    seconds = [0.0] * len(eval_set.items)
-    load_seconds = peak_mib = 0.0
-    isolation = BUBBLEWRAP
-    for batch in batches:
-        for row, answer in zip(batch.rows, batch.answers, strict=True):
-            predictions[row] = answer
-            seconds[row] = batch.seconds / len(batch.rows)
-        load_seconds = max(load_seconds, batch.load_seconds)
-        peak_mib = max(peak_mib, batch.peak_mib)
-        isolation = isolation if batch.isolation == BUBBLEWRAP else NONE
-    return _Answers(predictions, seconds, load_seconds, peak_mib, isolation)
-
-
 def _written(
-    answers: _Answers, eval_set: EvalSet, output: Path, bundle: Bundle, run_id: str | None
+    eval_set: AnyEvalSet, batches: Iterable[Answered], output: Path, bundle: Bundle, run: str | None
 ) -> CandidateEval:
-    ids = [item.id for item in eval_set.items]
-    predictions = predictions_bytes(ids, answers.predictions)
+    with tempfile.TemporaryDirectory(prefix=".new-", dir=output.parent) as folder:
+        predictions, timings = Path(folder) / PREDICTIONS, Path(folder) / TIMINGS
+        answers.write(eval_set, batches, predictions, timings)
+        raw, raw_timings = predictions.read_bytes(), timings.read_bytes()
+    told = _told(batches)
     result = CandidateEval(
-        mlflow_run_id=run_id,
+        mlflow_run_id=run,
         canonical_sha=bundle.canonical_sha,
         parent_sha=bundle.parent_sha,
         eval_set_dvc_hash=eval_set.dvc_hash,
         eval_set_sha256=eval_set.sha256,
         scorer=SCORER,
-        predictions_sha256=hashlib.sha256(predictions).hexdigest(),
-        isolation=answers.isolation,
-        counts=score(eval_set, zip(ids, answers.predictions, strict=True)),
-        measured=_measured(answers, eval_set, bundle),
+        predictions_sha256=hashlib.sha256(raw).hexdigest(),
+        isolation=told.isolation,
+        counts=answers.count(eval_set, raw, PREDICTIONS),
+        measured=_measured(told, eval_set, bundle),
     )
-    write_whole(output.with_name(PREDICTIONS), predictions)
-    write_whole(output.with_name(TIMINGS), timings_bytes(ids, answers.seconds))
+    write_whole(output.with_name(PREDICTIONS), raw)
+    write_whole(output.with_name(TIMINGS), raw_timings)
     text = json.dumps(result.to_json(), indent=2, ensure_ascii=False)
     write_whole(output, text.encode() + b"\n")
     return result
+
+
+@dataclass(slots=True)
+class _Told:
+    """What the processes said beside the answers: seconds an item and items, a batch each; words
+    answered; the longest loading, the most memory, the weakest isolation."""
+
+    times: list[tuple[float, int]] = field(default_factory=list)
+    words: int = 0
+    load_seconds: float = 0.0
+    peak_mib: float = 0.0
+    isolation: str = BUBBLEWRAP
+
+    def latency(self, share: float) -> float:
+        """The seconds that this share of the items took at most."""
+        place = int(share * sum(count for _, count in self.times))
+        for seconds, count in sorted(self.times):
+            place -= count
+            if place < 0:
+                return seconds
+        return 0.0
+
+
+def _told(batches: Iterable[Answered]) -> _Told:
+    told = _Told()
+    for batch in batches:
+        told.times.append((batch.seconds / len(batch.rows), len(batch.rows)))
+        told.words += sum(len(text.split()) for text in batch.answers if text)
+        told.load_seconds = max(told.load_seconds, batch.load_seconds)
+        told.peak_mib = max(told.peak_mib, batch.peak_mib)
+        if batch.isolation != BUBBLEWRAP:
+            told.isolation = NONE
+    return told
 
 
 def evaluate_candidate(
@@ -185,7 +194,7 @@ def evaluate_candidate(
     return result, False
 
 
-def _still_holds(here: Candidate, eval_set: EvalSet, env: Env) -> CandidateEval | None:
+def _still_holds(here: Candidate, eval_set: AnyEvalSet, env: Env) -> CandidateEval | None:
     try:
         kept = read_evidence(here.evidence, eval_set).evaluation
     except BadInput:
@@ -202,11 +211,10 @@ class Evidence:
 
     evaluation: CandidateEval
     sha256: str
-    predictions: Mapping[str, str | None]
     files: tuple[bytes, bytes]
 
 
-def read_evidence(folder: Path, eval_set: EvalSet) -> Evidence:
+def read_evidence(folder: Path, eval_set: AnyEvalSet) -> Evidence:
     """The evaluation in ``folder``, its predictions scored again on ``eval_set``.
 
     Raises:
@@ -217,7 +225,7 @@ def read_evidence(folder: Path, eval_set: EvalSet) -> Evidence:
     return check_evidence(written, raw, eval_set, str(folder))
 
 
-def check_evidence(written: bytes, raw: bytes, eval_set: EvalSet, where: str) -> Evidence:
+def check_evidence(written: bytes, raw: bytes, eval_set: AnyEvalSet, where: str) -> Evidence:
     """What ``written``, a ``candidate_eval.json``, and ``raw``, its predictions, show when they
     are scored again on ``eval_set``. ``where`` is for the error messages.
 
@@ -243,14 +251,13 @@ def check_evidence(written: bytes, raw: bytes, eval_set: EvalSet, where: str) ->
             f"{predictions_file}: is not the file that {EVAL} names: its SHA-256 differs. "
             "The predictions were changed; evaluate the candidate again."
         )
-    rows = read_predictions(raw, predictions_file, len(eval_set.items))
-    if score(eval_set, rows) != stored.counts:
+    if answers.count(eval_set, raw, predictions_file) != stored.counts:
         raise BadInput(
             f"{file}: its counts are not what the stored predictions give. The file was "
             "changed; evaluate the candidate again."
         )
     digest = hashlib.sha256(written).hexdigest()
-    return Evidence(stored, digest, dict(rows), (written, raw))
+    return Evidence(stored, digest, (written, raw))
 
 
 def _named_run(bundle: Path) -> str | None:
@@ -258,19 +265,16 @@ def _named_run(bundle: Path) -> str | None:
     return run_id if isinstance(run_id, str) and RUN_ID.fullmatch(run_id) else None
 
 
-def _measured(answers: _Answers, eval_set: EvalSet, bundle: Bundle) -> dict[str, float]:
+def _measured(told: _Told, eval_set: AnyEvalSet, bundle: Bundle) -> dict[str, float]:
     """What is shown and never gated. A token is a word between spaces, of prompt or answer."""
-    busy = sum(answers.seconds) or 1e-9
-    words = sum(len(item.prompt.split()) for item in eval_set.items)
-    words += sum(len(text.split()) for text in answers.predictions if text)
-    times = sorted(answers.seconds)
+    busy = sum(seconds * count for seconds, count in told.times) or 1e-9
     return {
-        "load_seconds": round(answers.load_seconds, 4),
+        "load_seconds": round(told.load_seconds, 4),
         "predict_seconds": round(busy, 6),
-        "items_per_second": round(len(times) / busy, 2),
-        "tokens_per_second": round(words / busy, 2),
-        "latency_p50_ms": round(times[len(times) // 2] * 1000, 4),
-        "latency_p95_ms": round(times[int(len(times) * 0.95)] * 1000, 4),
-        "peak_memory_mib": round(answers.peak_mib, 1),
+        "items_per_second": round(len(eval_set) / busy, 2),
+        "tokens_per_second": round((answers.prompt_words(eval_set) + told.words) / busy, 2),
+        "latency_p50_ms": round(told.latency(0.5) * 1000, 4),
+        "latency_p95_ms": round(told.latency(0.95) * 1000, 4),
+        "peak_memory_mib": round(told.peak_mib, 1),
         "bundle_bytes": bundle.size,
     }

@@ -12,11 +12,11 @@ from lynx_pipeline.adapters.isolation import BUBBLEWRAP
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.cost import cpqu
-from lynx_pipeline.domain.eval_set import EvalSet
 from lynx_pipeline.domain.gate import Verdict, judge
 from lynx_pipeline.domain.ledger import PROMOTED, Fact
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
+from lynx_pipeline.flow.answers import AnyEvalSet
 from lynx_pipeline.flow.candidate import fresh_bundle
 from lynx_pipeline.flow.data import matched_inputs
 from lynx_pipeline.flow.evaluation import Evidence, read_evidence
@@ -39,7 +39,7 @@ class GateRefused(Refused):
 class Judged:
     """Evidence that was read, scored again and compared."""
 
-    eval_set: EvalSet
+    eval_set: AnyEvalSet
     evidence: Evidence
     baseline: Baseline
     verdict: Verdict

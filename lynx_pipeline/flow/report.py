@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lynx_pipeline.adapters.files import write_whole
 from lynx_pipeline.config import Settings
-from lynx_pipeline.domain.comparison import compare
+from lynx_pipeline.flow.answers import compare
 from lynx_pipeline.flow.baseline import read_reference
 from lynx_pipeline.flow.promotion import Judged
 from lynx_pipeline.reports.report import Report
@@ -24,7 +24,7 @@ def build_report(settings: Settings, judged: Judged) -> Report:
     reference = read_reference(settings, judged.eval_set)
     comparison = None
     if reference is not None:
-        comparison = compare(judged.eval_set, reference, judged.evidence.predictions)
+        comparison = compare(judged.eval_set, reference[0], judged.evidence.files[1])
     counts = evaluation.counts
     return Report(
         verdict=judged.verdict,

@@ -69,7 +69,7 @@ def read_lessons(raw: bytes, where: str) -> list[Lesson]:
         BadInput: it has not, or lacks the dimensions tense and person.
     """
     lessons = []
-    for item in parse_eval_set(raw, where):
+    for item in parse_eval_set(raw.split(b"\n"), where):
         labels = dict(bucket.split(".", 1) for bucket in item.buckets)
         if not {"tense", "person"} <= labels.keys():
             raise BadInput(

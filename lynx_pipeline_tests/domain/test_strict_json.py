@@ -139,7 +139,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
         json.dumps(candidate_json()).encode(),
     ),
     "candidate eval": (lambda raw: parse_candidate_eval(raw, "f"), _candidate_eval()),
-    "eval set": (lambda raw: list(parse_eval_set(raw, "f")), jsonl(eval_items(4))),
+    "eval set": (lambda raw: list(parse_eval_set(raw.split(b"\n"), "f")), jsonl(eval_items(4))),
     "ledger": (lambda raw: parse_ledger(raw, "f"), _ledger()),
     "comment": (parse_comment, f"mlflow_run_id={RUN} semver=v1.2.3\n".encode()),
     "MLmodel": (stable_mlmodel, MLMODEL.replace(b"when: 2025-01-01\n", b"")),
@@ -257,7 +257,7 @@ def _line(**changes: Any) -> JsonObject:
 def test_an_eval_set_that_is_none_is_refused(lines: list[JsonObject], says: str) -> None:
     """By line, with the key and what was expected."""
     with pytest.raises(BadInput, match=says):
-        list(parse_eval_set(jsonl(lines), "f"))
+        list(parse_eval_set(jsonl(lines).split(b"\n"), "f"))
 
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), min_size=1, max_size=5))
@@ -277,7 +277,7 @@ def test_an_eval_set_reads_back_equal(texts: list[tuple[str, str]]) -> None:
         }
         for item in items
     ]
-    assert list(parse_eval_set(jsonl(lines), "f")) == items
+    assert list(parse_eval_set(jsonl(lines).split(b"\n"), "f")) == items
 
 
 # ----- candidate eval -----------------------------------------------------------------------

@@ -9,9 +9,10 @@ import pytest
 
 from lynx_pipeline.adapters.dvc_data import digest
 from lynx_pipeline.adapters.files import write_whole
-from lynx_pipeline.adapters.parquet import predictions_bytes
+from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions
 from lynx_pipeline.cli import main
 from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.domain.eval_set import EvalSet
 from lynx_pipeline.domain.evaluation import SCORER, CandidateEval, score
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow.baseline import check, propose, read_reference, reference_file
@@ -55,6 +56,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
 def evidence(settings: Settings, sha: str, wrong: int) -> Path:
     """Evidence of a model that gets the first ``wrong`` questions wrong."""
     eval_set = read_eval_set(settings)
+    assert isinstance(eval_set, EvalSet)
     answers = {item.id: "no" if i < wrong else "yes" for i, item in enumerate(eval_set.items)}
     raw = predictions_bytes(list(answers), list(answers.values()))
     result = CandidateEval(
@@ -94,8 +96,9 @@ def test_a_proposal_keeps_lineage_and_predictions(project: Settings) -> None:
     shutil.rmtree(project.root / ".dvc" / "cache")
     reference = read_reference(project, read_eval_set(project))
     assert reference is not None
-    assert reference["0"] == "no"
-    assert reference["1"] == "yes"
+    rows = dict(read_predictions(reference[0], "p", 100))
+    assert (rows["0"], rows["1"]) == ("no", "yes")
+    assert reference[1].correct == 99
 
 
 def test_a_justified_drop_with_evidence_passes_and_is_shown(

@@ -13,18 +13,28 @@ import pytest
 from lynx_pipeline import worker
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, choose_isolation
+from lynx_pipeline.adapters.large_eval_set import build
 from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.evaluation import SCORER, CandidateEval
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
-from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS, TIMINGS, evaluate, read_evidence
+from lynx_pipeline.flow.answers import AnyEvalSet
+from lynx_pipeline.flow.evaluation import (
+    EVAL,
+    PREDICTIONS,
+    TIMINGS,
+    Progress,
+    evaluate,
+    read_evidence,
+)
 from lynx_pipeline_tests.builders import (
     RUN,
     bundle,
     candidate_eval,
     eval_items,
     eval_set,
+    jsonl,
     sha256,
 )
 
@@ -35,17 +45,26 @@ ANSWERS: dict[str, str | None] = {
 IDS = [item.id for item in ITEMS.items]
 
 
-def run(folder: Path, output: Path, env: Env = Env.DEV, **limits: int) -> CandidateEval:
+def run(
+    folder: Path,
+    output: Path,
+    env: Env = Env.DEV,
+    eval_set: AnyEvalSet = ITEMS,
+    workers: int = 0,
+    progress: Progress = lambda *_: None,
+    **limits: int,
+) -> CandidateEval:
     """Evaluate a bundle without watching."""
     return evaluate(
         folder,
-        ITEMS,
+        eval_set,
         output / EVAL,
         run_id=None,
         env=env,
         limits=Limits(**limits),
+        workers=workers,
         warn=lambda _: None,
-        progress=lambda *_: None,
+        progress=progress,
     )
 
 
@@ -81,9 +100,9 @@ def replace_answers(folder: Path, answers: dict[str, str | None]) -> None:
 
 
 def test_true_evidence_is_read(evidence: Path) -> None:
-    """With the digest of its file and the predictions by id."""
+    """With the digest of its file and the bytes of both."""
     read = read_evidence(evidence, ITEMS)
-    assert read.predictions == ANSWERS
+    assert read.files == ((evidence / EVAL).read_bytes(), encoded(ANSWERS))
     assert read.sha256 == sha256((evidence / EVAL).read_bytes())
     assert (read.evaluation.counts.correct, read.evaluation.counts.nulls) == (8, 1)
 
@@ -267,6 +286,38 @@ def test_the_batch_size_changes_no_byte_of_the_predictions(model: Path, tmp_path
         run(model, tmp_path / f"{size}", batch_size=size)
         made.add((tmp_path / f"{size}" / PREDICTIONS).read_bytes())
     assert len(made) == 1
+
+
+def test_a_large_eval_set_gives_the_same_evaluation(model: Path, tmp_path: Path) -> None:
+    """Kept on disk and worked on by DuckDB: the same counts, and it reads back."""
+    items = build(jsonl(eval_items(12)).split(b"\n"), "f", ITEMS.dvc_hash, ITEMS.sha256, None)
+    small, large = run(model, tmp_path / "small"), run(model, tmp_path / "large", eval_set=items)
+    assert large.counts == small.counts
+    assert {**asdict(large), "measured": 0, "predictions_sha256": 0} == {
+        **asdict(small),
+        "measured": 0,
+        "predictions_sha256": 0,
+    }
+    assert read_evidence(tmp_path / "large", items).evaluation == large
+    assert read_evidence(tmp_path / "large", ITEMS).evaluation == large
+
+
+def test_an_evaluation_goes_on_where_it_broke_off(model: Path, tmp_path: Path) -> None:
+    """Only what was not answered is asked again, and the predictions are the same to the byte."""
+    script = model.parent / "script.py"
+    good = script.read_text()
+    whole = run(model, tmp_path / "whole")
+    script.write_text(f"{good}    n = locals().get('n', 0) + 1\n    n == 3 and sys.exit(3)\n")
+    out = tmp_path / "out"
+    with pytest.raises(BadInput, match="exit code 3"):
+        run(model, out, batch_size=2, workers=1)
+    assert [path.name for path in out.iterdir()] == [f"{EVAL}.journal"]
+    script.write_text(good)
+    told: list[tuple[int, int]] = []
+    resumed = run(model, out, batch_size=5, progress=lambda *now: told.append(now))
+    assert told == [(6, 12), (11, 12), (12, 12)]
+    assert (out / PREDICTIONS).read_bytes() == (tmp_path / "whole" / PREDICTIONS).read_bytes()
+    assert resumed.counts == whole.counts
 
 
 @pytest.mark.parametrize("run_id", ["", "x", None, "../../etc", "\ud800", ["a"], "A" * 32])

@@ -33,7 +33,7 @@ def tutors(
 ) -> dict[str, Trained]:
     """The shipped tutors by name."""
     eval_file, train_file = corpus
-    items = list(parse_eval_set(eval_file.read_bytes(), "eval"))
+    items = list(parse_eval_set(eval_file.read_bytes().split(b"\n"), "eval"))
     trained = {}
     for name, config in CONFIGS.items():
         folder = train_tutor(train_file, config, tmp_path_factory.mktemp(name))

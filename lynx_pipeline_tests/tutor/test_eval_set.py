@@ -106,7 +106,7 @@ def test_a_possessive_agrees_with_its_subject() -> None:
 
 def test_the_file_reads_back_as_the_pipeline_reads_it() -> None:
     """What is written parses as an eval set, item for item."""
-    items = list(parse_eval_set(encode(ROWS), "eval"))
+    items = list(parse_eval_set(encode(ROWS).split(b"\n"), "eval"))
     assert [(item.id, item.prompt, item.answers) for item in items] == [
         (row.id, row.prompt, (row.expected, *row.accept)) for row in ROWS
     ]

@@ -1,0 +1,312 @@
+"""An eval set too large to be held: its items lie in a Parquet file, and DuckDB works on them
+with as much memory as it is given, however many they are.
+
+Everything here has a counterpart for small eval sets in ``domain`` that gives the same results,
+only faster there: importing DuckDB takes longer than counting some thousand answers.
+"""
+
+import json
+import os
+import tempfile
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lynx_pipeline.adapters.workers import Answered
+from lynx_pipeline.domain.comparison import Comparison, Flip
+from lynx_pipeline.domain.eval_set import Item, normalise, parse_eval_set, rolled_up
+from lynx_pipeline.domain.evaluation import Counts, counted
+from lynx_pipeline.errors import BadInput, SystemFailed
+
+if TYPE_CHECKING:
+    import duckdb
+
+# Bytes of a file from which on its items are not held. Up to some 40,000 items plain Python is
+# faster than any import.
+LARGE = 8 << 20
+MEMORY = "512MB"
+_ROWS = 1 << 16  # of a row group, and of what is held here at a time
+_FORMAT = b"lynx_items_1"
+
+
+@dataclass(frozen=True, slots=True)
+class LargeEvalSet:
+    """A :class:`~lynx_pipeline.domain.eval_set.Questions` whose items lie in ``file``, in the eval
+    set's order. ``prompt_words`` is how many words its prompts have together."""
+
+    dvc_hash: str
+    sha256: str
+    file: Path
+    parts: tuple[tuple[tuple[str, ...], int], ...]
+    prompt_words: int
+    folder: "tempfile.TemporaryDirectory[str] | None" = None
+
+    def __len__(self) -> int:
+        return sum(count for _, count in self.parts)
+
+    def cells(self) -> Mapping[tuple[str, ...], int]:
+        """See :class:`~lynx_pipeline.domain.eval_set.Questions`."""
+        return dict(self.parts)
+
+    def shuffled(self, seed: str) -> Iterator[tuple[int, str]]:
+        """See :class:`~lynx_pipeline.domain.eval_set.Questions`."""
+        items, quoted = _parquet_of(self.file, "file_row_number = true"), seed.replace("'", "''")
+        query = (
+            f"SELECT file_row_number, prompt FROM {items} "
+            f"ORDER BY hash(file_row_number, '{quoted}')"
+        )
+        with _database() as database:
+            yield from _asked(database, query, str(self.file))
+
+    def count(self, predictions: bytes, where: str) -> Counts:
+        """Like :func:`~lynx_pipeline.domain.evaluation.score`, for a Parquet file's bytes whose
+        rows are in the eval set's order. ``where`` is for the error messages.
+
+        Raises:
+            BadInput: it is no such file, or a row does not answer the item in its place.
+        """
+        with _database() as database, _kept(predictions) as file:
+            joined = _joined(database, where, self.file, file)
+            right = [0] * len(self.parts)
+            nulls = wrong_place = 0
+            query = (
+                "SELECT cell, count(*) FILTER (a.prediction = answers[1]), "
+                "count(*) FILTER (a.prediction IS NULL), "
+                f"count(*) FILTER (i.id IS DISTINCT FROM a.id) FROM {joined} GROUP BY cell"
+            )
+            for cell, same, null, elsewhere in _asked(database, query, where):
+                wrong_place += elsewhere
+                if cell is not None:
+                    right[cell] += same
+                    nulls += null
+            if wrong_place:
+                query = f"SELECT i.id, a.id FROM {joined} WHERE i.id IS DISTINCT FROM a.id LIMIT 1"
+                ((expected, found),) = _asked(database, query, where)
+                raise BadInput(
+                    f"{where}: not the predictions of this eval set: a row answers the item "
+                    f"{found!r} where {expected!r} is expected."
+                )
+            query = (
+                f"SELECT cell, answers, a.prediction FROM {joined} WHERE a.prediction <> answers[1]"
+            )
+            for cell, answers, prediction in _asked(database, query, where):
+                right[cell] += _is_right(prediction, tuple(answers))
+        cells = {buckets: n for (buckets, _), n in zip(self.parts, right, strict=True)}
+        return counted(self, rolled_up(cells), sum(right), nulls)
+
+    def compare(self, reference: bytes, candidate: bytes) -> Comparison:
+        """Like :func:`~lynx_pipeline.domain.comparison.compare`, for two files that
+        :meth:`count` has taken."""
+        lost, gained = [], []
+        with _database() as database, _kept(reference) as old, _kept(candidate) as new:
+            query = (
+                "SELECT i.id, i.prompt, i.answers, i.cell, a.prediction, b.prediction FROM "
+                f"{_joined(database, 'predictions', self.file, old, new)} "
+                "WHERE a.prediction IS DISTINCT FROM b.prediction"
+            )
+            for item_id, prompt, answers, cell, before, after in _asked(database, query, ""):
+                right = tuple(answers)
+                was, now = (a is not None and _is_right(a, right) for a in (before, after))
+                flip = Flip(Item(item_id, prompt, right, self.parts[cell][0]), before, after)
+                if was and not now:
+                    lost.append(flip)
+                elif now and not was:
+                    gained.append(flip)
+        return Comparison(tuple(lost), tuple(gained))
+
+    def write_answers(self, batches: Iterable[Answered], predictions: Path, timings: Path) -> None:
+        """Put the answers to all items, which came in any order, into two Parquet files in the
+        eval set's order."""
+        import pyarrow as pa
+
+        schema = pa.schema([("row", pa.int32()), ("prediction", pa.string()), ("s", pa.float64())])
+
+        def made() -> Iterator[Any]:
+            for batch in batches:
+                seconds = [batch.seconds / len(batch.rows)] * len(batch.rows)
+                yield pa.record_batch([batch.rows, batch.answers, seconds], schema)
+
+        answered = pa.RecordBatchReader.from_batches(schema, made())
+        with _database() as database:
+            database.register("answered", answered)
+            found = database.sql(
+                f"SELECT i.id, a.prediction, a.s AS seconds FROM {_parquet_of(self.file)} i "
+                "POSITIONAL JOIN (SELECT prediction, s FROM answered ORDER BY row) a"
+            ).to_arrow_reader(_ROWS)
+            with (
+                _parquet(predictions, found.schema.remove(2)) as first,
+                _parquet(timings, found.schema.remove(1)) as second,
+            ):
+                for table in _even(found):
+                    first.write_table(table.remove_column(2), _ROWS)
+                    second.write_table(table.remove_column(1), _ROWS)
+
+
+def build(
+    lines: Iterable[bytes], where: str, dvc_hash: str, sha256: str, keep: Path | None
+) -> LargeEvalSet:
+    """The eval set of these lines, in a file of its own: ``keep``, which is taken as it is if it
+    was built before, or a temporary one that goes with the object.
+
+    Raises:
+        BadInput: a line is not an item, or an id stands twice.
+        SystemFailed: the disk refused.
+    """
+    if keep is not None and keep.exists():
+        return _opened(keep, dvc_hash, sha256, None)
+    folder = None
+    if keep is None:
+        folder = tempfile.TemporaryDirectory(prefix="lynx-eval-set-")
+        keep = Path(folder.name) / "items.parquet"
+    new = keep.with_name(f".{keep.name}.{uuid.uuid4().hex}")
+    try:
+        keep.parent.mkdir(parents=True, exist_ok=True)
+        _convert(parse_eval_set(lines, where, check_ids=False), new)
+        _check_ids(new, where)
+        new.replace(keep)
+    except OSError as error:
+        raise SystemFailed(f"{keep} can't be written: {error.strerror}.") from None
+    finally:
+        new.unlink(missing_ok=True)
+    return _opened(keep, dvc_hash, sha256, folder)
+
+
+def _convert(items: Iterator[Item], file: Path) -> None:
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in ("id", "prompt")),
+            ("answers", pa.list_(pa.string())),
+            ("cell", pa.int32()),
+        ]
+    )
+    index: dict[tuple[str, ...], int] = {}
+    counts: list[int] = []
+    words = 0
+    with _parquet(file, schema) as writer:
+        while some := list(islice(items, _ROWS)):
+            cells = [index.setdefault(item.buckets, len(index)) for item in some]
+            counts += [0] * (len(index) - len(counts))
+            for cell in cells:
+                counts[cell] += 1
+            words += sum(len(item.prompt.split()) for item in some)
+            columns = [[i.id for i in some], [i.prompt for i in some], [i.answers for i in some]]
+            writer.write_batch(pa.record_batch([*columns, cells], schema))
+        about = {"cells": list(zip(index, counts, strict=True)), "words": words}
+        writer.add_key_value_metadata({_FORMAT: json.dumps(about).encode()})
+
+
+def _opened(
+    file: Path, dvc_hash: str, sha256: str, folder: "tempfile.TemporaryDirectory[str] | None"
+) -> LargeEvalSet:
+    import pyarrow.parquet as pq
+
+    about = json.loads(pq.read_metadata(file).metadata[_FORMAT])
+    parts = tuple((tuple(buckets), count) for buckets, count in about["cells"])
+    return LargeEvalSet(dvc_hash, sha256, file, parts, about["words"], folder)
+
+
+def _check_ids(file: Path, where: str) -> None:
+    query = f"SELECT id FROM {_parquet_of(file)} GROUP BY id HAVING count(*) > 1 LIMIT 1"
+    with _database() as database:
+        for (twice,) in _asked(database, query, where):
+            raise BadInput(f"{where}: the id {twice!r} stands twice in this file.")
+
+
+# ----- DuckDB and Parquet ---------------------------------------------------------------------
+
+
+@contextmanager
+def _database() -> Iterator["duckdb.DuckDBPyConnection"]:
+    import duckdb
+
+    with tempfile.TemporaryDirectory(prefix="lynx-duckdb-") as folder:
+        config: dict[str, Any] = {
+            "memory_limit": MEMORY,
+            "temp_directory": folder,
+            "threads": os.cpu_count() or 1,
+            "autoinstall_known_extensions": False,
+            "autoload_known_extensions": False,
+        }
+        with duckdb.connect(":memory:", config=config) as database:
+            yield database
+
+
+@contextmanager
+def _kept(raw: bytes) -> Iterator[Path]:
+    """The bytes as a file, since DuckDB reads no others: so they are the ones that were hashed."""
+    with tempfile.TemporaryDirectory(prefix="lynx-predictions-") as folder:
+        file = Path(folder) / "predictions.parquet"
+        file.write_bytes(raw)
+        yield file
+
+
+def _joined(
+    database: "duckdb.DuckDBPyConnection", where: str, items: Path, *predictions: Path
+) -> str:
+    """SQL for the items (``i``) with each file's predictions (``a``, ``b``) beside them."""
+    text = f"{_parquet_of(items)} i"
+    for name, file in zip("ab", predictions, strict=False):
+        query = f"DESCRIBE SELECT id, prediction FROM {_parquet_of(file)}"
+        if [row[1] for row in _asked(database, query, where)] != ["VARCHAR", "VARCHAR"]:
+            raise BadInput(f"{where}: not a predictions file: expected two columns of text.")
+        text += f" POSITIONAL JOIN (SELECT id, prediction FROM {_parquet_of(file)}) {name}"
+    return text
+
+
+def _parquet_of(file: Path, *options: str) -> str:
+    quoted = "'" + str(file).replace("'", "''") + "'"
+    return f"read_parquet({', '.join((quoted, *options))})"
+
+
+def _asked(
+    database: "duckdb.DuckDBPyConnection", query: str, where: str
+) -> Iterator[tuple[Any, ...]]:
+    """The rows, a part of them at a time. ``where`` is the file that a failure is blamed on."""
+    import duckdb
+    import pyarrow as pa
+
+    try:
+        for batch in database.sql(query).to_arrow_reader(_ROWS // 8):
+            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        said = " ".join(str(error).split())[:300]
+        raise BadInput(f"{where}: not a predictions file: {said}.") from None
+
+
+@contextmanager
+def _parquet(file: Path, schema: Any) -> Iterator[Any]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        yield writer
+
+
+def _even(batches: Any) -> Iterator[Any]:
+    """The batches as tables of :data:`_ROWS` rows and a rest, so that the same rows give the same
+    bytes however they come."""
+    import pyarrow as pa
+
+    held: list[Any] = []
+    rows = 0
+    for batch in batches:
+        held.append(batch)
+        rows += batch.num_rows
+        while rows >= _ROWS:
+            table = pa.Table.from_batches(held)
+            yield table.slice(0, _ROWS)
+            held, rows = table.slice(_ROWS).to_batches(), rows - _ROWS
+    if rows:
+        yield pa.Table.from_batches(held)
+
+
+@lru_cache(maxsize=1 << 14)
+def _is_right(prediction: str, answers: tuple[str, ...]) -> bool:
+    given = normalise(prediction)
+    return any(given == normalise(answer) for answer in answers)
