@@ -60,6 +60,7 @@ def minieval(arguments: Arguments) -> int:
     import os
 
     from lynx_pipeline.config import Limits, NoProject, load_settings, read_env
+    from lynx_pipeline.domain.scorers import EXACT
     from lynx_pipeline.flow.data import read_eval_file
     from lynx_pipeline.flow.evaluation import evaluate
 
@@ -68,17 +69,19 @@ def minieval(arguments: Arguments) -> int:
     try:
         settings = load_settings()
     except NoProject:  # a bundle and an eval set are all it takes
-        env, limits = read_env(os.environ), Limits()
+        env, limits, workers, scorer = read_env(os.environ), Limits(), 0, EXACT
     else:
-        env, limits = settings.env, settings.limits
+        env, limits, workers = settings.env, settings.limits, settings.workers
+        scorer = settings.scorer
         hidden += [settings.root, settings.home]
     result = evaluate(
         Path(arguments.bundle).absolute(),
-        read_eval_file(eval_file),
+        read_eval_file(eval_file, scorer),
         output,
         run_id=None,
         env=env,
         limits=limits,
+        workers=workers,
         hidden=hidden,
         warn=_warn,
         progress=_no_progress,
@@ -174,13 +177,15 @@ def gate_power(arguments: Arguments) -> int:
     from lynx_pipeline.reports.power import figure, power_json, print_power
 
     if arguments.eval_set and arguments.baseline:
-        eval_set = read_eval_file(Path(arguments.eval_set))
         baseline = read_baseline(Path(arguments.baseline))
+        eval_set = read_eval_file(Path(arguments.eval_set), baseline.scorer)
     else:
         settings = load_settings()
         baseline = read_baseline(Path(arguments.baseline or settings.baseline))
         chosen = arguments.eval_set
-        eval_set = read_eval_file(Path(chosen)) if chosen else read_eval_set(settings)
+        eval_set = (
+            read_eval_file(Path(chosen), baseline.scorer) if chosen else read_eval_set(settings)
+        )
     check_match(eval_set, baseline)
     tolerance = baseline.tolerance
     if arguments.tolerance is not None:

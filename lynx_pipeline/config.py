@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lynx_pipeline.domain.identity import Policy
+from lynx_pipeline.domain.scorers import EXACT, Scorer, scorer_named
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, SystemFailed
 
@@ -69,6 +70,7 @@ class Settings:
     registry: Path | GitRemote | None
     tracking_uri: str
     price_per_hour: float
+    scorer: Scorer = EXACT
     identity: Policy | None = None
     limits: Limits = field(default_factory=Limits)
     workers: int = 0
@@ -124,6 +126,7 @@ def load_settings(
     eval_set = _inside(root, _take(table, "eval_set", str, where), where)
     baseline = _inside(root, _take(table, "baseline", str, where), where)
     registry = _take(table, "registry", str, where, default="")
+    scorer = scorer_named(_take(table, "scorer", str, where, default=EXACT.name), where)
     price = _take(table, "price_per_hour", float, where, default=0.05)
     identity = _take(table, "identity", dict, where, default={})
     evaluation = dict(_take(table, "evaluation", dict, where, default={}))
@@ -144,6 +147,7 @@ def load_settings(
         registry=_registry(env, environ, root, home, registry),
         tracking_uri=_set_or(environ, "MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
         price_per_hour=price,
+        scorer=scorer,
         identity=_read_policy(identity, f"{where} identity") if identity else None,
         limits=limits,
         workers=workers,

@@ -14,9 +14,10 @@ import yaml
 
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.eval_set import EvalSet, bucket_sizes, parse_eval_set
-from lynx_pipeline.domain.evaluation import SCORER, CandidateEval, score
+from lynx_pipeline.domain.evaluation import CandidateEval, score
 from lynx_pipeline.domain.identity import RECORDED
 from lynx_pipeline.domain.ledger import EVIDENCE_FILES, REGISTERED, Fact
+from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.versioning import Env
 
 JsonObject = dict[str, Any]
@@ -142,7 +143,7 @@ def candidate_eval(
         "parent_sha": None,
         "eval_set_dvc_hash": items.dvc_hash,
         "eval_set_sha256": items.sha256,
-        "scorer": SCORER,
+        "scorer": EXACT.name,
         "predictions_sha256": sha256(predictions),
         "isolation": "none",
         "counts": score(items, answers.items()),

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from lynx_pipeline.config import Limits, NoProject, load_settings, read_env
+from lynx_pipeline.domain.scorers import NUMERIC
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline_tests.builders import project
@@ -68,6 +69,7 @@ def test_no_project_is_said(tmp_path: Path) -> None:
         pytest.param(LEAST + "price_per_hour = inf", "'price_per_hour'", id="price infinite"),
         pytest.param(LEAST + "price_per_hour = -1.0", "'price_per_hour'", id="price negative"),
         pytest.param(LEAST + "price_per_hour = -1", "'price_per_hour'", id="price below nothing"),
+        pytest.param(LEAST + 'scorer = "exact"', "scorer 'exact' is unknown", id="no scorer"),
         pytest.param(LEAST + "evaluation = 5", "'evaluation'", id="limits a number"),
         pytest.param(LEAST + "evaluation.x = 5", "unknown key 'x'", id="unknown limit"),
         pytest.param(LEAST + "evaluation.batch_size = 0", "more than 0", id="no batch"),
@@ -87,9 +89,11 @@ def test_a_setting_that_is_none_is_refused(tmp_path: Path, text: str, says: str)
 
 def test_what_is_set_is_read(tmp_path: Path) -> None:
     """Whole numbers where seconds are meant, too."""
-    text = LEAST + "price_per_hour = 2\nevaluation.total_seconds = 5\nevaluation.batch_size = 3\n"
+    text = LEAST + "price_per_hour = 2\nscorer = 'numeric/1'\n"
+    text += "evaluation.total_seconds = 5\nevaluation.batch_size = 3\n"
     found = load_settings(write(tmp_path, text), {})
     assert found.price_per_hour == 2.0
+    assert found.scorer is NUMERIC
     assert found.limits == Limits(total_seconds=5.0, batch_size=3)
 
 

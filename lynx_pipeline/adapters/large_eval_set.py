@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING, Any
 
 from lynx_pipeline.adapters.workers import Answered
 from lynx_pipeline.domain.comparison import Comparison, Flip
-from lynx_pipeline.domain.eval_set import Item, normalise, parse_eval_set, rolled_up
+from lynx_pipeline.domain.eval_set import Item, parse_eval_set, rolled_up
 from lynx_pipeline.domain.evaluation import Counts, counted
+from lynx_pipeline.domain.scorers import Scorer
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class LargeEvalSet:
 
     dvc_hash: str
     sha256: str
+    scorer: Scorer
     file: Path
     parts: tuple[tuple[tuple[str, ...], int], ...]
     prompt_words: int
@@ -95,7 +97,7 @@ class LargeEvalSet:
                 f"SELECT cell, answers, a.prediction FROM {joined} WHERE a.prediction <> answers[1]"
             )
             for cell, answers, prediction in _asked(database, query, where):
-                right[cell] += _is_right(prediction, tuple(answers))
+                right[cell] += _is_right(self.scorer, prediction, tuple(answers))
         cells = {buckets: n for (buckets, _), n in zip(self.parts, right, strict=True)}
         return counted(self, rolled_up(cells), sum(right), nulls)
 
@@ -111,7 +113,9 @@ class LargeEvalSet:
             )
             for item_id, prompt, answers, cell, before, after in _asked(database, query, ""):
                 right = tuple(answers)
-                was, now = (a is not None and _is_right(a, right) for a in (before, after))
+                was, now = (
+                    a is not None and _is_right(self.scorer, a, right) for a in (before, after)
+                )
                 flip = Flip(Item(item_id, prompt, right, self.parts[cell][0]), before, after)
                 if was and not now:
                     lost.append(flip)
@@ -148,7 +152,12 @@ class LargeEvalSet:
 
 
 def build(
-    lines: Iterable[bytes], where: str, dvc_hash: str, sha256: str, keep: Path | None
+    lines: Iterable[bytes],
+    where: str,
+    dvc_hash: str,
+    sha256: str,
+    scorer: Scorer,
+    keep: Path | None,
 ) -> LargeEvalSet:
     """The eval set of these lines, in a file of its own: ``keep``, which is taken as it is if it
     was built before, or a temporary one that goes with the object.
@@ -158,7 +167,7 @@ def build(
         SystemFailed: the disk refused.
     """
     if keep is not None and keep.exists():
-        return _opened(keep, dvc_hash, sha256, None)
+        return _opened(keep, dvc_hash, sha256, scorer, None)
     folder = None
     if keep is None:
         folder = tempfile.TemporaryDirectory(prefix="lynx-eval-set-")
@@ -166,14 +175,14 @@ def build(
     new = keep.with_name(f".{keep.name}.{uuid.uuid4().hex}")
     try:
         keep.parent.mkdir(parents=True, exist_ok=True)
-        _convert(parse_eval_set(lines, where, check_ids=False), new)
+        _convert(parse_eval_set(lines, where, scorer, check_ids=False), new)
         _check_ids(new, where)
         new.replace(keep)
     except OSError as error:
         raise SystemFailed(f"{keep} can't be written: {error.strerror}.") from None
     finally:
         new.unlink(missing_ok=True)
-    return _opened(keep, dvc_hash, sha256, folder)
+    return _opened(keep, dvc_hash, sha256, scorer, folder)
 
 
 def _convert(items: Iterator[Item], file: Path) -> None:
@@ -203,13 +212,17 @@ def _convert(items: Iterator[Item], file: Path) -> None:
 
 
 def _opened(
-    file: Path, dvc_hash: str, sha256: str, folder: "tempfile.TemporaryDirectory[str] | None"
+    file: Path,
+    dvc_hash: str,
+    sha256: str,
+    scorer: Scorer,
+    folder: "tempfile.TemporaryDirectory[str] | None",
 ) -> LargeEvalSet:
     import pyarrow.parquet as pq
 
     about = json.loads(pq.read_metadata(file).metadata[_FORMAT])
     parts = tuple((tuple(buckets), count) for buckets, count in about["cells"])
-    return LargeEvalSet(dvc_hash, sha256, file, parts, about["words"], folder)
+    return LargeEvalSet(dvc_hash, sha256, scorer, file, parts, about["words"], folder)
 
 
 def _check_ids(file: Path, where: str) -> None:
@@ -307,6 +320,5 @@ def _even(batches: Any) -> Iterator[Any]:
 
 
 @lru_cache(maxsize=1 << 14)
-def _is_right(prediction: str, answers: tuple[str, ...]) -> bool:
-    given = normalise(prediction)
-    return any(given == normalise(answer) for answer in answers)
+def _is_right(scorer: Scorer, prediction: str, answers: tuple[str, ...]) -> bool:
+    return scorer.is_right(prediction, answers)

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
+from lynx_pipeline.domain.scorers import EXACT, Scorer, scorer_named
 from lynx_pipeline.domain.scores import Score, read_buckets
 from lynx_pipeline.domain.strict_json import Fields, parse_object
 
 KEYS = (
     "eval_set_dvc_hash",
     "eval_set_sha256",
+    "scorer",
     "baseline_sha",
     "previous_baseline_sha",
     "tolerance_pp",
@@ -25,12 +27,13 @@ KEYS = (
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a candidate has to reach. ``tolerance`` is a fraction: 0.02 is two points;
-    ``sha256`` is of the file's bytes, in hex."""
+    """What a candidate has to reach, counted by ``scorer``. ``tolerance`` is a fraction: 0.02 is
+    two points; ``sha256`` is of the file's bytes, in hex."""
 
     sha256: str
     eval_set_dvc_hash: str
     eval_set_sha256: str | None
+    scorer: Scorer
     baseline_sha: str
     previous_baseline_sha: str | None
     tolerance: Fraction
@@ -50,6 +53,7 @@ def parse_baseline(raw: bytes, where: str) -> Baseline:
         sha256=hashlib.sha256(raw).hexdigest(),
         eval_set_dvc_hash=fields.text("eval_set_dvc_hash"),
         eval_set_sha256=fields.optional_text("eval_set_sha256"),
+        scorer=scorer_named(fields.optional_text("scorer") or EXACT.name, where),
         baseline_sha=fields.text("baseline_sha"),
         previous_baseline_sha=fields.optional_text("previous_baseline_sha"),
         tolerance=read_tolerance(fields, "tolerance_pp"),

@@ -95,19 +95,28 @@ def objections(
                 f"the tolerance grew from {float(before.tolerance):g} to "
                 f"{float(after.tolerance):g} and the justification does not name it."
             )
+        if after.scorer is not before.scorer and "scorer" not in said:
+            found.append(
+                f"the scorer is {after.scorer.name}, it was {before.scorer.name}, and the "
+                "justification does not name it."
+            )
     return found
+
+
+def _comparable(one: Baseline, other: Baseline) -> bool:
+    return one.eval_set_dvc_hash == other.eval_set_dvc_hash and one.scorer is other.scorer
 
 
 def drift(history: Sequence[Baseline]) -> dict[str, Fraction]:
     """The sum of all drops since the oldest baseline, per bucket of the newest; a fraction, 0 or
-    negative. ``history`` is oldest first. Baselines on other eval sets than the newest's count
-    from where the present eval set begins, since their figures can't be compared.
+    negative. ``history`` is oldest first. It counts from where the newest's eval set and scorer
+    begin, since figures of others can't be compared.
     """
     if not history:
         return {}
     newest = history[-1]
     start = len(history) - 1
-    while start > 0 and history[start - 1].eval_set_dvc_hash == newest.eval_set_dvc_hash:
+    while start > 0 and _comparable(history[start - 1], newest):
         start -= 1
     total = dict.fromkeys(newest.buckets, Fraction(0))
     steps = history[start:]

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lynx_pipeline.domain.eval_set import EvalSet, Item
-from lynx_pipeline.domain.evaluation import is_right
 from lynx_pipeline.domain.statistics import mcnemar
 
 Predictions = Mapping[str, str | None]
@@ -42,7 +41,7 @@ def compare(eval_set: EvalSet, reference: Predictions, candidate: Predictions) -
     lost, gained = [], []
     for item in eval_set.items:
         old, new = reference[item.id], candidate[item.id]
-        was, now = (a is not None and is_right(a, item.answers) for a in (old, new))
+        was, now = (a is not None and eval_set.scorer.is_right(a, item.answers) for a in (old, new))
         if was and not now:
             lost.append(Flip(item, old, new))
         elif now and not was:

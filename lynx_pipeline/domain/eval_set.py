@@ -5,11 +5,11 @@ needs no second thoughts. Whether the bytes are the versioned ones is the DVC ad
 """
 
 import random
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from lynx_pipeline.domain.scorers import EXACT, Scorer
 from lynx_pipeline.domain.scores import BUCKET_NAME
 from lynx_pipeline.domain.strict_json import Fields, parse_object
 from lynx_pipeline.errors import BadInput
@@ -37,6 +37,10 @@ class Questions(Protocol):
     def sha256(self) -> str:
         """The SHA-256 of its bytes."""
 
+    @property
+    def scorer(self) -> Scorer:
+        """What its answers are scored by."""
+
     def __len__(self) -> int:
         """How many items there are."""
 
@@ -55,6 +59,7 @@ class EvalSet:
     items: tuple[Item, ...]
     dvc_hash: str
     sha256: str
+    scorer: Scorer = EXACT
 
     def __len__(self) -> int:
         return len(self.items)
@@ -88,13 +93,15 @@ def rolled_up(cells: Mapping[tuple[str, ...], int]) -> dict[str, int]:
     return sums
 
 
-def parse_eval_set(lines: Iterable[bytes], where: str, *, check_ids: bool = True) -> Iterator[Item]:
+def parse_eval_set(
+    lines: Iterable[bytes], where: str, scorer: Scorer = EXACT, *, check_ids: bool = True
+) -> Iterator[Item]:
     """The items of the lines of a JSONL eval set, in file order. Without ``check_ids`` the
     caller has to find ids that stand twice; with it all are held in memory.
 
     Raises:
-        BadInput: a line is not an item, an id stands twice, dimensions differ between items, or
-            there is no item at all.
+        BadInput: a line is not an item, ``scorer`` could never match an expected answer, an id
+            stands twice, dimensions differ between items, or there is no item at all.
     """
     dimensions: frozenset[str] | None = None
     ids: set[str] = set()
@@ -103,7 +110,7 @@ def parse_eval_set(lines: Iterable[bytes], where: str, *, check_ids: bool = True
             continue
         here = f"{where}, line {number}"
         fields = Fields(parse_object(line, here), here)
-        item = _read_item(fields)
+        item = _read_item(fields, scorer)
         found = frozenset(fields.object("buckets"))
         if dimensions is None:
             dimensions = found
@@ -121,7 +128,7 @@ def parse_eval_set(lines: Iterable[bytes], where: str, *, check_ids: bool = True
         raise BadInput(f"{where}: the eval set holds no items.")
 
 
-def _read_item(fields: Fields) -> Item:
+def _read_item(fields: Fields, scorer: Scorer) -> Item:
     fields.only(("id", "prompt", "expected", "accept", "buckets"))
     accept: Any = fields.values.get("accept", [])
     if not isinstance(accept, list) or not all(isinstance(a, str) and a.strip() for a in accept):
@@ -135,17 +142,6 @@ def _read_item(fields: Fields) -> Item:
         names.append(name)
     answers = (fields.text("expected"), *accept)
     for answer in answers:
-        if not normalise(answer):
-            fields.fail("expected", "an answer that is not just punctuation", repr(answer))
+        if scorer.form(answer) is None:
+            fields.fail("expected", scorer.expects, repr(answer)[:80])
     return Item(fields.text("id"), fields.text("prompt"), answers, tuple(names))
-
-
-_APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u2018\u02bc\uff07", "'"))
-
-
-def normalise(answer: str) -> str:
-    """An answer as it is compared: NFC, case folded, apostrophes straight, spaces collapsed
-    and trimmed, one final full stop dropped."""
-    folded = unicodedata.normalize("NFC", answer).casefold()
-    text = " ".join(unicodedata.normalize("NFC", folded).translate(_APOSTROPHES).split())
-    return text[:-1].rstrip() if text.endswith(".") else text

@@ -12,12 +12,10 @@ from decimal import Decimal
 from math import isfinite
 from typing import Any
 
-from lynx_pipeline.domain.eval_set import EvalSet, Questions, bucket_sizes, normalise
+from lynx_pipeline.domain.eval_set import EvalSet, Questions, bucket_sizes
 from lynx_pipeline.domain.scores import Score, Scores, read_scores, written
 from lynx_pipeline.domain.strict_json import Fields, parse_object
 from lynx_pipeline.errors import BadInput
-
-SCORER = "normalised-exact-match/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,9 @@ class CandidateEval:
     @property
     def scores(self) -> Scores:
         """What the gate needs of it."""
-        return Scores(self.eval_set_dvc_hash, self.eval_set_sha256, self.counts.buckets)
+        return Scores(
+            self.eval_set_dvc_hash, self.eval_set_sha256, self.scorer, self.counts.buckets
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The file's JSON value."""
@@ -91,7 +91,7 @@ def score(eval_set: EvalSet, predictions: Iterable[tuple[str, str | None]]) -> C
         answer = answers.pop(item.id)
         if answer is None:
             nulls += 1
-        elif is_right(answer, item.answers):
+        elif eval_set.scorer.is_right(answer, item.answers):
             correct += 1
             for bucket in item.buckets:
                 right[bucket] = right.get(bucket, 0) + 1
@@ -105,12 +105,6 @@ def counted(eval_set: Questions, right: Mapping[str, int], correct: int, nulls: 
     sizes = bucket_sizes(eval_set)
     buckets = {name: Score.counted(right.get(name, 0), size) for name, size in sizes.items()}
     return Counts(len(eval_set), correct, nulls, buckets)
-
-
-def is_right(answer: str, answers: Iterable[str]) -> bool:
-    """Whether ``answer`` equals one of the right answers after normalising."""
-    given = normalise(answer)
-    return any(given == normalise(right) for right in answers)
 
 
 def parse_candidate_eval(raw: bytes, where: str) -> CandidateEval:

@@ -82,7 +82,8 @@ def judge(baseline: Baseline, candidate: Scores) -> Verdict:
     """Apply the rule.
 
     Raises:
-        BadInput: the two were measured on different eval sets, or a bucket's ``n`` differs.
+        BadInput: the two were measured on different eval sets or by different scorers, or a
+            bucket's ``n`` differs.
     """
     if candidate.eval_set_dvc_hash != baseline.eval_set_dvc_hash:
         raise BadInput(
@@ -96,6 +97,12 @@ def judge(baseline: Baseline, candidate: Scores) -> Verdict:
             "candidate and baseline name one eval_set_dvc_hash but different bytes: "
             f"eval_set_sha256 is {sums[0]}, the baseline's is {sums[1]}. "
             "One of the files was forged or damaged; pull the eval set again."
+        )
+    if candidate.scorer not in (None, baseline.scorer.name):
+        raise BadInput(
+            f"the candidate was scored by {candidate.scorer}, the baseline was counted by "
+            f"{baseline.scorer.name}: the figures can't be compared. Evaluate the candidate "
+            "again, or propose a new baseline."
         )
     verdicts = []
     for name, floor_score in baseline.buckets.items():

@@ -35,10 +35,11 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A candidate's scores, by bucket name, on one eval set."""
+    """A candidate's scores, by bucket name, on one eval set, by the ``scorer`` if it is known."""
 
     eval_set_dvc_hash: str
     eval_set_sha256: str | None
+    scorer: str | None
     buckets: Mapping[str, Score]
 
 
@@ -52,6 +53,7 @@ def read_scores(values: Mapping[str, Any], where: str) -> Scores:
     return Scores(
         eval_set_dvc_hash=fields.text("eval_set_dvc_hash"),
         eval_set_sha256=fields.optional_text("eval_set_sha256"),
+        scorer=fields.optional_text("scorer"),
         buckets=read_buckets(fields.object("buckets"), where),
     )
 

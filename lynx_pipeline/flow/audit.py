@@ -13,6 +13,7 @@ from lynx_pipeline.domain.baseline import parse_baseline
 from lynx_pipeline.domain.gate import judge
 from lynx_pipeline.domain.identity import Claims, check_identity, check_policy
 from lynx_pipeline.domain.ledger import EVIDENCE_FILES, Entry, Store, fold
+from lynx_pipeline.domain.scorers import scorer_named
 from lynx_pipeline.domain.strict_json import Fields
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused
@@ -76,7 +77,10 @@ def audit(settings: Settings, store: Store, version: str) -> Audit:
 def _replay(settings: Settings, store: Store, promotion: Entry) -> Judged:
     fields = Fields(dict(promotion.fact.evidence or {}), f"entry {promotion.seq}, evidence")
     eval_set = read_eval_set_of(
-        settings, fields.text("eval_set_dvc_hash"), fields.text("eval_set_sha256")
+        settings,
+        fields.text("eval_set_dvc_hash"),
+        fields.text("eval_set_sha256"),
+        scorer_named(fields.text("scorer"), fields.where),
     )
     kept = {name: store.evidence(fields.text(f"{name}_sha256")) for name in EVIDENCE_FILES}
     baseline = parse_baseline(kept["baseline"], "the kept baseline")

@@ -17,6 +17,7 @@ from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.baseline import Baseline, parse_baseline
 from lynx_pipeline.domain.baseline_change import FloorChange, drift, floor_changes, objections
 from lynx_pipeline.domain.evaluation import Counts
+from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.scores import Score, written
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow import answers
@@ -70,6 +71,8 @@ def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[F
         "justification": justification.strip(),
         "buckets": written(proposed.counts.buckets),
     }
+    if eval_set.scorer is not EXACT:
+        values["scorer"] = eval_set.scorer.name
     raw = json.dumps(values, indent=2, ensure_ascii=False).encode() + b"\n"
     after = parse_baseline(raw, str(settings.baseline))
     write_whole(reference_file(settings), evidence.files[1])

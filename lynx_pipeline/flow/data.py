@@ -18,6 +18,7 @@ from lynx_pipeline.adapters.large_eval_set import LARGE, LargeEvalSet, build
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.baseline import Baseline, parse_baseline
 from lynx_pipeline.domain.eval_set import EvalSet, Questions, bucket_sizes, parse_eval_set
+from lynx_pipeline.domain.scorers import Scorer
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow.answers import AnyEvalSet
@@ -35,20 +36,21 @@ def read_eval_set(settings: Settings) -> AnyEvalSet:
     if path.is_file() and path.stat().st_size > LARGE:
         dvc_hash, sha256 = digests(path)
         check_hash(path, dvc_hash, expected)
-        return _large(path, dvc_hash, sha256, _keep(settings, sha256))
-    return _parsed(read_versioned(settings.root, path), path)
+        keep = _keep(settings, sha256, settings.scorer)
+        return _large(path, dvc_hash, sha256, settings.scorer, keep)
+    return _parsed(read_versioned(settings.root, path), path, settings.scorer)
 
 
-def read_eval_file(path: Path) -> AnyEvalSet:
+def read_eval_file(path: Path, scorer: Scorer) -> AnyEvalSet:
     """An eval set from a plain file, identified by its bytes alone."""
     if path.is_file() and path.stat().st_size > LARGE:
-        return _large(path, *digests(path), None)
-    return _parsed(digest(read_bytes(path, "the eval set")), path)
+        return _large(path, *digests(path), scorer, None)
+    return _parsed(digest(read_bytes(path, "the eval set")), path, scorer)
 
 
-def read_eval_set_of(settings: Settings, dvc_hash: str, sha256: str) -> AnyEvalSet:
+def read_eval_set_of(settings: Settings, dvc_hash: str, sha256: str, scorer: Scorer) -> AnyEvalSet:
     """The eval set with these digests, from disk or from DVC's cache or remote, whichever
-    version is checked out.
+    version is checked out, for ``scorer``, whichever is configured.
 
     Raises:
         BadInput: it is nowhere, or what is there under its MD5 has other bytes.
@@ -64,9 +66,9 @@ def read_eval_set_of(settings: Settings, dvc_hash: str, sha256: str) -> AnyEvalS
             f"this name has {data.sha256}: it was changed. Restore it from a copy."
         )
     if len(data.raw) > LARGE:
-        lines, keep = data.raw.split(b"\n"), _keep(settings, sha256)
-        return build(lines, str(path), dvc_hash, sha256, keep)
-    return _parsed(data, path)
+        lines, keep = data.raw.split(b"\n"), _keep(settings, sha256, scorer)
+        return build(lines, str(path), dvc_hash, sha256, scorer, keep)
+    return _parsed(data, path, scorer)
 
 
 def read_baseline(path: Path) -> Baseline:
@@ -82,7 +84,7 @@ def check_match(eval_set: Questions, baseline: Baseline) -> None:
     """That the baseline was measured on this eval set.
 
     Raises:
-        BadInput: a digest or a bucket's size differs.
+        BadInput: a digest, the scorer or a bucket's size differs.
     """
     if baseline.eval_set_dvc_hash != eval_set.dvc_hash:
         raise BadInput(
@@ -93,6 +95,11 @@ def check_match(eval_set: Questions, baseline: Baseline) -> None:
         raise BadInput(
             f"the eval set has the MD5 that the baseline names but the SHA-256 {eval_set.sha256} "
             f"instead of {baseline.eval_set_sha256}: its bytes were forged. Pull it again."
+        )
+    if baseline.scorer is not eval_set.scorer:
+        raise BadInput(
+            f"the baseline was counted by the scorer {baseline.scorer.name}, the project's is "
+            f"{eval_set.scorer.name}. Set 'scorer' back, or propose a new baseline."
         )
     sizes = bucket_sizes(eval_set)
     for name, score in baseline.buckets.items():
@@ -111,14 +118,16 @@ def matched_inputs(settings: Settings) -> tuple[AnyEvalSet, Baseline]:
     return eval_set, baseline
 
 
-def _parsed(data: DataFile, path: Path) -> EvalSet:
-    items = tuple(parse_eval_set(data.raw.split(b"\n"), str(path)))
-    return EvalSet(items, data.dvc_hash, data.sha256)
+def _parsed(data: DataFile, path: Path, scorer: Scorer) -> EvalSet:
+    items = tuple(parse_eval_set(data.raw.split(b"\n"), str(path), scorer))
+    return EvalSet(items, data.dvc_hash, data.sha256, scorer)
 
 
-def _large(path: Path, dvc_hash: str, sha256: str, keep: Path | None) -> LargeEvalSet:
+def _large(
+    path: Path, dvc_hash: str, sha256: str, scorer: Scorer, keep: Path | None
+) -> LargeEvalSet:
     """Read again, and what is read is what was hashed."""
-    return build(_checked_lines(path, sha256), str(path), dvc_hash, sha256, keep)
+    return build(_checked_lines(path, sha256), str(path), dvc_hash, sha256, scorer, keep)
 
 
 def _checked_lines(path: Path, sha256: str) -> Iterator[bytes]:
@@ -131,9 +140,9 @@ def _checked_lines(path: Path, sha256: str) -> Iterator[bytes]:
         raise BadInput(f"{path}: was changed while it was read. Run this again.")
 
 
-def _keep(settings: Settings, sha256: str) -> Path | None:
+def _keep(settings: Settings, sha256: str, scorer: Scorer) -> Path | None:
     """Where a large eval set is kept after it was read. In prod nothing is kept: whoever can write
     to the state folder could change questions there."""
     if settings.env is Env.PROD:
         return None
-    return settings.home / "eval_sets" / f"{sha256}.parquet"
+    return settings.home / "eval_sets" / f"{sha256}.{scorer.name.replace('/', '-')}.parquet"

@@ -21,7 +21,7 @@ from lynx_pipeline.adapters.mlflow_tracking import RUN_ID
 from lynx_pipeline.adapters.workers import Answered, Batch, Local
 from lynx_pipeline.config import Limits, Settings
 from lynx_pipeline.domain.bundle import MLMODEL, Bundle, read_mlmodel
-from lynx_pipeline.domain.evaluation import SCORER, CandidateEval, parse_candidate_eval
+from lynx_pipeline.domain.evaluation import CandidateEval, parse_candidate_eval
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow import answers
@@ -107,7 +107,7 @@ def _written(
         parent_sha=bundle.parent_sha,
         eval_set_dvc_hash=eval_set.dvc_hash,
         eval_set_sha256=eval_set.sha256,
-        scorer=SCORER,
+        scorer=eval_set.scorer.name,
         predictions_sha256=hashlib.sha256(raw).hexdigest(),
         isolation=told.isolation,
         counts=answers.count(eval_set, raw, PREDICTIONS),
@@ -238,7 +238,7 @@ def check_evidence(written: bytes, raw: bytes, eval_set: AnyEvalSet, where: str)
     expected = {
         "eval_set_dvc_hash": eval_set.dvc_hash,
         "eval_set_sha256": eval_set.sha256,
-        "scorer": SCORER,
+        "scorer": eval_set.scorer.name,
     }
     for key, value in expected.items():
         if getattr(stored, key) != value:

@@ -17,6 +17,7 @@ from lynx_pipeline.adapters.workers import Answered
 from lynx_pipeline.domain.comparison import compare
 from lynx_pipeline.domain.eval_set import EvalSet, Item, bucket_sizes, parse_eval_set
 from lynx_pipeline.domain.evaluation import score
+from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.errors import BadInput
 
 ODD = [
@@ -57,7 +58,7 @@ def small(raw: list[bytes]) -> EvalSet:
 
 def large(raw: list[bytes]) -> LargeEvalSet:
     """On disk."""
-    return build(raw, "f", "md5", "sha", None)
+    return build(raw, "f", "md5", "sha", EXACT, None)
 
 
 def answers(eval_set: EvalSet, seed: int) -> list[str | None]:
@@ -204,15 +205,15 @@ def test_a_kept_one_is_not_read_again(tmp_path: Path) -> None:
     """Not one line; and a failed one is not kept."""
     keep = tmp_path / "eval_sets" / "sha.parquet"
     with pytest.raises(BadInput):
-        build([b"{"], "f", "md5", "sha", keep)
+        build([b"{"], "f", "md5", "sha", EXACT, keep)
     assert list(keep.parent.iterdir()) == []
-    first = build(lines(), "f", "md5", "sha", keep)
+    first = build(lines(), "f", "md5", "sha", EXACT, keep)
 
     def unread() -> Iterator[bytes]:
         raise AssertionError
         yield b""
 
-    again = build(unread(), "f", "md5", "sha", keep)
+    again = build(unread(), "f", "md5", "sha", EXACT, keep)
     assert again == first
     assert [path.name for path in keep.parent.iterdir()] == ["sha.parquet"]
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lynx_pipeline.domain.baseline import Baseline, parse_baseline
+from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.scores import Score, read_buckets, read_scores, written
 from lynx_pipeline.domain.strict_json import parse_object
 from lynx_pipeline.errors import BadInput
@@ -120,6 +121,7 @@ def test_optional_keys_may_be_absent_or_null() -> None:
         sha256=sha256(raw),
         eval_set_dvc_hash=values["eval_set_dvc_hash"],
         eval_set_sha256=None,
+        scorer=EXACT,
         baseline_sha=SHA,
         previous_baseline_sha=None,
         tolerance=Fraction(1, 50),

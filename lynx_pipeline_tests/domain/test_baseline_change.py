@@ -8,6 +8,7 @@ import pytest
 
 from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.baseline_change import drift, floor_changes, objections
+from lynx_pipeline.domain.scorers import EXACT, NUMERIC
 from lynx_pipeline.domain.scores import Score
 
 
@@ -17,6 +18,7 @@ def baseline(sha: str, previous: str | None, **correct: int) -> Baseline:
         sha256=sha,
         eval_set_dvc_hash="md5",
         eval_set_sha256=None,
+        scorer=EXACT,
         baseline_sha=sha,
         previous_baseline_sha=previous,
         tolerance=Fraction(2, 100),
@@ -62,6 +64,7 @@ def test_a_first_baseline_needs_justification_and_evidence_too() -> None:
         pytest.param(
             replace(NEW, tolerance=Fraction(3, 100)), NEW.buckets, "tolerance grew", id="tolerance"
         ),
+        pytest.param(replace(NEW, scorer=NUMERIC), NEW.buckets, "scorer is num", id="scorer"),
     ],
 )
 def test_each_fault_is_one_objection(
@@ -73,11 +76,12 @@ def test_each_fault_is_one_objection(
 
 
 def test_what_the_justification_names_is_allowed() -> None:
-    """A bucket may go and the tolerance may grow if the text says so."""
+    """A bucket may go, the tolerance grow and the scorer change if the text says so."""
     gone = replace(
         baseline("new", "old", a=39),
         tolerance=Fraction(3, 100),
-        justification="Drop d.b, which is covered by d.a; widen the tolerance to match n.",
+        scorer=NUMERIC,
+        justification="Drop d.b, covered by d.a; widen the tolerance; the scorer reads numbers.",
     )
     assert objections(OLD, gone, gone.buckets) == []
 
@@ -104,4 +108,6 @@ def test_drift_starts_where_the_eval_set_begins() -> None:
     """Figures on another eval set can't be compared."""
     other = replace(baseline("x", None, a=50, b=50), eval_set_dvc_hash="before")
     assert drift([other, OLD, NEW])["d.a"] == Fraction(-2, 100)
+    counted_otherwise = replace(baseline("x", None, a=50, b=50), scorer=NUMERIC)
+    assert drift([counted_otherwise, OLD, NEW])["d.a"] == Fraction(-2, 100)
     assert drift([]) == {}

@@ -117,6 +117,8 @@ def test_no_buckets_at_all_is_no_pass() -> None:
         pytest.param(
             {"eval_set_sha256": "a" * 64}, {"eval_set_sha256": "b" * 64}, "forged", id="other sha"
         ),
+        pytest.param({"scorer": "numeric/1"}, {"scorer": "x"}, "by x.*by numeric/1", id="scorer"),
+        pytest.param({}, {"scorer": "numeric/1"}, "by normalised-exact", id="default scorer"),
     ],
 )
 def test_what_cannot_be_compared_is_an_error(

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from lynx_pipeline.domain.baseline import parse_baseline
 from lynx_pipeline.domain.bundle import parent_sha, stable_mlmodel
-from lynx_pipeline.domain.eval_set import Item, normalise, parse_eval_set
+from lynx_pipeline.domain.eval_set import Item, parse_eval_set
 from lynx_pipeline.domain.evaluation import parse_candidate_eval
 from lynx_pipeline.domain.ledger import Ledger, parse_ledger
 from lynx_pipeline.domain.request import Request, parse_comment
+from lynx_pipeline.domain.scorers import normalise
 from lynx_pipeline.domain.scores import read_scores
 from lynx_pipeline.domain.strict_json import JsonObject, canonical, parse, parse_object
 from lynx_pipeline.errors import BadInput

@@ -13,7 +13,8 @@ from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions
 from lynx_pipeline.cli import main
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.eval_set import EvalSet
-from lynx_pipeline.domain.evaluation import SCORER, CandidateEval, score
+from lynx_pipeline.domain.evaluation import CandidateEval, score
+from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow.baseline import check, propose, read_reference, reference_file
 from lynx_pipeline.flow.data import read_eval_set
@@ -65,7 +66,7 @@ def evidence(settings: Settings, sha: str, wrong: int) -> Path:
         parent_sha=None,
         eval_set_dvc_hash=eval_set.dvc_hash,
         eval_set_sha256=eval_set.sha256,
-        scorer=SCORER,
+        scorer=EXACT.name,
         predictions_sha256=digest(raw).sha256,
         isolation="none",
         counts=score(eval_set, answers.items()),

@@ -16,7 +16,8 @@ from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, choose_isolation
 from lynx_pipeline.adapters.large_eval_set import build
 from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions
 from lynx_pipeline.config import Limits
-from lynx_pipeline.domain.evaluation import SCORER, CandidateEval
+from lynx_pipeline.domain.evaluation import CandidateEval
+from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.flow.answers import AnyEvalSet
@@ -274,7 +275,7 @@ def test_an_evaluation_reads_back_equal(model: Path, tmp_path: Path) -> None:
     assert asdict(read.evaluation) == asdict(result)
     assert (result.counts.n, result.counts.correct, result.counts.nulls) == (12, 11, 1)
     assert result.canonical_sha == read_bundle(model).canonical_sha
-    assert (result.mlflow_run_id, result.scorer) == (RUN, SCORER)
+    assert (result.mlflow_run_id, result.scorer) == (RUN, EXACT.name)
     assert result.isolation == choose_isolation(Env.DEV, (), lambda _: None).level
     assert {p.name for p in (tmp_path / "out").iterdir()} == {EVAL, PREDICTIONS, TIMINGS}
 
@@ -290,7 +291,9 @@ def test_the_batch_size_changes_no_byte_of_the_predictions(model: Path, tmp_path
 
 def test_a_large_eval_set_gives_the_same_evaluation(model: Path, tmp_path: Path) -> None:
     """Kept on disk and worked on by DuckDB: the same counts, and it reads back."""
-    items = build(jsonl(eval_items(12)).split(b"\n"), "f", ITEMS.dvc_hash, ITEMS.sha256, None)
+    items = build(
+        jsonl(eval_items(12)).split(b"\n"), "f", ITEMS.dvc_hash, ITEMS.sha256, EXACT, None
+    )
     small, large = run(model, tmp_path / "small"), run(model, tmp_path / "large", eval_set=items)
     assert large.counts == small.counts
     assert {**asdict(large), "measured": 0, "predictions_sha256": 0} == {

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.comparison import compare
-from lynx_pipeline.domain.eval_set import EvalSet, Item, normalise
+from lynx_pipeline.domain.eval_set import EvalSet, Item
 from lynx_pipeline.domain.gate import Verdict, judge
+from lynx_pipeline.domain.scorers import EXACT, normalise
 from lynx_pipeline.domain.scores import Score, Scores
 from lynx_pipeline.reports.data import verdict_json
 from lynx_pipeline.reports.markdown import LONGEST, markdown
@@ -23,8 +24,8 @@ def verdict_of(floors: dict[str, int], reached: dict[str, int], n: int = 100) ->
     """The verdict for right answers out of ``n`` in each bucket, with two points of tolerance."""
     committed = {name: Score.counted(k, n) for name, k in floors.items()}
     candidate = {name: Score.counted(k, n) for name, k in reached.items()}
-    baseline = Baseline("s", "h", None, "ref", None, Fraction(2, 100), None, committed)
-    return judge(baseline, Scores("h", None, candidate))
+    baseline = Baseline("s", "h", None, EXACT, "ref", None, Fraction(2, 100), None, committed)
+    return judge(baseline, Scores("h", None, None, candidate))
 
 
 REFUSED = verdict_of(

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import pytest
 
-from lynx_pipeline.domain.eval_set import normalise, parse_eval_set
+from lynx_pipeline.domain.eval_set import parse_eval_set
+from lynx_pipeline.domain.scorers import normalise
 from lynx_pipeline.tutor.configs import CONFIGS
 from lynx_pipeline.tutor.corpus import write_corpus
 from lynx_pipeline.tutor.grammar_tutor import load

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline.domain.eval_set import normalise
+from lynx_pipeline.domain.scorers import normalise
 from lynx_pipeline.tutor import lessons, sentences
 from lynx_pipeline.tutor.configs import REFERENCE
 from lynx_pipeline.tutor.corpus import EVAL_FILE, TRAIN_FILE
