@@ -63,6 +63,7 @@ def minieval(arguments: Arguments) -> int:
     from lynx_pipeline.domain.scorers import EXACT
     from lynx_pipeline.flow.data import read_eval_file
     from lynx_pipeline.flow.evaluation import evaluate
+    from lynx_pipeline.reports.progress import shown
 
     eval_file, output = Path(arguments.eval_set).absolute(), Path(arguments.output).absolute()
     hidden = [eval_file.parent, output.parent]
@@ -74,18 +75,19 @@ def minieval(arguments: Arguments) -> int:
         env, limits, workers = settings.env, settings.limits, settings.workers
         scorer = settings.scorer
         hidden += [settings.root, settings.home]
-    result = evaluate(
-        Path(arguments.bundle).absolute(),
-        read_eval_file(eval_file, scorer),
-        output,
-        run_id=None,
-        env=env,
-        limits=limits,
-        workers=workers,
-        hidden=hidden,
-        warn=_warn,
-        progress=_no_progress,
-    )
+    with shown(always=arguments.progress) as progress:
+        result = evaluate(
+            Path(arguments.bundle).absolute(),
+            read_eval_file(eval_file, scorer),
+            output,
+            run_id=None,
+            env=env,
+            limits=limits,
+            workers=workers,
+            hidden=hidden,
+            warn=_warn,
+            progress=progress,
+        )
     if arguments.json:
         _print_json(result.to_json())
     else:
@@ -422,10 +424,6 @@ def _show_warning(message: Warning | str, *_: Any, **__: Any) -> None:
     _warn(str(message))
 
 
-def _no_progress(done: int, total: int) -> None:
-    pass
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lynx-pipeline", description="A deploy gate for models.")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -452,6 +450,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--bundle", required=True, metavar="DIR", help="an MLflow model directory")
     add.add_argument("--eval-set", required=True, metavar="FILE", help="a bucketed JSONL eval set")
     add.add_argument("--output", required=True, metavar="FILE", help="the candidate eval to write")
+    add.add_argument("--progress", action="store_true", help="lines where there is no terminal")
 
     add = command(commands, "compare-baseline", compare_baseline, "the gate on two files")
     add.add_argument("--candidate", required=True, metavar="FILE", help="candidate_eval.json")

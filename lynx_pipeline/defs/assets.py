@@ -16,12 +16,13 @@ from lynx_pipeline import registry
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.partitions import CANDIDATES
-from lynx_pipeline.defs.shown import evaluation_metadata, failures, progress
+from lynx_pipeline.defs.shown import evaluation_metadata, failures
 from lynx_pipeline.domain.eval_set import bucket_sizes
 from lynx_pipeline.flow import data
 from lynx_pipeline.flow.candidate import candidate, fetch, tagged_semver
 from lynx_pipeline.flow.evaluation import evaluate_candidate
 from lynx_pipeline.flow.mirror import mirror
+from lynx_pipeline.reports.progress import lines
 
 Result = MaterializeResult[Any]
 
@@ -112,7 +113,7 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
             here,
             again=config.again,
             warn=context.log.warning,
-            progress=progress(context),
+            progress=lines(context.log.info),
         )
     return MaterializeResult(
         data_version=DataVersion(result.predictions_sha256),

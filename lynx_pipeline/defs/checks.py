@@ -18,10 +18,12 @@ from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.assets import candidate_eval, eval_set
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.defs.shown import failures, report_metadata
+from lynx_pipeline.domain.baseline import LATENCY
 from lynx_pipeline.domain.gate import unresolvable
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow import data
 from lynx_pipeline.flow.candidate import candidate
+from lynx_pipeline.flow.evaluation import measured
 from lynx_pipeline.flow.promotion import judge_evidence
 from lynx_pipeline.flow.report import PAGE, build_report, write_report
 from lynx_pipeline.reports.report import summary
@@ -83,4 +85,34 @@ def no_bucket_regression(context: AssetCheckExecutionContext) -> AssetCheckResul
     )
 
 
-ALL = [eval_set_matches_baseline, buckets_can_resolve_tolerance, no_bucket_regression]
+@asset_check(asset=candidate_eval, partitions_def=CANDIDATES)
+def within_latency_budget(context: AssetCheckExecutionContext) -> AssetCheckResult:
+    """The candidate answers about as fast as the baseline's model did. Decides nothing: the
+    machine may be another one."""
+    settings = load_settings()
+    run_id: Any = context.run.tags.get("dagster/partition")
+    with failures():
+        baseline = data.read_baseline(settings.baseline)
+        found = measured(candidate(settings, str(run_id)).evidence).get(LATENCY)
+    budget = baseline.latency_budget_ms
+    if budget is None or found is None:
+        return AssetCheckResult(
+            passed=True,
+            severity=AssetCheckSeverity.WARN,
+            description=f"Nothing to compare: the baseline names no {LATENCY}.",
+        )
+    text = f"95 % of the questions took at most {found:.4g} ms each, the budget is {budget:.4g} ms."
+    return AssetCheckResult(
+        passed=found <= budget,
+        severity=AssetCheckSeverity.WARN,
+        description=text,
+        metadata={LATENCY: found, "budget_ms": budget},
+    )
+
+
+ALL = [
+    eval_set_matches_baseline,
+    buckets_can_resolve_tolerance,
+    no_bucket_regression,
+    within_latency_budget,
+]

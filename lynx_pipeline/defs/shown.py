@@ -1,10 +1,10 @@
 """How the steps' values and errors look in Dagster."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from dagster import AssetExecutionContext, Failure, MetadataValue
+from dagster import Failure, MetadataValue
 
 from lynx_pipeline.domain.evaluation import CandidateEval
 from lynx_pipeline.errors import LynxError
@@ -55,17 +55,3 @@ def evaluation_metadata(result: CandidateEval) -> Mapping[str, Any]:
         "predictions_sha256": result.predictions_sha256,
         **result.measured,
     }
-
-
-def progress(context: AssetExecutionContext) -> Callable[[int, int], None]:
-    """Log about ten lines over an evaluation. How well it goes is not among them."""
-    reported = 0
-
-    def report(done: int, total: int) -> None:
-        nonlocal reported
-        tenths = done * 10 // total
-        if tenths > reported:
-            reported = tenths
-            context.log.info(f"{done} of {total} prompts answered")
-
-    return report

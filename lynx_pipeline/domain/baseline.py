@@ -13,6 +13,9 @@ from lynx_pipeline.domain.scorers import EXACT, Scorer, scorer_named
 from lynx_pipeline.domain.scores import Score, read_buckets
 from lynx_pipeline.domain.strict_json import Fields, parse_object
 
+LATENCY = "latency_p95_ms"
+# Times the baseline's. Two runs of one model on two machines easily differ by half.
+LATENCY_ALLOWED = 2.0
 KEYS = (
     "eval_set_dvc_hash",
     "eval_set_sha256",
@@ -20,6 +23,7 @@ KEYS = (
     "baseline_sha",
     "previous_baseline_sha",
     "tolerance_pp",
+    LATENCY,
     "justification",
     "buckets",
 )
@@ -28,7 +32,8 @@ KEYS = (
 @dataclass(frozen=True, slots=True)
 class Baseline:
     """What a candidate has to reach, counted by ``scorer``. ``tolerance`` is a fraction: 0.02 is
-    two points; ``sha256`` is of the file's bytes, in hex."""
+    two points; ``latency_p95_ms``, milliseconds a question, is for comparison and decides
+    nothing; ``sha256`` is of the file's bytes, in hex."""
 
     sha256: str
     eval_set_dvc_hash: str
@@ -37,8 +42,14 @@ class Baseline:
     baseline_sha: str
     previous_baseline_sha: str | None
     tolerance: Fraction
+    latency_p95_ms: float | None
     justification: str | None
     buckets: Mapping[str, Score]
+
+    @property
+    def latency_budget_ms(self) -> float | None:
+        """What a candidate's latency, at the 95th percentile, may be before people are told."""
+        return None if self.latency_p95_ms is None else LATENCY_ALLOWED * self.latency_p95_ms
 
 
 def parse_baseline(raw: bytes, where: str) -> Baseline:
@@ -57,6 +68,7 @@ def parse_baseline(raw: bytes, where: str) -> Baseline:
         baseline_sha=fields.text("baseline_sha"),
         previous_baseline_sha=fields.optional_text("previous_baseline_sha"),
         tolerance=read_tolerance(fields, "tolerance_pp"),
+        latency_p95_ms=_latency(fields, LATENCY),
         justification=fields.optional_text("justification"),
         buckets=read_buckets(fields.object("buckets"), where),
     )
@@ -77,3 +89,12 @@ def read_tolerance(fields: Fields, key: str) -> Fraction:
             f"{points:.6g}; for {points:.6g} points write {points / 100:.6g}",
         )
     return Fraction(fields.share(key))
+
+
+def _latency(fields: Fields, key: str) -> float | None:
+    if fields.values.get(key) is None:
+        return None
+    value = fields.number(key)
+    if value <= 0:
+        fields.fail(key, "more than 0", str(value))
+    return value

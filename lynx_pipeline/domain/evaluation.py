@@ -6,10 +6,7 @@ and versioned, and its name is part of the evidence.
 """
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from decimal import Decimal
-from math import isfinite
 from typing import Any
 
 from lynx_pipeline.domain.eval_set import EvalSet, Questions, bucket_sizes
@@ -115,7 +112,7 @@ def parse_candidate_eval(raw: bytes, where: str) -> CandidateEval:
     """
     values = parse_object(raw, where)
     fields = Fields(values, where)
-    measured = fields.object("measured")
+    measured = Fields(fields.object("measured"), f"{where}: measured")
     return CandidateEval(
         mlflow_run_id=fields.optional_text("mlflow_run_id"),
         canonical_sha=fields.text("canonical_sha"),
@@ -131,15 +128,5 @@ def parse_candidate_eval(raw: bytes, where: str) -> CandidateEval:
             nulls=fields.count("null_answers"),
             buckets=read_scores(values, where).buckets,
         ),
-        measured={key: _number(fields, key, value) for key, value in measured.items()},
+        measured={key: measured.number(key) for key in measured.values},
     )
-
-
-def _number(fields: Fields, key: str, value: Any) -> float:
-    number = float("nan")
-    if isinstance(value, int | Decimal) and not isinstance(value, bool):
-        with suppress(OverflowError):
-            number = float(value)
-    if not isfinite(number):
-        fields.fail(f"measured.{key}", "a number", repr(value)[:60])
-    return number

@@ -9,7 +9,9 @@ file, key and expectation in one form.
 
 import json
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from decimal import Decimal
+from math import isfinite
 from typing import Any, NoReturn
 
 from lynx_pipeline.errors import BadInput
@@ -121,6 +123,17 @@ class Fields:
     def optional_count(self, key: str) -> int | None:
         """Like :meth:`count`; absent is None, null is refused."""
         return self.count(key) if key in self.values else None
+
+    def number(self, key: str) -> float:
+        """A number, as the nearest double."""
+        value = self._present(key)
+        result = float("nan")
+        if _is_int(value) or isinstance(value, Decimal):
+            with suppress(OverflowError):
+                result = float(value)
+        if not isfinite(result):
+            self.fail(key, "a number", _name(value))
+        return result
 
     def share(self, key: str) -> Decimal | int:
         """A number from 0 to 1, exactly as written."""

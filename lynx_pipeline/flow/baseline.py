@@ -14,7 +14,7 @@ from pathlib import Path
 from lynx_pipeline.adapters import dvc_data, git_files
 from lynx_pipeline.adapters.files import write_whole
 from lynx_pipeline.config import Settings
-from lynx_pipeline.domain.baseline import Baseline, parse_baseline
+from lynx_pipeline.domain.baseline import LATENCY, Baseline, parse_baseline
 from lynx_pipeline.domain.baseline_change import FloorChange, drift, floor_changes, objections
 from lynx_pipeline.domain.evaluation import Counts
 from lynx_pipeline.domain.scorers import EXACT
@@ -68,6 +68,7 @@ def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[F
         "baseline_sha": proposed.canonical_sha,
         "previous_baseline_sha": before.baseline_sha if before else None,
         "tolerance_pp": float(before.tolerance) if before else FIRST_TOLERANCE,
+        **{k: v for k, v in proposed.measured.items() if k == LATENCY and v},
         "justification": justification.strip(),
         "buckets": written(proposed.counts.buckets),
     }

@@ -8,7 +8,7 @@ seconds). :func:`read_evidence` counts the stored predictions again.
 import hashlib
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -20,6 +20,7 @@ from lynx_pipeline.adapters.journal import Journal
 from lynx_pipeline.adapters.mlflow_tracking import RUN_ID
 from lynx_pipeline.adapters.workers import Answered, Batch, Local
 from lynx_pipeline.config import Limits, Settings
+from lynx_pipeline.domain.baseline import LATENCY
 from lynx_pipeline.domain.bundle import MLMODEL, Bundle, read_mlmodel
 from lynx_pipeline.domain.evaluation import CandidateEval, parse_candidate_eval
 from lynx_pipeline.domain.versioning import Env
@@ -33,8 +34,6 @@ EVAL = "candidate_eval.json"
 PREDICTIONS = "predictions.parquet"
 TIMINGS = "timings.parquet"
 
-Progress = Callable[[int, int], None]
-
 
 def evaluate(
     bundle_folder: Path,
@@ -47,7 +46,7 @@ def evaluate(
     workers: int = 0,
     hidden: Iterable[Path] = (),
     warn: Callable[[str], None],
-    progress: Progress,
+    progress: Callable[[int, int], object],
 ) -> CandidateEval:
     """Evaluate the bundle and write the evidence: ``output`` and the Parquet files beside it.
 
@@ -159,7 +158,7 @@ def evaluate_candidate(
     *,
     again: bool,
     warn: Callable[[str], None],
-    progress: Progress,
+    progress: Callable[[int, int], object],
 ) -> tuple[CandidateEval, bool]:
     """Evaluate a fetched candidate, or keep the evaluation it has if that still holds.
 
@@ -225,6 +224,18 @@ def read_evidence(folder: Path, eval_set: AnyEvalSet) -> Evidence:
     return check_evidence(written, raw, eval_set, str(folder))
 
 
+def measured(folder: Path) -> Mapping[str, float]:
+    """What the evaluation in ``folder`` says it measured; nobody gates on it.
+
+    Raises:
+        BadInput: there is none, or it is damaged.
+    """
+    file = folder / EVAL
+    return parse_candidate_eval(
+        read_bytes(file, "the candidate was not evaluated"), str(file)
+    ).measured
+
+
 def check_evidence(written: bytes, raw: bytes, eval_set: AnyEvalSet, where: str) -> Evidence:
     """What ``written``, a ``candidate_eval.json``, and ``raw``, its predictions, show when they
     are scored again on ``eval_set``. ``where`` is for the error messages.
@@ -274,7 +285,7 @@ def _measured(told: _Told, eval_set: AnyEvalSet, bundle: Bundle) -> dict[str, fl
         "items_per_second": round(len(eval_set) / busy, 2),
         "tokens_per_second": round((answers.prompt_words(eval_set) + told.words) / busy, 2),
         "latency_p50_ms": round(told.latency(0.5) * 1000, 4),
-        "latency_p95_ms": round(told.latency(0.95) * 1000, 4),
+        LATENCY: round(told.latency(0.95) * 1000, 4),
         "peak_memory_mib": round(told.peak_mib, 1),
         "bundle_bytes": bundle.size,
     }

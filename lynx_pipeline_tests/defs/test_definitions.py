@@ -53,6 +53,7 @@ def test_the_checks_are_exactly_these() -> None:
         _check("eval_set", "eval_set_matches_baseline"): True,
         _check("eval_set", "buckets_can_resolve_tolerance"): False,
         _check("candidate_eval", "no_bucket_regression"): True,
+        _check("candidate_eval", "within_latency_budget"): False,
     }
     gate = graph.get_check_spec(_check("candidate_eval", "no_bucket_regression"))
     assert gate.partitions_def == CANDIDATES

@@ -94,6 +94,10 @@ def test_a_tolerance_is_exactly_what_is_written(text: str, value: Fraction) -> N
         pytest.param({"baseline_sha": ""}, "baseline_sha", id="empty sha"),
         pytest.param({"eval_set_dvc_hash": None}, "eval_set_dvc_hash", id="null hash"),
         pytest.param({"eval_set_sha256": ""}, "eval_set_sha256", id="empty sha256"),
+        pytest.param({"scorer": "exact"}, "scorer 'exact' is unknown", id="unknown scorer"),
+        pytest.param({"scorer": 1}, "'scorer'", id="scorer a number"),
+        pytest.param({"latency_p95_ms": 0}, "latency_p95_ms.*more than 0", id="no time at all"),
+        pytest.param({"latency_p95_ms": "1"}, "latency_p95_ms.*a number", id="time a text"),
         pytest.param({"justification": 5}, "justification", id="justification a number"),
     ],
 )
@@ -125,9 +129,13 @@ def test_optional_keys_may_be_absent_or_null() -> None:
         baseline_sha=SHA,
         previous_baseline_sha=None,
         tolerance=Fraction(1, 50),
+        latency_p95_ms=None,
         justification=None,
         buckets={"d.a": Score(Fraction(81, 100), 240)},
     )
+    latency = parse(json.dumps({**values, "latency_p95_ms": 0.25}))
+    assert (latency.latency_p95_ms, latency.latency_budget_ms) == (0.25, 0.5)
+    assert (found.latency_budget_ms, found.scorer) == (None, EXACT)
     nulls = {"eval_set_sha256": None, "previous_baseline_sha": None, "justification": None}
     assert parse(json.dumps({**values, **nulls})).buckets == found.buckets
 

@@ -22,6 +22,7 @@ def baseline(sha: str, previous: str | None, **correct: int) -> Baseline:
         baseline_sha=sha,
         previous_baseline_sha=previous,
         tolerance=Fraction(2, 100),
+        latency_p95_ms=None,
         justification=f"Because of {sha}.",
         buckets={f"d.{name}": Score.counted(k, 50) for name, k in correct.items()},
     )

@@ -70,7 +70,7 @@ def evidence(settings: Settings, sha: str, wrong: int) -> Path:
         predictions_sha256=digest(raw).sha256,
         isolation="none",
         counts=score(eval_set, answers.items()),
-        measured={"seconds": 1.0},
+        measured={"latency_p95_ms": 0.25},
     )
     folder = settings.home / f"evidence-{sha}"
     write_whole(folder / PREDICTIONS, raw)
@@ -92,6 +92,7 @@ def test_a_proposal_keeps_lineage_and_predictions(project: Settings) -> None:
     written = json.loads(project.baseline.read_bytes())
     assert written["baseline_sha"] == "second"
     assert written["previous_baseline_sha"] == "first"
+    assert written["latency_p95_ms"] == 0.25
     assert written["buckets"]["d.a"] == {"accuracy": 0.98, "n": 50, "correct": 49}
     reference_file(project).unlink()
     shutil.rmtree(project.root / ".dvc" / "cache")

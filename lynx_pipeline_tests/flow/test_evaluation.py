@@ -25,7 +25,6 @@ from lynx_pipeline.flow.evaluation import (
     EVAL,
     PREDICTIONS,
     TIMINGS,
-    Progress,
     evaluate,
     read_evidence,
 )
@@ -52,7 +51,7 @@ def run(
     env: Env = Env.DEV,
     eval_set: AnyEvalSet = ITEMS,
     workers: int = 0,
-    progress: Progress = lambda *_: None,
+    progress: Callable[[int, int], object] = lambda *_: None,
     **limits: int,
 ) -> CandidateEval:
     """Evaluate a bundle without watching."""

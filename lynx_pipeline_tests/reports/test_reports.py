@@ -24,7 +24,7 @@ def verdict_of(floors: dict[str, int], reached: dict[str, int], n: int = 100) ->
     """The verdict for right answers out of ``n`` in each bucket, with two points of tolerance."""
     committed = {name: Score.counted(k, n) for name, k in floors.items()}
     candidate = {name: Score.counted(k, n) for name, k in reached.items()}
-    baseline = Baseline("s", "h", None, EXACT, "ref", None, Fraction(2, 100), None, committed)
+    baseline = Baseline("s", "h", None, EXACT, "ref", None, Fraction(2, 100), None, None, committed)
     return judge(baseline, Scores("h", None, None, candidate))
 
 
