@@ -1,0 +1,122 @@
+"""A long evaluation killed again and again: it goes on, and ends as if nothing had happened."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline_tests.builders import bundle
+from lynx_pipeline_tests.end_to_end.conftest import PROGRAMS
+
+pytestmark = pytest.mark.slow
+
+ITEMS = 200_000
+KILLS = 5
+BATCH = 64
+# Slow enough to be caught at work, and wrong now and then.
+SLOWLY = """\
+import time
+time.sleep(0.003)
+return [None if p.endswith("7") else p.removeprefix("Say ") for p in prompts]
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle and an eval set of 200,000 items."""
+    folder = tmp_path_factory.mktemp("resume")
+    bundle(folder / "bundle", SLOWLY)
+    with (folder / "eval.jsonl").open("w") as file:
+        for k in range(ITEMS):
+            item = {"id": f"i{k}", "prompt": f"Say word{k}", "expected": f"word{k}"}
+            file.write(json.dumps({**item, "buckets": {"half": "ab"[k % 2]}}) + "\n")
+    return folder
+
+
+def start(place: Path, output: str) -> "subprocess.Popen[bytes]":
+    """``minieval`` in a process of its own."""
+    command = [str(PROGRAMS / "lynx-pipeline"), "minieval", "--bundle", "bundle"]
+    command += ["--eval-set", "eval.jsonl", "--output", f"{output}/candidate_eval.json"]
+    return subprocess.Popen(command, cwd=place, env=_environ(place), stdout=subprocess.DEVNULL)
+
+
+def kept(place: Path) -> int:
+    """Batches in the journal."""
+    try:
+        return (place / "killed/candidate_eval.json.journal").read_bytes().count(b"\n") - 1
+    except FileNotFoundError:
+        return 0
+
+
+def test_five_kills_change_no_byte(place: Path) -> None:
+    """Each kill -9 comes at a random moment; what was answered until then is not asked again,
+    and no process of the candidate's lives on."""
+    undisturbed = start(place, "undisturbed")
+    dice = random.Random()
+    batches = ITEMS // BATCH
+    for kill in range(KILLS):
+        process = start(place, "killed")
+        before = kept(place)
+        until = before + dice.randint(1, (batches - before) // (KILLS - kill + 1))
+        while kept(place) < until:
+            assert process.poll() is None
+            time.sleep(0.01)
+        time.sleep(dice.random() / 20)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert until <= kept(place) < batches
+        _all_gone(place)
+    before = kept(place)
+    last = start(place, "killed")
+    assert last.wait(120) == 0
+    assert undisturbed.wait(120) == 0
+    ended, whole = place / "killed", place / "undisturbed"
+    assert (ended / "predictions.parquet").read_bytes() == (
+        whole / "predictions.parquet"
+    ).read_bytes()
+    found, wanted = (
+        json.loads((folder / "candidate_eval.json").read_bytes()) for folder in (ended, whole)
+    )
+    assert found.pop("measured") != wanted.pop("measured")
+    assert found == wanted
+    assert (found["n"], found["null_answers"]) == (ITEMS, ITEMS // 10)
+    assert [path.name for path in ended.glob("*journal*")] == []
+
+
+def _environ(place: Path) -> dict[str, str]:
+    ours = {k: v for k, v in os.environ.items() if not k.startswith("LYNX_")}
+    return {**ours, "LYNX_HOME": str(place / "home")}
+
+
+def _all_gone(place: Path) -> None:
+    """Processes whose command line names the bundle of this test, and are not the other run's."""
+    end = time.monotonic() + 5
+    while time.monotonic() < end:
+        parents = {_parent(pid) for pid in _naming(str(place / "bundle"))}
+        if 1 not in parents:
+            return
+        time.sleep(0.05)
+    raise AssertionError("a process of the killed evaluation lives on")
+
+
+def _naming(text: str) -> list[int]:
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if text.encode() in (folder / "cmdline").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def _parent(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    except OSError:
+        return 0
