@@ -106,6 +106,28 @@ def test_a_hash_can_be_checked_with_any_json_library() -> None:
         assert sha256(text.encode()) == expected
 
 
+@given(
+    cpqu=st.one_of(
+        st.floats(-(2.0**53) + 1, 2.0**53 - 1),
+        st.integers(-300, 15).map(lambda e: 1.5 * 10.0**e),
+    ),
+    text=st.from_regex(r"\d?e-0?\d", fullmatch=True),
+)
+def test_a_number_has_one_form(cpqu: float, text: str) -> None:
+    """RFC 8785's; the one that Python writes is refused where it is another."""
+    (entry,) = chain(fact(cpqu=cpqu, parent_sha=text)).entries
+    line = entry.to_line()
+    assert parse_ledger(line, "f").entries == (entry,)
+    values = entry.to_json()
+    del values["hash"]
+    unsealed = json.dumps(values, sort_keys=True, separators=(",", ":"))
+    other = json.dumps({**values, "hash": sha256(unsealed.encode())}, sort_keys=True,
+                       separators=(",", ":")).encode() + b"\n"  # fmt: skip
+    if other != line:
+        with pytest.raises(BadInput, match=r"not (in canonical form|JSON)"):
+            parse_ledger(other, "f")
+
+
 SMALL = chain(fact(), promoted("v0.1.0-dev"), promoted("v0.2.0-dev", A))
 RAW = bytes_of(SMALL)
 CHECKPOINT = Checkpoint(SMALL.size, 3, SMALL.entries[-1].hash)
