@@ -24,3 +24,7 @@ ui:
 register-model run_id:
     @echo "WARNING: this is not the CI path. Nothing is evaluated; in prod it is refused." >&2
     ./dev run lynx-pipeline registry register {{ quote(run_id) }}
+
+# Measure the speed against bare references and write benchmarks/results.md; takes some minutes
+benchmarks *rows:
+    ./dev run python -m benchmarks.table {{ rows }}

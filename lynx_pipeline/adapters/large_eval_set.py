@@ -93,11 +93,13 @@ class LargeEvalSet:
                     f"{where}: not the predictions of this eval set: a row answers the item "
                     f"{found!r} where {expected!r} is expected."
                 )
+            # Lists are slow to turn into Python's, and most items have one answer.
             query = (
-                f"SELECT cell, answers, a.prediction FROM {joined} WHERE a.prediction <> answers[1]"
+                "SELECT cell, a.prediction, answers[1], if(len(answers) > 1, answers[2:], NULL) "
+                f"FROM {joined} WHERE a.prediction <> answers[1]"
             )
-            for cell, answers, prediction in _asked(database, query, where):
-                right[cell] += _is_right(self.scorer, prediction, tuple(answers))
+            for cell, prediction, first, more in _asked(database, query, where):
+                right[cell] += _is_right(self.scorer, prediction, (first, *(more or ())))
         cells = {buckets: n for (buckets, _), n in zip(self.parts, right, strict=True)}
         return counted(self, rolled_up(cells), sum(right), nulls)
 

@@ -8,6 +8,7 @@ seconds). :func:`read_evidence` counts the stored predictions again.
 import hashlib
 import json
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -69,6 +70,7 @@ def evaluate(
         "env": env.value,
     }
     total = len(eval_set)
+    threading.Thread(target=_import_what_comes_later, daemon=True).start()
     with Journal(journal_file(output), key, total) as journal:
         seed = bundle.canonical_sha + eval_set.sha256
         left = (asked for asked in eval_set.shuffled(seed) if not journal.answered[asked[0]])
@@ -80,6 +82,11 @@ def evaluate(
         result = _written(eval_set, journal, output, bundle, run_id or _named_run(bundle_folder))
         journal.remove()
     return result
+
+
+def _import_what_comes_later() -> None:
+    """While the candidate's process loads its model, this one has nothing else to do."""
+    import pyarrow.parquet  # noqa: F401
 
 
 def journal_file(output: Path) -> Path:
