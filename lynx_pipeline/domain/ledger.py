@@ -399,9 +399,10 @@ def _read_entry(line: bytes, here: str) -> Entry:
 def _unverified(line: bytes, here: str) -> Entry:
     values = parse_object(line, here, number=_number)
     fields = Fields(values, here)
-    fields.only(_KEYS)
-    for key in _KEYS - set(values):
-        fields.fail(key, "a value or null", "nothing")
+    if values.keys() != _KEYS:
+        fields.only(_KEYS)
+        for key in _KEYS - values.keys():
+            fields.fail(key, "a value or null", "nothing")
     fact = _read_fact(fields)
     prev = fields.optional_text("prev")
     entry = Entry(fields.count("seq", least=1), prev, fields.text("hash"), fact)

@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from decimal import Decimal
+from functools import lru_cache
 from math import isfinite
 from typing import Any, NoReturn
 
@@ -43,12 +44,7 @@ def parse(raw: bytes, where: str, *, number: Callable[[str], Any] = exact) -> An
     """
     try:
         text = raw.decode("utf-8")
-        value = json.loads(
-            text,
-            parse_float=number,
-            parse_constant=_no_constant,
-            object_pairs_hook=_no_duplicates,
-        )
+        value = _decoder(number).decode(text)
         if "\\u" in text:  # only an escape can smuggle in half a character
             json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeDecodeError as error:
@@ -64,6 +60,14 @@ def parse(raw: bytes, where: str, *, number: Callable[[str], Any] = exact) -> An
     except (ValueError, ArithmeticError) as error:
         raise BadInput(f"{where}: {error}.") from None
     return value
+
+
+@lru_cache
+def _decoder(number: Callable[[str], Any]) -> json.JSONDecoder:
+    """Made once, since that takes as long as reading a line."""
+    return json.JSONDecoder(
+        parse_float=number, parse_constant=_no_constant, object_pairs_hook=_no_duplicates
+    )
 
 
 def parse_object(raw: bytes, where: str, *, number: Callable[[str], Any] = exact) -> JsonObject:
