@@ -129,7 +129,7 @@ def promotion(place: Place) -> Row:
 
     out = place.folder / "bare"
     found = place.do(PYTHON, "-c", _MODEL_URI.format(run=place.run_id)).split()[-1]
-    steps = [
+    steps: list[list[str | Path]] = [
         ["dvc", "pull", f"{EVAL_SET}.dvc"],
         ["mlflow", "artifacts", "download", "-u", found, "-d", out / "bundle"],
         [PYTHON, BARE / "digest.py", out / "bundle"],
@@ -137,7 +137,7 @@ def promotion(place: Place) -> Row:
         [PYTHON, BARE / "compare.py", out / "eval.json", "eval_baseline.json"],
         [PYTHON, BARE / "append.py", out / "ledger.jsonl"],
     ]
-    script = " && ".join(shlex.join(map(str, step)) for step in steps)
+    script = " && ".join(shlex.join(str(word) for word in step) for step in steps)
 
     def bare_afresh() -> None:
         afresh()
@@ -250,9 +250,9 @@ def worker(place: Place) -> Row:
         place.bare("predict", *arguments),
         times=3,
     )
-    many = [_Asked(*map(float, each.output.split())) for each in ours]
+    many = [_asked(each) for each in ours]
     tenth = run(place.command(PYTHON, "-m", "benchmarks.worker", place.bundle, few, "64"))
-    fewer = _Asked(*map(float, tenth.output.split()))
+    fewer = _asked(tenth)
     loops = [float(each.output) for each in bare]
     share = median(loop / asked.seconds for loop, asked in zip(loops, many, strict=True))
     growth = many[-1].ours_mib - fewer.ours_mib
@@ -272,6 +272,11 @@ class _Asked(NamedTuple):
     seconds: float
     ours_mib: float
     worker_mib: float
+
+
+def _asked(found: Run) -> _Asked:
+    seconds, ours, worker_process = (float(text) for text in found.output.split())
+    return _Asked(seconds, ours, worker_process)
 
 
 def resolve(place: Place) -> Row:
