@@ -34,14 +34,15 @@ class NoProject(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one evaluation may use: seconds of wall time, MiB of a process's memory, MiB of its
-    output while it loads or answers a batch."""
+    """What one evaluation may use: seconds of wall time; MiB of memory, and processes and threads,
+    of one worker with all that it starts; MiB of its output while it loads or answers a batch."""
 
     batch_size: int = 64
     batch_seconds: float = 120.0
     load_seconds: float = 300.0
     total_seconds: float = 3600.0
     memory_mib: int = 8192
+    processes: int = 1024
     output_mib: int = 64
 
 

@@ -1,11 +1,15 @@
 """What a candidate's process can see and reach: nothing of ours but the interpreter, its
 libraries, the bundle and the prompts. No repository, no eval set, no environment variable, no
-network, a private ``/tmp``.
+network; a private ``/tmp`` and ``/dev/shm`` of limited size, and nothing else that it can write.
+
+:mod:`lynx_pipeline.launcher` adds what stays with a process, with isolation or without: limits
+and a filter on system calls.
 
 Whether isolation works is found out by doing it. Without it, ``prod`` refuses and ``dev`` goes
 on and says so.
 """
 
+import platform
 import shutil
 import subprocess
 import sys
@@ -13,34 +17,72 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lynx_pipeline import worker
+from lynx_pipeline import launcher, worker
+from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused
 
 BUBBLEWRAP = "bubblewrap"
 NONE = "none"
 TMP = "/tmp"  # noqa: S108  # the one inside the sandbox, private to it
+SHARED = "/dev/shm"  # noqa: S108  # likewise
+
+# What a virtual environment needs to work, and nothing else that may lie beside it.
+_PARTS = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
+_SETTINGS = Path("/proc/sys")
+# What forbids user namespaces: the setting, its value then, and what to do.
+_FORBIDS = (
+    (
+        "kernel/apparmor_restrict_unprivileged_userns",
+        "1",
+        "let bwrap have them: printf 'abi <abi/4.0>,\\nprofile bwrap /usr/bin/bwrap "
+        "flags=(unconfined) { userns, }\\n' | sudo tee /etc/apparmor.d/bwrap && "
+        "sudo apparmor_parser -r /etc/apparmor.d/bwrap; or let every program have them: "
+        "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+    ),
+    (
+        "kernel/unprivileged_userns_clone",
+        "0",
+        "allow them: sudo sysctl -w kernel.unprivileged_userns_clone=1",
+    ),
+    (
+        "user/max_user_namespaces",
+        "0",
+        "allow some: sudo sysctl -w user.max_user_namespaces=10000",
+    ),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """How the worker is shut in. ``level`` goes into the evidence."""
+    """How the worker is shut in. ``level`` goes into the evidence; ``more`` are options that not
+    every bwrap or machine takes."""
 
     level: str
     bwrap: str | None = None
     why: str = ""
     hidden: tuple[Path, ...] = field(default=())
+    more: tuple[str, ...] = field(default=())
 
-    def command(self, bundle: Path, memory_mib: int) -> list[str]:
+    def command(self, bundle: Path, limits: Limits) -> list[str]:
         """The command line that starts the worker on ``bundle``."""
-        script = Path(worker.__file__)
-        python = [sys.executable, "-I", "-B"]
+        python, script = [sys.executable, "-I", "-B"], Path(worker.__file__)
         if self.bwrap is None:
-            return [*python, str(script), str(bundle), str(memory_mib)]
-        jail = [self.bwrap, *_namespaces(), *_view(self.hidden)]
-        jail += ["--ro-bind", str(bundle), "/bundle", "--ro-bind", str(script), "/worker.py"]
-        jail += ["--chdir", TMP, "--"]
-        return [*jail, *python, "/worker.py", "/bundle", str(memory_mib)]
+            # A limit on processes would count all that this user has.
+            launch = _launch(launcher.__file__, limits.memory_mib, 0)
+            return [*launch, *python, str(script), str(bundle)]
+        binds = {"/bundle": bundle, "/worker.py": script}
+        return [*self.jail(binds, limits), *python, "/worker.py", "/bundle"]
+
+    def jail(self, binds: dict[str, Path], limits: Limits) -> list[str]:
+        """What comes before a command to run it shut in, with ``binds`` in view."""
+        view = _view(self.hidden, limits.memory_mib)
+        for place, source in {**binds, "/launcher.py": Path(launcher.__file__)}.items():
+            view += ["--ro-bind", str(source), place]
+        for folder in ("/proc", "/dev", "/"):
+            view += ["--remount-ro", folder]
+        launch = _launch("/launcher.py", limits.memory_mib, limits.processes)
+        return [str(self.bwrap), *_namespaces(), *self.more, *view, "--chdir", TMP, "--", *launch]
 
 
 def choose_isolation(env: Env, hidden: Sequence[Path], warn: Callable[[str], None]) -> Isolation:
@@ -52,17 +94,20 @@ def choose_isolation(env: Env, hidden: Sequence[Path], warn: Callable[[str], Non
         Refused: none works and this is ``prod``.
     """
     path = shutil.which("bwrap")
-    why = "bwrap is not installed (Debian's package is bubblewrap)"
-    if path is not None:
-        jail = [path, *_namespaces(), *_view(hidden), "--", sys.executable, "-I", "-S", "-c", ""]
-        probe = subprocess.run(jail, capture_output=True, env={}, check=False)
-        if probe.returncode == 0:
-            return Isolation(BUBBLEWRAP, path, hidden=tuple(hidden))
+    if path is None:
+        why = "bwrap is not installed (Debian's package is bubblewrap)"
+    elif not launcher.works_here():
+        why = f"there is no filter of system calls for {platform.machine()}"
+    else:
+        # The filter denies them, too: what can't be taken away twice is taken away once.
+        for more in (("--disable-userns",), ()):
+            chosen = Isolation(BUBBLEWRAP, path, hidden=tuple(hidden), more=more)
+            jail = [*chosen.jail({}, Limits()), sys.executable, "-I", "-S", "-c", ""]
+            probe = subprocess.run(jail, capture_output=True, env={}, check=False)
+            if probe.returncode == 0:
+                return chosen
         said = probe.stderr.decode(errors="replace").strip()[:300]
-        why = (
-            f"bwrap does not work here ({said}). On Ubuntu 24.04 unprivileged user namespaces "
-            "need 'sysctl kernel.apparmor_restrict_unprivileged_userns=0'"
-        )
+        why = f"bwrap does not work here ({said}); {_remedy()}"
     if env is Env.PROD:
         raise Refused(f"prod evaluates a candidate only in isolation, and none works here: {why}.")
     warn(
@@ -72,9 +117,23 @@ def choose_isolation(env: Env, hidden: Sequence[Path], warn: Callable[[str], Non
     return Isolation(NONE, why=why)
 
 
+def _remedy() -> str:
+    for name, value, remedy in _FORBIDS:
+        file = _SETTINGS / name
+        if file.exists() and file.read_text().strip() == value:
+            return f"{name.replace('/', '.')} is {value}, which forbids user namespaces; {remedy}"
+    return "it has to be bubblewrap 0.7 or newer, where user namespaces are allowed"
+
+
+def _launch(script: str, memory_mib: int, processes: int) -> list[str]:
+    return [sys.executable, "-I", "-S", "-B", script, str(memory_mib), str(processes)]
+
+
 def _namespaces() -> list[str]:
     return [
         "--unshare-all",
+        "--unshare-user",  # or fail: --unshare-all goes on without
+        *("--uid", "65534", "--gid", "65534"),
         "--die-with-parent",
         "--new-session",
         *("--cap-drop", "ALL"),
@@ -83,12 +142,16 @@ def _namespaces() -> list[str]:
         *("--setenv", "HOME", TMP),
         *("--setenv", "PATH", "/usr/bin:/bin"),
         *("--setenv", "LANG", "C.UTF-8"),
+        # Libraries ask who they are, and there is no /etc/passwd.
+        *("--setenv", "LOGNAME", "candidate"),
     ]
 
 
-def _view(hidden: Sequence[Path]) -> list[str]:
+def _view(hidden: Sequence[Path], memory_mib: int) -> list[str]:
     """What can be seen: the system's libraries, this interpreter, and no folder of ours."""
-    args = ["--proc", "/proc", "--dev", "/dev", "--tmpfs", TMP, "--ro-bind", "/usr", "/usr"]
+    tmpfs = ["--size", str(max(memory_mib << 20 >> 1, 1 << 20)), "--tmpfs"]
+    args = ["--proc", "/proc", "--dev", "/dev", *tmpfs, SHARED, *tmpfs, TMP]
+    args += ["--ro-bind", "/usr", "/usr"]
     for name in ("/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache"):
         path = Path(name)
         if path.is_symlink():
@@ -101,10 +164,21 @@ def _view(hidden: Sequence[Path]) -> list[str]:
         if not any(home.is_relative_to(b) for b in bound):
             args += ["--ro-bind", str(home), str(home)]
             bound.append(home)
-    for folder in hidden:
-        if folder.is_dir() and any(folder.is_relative_to(b) for b in bound):
-            args += ["--tmpfs", str(folder)]
-            for home in sorted(homes):
-                if home.is_relative_to(folder):
-                    args += ["--ro-bind", str(home), str(home)]
-    return args
+    inside = {
+        home / folder.resolve().relative_to(home.resolve())
+        for home in bound
+        for folder in hidden
+        if folder.is_dir() and folder.resolve().is_relative_to(home.resolve())
+    }
+    empty: list[str] = []
+    # An outer folder first: what is put back below it must not lay open an inner one.
+    for folder in sorted(inside):
+        args += ["--tmpfs", str(folder)]
+        empty += ["--remount-ro", str(folder)]
+        for home in sorted(homes):
+            if home == folder:
+                for part in (str(home / name) for name in _PARTS):
+                    args += ["--ro-bind-try", part, part]
+            elif home.is_relative_to(folder):
+                args += ["--ro-bind", str(home), str(home)]
+    return [*args, *empty]

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
-from lynx_pipeline.adapters.isolation import Isolation
+from lynx_pipeline.adapters.isolation import NONE, Isolation
+from lynx_pipeline.adapters.watch import Watch
 from lynx_pipeline.config import Limits
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
 
@@ -134,7 +135,7 @@ def serve(
         BadInput, SystemFailed: see :class:`Engine`.
     """
     asked = 0
-    with _started(isolation.command(bundle, limits.memory_mib), limits, stop) as process:
+    with _started(isolation, bundle, limits, stop) as process:
         hello = process.receive(min(end, time.monotonic() + limits.load_seconds), "loading")
         load_seconds = _amount(hello, "ready")
 
@@ -158,7 +159,7 @@ def serve(
             peak = _amount(reply, "peak_mib")
             yield Answered(batch.rows, answers, took, load_seconds, peak, isolation.level)
             batch = following
-        process.close(end)
+        process.close(min(end, time.monotonic() + limits.batch_seconds))
 
 
 def _checked(reply: Mapping[str, Any], ids: list[int]) -> tuple[float, list[str | None]]:
@@ -200,10 +201,15 @@ class _Process:
     """The worker's pipes, read and written against a deadline and a bound on bytes."""
 
     def __init__(
-        self, process: "subprocess.Popen[bytes]", limits: Limits, stop: threading.Event
+        self,
+        process: "subprocess.Popen[bytes]",
+        watch: Watch,
+        limits: Limits,
+        stop: threading.Event,
     ) -> None:
         assert process.stdin and process.stdout and process.stderr
         self.process = process
+        self.watch = watch
         self.stop = stop
         self.stdin: IO[bytes] = process.stdin
         self.most = self.left = limits.output_mib << 20
@@ -254,10 +260,13 @@ class _Process:
 
     def close(self, until: float) -> None:
         """Let it end by itself."""
+        self._look(now=True)
         self.stdin.close()
         while self._drain(0.2):
             if time.monotonic() > until:
                 raise self._failed("it did not end in time")
+        if self.inbox:
+            raise self._failed("it said more than it was asked")
         if self._how_it_ended() != "exit code 0":
             raise self._failed(f"it did not end well ({self._how_it_ended()})")
 
@@ -265,6 +274,7 @@ class _Process:
         """Read what is there; False once both streams have ended."""
         if self.stop.is_set():
             raise self._failed("it was stopped")
+        self._look()
         for key, _ in self.streams.select(timeout):
             data = os.read(key.fd, 1 << 20)
             if not data:
@@ -278,11 +288,17 @@ class _Process:
                 del self.said[:-_STDERR_KEPT]
         return bool(self.streams.get_map())
 
+    def _look(self, *, now: bool = False) -> None:
+        if how := self.watch.look(now=now):
+            raise self._failed(how)
+
     def _how_it_ended(self) -> str:
-        try:
-            code = self.process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            return "it closed its output but runs on"
+        deadline = time.monotonic() + 5
+        while (code := self.process.poll()) is None:
+            if time.monotonic() > deadline:
+                return "it closed its output but runs on"
+            self._look()
+            time.sleep(0.01)
         return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
     def _failed(self, how: str) -> BadInput:
@@ -291,12 +307,14 @@ class _Process:
 
 
 @contextmanager
-def _started(command: list[str], limits: Limits, stop: threading.Event) -> Iterator[_Process]:
-    with tempfile.TemporaryDirectory(prefix="lynx-worker-") as scratch:
+def _started(
+    isolation: Isolation, bundle: Path, limits: Limits, stop: threading.Event
+) -> Iterator[_Process]:
+    with tempfile.TemporaryDirectory(prefix="lynx-worker-", ignore_cleanup_errors=True) as scratch:
         environ = {"HOME": scratch, "TMPDIR": scratch, "PATH": os.defpath, "LANG": "C.UTF-8"}
         try:
             process = subprocess.Popen(
-                command,
+                isolation.command(bundle, limits),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -306,25 +324,20 @@ def _started(command: list[str], limits: Limits, stop: threading.Event) -> Itera
             )
         except OSError as error:
             raise SystemFailed(f"the worker can't be started: {error}.") from None
+        mark = f"HOME={scratch}".encode() if isolation.level == NONE else None
+        watch = Watch(process.pid, limits, mark)
         try:
-            yield _Process(process, limits, stop)
+            yield _Process(process, watch, limits, stop)
         except LynxError:
             raise
         except OSError as error:
             raise SystemFailed(f"the worker's pipes failed: {error}.") from None
         finally:
-            _end(process)
-
-
-def _end(process: "subprocess.Popen[bytes]") -> None:
-    """Kill whatever is left; under bubblewrap its whole pid namespace goes with it."""
-    if process.returncode is None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
-        process.wait()
-    for stream in (process.stdin, process.stdout, process.stderr):
-        if stream is not None:
-            stream.close()
+            watch.end()
+            process.wait()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
 
 
 def _printable(text: str) -> str:
