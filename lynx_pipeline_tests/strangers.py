@@ -54,11 +54,15 @@ def asked(
 
 
 def ask(
-    folder: Path, limits: Limits = LIMITS, prompts: Sequence[str] = PROMPTS, workers: int = 1
+    folder: Path,
+    limits: Limits = LIMITS,
+    prompts: Sequence[str] = PROMPTS,
+    workers: int = 1,
+    chosen: Isolation | None = None,
 ) -> list[str | None]:
     """The answers, in the order of the questions."""
     found: dict[int, str | None] = {}
-    for batch in asked(folder, limits, prompts, workers):
+    for batch in asked(folder, limits, prompts, workers, chosen):
         found.update(zip(batch.rows, batch.answers, strict=True))
     return [found[row] for row in range(len(prompts))]
 
