@@ -27,7 +27,7 @@ NONE = "none"
 TMP = "/tmp"  # noqa: S108  # the one inside the sandbox, private to it
 SHARED = "/dev/shm"  # noqa: S108  # likewise
 
-# What a virtual environment needs to work, and nothing else that may lie beside it.
+# What an interpreter needs, of all that may lie beside it: a project, pip's passwords.
 _PARTS = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
 _SETTINGS = Path("/proc/sys")
 # What forbids user namespaces: the setting, its value then, and what to do.
@@ -162,7 +162,7 @@ def _view(hidden: Sequence[Path], memory_mib: int) -> list[str]:
     bound = [Path("/usr")]
     for home in sorted(homes):
         if not any(home.is_relative_to(b) for b in bound):
-            args += ["--ro-bind", str(home), str(home)]
+            args += _parts(home)
             bound.append(home)
     inside = {
         home / folder.resolve().relative_to(home.resolve())
@@ -176,9 +176,11 @@ def _view(hidden: Sequence[Path], memory_mib: int) -> list[str]:
         args += ["--tmpfs", str(folder)]
         empty += ["--remount-ro", str(folder)]
         for home in sorted(homes):
-            if home == folder:
-                for part in (str(home / name) for name in _PARTS):
-                    args += ["--ro-bind-try", part, part]
-            elif home.is_relative_to(folder):
-                args += ["--ro-bind", str(home), str(home)]
+            if home.is_relative_to(folder):
+                args += _parts(home)
     return [*args, *empty]
+
+
+def _parts(home: Path) -> list[str]:
+    places = [str(home / name) for name in _PARTS]
+    return [argument for place in places for argument in ("--ro-bind-try", place, place)]

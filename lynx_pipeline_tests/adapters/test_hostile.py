@@ -21,10 +21,10 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline.adapters.isolation import NONE, Isolation, choose_isolation
-from lynx_pipeline.config import Limits
+from lynx_pipeline.config import Limits, Settings
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
-from lynx_pipeline.flow.candidate import candidate
+from lynx_pipeline.flow.candidate import Candidate
 from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS, TIMINGS, evaluate_candidate
 from lynx_pipeline_tests.builders import RUN, bundle, project
 from lynx_pipeline_tests.places import InFolder, promote
@@ -85,14 +85,21 @@ def scene(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> Scene:
+    """With a script in the worker's place."""
+    return staged(stranger, tmp_path, monkeypatch, caplog)
+
+
+def staged(
+    bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
+) -> Scene:
     """With a secret in our environment."""
     for name in ("cwd", "temp"):
-        (tmp_path / name).mkdir()
-    monkeypatch.chdir(tmp_path / "cwd")
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temp"))
+        (folder / name).mkdir()
+    monkeypatch.chdir(folder / "cwd")
+    monkeypatch.setattr(tempfile, "tempdir", str(folder / "temp"))
     monkeypatch.setenv("LYNX_CANARY", CANARY)
-    caplog.set_level(logging.DEBUG)
-    return Scene(stranger, tmp_path, caplog)
+    log.set_level(logging.DEBUG)
+    return Scene(bundle, folder, log)
 
 
 def processes(folder: Path) -> list[int]:
@@ -231,7 +238,7 @@ def test_it_reaches_nothing(
             "open('/worker.py', 'a')",
             "open('/launcher.py', 'a')",
             "open(json.__file__, 'a')",
-            f"open({prefix!r} + '/x', 'w')",
+            f"open({prefix!r} + '/lib/x', 'w')",
             *(f"open('{place}/x', 'w')" for place in ("", "/usr", "/dev", "/dev/pts", "/proc")),
             *(f"os.mkdir('{place}/x')" for place in ("", "/usr", "/dev", "/proc")),
             "open('/proc/self/oom_score_adj', 'w').write('-1000')",
@@ -305,7 +312,9 @@ def many(count, work=lambda: None, before=lambda: None):
             os._exit(0)
     time.sleep(60)
 """
-IN_MEMORY, IN_NUMBER = "more than 256 MiB of memory", "more than 40 processes and threads"
+IN_MEMORY = "more than 256 MiB of memory"
+# Whoever is not root is stopped by the kernel.
+IN_NUMBER = "more than 40 processes and threads|BlockingIOError|can't start new thread"
 
 
 @pytest.mark.parametrize(
@@ -357,7 +366,7 @@ def test_all_its_processes_are_limited(
     if where == "first":
         script["first"] = f"{MEMORY}\n{attack}"
     started = time.monotonic()
-    assert says in scene.stopped(script, TIGHT, chosen)
+    assert re.search(says, scene.stopped(script, TIGHT, chosen))
     assert time.monotonic() - started < 8
 
 
@@ -494,7 +503,7 @@ def test_nothing_lives_on_after_the_end(scene: Scene, level: str, where: str) ->
     ],
 )
 def test_what_does_no_harm(scene: Scene, attack: str, isolated: bool) -> None:
-    """It is let go on; its limits are still there."""
+    """It may go on, and is limited as before."""
     if not isolated:
         return
     first = f"{MEMORY}\nimport ctypes\nlibc = ctypes.CDLL(None)\ntry: {attack}\n"
@@ -502,7 +511,6 @@ def test_what_does_no_harm(scene: Scene, attack: str, isolated: bool) -> None:
     assert len(ask(speaks(scene.bundle, first), TIGHT)) == len(PROMPTS)
     scene.nothing_left()
     assert IN_MEMORY in scene.stopped({"first": first, "each": "many(9, lambda: eat(90))"})
-    assert "ran out of time" in scene.stopped({"first": first, "each": "time.sleep(99)"}, QUICK)
 
 
 # ----- what it says -------------------------------------------------------------------------
@@ -541,3 +549,149 @@ FORGED = (
 def test_forged_words_are_refused(scene: Scene, script: dict[str, str], says: str) -> None:
     """No report of its own, no answer that was not asked for."""
     assert says in scene.stopped(script)
+
+
+# ----- models that MLflow loads, on their way to evidence -----------------------------------
+
+SETTINGS = """
+registry = "registry"
+[tool.lynx_pipeline.evaluation]
+batch_size = 5
+batch_seconds = 30
+processes = 60
+output_mib = 1
+workers = 1
+"""
+RIGHT = "right = [prompt.removeprefix('Say ') for prompt in prompts]\n"
+
+
+@dataclass(frozen=True)
+class World:
+    """A project with a promoted version, and another candidate's bundle."""
+
+    settings: Settings
+    registry: InFolder
+    here: Candidate
+    scene: Scene
+
+    def evaluate(self, body: str, load: str = "pass") -> None:
+        """The step that makes evidence."""
+        bundle(self.here.bundle, f"{RIGHT}{body}", load)
+        evaluate_candidate(
+            self.settings,
+            self.here,
+            again=False,
+            warn=lambda text: logging.getLogger().warning(text),
+            progress=lambda done, most: None,
+        )
+
+    def evidence(self) -> dict[str, bytes]:
+        """What the evaluation left, by name."""
+        names = (EVAL, PREDICTIONS, TIMINGS)
+        files = [self.here.evidence / name for name in names]
+        return {file.name: file.read_bytes() for file in files if file.exists()}
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> World:
+    """With a secret in everything that a candidate has no business with."""
+    settings = project(tmp_path / "project", pyproject=SETTINGS)
+    for name in (".git/config", ".dvc/config", ".env"):
+        (settings.root / name).parent.mkdir(exist_ok=True)
+        (settings.root / name).write_text(CANARY)
+    other = bundle(settings.candidates / ("f" * 32) / "bundle")
+    (other / "secret").write_text(CANARY)
+    registry = InFolder(settings.root / "registry")
+    promote(registry.store, 1)
+    here = Candidate(RUN, settings.candidates / RUN)
+    return World(settings, registry, here, staged(here.bundle, tmp_path, monkeypatch, caplog))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("load", "body", "says"),
+    [
+        pytest.param("raise SystemExit", "", "during loading", id="never loads"),
+        pytest.param(
+            "",
+            "import os, time; [os.fork() or (time.sleep(60), os._exit(0)) for _ in range(500)]",
+            "more than 60 processes|BlockingIOError",
+            id="forks",
+        ),
+        pytest.param(
+            "",
+            "import os\nif os.fork() == 0:\n    os.setsid()\n    import time\n    time.sleep(60)\n"
+            "os._exit(0)",
+            "ended during the batch",
+            id="leaves a daemon",
+        ),
+        pytest.param("", "return ['x' * (2 << 20)] * 5", "more output", id="enormous answers"),
+        pytest.param(
+            'import json; json.dumps = lambda said: \'{"n": 12, "correct": 12}\'',
+            "",
+            "ready = None",
+            id="forges a report",
+        ),
+        pytest.param(
+            "import time; time.perf_counter = lambda: float('nan')",
+            "return right",
+            "ready = nan",
+            id="forges the time",
+        ),
+        pytest.param(
+            "",
+            "import os, json\nline = json.dumps({'ids': [0, 1, 2, 3, 4], 'predictions': right, "
+            "'seconds': 0, 'peak_mib': 1}).encode()\n"
+            "for fd in range(3, 9):\n"
+            "    try: os.write(fd, line + b'\\n')\n"
+            "    except OSError: pass\n"
+            "return right",
+            "other ids",
+            id="writes to our pipe",
+        ),
+        pytest.param("", "return [text.encode() for text in right]", "bytes", id="bytes"),
+        pytest.param("", "return [float('nan') for _ in right]", "float", id="NaN"),
+        pytest.param("", "return ['\\ud800' for _ in right]", "surrogate", id="no text"),
+    ],
+)
+def test_a_hostile_model_gets_no_evidence(world: World, load: str, body: str, says: str) -> None:
+    """And the registry is as it was."""
+    before, files = world.registry.all(), world.scene.files()
+    with pytest.raises(BadInput, match=says) as caught:
+        world.evaluate(body or "return right", load or "pass")
+    world.scene.nothing_left()
+    assert world.evidence() == {}
+    assert world.registry.all() == before
+    assert CANARY not in str(caught.value) + world.scene.log.text
+    for place, digest in files.items():
+        assert world.scene.files()[place] == digest
+    rest = [path.name for path in world.here.folder.rglob("*") if path.is_file()]
+    assert set(rest) <= {".lock", "candidate_eval.json.journal", "MLmodel", "tiny_loader.py"}
+
+
+@pytest.mark.slow
+def test_a_curious_model_finds_nothing(world: World, isolated: bool) -> None:
+    """What it found would be its answers, in evidence that everybody may read."""
+    if not isolated:
+        return
+    root = str(world.settings.root)
+    body = f"""
+import os
+found = [repr(dict(os.environ))]
+for top in ({root!r}, '/root', '/home', '/dev/shm', '/bundle'):
+    for place, folders, files in os.walk(top):
+        folders[:] = [name for name in folders if name not in ('lib', '.pyenv', '.venv')]
+        for name in files:
+            found.append(place + open(os.path.join(place, name), errors='replace').read())
+return [str(found)[-10000:]] * len(prompts)
+"""
+    before = world.registry.all()
+    world.evaluate(body)
+    evidence = world.evidence()
+    assert set(evidence) == {EVAL, PREDICTIONS, TIMINGS}
+    assert not any(CANARY.encode() in raw for raw in evidence.values())
+    assert CANARY not in world.scene.log.text
+    assert world.registry.all() == before
+    world.scene.nothing_left()

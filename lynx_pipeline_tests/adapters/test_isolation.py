@@ -2,6 +2,7 @@
 to happen there instead."""
 
 import json
+import platform
 import shutil
 import socket
 import subprocess
@@ -12,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline import worker
+from lynx_pipeline.adapters import isolation as isolation_module
 from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, Isolation, choose_isolation
+from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused
 from lynx_pipeline_tests.strangers import asked, isolation, speaks
@@ -62,7 +65,7 @@ def test_it_sees_prompts_and_its_bundle_and_nothing_of_ours(
             "home": "os.listdir('/root') + os.listdir('/home')",
             "bundle": "open(os.path.join(sys.argv[1], 'MLmodel'), 'a')",
             "usr": "open('/usr/lynx', 'w')",
-            "venv": f"open({str(Path(sys.prefix) / 'lynx')!r}, 'w')",
+            "venv": f"open({str(Path(sys.prefix) / 'lib/lynx')!r}, 'w')",
             "mount": "ctypes.CDLL(None).mount(b'none', b'/mnt', b'tmpfs', 0, None)",
             "uid": "os.uname().nodename",
         }
@@ -129,3 +132,95 @@ def test_without_isolation_prod_refuses_and_dev_warns(no_bwrap: Path, how: str) 
     assert len(said) == 1
     assert said[0].startswith("NO ISOLATION")
     assert reason in said[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedies"),
+    [
+        (
+            "kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            [
+                "sudo tee /etc/apparmor.d/bwrap && sudo apparmor_parser -r /etc/apparmor.d/bwrap",
+                "profile bwrap /usr/bin/bwrap flags=(unconfined) { userns, }",
+                "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            ],
+        ),
+        (
+            "kernel/unprivileged_userns_clone",
+            "0",
+            ["sudo sysctl -w kernel.unprivileged_userns_clone=1"],
+        ),
+        ("user/max_user_namespaces", "0", ["sudo sysctl -w user.max_user_namespaces=10000"]),
+        ("user/max_user_namespaces", "9", ["bubblewrap 0.7 or newer"]),
+    ],
+)
+def test_a_machine_that_forbids_it_is_told_how_to_allow_it(
+    no_bwrap: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    remedies: list[str],
+) -> None:
+    """The setting that is in the way, and commands to paste."""
+    test_without_isolation_prod_refuses_and_dev_warns(no_bwrap, "broken")
+    monkeypatch.setattr(isolation_module, "_SETTINGS", tmp_path / "sys")
+    file = tmp_path / "sys" / name
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{value}\n")
+    with pytest.raises(Refused) as caught:
+        choose_isolation(Env.PROD, (), lambda _: None)
+    for remedy in remedies:
+        assert remedy in str(caught.value)
+    assert (name.replace("/", ".") in str(caught.value)) == (value != "9")
+
+
+def test_a_bwrap_that_cannot_forbid_namespaces_will_do(
+    no_bwrap: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The filter on system calls forbids them in any case."""
+    if isolation().level == NONE:
+        return
+    monkeypatch.undo()
+    real = shutil.which("bwrap")
+    (no_bwrap / "bwrap").write_text(
+        '#!/bin/sh\ncase "$*" in *--disable-userns*) exit 1;; esac\n' + f'exec {real} "$@"\n'
+    )
+    (no_bwrap / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{no_bwrap}:/usr/bin:/bin")
+    chosen = choose_isolation(Env.PROD, (), lambda _: None)
+    assert (chosen.level, chosen.more) == (BUBBLEWRAP, ())
+
+
+def test_a_machine_without_a_filter_has_no_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its system calls have numbers that nobody has written down here."""
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    with pytest.raises(Refused, match=r"riscv64|bwrap is not installed"):
+        choose_isolation(Env.PROD, (), lambda _: None)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_project_that_is_its_own_environment_stays_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    """Only what an environment consists of is put back into it, and no inner folder with it."""
+    if isolation().level == NONE:
+        return
+    project = tmp_path / "project"
+    inner = project / "lib/state"
+    inner.mkdir(parents=True)
+    for file in (project / "eval.jsonl", project / "pip.conf", inner / "secret"):
+        file.write_text("he went")
+    (project / "lib/code.py").write_text("code")
+    if linked:
+        (tmp_path / "link").symlink_to(project)
+    seen = tmp_path / "link" if linked else project
+    python = sys.executable
+    monkeypatch.setattr(sys, "prefix", str(seen))
+    monkeypatch.setattr(sys, "executable", str(Path(python).resolve()))
+    chosen = choose_isolation(Env.PROD, [inner, project], lambda _: None)
+    look = f"import os; print([(p, f) for p, _, f in os.walk({str(seen)!r}) if f])"
+    jail = [*chosen.jail({}, Limits()), sys.executable, "-I", "-S", "-c", look]
+    done = subprocess.run(jail, capture_output=True, text=True, env={}, check=True)
+    assert done.stdout.strip() == f"[({str(seen / 'lib')!r}, ['code.py'])]"
