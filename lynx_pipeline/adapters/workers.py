@@ -154,7 +154,7 @@ def serve(
             following = take()
             if following:
                 send(following, until, during)
-            reply = process.receive(until, during)
+            reply = process.receive(until, during, len(ids))
             took, answers = _checked(reply, ids)
             peak = _amount(reply, "peak_mib")
             yield Answered(batch.rows, answers, took, load_seconds, peak, isolation.level)
@@ -175,6 +175,15 @@ def _checked(reply: Mapping[str, Any], ids: list[int]) -> tuple[float, list[str 
         if text is not None and not text.isprintable() and _not_text(text):
             raise _broken("it answered half a surrogate pair, which is not text")
     return _amount(reply, "seconds"), answers
+
+
+def _small(line: bytes, count: int) -> bool:
+    """Whether a line of JSON holds about as many values as an answer to ``count`` prompts has,
+    however long its texts are. Small values by the million take 25 times their size to parse."""
+    line = line.replace(rb"\\", b"").replace(rb"\"", b"")
+    if line.count(b'"') > 1000 + 2 * count:
+        return False
+    return sum(map(len, line.split(b'"')[::2])) <= 10_000 + 50 * count
 
 
 def _not_text(text: str) -> bool:
@@ -237,7 +246,7 @@ class _Process:
                     raise self._failed(f"it {late} in time")
                 self._drain(0)
 
-    def receive(self, until: float, during: str) -> Mapping[str, Any]:
+    def receive(self, until: float, during: str, count: int = 0) -> Mapping[str, Any]:
         searched, self.left = 0, self.most
         while (newline := self.inbox.find(b"\n", searched)) < 0:
             searched = len(self.inbox)
@@ -248,6 +257,8 @@ class _Process:
                 raise self._failed(f"it ended during {during} ({self._how_it_ended()})")
         line = bytes(self.inbox[:newline])
         del self.inbox[: newline + 1]
+        if not _small(line, count):
+            raise self._failed("it answered far more than it was asked")
         try:
             reply = json.loads(line)
         except (ValueError, RecursionError):
@@ -271,11 +282,13 @@ class _Process:
             raise self._failed(f"it did not end well ({self._how_it_ended()})")
 
     def _drain(self, timeout: float) -> bool:
-        """Read what is there; False once both streams have ended."""
+        """Read what is there; False once both streams have ended, or the process has and what
+        it left holds them open."""
         if self.stop.is_set():
             raise self._failed("it was stopped")
         self._look()
-        for key, _ in self.streams.select(timeout):
+        ready = self.streams.select(timeout)
+        for key, _ in ready:
             data = os.read(key.fd, 1 << 20)
             if not data:
                 self.streams.unregister(key.fileobj)
@@ -286,7 +299,7 @@ class _Process:
             key.data.extend(data)
             if key.data is self.said:
                 del self.said[:-_STDERR_KEPT]
-        return bool(self.streams.get_map())
+        return bool(self.streams.get_map()) and (bool(ready) or self.process.poll() is None)
 
     def _look(self, *, now: bool = False) -> None:
         if how := self.watch.look(now=now):

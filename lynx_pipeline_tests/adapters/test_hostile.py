@@ -515,6 +515,13 @@ def test_what_does_no_harm(scene: Scene, attack: str, isolated: bool) -> None:
 
 # ----- what it says -------------------------------------------------------------------------
 
+
+def test_quotes_and_brackets_in_texts_are_no_values(scene: Scene) -> None:
+    """However many there are, and whatever stands before them."""
+    odd = ["[" * 99_999, '"' * 9999, '\\"' * 9999, "\\", '{"a": [' * 9999, ""]
+    assert ask(speaks(scene.bundle), TIGHT, ["Say " + text for text in odd]) == odd
+
+
 FORGED = (
     "{'canonical_sha': '5' * 64, 'n': 12, 'correct': 12, 'accuracy': 1.0, "
     "'buckets': {'half.a': {'n': 6, 'correct': 6, 'accuracy': 1.0}}}"
@@ -543,6 +550,10 @@ FORGED = (
         pytest.param({"each": "answers[0] = 10 ** 999"}, "answered int", id="a long number"),
         pytest.param({"each": "seconds = 1e999"}, "seconds = inf", id="endless seconds"),
         pytest.param({"each": "peak = -1"}, "peak_mib = -1", id="negative memory"),
+        pytest.param({"each": "answers *= 999"}, "far more than", id="many answers"),
+        pytest.param({"each": "answers[0] = [{}] * 99_999"}, "far more than", id="many objects"),
+        pytest.param({"each": "ids = [0.5] * 99_999"}, "far more than", id="many numbers"),
+        pytest.param({"each": "seconds = {k: '' for k in range(999)}"}, "far more", id="many keys"),
         pytest.param({"each": "os.write(1, b'\\0' * 9 + b'\\n')"}, "no JSON", id="zeros"),
     ],
 )
@@ -613,7 +624,7 @@ def world(
 @pytest.mark.parametrize(
     ("load", "body", "says"),
     [
-        pytest.param("raise SystemExit", "", "during loading", id="never loads"),
+        pytest.param("raise SystemExit", "", "loading failed", id="never loads"),
         pytest.param(
             "",
             "import os, time; [os.fork() or (time.sleep(60), os._exit(0)) for _ in range(500)]",
