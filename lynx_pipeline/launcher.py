@@ -3,7 +3,8 @@
 It comes before the worker's interpreter, since what that interpreter loads as it starts may be
 of the candidate's choosing: this file must import only the standard library.
 
-Arguments: MiB of memory, number of processes (0: leave it), and the command to go on with.
+Arguments: MiB of memory, number of processes (0: leave it), and the command to go on with; with
+none, it only finds out whether this works.
 
 What is set, for good and for all descendants: limits on one process's memory, on a file's size,
 on open files and core dumps, and on processes; no new privileges; and a filter on system calls.
@@ -20,7 +21,6 @@ The filter takes away
 
 import ctypes
 import os
-import platform
 import resource
 import struct
 import sys
@@ -58,7 +58,7 @@ _OPEN_FILES = 4096
 
 def works_here() -> bool:
     """Whether the filter is written for this machine."""
-    return platform.machine() in MACHINES and sys.byteorder == "little"
+    return os.uname().machine in MACHINES and sys.byteorder == "little"
 
 
 def main() -> None:
@@ -70,8 +70,9 @@ def main() -> None:
     if processes:
         _lower(resource.RLIMIT_NPROC, processes)
     if works_here():
-        _filter(MACHINES[platform.machine()])
-    os.execv(command[0], command)  # noqa: S606  # a list, no shell
+        _filter(MACHINES[os.uname().machine])
+    if command:
+        os.execv(command[0], command)  # noqa: S606  # a list, no shell
 
 
 def _lower(which: int, value: int) -> None:

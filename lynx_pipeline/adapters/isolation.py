@@ -9,7 +9,7 @@ Whether isolation works is found out by doing it. Without it, ``prod`` refuses a
 on and says so.
 """
 
-import platform
+import os
 import shutil
 import subprocess
 import sys
@@ -97,13 +97,14 @@ def choose_isolation(env: Env, hidden: Sequence[Path], warn: Callable[[str], Non
     if path is None:
         why = "bwrap is not installed (Debian's package is bubblewrap)"
     elif not launcher.works_here():
-        why = f"there is no filter of system calls for {platform.machine()}"
+        why = f"there is no filter of system calls for {os.uname().machine}"
     else:
         # The filter denies them, too: what can't be taken away twice is taken away once.
         for more in (("--disable-userns",), ()):
             chosen = Isolation(BUBBLEWRAP, path, hidden=tuple(hidden), more=more)
-            jail = [*chosen.jail({}, Limits()), sys.executable, "-I", "-S", "-c", ""]
-            probe = subprocess.run(jail, capture_output=True, env={}, check=False)
+            probe = subprocess.run(
+                chosen.jail({}, Limits()), capture_output=True, env={}, check=False
+            )
             if probe.returncode == 0:
                 return chosen
         said = probe.stderr.decode(errors="replace").strip()[:300]
