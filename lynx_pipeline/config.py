@@ -26,6 +26,7 @@ TABLE = "[tool.lynx_pipeline]"
 _MODEL_NAME = re.compile(r"[A-Za-z0-9](?!.*\.(?:\.|lock\b))[A-Za-z0-9._-]*")
 _BRANCH = re.compile(r"[A-Za-z0-9](?!.*(?:\.\.|//|/\.|\.lock\b))(?:[A-Za-z0-9._/-]*[A-Za-z0-9_-])?")
 _DEFAULT_BRANCH = "lynx-registry"
+LOCAL, RAY = ENGINES = ("local", "ray")
 
 
 class NoProject(BadInput):
@@ -59,8 +60,9 @@ class GitRemote:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the steps need to know. Paths are absolute. ``workers`` is how many processes
-    may answer at once, 0 for one a core."""
+    """Everything the steps need to know. Paths are absolute. ``engine`` is where candidates run,
+    one of :data:`ENGINES`; ``workers`` is how many processes may answer at once, 0 for one a
+    core."""
 
     root: Path
     home: Path
@@ -74,6 +76,7 @@ class Settings:
     scorer: Scorer = EXACT
     identity: Policy | None = None
     limits: Limits = field(default_factory=Limits)
+    engine: str = LOCAL
     workers: int = 0
 
     @property
@@ -134,6 +137,9 @@ def load_settings(
     workers = _take(evaluation, "workers", int, f"{where} evaluation", default=0)
     if workers < 0:
         raise BadInput(f"{where} evaluation: 'workers': expected 0 or more, found {workers}.")
+    engine = _take(evaluation, "engine", str, f"{where} evaluation", default=LOCAL)
+    if engine not in ENGINES:
+        raise BadInput(f"{where} evaluation: 'engine': expected local or ray, found {engine!r}.")
     limits = _read_limits(evaluation, where)
     if table:
         raise BadInput(f"{where}: unknown key {next(iter(table))!r}.")
@@ -151,6 +157,7 @@ def load_settings(
         scorer=scorer,
         identity=_read_policy(identity, f"{where} identity") if identity else None,
         limits=limits,
+        engine=engine,
         workers=workers,
     )
 

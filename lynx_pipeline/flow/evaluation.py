@@ -19,8 +19,8 @@ from lynx_pipeline.adapters.files import read_bytes, write_whole
 from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, choose_isolation
 from lynx_pipeline.adapters.journal import Journal
 from lynx_pipeline.adapters.mlflow_tracking import RUN_ID
-from lynx_pipeline.adapters.workers import Answered, Batch, Local
-from lynx_pipeline.config import Limits, Settings
+from lynx_pipeline.adapters.workers import Answered, Batch, Engine, Local
+from lynx_pipeline.config import LOCAL, RAY, Limits, Settings
 from lynx_pipeline.domain.baseline import LATENCY
 from lynx_pipeline.domain.bundle import MLMODEL, Bundle, read_mlmodel
 from lynx_pipeline.domain.evaluation import CandidateEval, parse_candidate_eval
@@ -44,6 +44,7 @@ def evaluate(
     run_id: str | None,
     env: Env,
     limits: Limits,
+    engine: str = LOCAL,
     workers: int = 0,
     hidden: Iterable[Path] = (),
     warn: Callable[[str], None],
@@ -52,9 +53,9 @@ def evaluate(
     """Evaluate the bundle and write the evidence: ``output`` and the Parquet files beside it.
 
     Answers are kept in :func:`journal_file` until then; an evaluation that was cut short goes on
-    from there. ``hidden`` are folders that the candidate must not see. ``run_id`` None takes the
-    run that the bundle itself names, which is a label and proves nothing. ``progress`` is told
-    (answered, all).
+    from there. ``engine`` says where the candidate runs. ``hidden`` are folders that it must not
+    see. ``run_id`` None takes the run that the bundle itself names, which is a label and proves
+    nothing. ``progress`` is told (answered, all).
 
     Raises:
         BadInput: the bundle is none, or the candidate broke off; no evidence is written.
@@ -62,8 +63,9 @@ def evaluate(
         SystemFailed: the disk or a process of ours failed.
     """
     bundle = read_bundle(bundle_folder)
-    isolation = choose_isolation(env, tuple(hidden), warn)
-    engine = Local(bundle_folder, isolation, limits, workers)
+    asks = _engine(
+        engine, bundle_folder, bundle.canonical_sha, env, tuple(hidden), limits, workers, warn
+    )
     key = {
         "canonical_sha": bundle.canonical_sha,
         "eval_set_sha256": eval_set.sha256,
@@ -76,7 +78,7 @@ def evaluate(
         left = (asked for asked in eval_set.shuffled(seed) if not journal.answered[asked[0]])
         if journal.done < total:
             progress(journal.done, total)
-            for batch in engine.answer(_batches(left, limits.batch_size), total - journal.done):
+            for batch in asks.answer(_batches(left, limits.batch_size), total - journal.done):
                 journal.add(batch)
                 progress(journal.done, total)
         result = _written(eval_set, journal, output, bundle, run_id or _named_run(bundle_folder))
@@ -87,6 +89,23 @@ def evaluate(
 def _import_what_comes_later() -> None:
     """While the candidate's process loads its model, this one has nothing else to do."""
     import pyarrow.parquet  # noqa: F401
+
+
+def _engine(
+    name: str,
+    bundle: Path,
+    canonical_sha: str,
+    env: Env,
+    hidden: tuple[Path, ...],
+    limits: Limits,
+    workers: int,
+    warn: Callable[[str], None],
+) -> Engine:
+    if name == RAY:
+        from lynx_pipeline.adapters.ray_engine import Ray
+
+        return Ray(bundle, canonical_sha, env, hidden, limits, warn, workers)
+    return Local(bundle, choose_isolation(env, hidden, warn), limits, workers)
 
 
 def journal_file(output: Path) -> Path:
@@ -192,6 +211,7 @@ def evaluate_candidate(
             run_id=here.run_id,
             env=settings.env,
             limits=settings.limits,
+            engine=settings.engine,
             workers=settings.workers,
             hidden=(settings.root, settings.home),
             warn=warn,
