@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
@@ -32,9 +32,10 @@ KEPT = "What was answered is kept; run this again."
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An evaluation: the bundle, what every node is told, the most actors (0: one a CPU), and how
-    many prompts there are."""
+    """An evaluation: the software that every node has to have, the bundle, what the nodes are
+    told, the most actors (0: one a CPU), and how many prompts there are."""
 
+    software: Mapping[str, str]
     bundle: Path
     task: Task
     most: int
@@ -79,6 +80,8 @@ def _connected() -> Iterator[Any]:
         ) from None
     try:
         yield ray
+    except ray.exceptions.RayError as error:
+        raise SystemFailed(f"Ray failed: {_line(error)} {KEPT}") from None
     finally:
         ray.shutdown()
 
@@ -118,7 +121,8 @@ class _Run:
         self.ray, self.take, self.warn, self.gone = ray, take, warn, gone
         self.limits = order.task.limits
         self.end = time.monotonic() + self.limits.total_seconds
-        self.task = order.task
+        self.order = order
+        self.actors = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(Node)
         self.files: Shipped = ship(ray, order.bundle)
         cpus = order.most or int(ray.cluster_resources().get("CPU", 0))
         batches = -(-order.prompts // self.limits.batch_size)
@@ -152,10 +156,10 @@ class _Run:
                 self._kill(seat)
 
     def _start(self, seat: _Seat) -> None:
-        actor = self.ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(Node)
-        seat.actor = actor.remote()
+        actor = seat.actor = self.actors.remote()
         left = self.end - time.monotonic()
-        seat.calls = deque([seat.actor.prepare.remote(self.task, self.files, left)])
+        checked = actor.check.remote(self.order.software)
+        seat.calls = deque([checked, actor.prepare.remote(self.order.task, self.files, left)])
         seat.node, seat.ended = "", False
 
     def _fill(self, seat: _Seat) -> None:
@@ -191,6 +195,12 @@ class _Run:
             self._lose(seat, _line(error.cause))
             return None
         except errors.RayError as error:
+            if getattr(error, "actor_init_failed", False):
+                raise SystemFailed(
+                    "a Ray node does not have this version of lynx-pipeline: install "
+                    "'lynx-pipeline[ray]' on every node as it is where the evaluation is started. "
+                    f"It said: {str(error).strip().splitlines()[-1]}"
+                ) from None
             self._lose(seat, _line(error))
             return None
         seat.calls.popleft()

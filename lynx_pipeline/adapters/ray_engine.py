@@ -53,11 +53,11 @@ class Ray:
             raise BadInput(
                 "the engine is ray, and Ray is not installed: pip install 'lynx-pipeline[ray]'."
             )
-        task = Task(self.canonical_sha, self.env, self.hidden, self.limits, software())
+        task = Task(self.canonical_sha, self.env, self.hidden, self.limits)
         wait = self.limits.load_seconds
         late = "no Ray cluster answers within load_seconds. Is RAY_ADDRESS right, and its head up?"
         with _driver() as driver:
-            driver.say(Order(self.bundle, task, self.most, left))
+            driver.say(Order(software(), self.bundle, task, self.most, left))
             while True:
                 what, value = driver.hear(wait, late)
                 if what == "take":

@@ -40,7 +40,6 @@ class Task:
     env: Env
     hidden: tuple[Path, ...]
     limits: Limits
-    software: Mapping[str, str]
 
 
 class Ready(NamedTuple):
@@ -67,12 +66,15 @@ def software() -> dict[str, str]:
 def ship(ray: Any, bundle: Path) -> Shipped:
     """Put the bundle's files into the cluster, a piece at a time."""
     shipped: Shipped = []
-    for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
-        pieces = []
-        with path.open("rb") as file:
-            while piece := file.read(_CHUNK):
-                pieces.append(ray.put(piece))
-        shipped.append((path.relative_to(bundle).as_posix(), pieces))
+    try:
+        for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
+            pieces = []
+            with path.open("rb") as file:
+                while piece := file.read(_CHUNK):
+                    pieces.append(ray.put(piece))
+            shipped.append((path.relative_to(bundle).as_posix(), pieces))
+    except OSError as error:
+        raise SystemFailed(f"{bundle} can't be read: {error}.") from None
     return shipped
 
 
@@ -83,6 +85,19 @@ class Node:
         self._given: deque[Batch | None] = deque()
         self._answers: Iterator[Answered] = iter(())
         self._first = True
+
+    def check(self, expected: Mapping[str, str]) -> LynxError | None:
+        """Whether what both sides have is the same: other software may give other answers."""
+        found = software()
+        differing = sorted(k for k in expected.keys() & found.keys() if expected[k] != found[k])
+        if not differing:
+            return None
+        some = ", ".join(f"{k} {found[k]} (here: {expected[k]})" for k in differing[:5])
+        return SystemFailed(
+            f"the Ray node {platform.node()} has other software: {some}"
+            f"{', …' if differing[5:] else ''}. Install the same on all nodes and where the "
+            "evaluation is started, best from one image or one lock file."
+        )
 
     def prepare(self, task: Task, files: Shipped, seconds: float) -> Ready | LynxError:
         """Unpack the bundle and make sure of it, for an evaluation that has ``seconds`` left."""
@@ -118,7 +133,6 @@ class Node:
 
     def _prepare(self, task: Task, files: Shipped, end: float) -> list[str]:
         warnings: list[str] = []
-        _check(task.software, software())
         isolation = choose_isolation(task.env, task.hidden, warnings.append)
         folder = _folder_while_this_lives()
         bundle = folder / "bundle"
@@ -133,16 +147,6 @@ class Node:
         take, never = self._given.popleft, threading.Event()
         self._answers = serve(bundle, isolation, task.limits, take, end, never)
         return warnings
-
-
-def _check(expected: Mapping[str, str], found: Mapping[str, str]) -> None:
-    """What both sides have has to be the same: other software may give other answers."""
-    if differing := sorted(k for k in expected.keys() & found.keys() if expected[k] != found[k]):
-        some = ", ".join(f"{k} {found[k]} (here: {expected[k]})" for k in differing[:5])
-        raise SystemFailed(
-            f"it has other software: {some}{', …' if differing[5:] else ''}. Install the same on "
-            "all nodes and where the evaluation is started, best from one image or one lock file."
-        )
 
 
 def _unpack(files: Shipped, bundle: Path) -> None:
