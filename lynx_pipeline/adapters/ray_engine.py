@@ -119,9 +119,5 @@ def _driver() -> Iterator[_Driver]:
         try:
             yield _Driver(process, ours, log)
         finally:
-            process.terminate()
-            try:
-                process.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            process.kill()  # and Ray ends what it started on the nodes
+            process.wait()

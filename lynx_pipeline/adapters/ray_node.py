@@ -7,6 +7,7 @@ goes when the actor does, even if that is killed.
 
 import hashlib
 import importlib.metadata
+import os
 import platform
 import subprocess
 import tempfile
@@ -166,7 +167,10 @@ def _folder_while_this_lives() -> Path:
     folder = tempfile.mkdtemp(prefix="lynx-ray-")
     script = 'exec 3<&0; (cat <&3; rm -rf -- "$0") >/dev/null 2>&1 &'
     shell = subprocess.Popen(
-        ["/bin/sh", "-c", script, folder], stdin=subprocess.PIPE, start_new_session=True
+        ["/bin/sh", "-c", script, folder],
+        stdin=subprocess.PIPE,
+        env={"PATH": os.defpath},
+        start_new_session=True,
     )
     shell.wait()
     _held.append(shell)
