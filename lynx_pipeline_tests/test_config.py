@@ -29,6 +29,7 @@ def test_the_least_is_enough(tmp_path: Path) -> None:
     assert found.registry == tmp_path / ".lynx" / "registry"
     assert found.tracking_uri == f"sqlite:///{tmp_path}/.lynx/mlflow.db"
     assert (found.price_per_hour, found.limits) == (0.05, Limits())
+    assert (found.engine, found.workers) == ("local", 0)
     assert not found.home.exists()
 
 
@@ -79,6 +80,9 @@ def test_no_project_is_said(tmp_path: Path) -> None:
         pytest.param(LEAST + "evaluation.total_seconds = nan", "total_seconds", id="NaN time"),
         pytest.param(LEAST + "evaluation.load_seconds = inf", "load_seconds", id="endless time"),
         pytest.param(LEAST + "evaluation.memory_mib = -1", "more than 0", id="negative memory"),
+        pytest.param(LEAST + "evaluation.workers = -1", "0 or more", id="negative workers"),
+        pytest.param(LEAST + 'evaluation.engine = "Ray"', "local or ray", id="no engine"),
+        pytest.param(LEAST + "evaluation.engine = 1", "'engine'", id="engine a number"),
     ],
 )
 def test_a_setting_that_is_none_is_refused(tmp_path: Path, text: str, says: str) -> None:
@@ -91,9 +95,10 @@ def test_what_is_set_is_read(tmp_path: Path) -> None:
     """Whole numbers where seconds are meant, too."""
     text = LEAST + "price_per_hour = 2\nscorer = 'numeric/1'\n"
     text += "evaluation.total_seconds = 5\nevaluation.batch_size = 3\n"
+    text += 'evaluation.engine = "ray"\nevaluation.workers = 7\n'
     found = load_settings(write(tmp_path, text), {})
-    assert found.price_per_hour == 2.0
-    assert found.scorer is NUMERIC
+    assert (found.price_per_hour, found.scorer) == (2.0, NUMERIC)
+    assert (found.engine, found.workers) == ("ray", 7)
     assert found.limits == Limits(total_seconds=5.0, batch_size=3)
 
 
