@@ -59,7 +59,7 @@ def demo(arguments: Arguments) -> int:
 def minieval(arguments: Arguments) -> int:
     import os
 
-    from lynx_pipeline.config import Limits, NoProject, load_settings, read_env
+    from lynx_pipeline.config import Asking, NoProject, load_settings, read_env
     from lynx_pipeline.domain.scorers import EXACT
     from lynx_pipeline.flow.data import read_eval_file
     from lynx_pipeline.flow.evaluation import evaluate
@@ -70,20 +70,18 @@ def minieval(arguments: Arguments) -> int:
     try:
         settings = load_settings()
     except NoProject:  # a bundle and an eval set are all it takes
-        env, limits, workers, scorer = read_env(os.environ), Limits(), 0, EXACT
+        env, asking, scorer = read_env(os.environ), Asking(), EXACT
     else:
-        env, limits, workers = settings.env, settings.limits, settings.workers
-        scorer = settings.scorer
+        env, asking, scorer = settings.env, settings.asking, settings.scorer
         hidden += [settings.root, settings.home]
     with shown(always=arguments.progress) as progress:
         result = evaluate(
             Path(arguments.bundle).absolute(),
             read_eval_file(eval_file, scorer),
             output,
+            asking,
             run_id=None,
             env=env,
-            limits=limits,
-            workers=workers,
             hidden=hidden,
             warn=_warn,
             progress=progress,

@@ -27,6 +27,7 @@ _MODEL_NAME = re.compile(r"[A-Za-z0-9](?!.*\.(?:\.|lock\b))[A-Za-z0-9._-]*")
 _BRANCH = re.compile(r"[A-Za-z0-9](?!.*(?:\.\.|//|/\.|\.lock\b))(?:[A-Za-z0-9._/-]*[A-Za-z0-9_-])?")
 _DEFAULT_BRANCH = "lynx-registry"
 LOCAL, RAY = ENGINES = ("local", "ray")
+ENV_MANAGERS = (LOCAL, "uv")  # in MLflow's words
 
 
 class NoProject(BadInput):
@@ -48,6 +49,18 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Asking:
+    """How candidates are asked. ``engine`` is where, one of :data:`ENGINES`; ``workers`` is how
+    many processes may answer at once, 0 for one a core. ``environments`` is the folder of the
+    candidates' own environments; None if they run in ours."""
+
+    limits: Limits = field(default_factory=Limits)
+    engine: str = LOCAL
+    workers: int = 0
+    environments: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GitRemote:
     """A registry on a git branch: a URL that git understands, and the branch."""
 
@@ -60,9 +73,7 @@ class GitRemote:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """Everything the steps need to know. Paths are absolute. ``engine`` is where candidates run,
-    one of :data:`ENGINES`; ``workers`` is how many processes may answer at once, 0 for one a
-    core."""
+    """Everything the steps need to know. Paths are absolute."""
 
     root: Path
     home: Path
@@ -75,9 +86,7 @@ class Settings:
     price_per_hour: float
     scorer: Scorer = EXACT
     identity: Policy | None = None
-    limits: Limits = field(default_factory=Limits)
-    engine: str = LOCAL
-    workers: int = 0
+    asking: Asking = field(default_factory=Asking)
 
     @property
     def candidates(self) -> Path:
@@ -133,17 +142,11 @@ def load_settings(
     scorer = scorer_named(_take(table, "scorer", str, where, default=EXACT.name), where)
     price = _take(table, "price_per_hour", float, where, default=0.05)
     identity = _take(table, "identity", dict, where, default={})
-    evaluation = dict(_take(table, "evaluation", dict, where, default={}))
-    workers = _take(evaluation, "workers", int, f"{where} evaluation", default=0)
-    if workers < 0:
-        raise BadInput(f"{where} evaluation: 'workers': expected 0 or more, found {workers}.")
-    engine = _take(evaluation, "engine", str, f"{where} evaluation", default=LOCAL)
-    if engine not in ENGINES:
-        raise BadInput(f"{where} evaluation: 'engine': expected local or ray, found {engine!r}.")
-    limits = _read_limits(evaluation, where)
+    evaluation = _take(table, "evaluation", dict, where, default={})
     if table:
         raise BadInput(f"{where}: unknown key {next(iter(table))!r}.")
     home = Path(_set_or(environ, "LYNX_HOME", str(root / ".lynx"))).absolute()
+    asking = _read_asking(evaluation, f"{where} evaluation", home)
     return Settings(
         root=root,
         home=home,
@@ -156,9 +159,7 @@ def load_settings(
         price_per_hour=price,
         scorer=scorer,
         identity=_read_policy(identity, f"{where} identity") if identity else None,
-        limits=limits,
-        engine=engine,
-        workers=workers,
+        asking=asking,
     )
 
 
@@ -242,18 +243,36 @@ def _inside(root: Path, name: str, where: str) -> Path:
     return root / path
 
 
-def _read_limits(table: dict[str, Any], where: str) -> Limits:
+def _read_asking(table: dict[str, Any], where: str, home: Path) -> Asking:
     table = dict(table)
+    workers = _take(table, "workers", int, where, default=0)
+    if workers < 0:
+        raise BadInput(f"{where}: 'workers': expected 0 or more, found {workers}.")
+    engine = _one_of(table, "engine", ENGINES, where)
+    own = _one_of(table, "env_manager", ENV_MANAGERS, where) != LOCAL
+    if own and engine == RAY:
+        raise BadInput(
+            f"{where}: 'env_manager': expected {LOCAL} with the engine {RAY}: its nodes have the "
+            "software that they were set up with."
+        )
     values = {
-        f.name: _take(table, f.name, type(f.default), f"{where} evaluation", default=f.default)
+        f.name: _take(table, f.name, type(f.default), where, default=f.default)
         for f in fields(Limits)
     }
     if table:
-        raise BadInput(f"{where} evaluation: unknown key {next(iter(table))!r}.")
+        raise BadInput(f"{where}: unknown key {next(iter(table))!r}.")
     for name, value in values.items():
         if value <= 0:
-            raise BadInput(f"{where} evaluation: {name!r}: expected more than 0, found {value}.")
-    return Limits(**values)
+            raise BadInput(f"{where}: {name!r}: expected more than 0, found {value}.")
+    return Asking(Limits(**values), engine, workers, home / "environments" if own else None)
+
+
+def _one_of(table: dict[str, Any], key: str, words: tuple[str, ...], where: str) -> str:
+    """One of ``words``, the first if it isn't said."""
+    value: str = _take(table, key, str, where, default=words[0])
+    if value not in words:
+        raise BadInput(f"{where}: {key!r}: expected {' or '.join(words)}, found {value!r}.")
+    return value
 
 
 def _read_policy(table: dict[str, Any], where: str) -> Policy:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from lynx_pipeline.config import Limits, NoProject, load_settings, read_env
+from lynx_pipeline.config import Asking, Limits, NoProject, load_settings, read_env
 from lynx_pipeline.domain.scorers import NUMERIC
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
@@ -28,8 +28,7 @@ def test_the_least_is_enough(tmp_path: Path) -> None:
     assert (found.eval_set, found.baseline) == (tmp_path / "e", tmp_path / "b")
     assert found.registry == tmp_path / ".lynx" / "registry"
     assert found.tracking_uri == f"sqlite:///{tmp_path}/.lynx/mlflow.db"
-    assert (found.price_per_hour, found.limits) == (0.05, Limits())
-    assert (found.engine, found.workers) == ("local", 0)
+    assert (found.price_per_hour, found.asking) == (0.05, Asking())
     assert not found.home.exists()
 
 
@@ -98,8 +97,8 @@ def test_what_is_set_is_read(tmp_path: Path) -> None:
     text += 'evaluation.engine = "ray"\nevaluation.workers = 7\n'
     found = load_settings(write(tmp_path, text), {})
     assert (found.price_per_hour, found.scorer) == (2.0, NUMERIC)
-    assert (found.engine, found.workers) == ("ray", 7)
-    assert found.limits == Limits(total_seconds=5.0, batch_size=3)
+    limits = Limits(total_seconds=5.0, batch_size=3)
+    assert found.asking == Asking(limits, engine="ray", workers=7)
 
 
 @pytest.mark.parametrize(

@@ -112,7 +112,8 @@ def onnx(path: Path) -> Path:
     def info(name: str) -> Any:
         return helper.make_tensor_value_info(name, TensorProto.STRING, [None])
 
-    end = helper.make_tensor("end", TensorProto.STRING, [1], [b"!"])
+    texts: Any = [b"!"]
+    end = helper.make_tensor("end", TensorProto.STRING, [1], texts)
     node = helper.make_node("StringConcat", ["x", "end"], ["y"])
     graph = helper.make_graph([node], "shout", [info("x")], [info("y")], [end])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
@@ -219,7 +220,7 @@ def test_a_model_that_takes_no_text_is_refused_before_it_is_loaded(
         pytest.param(infer_signature(numpy.array([["a", "b"]])), "Tensor", id="two a row"),
         pytest.param(infer_signature([{"x": ["a", "b"]}]), "Array", id="lists of texts"),
         pytest.param(infer_signature([{"x": {"y": "a"}}]), "y", id="objects"),
-        pytest.param(infer_signature(numpy.array(["a"], dtype="S1")), "Tensor", id="bytes"),
+        pytest.param(infer_signature(numpy.array(["a"], "S1")), "Tensor", id="bytes"),
         pytest.param(infer_signature({"a": "x", "b": "y"}), "2 inputs", id="two texts"),
     ],
 )

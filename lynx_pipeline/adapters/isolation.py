@@ -26,6 +26,7 @@ BUBBLEWRAP = "bubblewrap"
 NONE = "none"
 TMP = "/tmp"  # noqa: S108  # the one inside the sandbox, private to it
 SHARED = "/dev/shm"  # noqa: S108  # likewise
+ENVIRONMENT = "/environment"  # the model's own, inside the sandbox
 
 # What an interpreter needs, of all that may lie beside it: a project, pip's passwords.
 _PARTS = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
@@ -56,33 +57,55 @@ _FORBIDS = (
 @dataclass(frozen=True, slots=True)
 class Isolation:
     """How the worker is shut in. ``level`` goes into the evidence; ``more`` are options that not
-    every bwrap or machine takes."""
+    every bwrap or machine takes. ``environment`` is the virtual environment that the worker runs
+    in, None for ours."""
 
     level: str
     bwrap: str | None = None
     why: str = ""
     hidden: tuple[Path, ...] = field(default=())
     more: tuple[str, ...] = field(default=())
+    environment: Path | None = None
 
     def command(self, bundle: Path, limits: Limits) -> list[str]:
         """The command line that starts the worker on ``bundle``."""
-        python, script = [sys.executable, "-I", "-B"], Path(worker.__file__)
+        script, own = Path(worker.__file__), self.environment
         if self.bwrap is None:
             # A limit on processes would count all that this user has.
-            launch = _launch(launcher.__file__, limits.memory_mib, 0)
-            return [*launch, *python, str(script), str(bundle)]
+            launch = _launch(sys.executable, launcher.__file__, limits.memory_mib, 0)
+            python = str(own / "bin/python") if own else sys.executable
+            return [*launch, python, "-I", "-B", str(script), str(bundle)]
         binds = {"/bundle": bundle, "/worker.py": script}
-        return [*self.jail(binds, limits), *python, "/worker.py", "/bundle"]
+        return [*self.jail(binds, limits), self._python, "-I", "-B", "/worker.py", "/bundle"]
+
+    @property
+    def _python(self) -> str:
+        """The worker's interpreter, by its name in the sandbox."""
+        return f"{ENVIRONMENT}/bin/python" if self.environment else sys.executable
 
     def jail(self, binds: dict[str, Path], limits: Limits) -> list[str]:
         """What comes before a command to run it shut in, with ``binds`` in view."""
-        view = _view(self.hidden, limits.memory_mib)
+        view = _view(self.hidden, limits.memory_mib, ours=self.environment is None)
+        if self.environment:
+            binds = {**binds, ENVIRONMENT: self.environment}
         for place, source in {**binds, "/launcher.py": Path(launcher.__file__)}.items():
             view += ["--ro-bind", str(source), place]
         for folder in ("/proc", "/dev", "/"):
             view += ["--remount-ro", folder]
-        launch = _launch("/launcher.py", limits.memory_mib, limits.processes)
+        launch = _launch(self._python, "/launcher.py", limits.memory_mib, limits.processes)
         return [str(self.bwrap), *_namespaces(), *self.more, *view, "--chdir", TMP, "--", *launch]
+
+    def compile_command(self, environment: Path) -> list[str]:
+        """The command line that compiles the modules in ``environment`` to bytecode. It runs
+        none of them: without ``site`` the interpreter knows of no packages."""
+        compiler = ["-I", "-S", "-m", "compileall", "-q", "-j", "0", "-x", "/tests/"]
+        if self.bwrap is None:
+            return [sys.executable, *compiler, str(environment / "lib")]
+        lib = f"{ENVIRONMENT}/lib"
+        jail = [self.bwrap, *_namespaces(), *self.more]
+        jail += _view(self.hidden, Limits().memory_mib, ours=False)
+        jail += ["--ro-bind", str(environment), ENVIRONMENT, "--bind", f"{environment}/lib", lib]
+        return [*jail, "--chdir", TMP, "--", f"{ENVIRONMENT}/bin/python", *compiler, lib]
 
 
 def choose_isolation(env: Env, hidden: Sequence[Path], warn: Callable[[str], None]) -> Isolation:
@@ -126,8 +149,9 @@ def _remedy() -> str:
     return "it has to be bubblewrap 0.7 or newer, where user namespaces are allowed"
 
 
-def _launch(script: str, memory_mib: int, processes: int) -> list[str]:
-    return [sys.executable, "-I", "-S", "-B", script, str(memory_mib), str(processes)]
+def _launch(python: str, script: str, memory_mib: int, processes: int) -> list[str]:
+    """Without ``site``: what the candidate's environment holds is not to run before the limits."""
+    return [python, "-I", "-S", "-B", script, str(memory_mib), str(processes)]
 
 
 def _namespaces() -> list[str]:
@@ -148,8 +172,9 @@ def _namespaces() -> list[str]:
     ]
 
 
-def _view(hidden: Sequence[Path], memory_mib: int) -> list[str]:
-    """What can be seen: the system's libraries, this interpreter, and no folder of ours."""
+def _view(hidden: Sequence[Path], memory_mib: int, *, ours: bool) -> list[str]:
+    """What can be seen: the system's libraries, this interpreter, its virtual environment if it
+    is to be ``ours``, and no folder of ours."""
     tmpfs = ["--size", str(max(memory_mib << 20 >> 1, 1 << 20)), "--tmpfs"]
     args = ["--proc", "/proc", "--dev", "/dev", *tmpfs, SHARED, *tmpfs, TMP]
     args += ["--ro-bind", "/usr", "/usr"]
@@ -159,7 +184,9 @@ def _view(hidden: Sequence[Path], memory_mib: int) -> list[str]:
             args += ["--symlink", str(path.readlink()), name]
         elif path.exists():
             args += ["--ro-bind", name, name]
-    homes = {Path(sys.base_prefix), Path(sys.base_prefix).resolve(), Path(sys.prefix)}
+    homes = {Path(sys.base_prefix), Path(sys.base_prefix).resolve()}
+    if ours:
+        homes.add(Path(sys.prefix))
     bound = [Path("/usr")]
     for home in sorted(homes):
         if not any(home.is_relative_to(b) for b in bound):

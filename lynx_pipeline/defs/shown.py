@@ -51,6 +51,7 @@ def evaluation_metadata(result: CandidateEval) -> Mapping[str, Any]:
         "correct": counts.correct,
         "null_answers": counts.nulls,
         "isolation": result.isolation,
+        "environment": result.environment,
         "scorer": result.scorer,
         "predictions_sha256": result.predictions_sha256,
         **result.measured,

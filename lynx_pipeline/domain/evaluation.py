@@ -14,6 +14,8 @@ from lynx_pipeline.domain.scores import Score, Scores, read_scores, written
 from lynx_pipeline.domain.strict_json import Fields, parse_object
 from lynx_pipeline.errors import BadInput
 
+LOCAL = "local"
+
 
 @dataclass(frozen=True, slots=True)
 class Counts:
@@ -30,6 +32,8 @@ class CandidateEval:
     """One evaluation, as ``candidate_eval.json`` holds it.
 
     ``measured`` is what nobody gates on: seconds, items and tokens per second, and so on.
+    ``environment`` is where the candidate ran: :data:`LOCAL`, in the project's, or the SHA-256
+    of what its own held.
     """
 
     mlflow_run_id: str | None
@@ -42,6 +46,7 @@ class CandidateEval:
     isolation: str
     counts: Counts
     measured: Mapping[str, float]
+    environment: str = LOCAL
 
     @property
     def scores(self) -> Scores:
@@ -64,6 +69,7 @@ class CandidateEval:
             "null_answers": self.counts.nulls,
             "predictions_sha256": self.predictions_sha256,
             "isolation": self.isolation,
+            "environment": self.environment,
             "measured": dict(self.measured),
             "buckets": written(self.counts.buckets),
         }
@@ -129,4 +135,5 @@ def parse_candidate_eval(raw: bytes, where: str) -> CandidateEval:
             buckets=read_scores(values, where).buckets,
         ),
         measured={key: measured.number(key) for key in measured.values},
+        environment=fields.optional_text("environment") or LOCAL,
     )

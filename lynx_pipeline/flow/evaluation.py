@@ -10,20 +10,21 @@ import json
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.adapters.environment import own_environment
 from lynx_pipeline.adapters.files import read_bytes, write_whole
 from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, choose_isolation
 from lynx_pipeline.adapters.journal import Journal
 from lynx_pipeline.adapters.mlflow_tracking import RUN_ID
 from lynx_pipeline.adapters.workers import Answered, Batch, Engine, Local
-from lynx_pipeline.config import LOCAL, RAY, Limits, Settings
+from lynx_pipeline.config import RAY, Asking, Settings
 from lynx_pipeline.domain.baseline import LATENCY
 from lynx_pipeline.domain.bundle import MLMODEL, Bundle, read_mlmodel
-from lynx_pipeline.domain.evaluation import CandidateEval, parse_candidate_eval
+from lynx_pipeline.domain.evaluation import LOCAL, CandidateEval, parse_candidate_eval
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow import answers
@@ -40,12 +41,10 @@ def evaluate(
     bundle_folder: Path,
     eval_set: AnyEvalSet,
     output: Path,
+    asking: Asking,
     *,
     run_id: str | None,
     env: Env,
-    limits: Limits,
-    engine: str = LOCAL,
-    workers: int = 0,
     hidden: Iterable[Path] = (),
     warn: Callable[[str], None],
     progress: Callable[[int, int], object],
@@ -53,23 +52,23 @@ def evaluate(
     """Evaluate the bundle and write the evidence: ``output`` and the Parquet files beside it.
 
     Answers are kept in :func:`journal_file` until then; an evaluation that was cut short goes on
-    from there. ``engine`` says where the candidate runs. ``hidden`` are folders that it must not
-    see. ``run_id`` None takes the run that the bundle itself names, which is a label and proves
-    nothing. ``progress`` is told (answered, all).
+    from there. ``hidden`` are folders that the candidate must not see. ``run_id`` None takes the
+    run that the bundle itself names, which is a label and proves nothing. ``progress`` is told
+    (answered, all).
 
     Raises:
-        BadInput: the bundle is none, or the candidate broke off; no evidence is written.
+        BadInput: the bundle is none, its environment can't be made, or the candidate broke off;
+            no evidence is written.
         Refused: ``prod`` has no isolation here.
         SystemFailed: the disk or a process of ours failed.
     """
     bundle = read_bundle(bundle_folder)
-    asks = _engine(
-        engine, bundle_folder, bundle.canonical_sha, env, tuple(hidden), limits, workers, warn
-    )
+    engine, environment = _engine(bundle_folder, bundle, asking, env, tuple(hidden), warn)
     key = {
         "canonical_sha": bundle.canonical_sha,
         "eval_set_sha256": eval_set.sha256,
         "env": env.value,
+        "environment": environment,
     }
     total = len(eval_set)
     threading.Thread(target=_import_what_comes_later, daemon=True).start()
@@ -78,10 +77,12 @@ def evaluate(
         left = (asked for asked in eval_set.shuffled(seed) if not journal.answered[asked[0]])
         if journal.done < total:
             progress(journal.done, total)
-            for batch in asks.answer(_batches(left, limits.batch_size), total - journal.done):
+            batches = _batches(left, asking.limits.batch_size)
+            for batch in engine.answer(batches, total - journal.done):
                 journal.add(batch)
                 progress(journal.done, total)
-        result = _written(eval_set, journal, output, bundle, run_id or _named_run(bundle_folder))
+        run = run_id or _named_run(bundle_folder)
+        result = _written(eval_set, journal, output, bundle, run, environment)
         journal.remove()
     return result
 
@@ -92,20 +93,25 @@ def _import_what_comes_later() -> None:
 
 
 def _engine(
-    name: str,
-    bundle: Path,
-    canonical_sha: str,
+    folder: Path,
+    bundle: Bundle,
+    asking: Asking,
     env: Env,
     hidden: tuple[Path, ...],
-    limits: Limits,
-    workers: int,
     warn: Callable[[str], None],
-) -> Engine:
-    if name == RAY:
+) -> tuple[Engine, str]:
+    """Where the candidate is asked, and the environment that it is asked in."""
+    limits, workers = asking.limits, asking.workers
+    if asking.engine == RAY:
         from lynx_pipeline.adapters.ray_engine import Ray
 
-        return Ray(bundle, canonical_sha, env, hidden, limits, warn, workers)
-    return Local(bundle, choose_isolation(env, hidden, warn), limits, workers)
+        return Ray(folder, bundle.canonical_sha, env, hidden, limits, warn, workers), LOCAL
+    isolation = choose_isolation(env, hidden, warn)
+    environment = LOCAL
+    if asking.environments is not None:
+        own = own_environment(folder, asking.environments, isolation)
+        isolation, environment = replace(isolation, environment=own.folder), own.sha256
+    return Local(folder, isolation, limits, workers), environment
 
 
 def journal_file(output: Path) -> Path:
@@ -119,7 +125,12 @@ def _batches(asked: Iterator[tuple[int, str]], size: int) -> Iterator[Batch]:
 
 
 def _written(
-    eval_set: AnyEvalSet, batches: Iterable[Answered], output: Path, bundle: Bundle, run: str | None
+    eval_set: AnyEvalSet,
+    batches: Iterable[Answered],
+    output: Path,
+    bundle: Bundle,
+    run: str | None,
+    environment: str,
 ) -> CandidateEval:
     with tempfile.TemporaryDirectory(prefix=".new-", dir=output.parent) as folder:
         predictions, timings = Path(folder) / PREDICTIONS, Path(folder) / TIMINGS
@@ -137,6 +148,7 @@ def _written(
         isolation=told.isolation,
         counts=answers.count(eval_set, raw, PREDICTIONS),
         measured=_measured(told, eval_set, bundle),
+        environment=environment,
     )
     write_whole(output.with_name(PREDICTIONS), raw)
     write_whole(output.with_name(TIMINGS), raw_timings)
@@ -199,7 +211,7 @@ def evaluate_candidate(
     eval_set, _ = matched_inputs(settings)
     with locked(here):
         if not again and here.evidence.exists():
-            kept = _still_holds(here, eval_set, settings.env)
+            kept = _still_holds(here, eval_set, settings)
             if kept is not None:
                 return kept, True
         if again:
@@ -208,11 +220,9 @@ def evaluate_candidate(
             here.bundle,
             eval_set,
             here.evidence / EVAL,
+            settings.asking,
             run_id=here.run_id,
             env=settings.env,
-            limits=settings.limits,
-            engine=settings.engine,
-            workers=settings.workers,
             hidden=(settings.root, settings.home),
             warn=warn,
             progress=progress,
@@ -220,13 +230,14 @@ def evaluate_candidate(
     return result, False
 
 
-def _still_holds(here: Candidate, eval_set: AnyEvalSet, env: Env) -> CandidateEval | None:
+def _still_holds(here: Candidate, eval_set: AnyEvalSet, settings: Settings) -> CandidateEval | None:
     try:
         kept = read_evidence(here.evidence, eval_set).evaluation
     except BadInput:
         return None
     same = kept.canonical_sha == read_bundle(here.bundle).canonical_sha
-    isolated = env is not Env.PROD or kept.isolation != NONE
+    same &= (kept.environment == LOCAL) == (settings.asking.environments is None)
+    isolated = settings.env is not Env.PROD or kept.isolation != NONE
     return kept if same and isolated and kept.mlflow_run_id == here.run_id else None
 
 

@@ -23,11 +23,11 @@ from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE
 from lynx_pipeline.adapters.ray_engine import Ray
 from lynx_pipeline.adapters.ray_node import software
 from lynx_pipeline.adapters.workers import Answered, Batch
-from lynx_pipeline.config import Limits
+from lynx_pipeline.config import Asking, Limits
 from lynx_pipeline.domain.evaluation import CandidateEval
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
-from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS, Progress, evaluate, read_evidence
+from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS, evaluate, read_evidence
 from lynx_pipeline_tests.builders import GOOD, bundle, eval_items, eval_set
 from lynx_pipeline_tests.strangers import ask, batches, isolation
 
@@ -170,17 +170,16 @@ def run(
     engine: str = "ray",
     env: Env = Env.DEV,
     limits: Limits = LIMITS,
-    progress: Progress = lambda *_: None,
+    progress: Callable[[int, int], object] = lambda *_: None,
 ) -> CandidateEval:
     """Evaluate it on :data:`ITEMS`."""
     return evaluate(
         model,
         ITEMS,
         output / EVAL,
+        Asking(limits, engine=engine),
         run_id=None,
         env=env,
-        limits=limits,
-        engine=engine,
         warn=lambda _: None,
         progress=progress,
     )

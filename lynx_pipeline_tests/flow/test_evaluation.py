@@ -15,7 +15,7 @@ from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, choose_isolation
 from lynx_pipeline.adapters.large_eval_set import build
 from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions
-from lynx_pipeline.config import Limits
+from lynx_pipeline.config import Asking, Limits
 from lynx_pipeline.domain.evaluation import CandidateEval
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.versioning import Env
@@ -59,10 +59,9 @@ def run(
         folder,
         eval_set,
         output / EVAL,
+        Asking(Limits(**limits), workers=workers),
         run_id=None,
         env=env,
-        limits=Limits(**limits),
-        workers=workers,
         warn=lambda _: None,
         progress=progress,
     )

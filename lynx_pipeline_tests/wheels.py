@@ -1,0 +1,43 @@
+"""Wheels made by hand, and uv told to know no others."""
+
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+
+def wheel(
+    folder: Path,
+    name: str,
+    files: Mapping[str, str] | None = None,
+    requires: Sequence[str] = (),
+    links: Mapping[str, str] | None = None,
+) -> None:
+    """Version 1.0 of a distribution, with ``files`` and symbolic ``links`` in it."""
+    info = f"{name}-1.0.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+    content = {
+        **(files or {}),
+        f"{info}/METADATA": metadata + "".join(f"Requires-Dist: {each}\n" for each in requires),
+        f"{info}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    }
+    record = f"{info}/RECORD"
+    content[record] = "".join(f"{path},,\n" for path in (*content, *(links or {}), record))
+    folder.mkdir(exist_ok=True)
+    with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as file:
+        for path, text in content.items():
+            file.writestr(path, text)
+        for path, target in (links or {}).items():
+            link = zipfile.ZipInfo(path)
+            link.create_system, link.external_attr = 3, 0o120777 << 16
+            file.writestr(link, target)
+
+
+def only(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """uv finds the wheels in ``folder`` and nothing else; there is one for mlflow, empty."""
+    wheel(folder, "mlflow")
+    config = folder.with_name("uv.toml")
+    config.write_text(f'no-index = true\nfind-links = ["{folder}"]\n')
+    monkeypatch.setenv("UV_CONFIG_FILE", str(config))
+    monkeypatch.setenv("UV_CACHE_DIR", str(folder.with_name("uv-cache")))
