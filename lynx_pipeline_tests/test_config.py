@@ -82,6 +82,15 @@ def test_no_project_is_said(tmp_path: Path) -> None:
         pytest.param(LEAST + "evaluation.workers = -1", "0 or more", id="negative workers"),
         pytest.param(LEAST + 'evaluation.engine = "Ray"', "local or ray", id="no engine"),
         pytest.param(LEAST + "evaluation.engine = 1", "'engine'", id="engine a number"),
+        pytest.param(
+            LEAST + 'evaluation.env_manager = "conda"', "expected local or uv", id="conda"
+        ),
+        pytest.param(LEAST + "evaluation.env_manager = true", "'env_manager'", id="manager true"),
+        pytest.param(
+            LEAST + 'evaluation.env_manager = "uv"\nevaluation.engine = "ray"',
+            "expected local with the engine ray",
+            id="own environment on Ray",
+        ),
     ],
 )
 def test_a_setting_that_is_none_is_refused(tmp_path: Path, text: str, says: str) -> None:
@@ -99,6 +108,9 @@ def test_what_is_set_is_read(tmp_path: Path) -> None:
     assert (found.price_per_hour, found.scorer) == (2.0, NUMERIC)
     limits = Limits(total_seconds=5.0, batch_size=3)
     assert found.asking == Asking(limits, engine="ray", workers=7)
+    assert found.asking.environments is None
+    found = load_settings(write(tmp_path, LEAST + 'evaluation.env_manager = "uv"\n'), {})
+    assert found.asking.environments == found.home / "environments"
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ BUILD_SECONDS = 1800.0
 
 # What uv needs to find indexes, caches and proxies; what else is in our environment is ours.
 _PASSED_ON = re.compile(
-    r"UV_\w+|XDG_(CONFIG|CACHE|DATA)_\w+|PATH|HOME|USER|LANG|LC_\w+|TMPDIR|NETRC"
+    r"UV_(?!PUBLISH)\w+|XDG_(CONFIG|CACHE|DATA)_\w+|PATH|HOME|USER|LANG|LC_\w+|TMPDIR|NETRC"
     r"|(?i:(https?|all|no)_proxy)|SSL_CERT_(FILE|DIR)|SSL_CLIENT_CERT"
 )
 _COMMENT = re.compile(r"(^|\s)#.*")

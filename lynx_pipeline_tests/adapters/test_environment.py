@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline.adapters import environment
-from lynx_pipeline.adapters.environment import Environment, own_environment, read_requirements
-from lynx_pipeline.adapters.isolation import NONE
+from lynx_pipeline.adapters.environment import own_environment, read_requirements
+from lynx_pipeline.adapters.isolation import NONE, Isolation
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.builders import bundle
 from lynx_pipeline_tests.strangers import asked, isolation, speaks
@@ -34,12 +34,11 @@ def wants(folder: Path, *requirements: str) -> Path:
     return folder
 
 
-def told(folder: Path, made: Environment, looks: dict[str, str]) -> dict[str, str]:
-    """What each look, a Python expression, gives in a worker that runs there."""
+def told(folder: Path, chosen: Isolation, looks: dict[str, str]) -> dict[str, str]:
+    """What each look, a Python expression, gives in a worker."""
     first = "def look(text):\n    try:\n        return repr(eval(text))\n"
     first += "    except BaseException as error:\n        return type(error).__name__\n"
     speaks(folder, first, each="answers = [look(prompt) for prompt in prompts]")
-    chosen = replace(isolation(), environment=made.folder)
     found = asked(folder, prompts=list(looks.values()), chosen=chosen)
     answers = [str(text) for batch in found for text in batch.answers]
     return dict(zip(looks, answers, strict=True))
@@ -60,7 +59,7 @@ def test_a_model_runs_among_its_own_packages(stranger: Path, wheels: Path, tmp_p
         "secret": f"os.listdir({str(home)!r})",
         "our environment": f"os.listdir({sys.prefix!r})",
     }
-    found = told(stranger, made, looks)
+    found = told(stranger, replace(isolation(), environment=made.folder), looks)
     assert (found["package"], found["compiled"]) == ("'hello'", "True")
     assert found["ours"] == "ModuleNotFoundError"
     if isolation().level != NONE:
@@ -68,6 +67,19 @@ def test_a_model_runs_among_its_own_packages(stranger: Path, wheels: Path, tmp_p
         assert found["change"] == "OSError"
         assert found["secret"] == "FileNotFoundError"
         assert sys.prefix == sys.base_prefix or found["our environment"] == "FileNotFoundError"
+
+
+def test_without_isolation_it_runs_there_too(stranger: Path, wheels: Path, tmp_path: Path) -> None:
+    """As any candidate then does, with our rights; building still starts nothing of it."""
+    mark = tmp_path / "mark"
+    files = {"greeting.py": "", "greeting.pth": f"import os; open({str(mark)!r}, 'w')\n"}
+    wheel(wheels, "greeting", files)
+    made = own_environment(wants(stranger, "greeting"), tmp_path / "home", Isolation(NONE))
+    assert not mark.exists()
+    chosen = Isolation(NONE, environment=made.folder)
+    found = told(stranger, chosen, {"compiled": "__import__('greeting').__cached__"})
+    assert Path(found["compiled"].strip("'")).is_relative_to(made.folder)
+    assert mark.exists()
 
 
 def test_an_environment_is_built_once(
@@ -261,7 +273,8 @@ def test_a_hostile_package_runs_in_the_sandbox_only(
     assert (made.folder / "bin/python").resolve() == Path(sys.executable).resolve()
     assert "/nowhere" not in (made.folder / "pyvenv.cfg").read_text()
     if isolation().level != NONE:
-        assert int(told(stranger, made, {"ran": "sys.ran"})["ran"]) >= 2
+        inside = replace(isolation(), environment=made.folder)
+        assert int(told(stranger, inside, {"ran": "sys.ran"})["ran"]) >= 2
         assert not mark.exists()
 
     wheel(wheels, "python", {"python-1.0.data/data/bin/python": f"#!/bin/sh\ntouch {mark}\n"})
@@ -288,6 +301,7 @@ def test_uv_gets_its_own_configuration_and_no_secret_of_ours(
         "MLFLOW_TRACKING_PASSWORD": "canary",
         "PYTHONPATH": "canary",
         "MY_UV_TOKEN": "canary",
+        "UV_PUBLISH_TOKEN": "canary",
     }
     for name, value in {**given, **secret}.items():
         monkeypatch.setenv(name, value)

@@ -4,7 +4,7 @@ import contextlib
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +15,19 @@ from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, choose_isolation
 from lynx_pipeline.adapters.large_eval_set import build
 from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions
-from lynx_pipeline.config import Asking, Limits
-from lynx_pipeline.domain.evaluation import CandidateEval
+from lynx_pipeline.config import Asking, Limits, Settings
+from lynx_pipeline.domain.evaluation import LOCAL, CandidateEval
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.flow.answers import AnyEvalSet
+from lynx_pipeline.flow.candidate import candidate
 from lynx_pipeline.flow.evaluation import (
     EVAL,
     PREDICTIONS,
     TIMINGS,
     evaluate,
+    evaluate_candidate,
     read_evidence,
 )
 from lynx_pipeline_tests.builders import (
@@ -35,8 +37,10 @@ from lynx_pipeline_tests.builders import (
     eval_items,
     eval_set,
     jsonl,
+    project,
     sha256,
 )
+from lynx_pipeline_tests.wheels import only
 
 ITEMS = eval_set()
 ANSWERS: dict[str, str | None] = {
@@ -184,6 +188,12 @@ def test_edited_evidence_is_refused(
     change(evidence)
     with pytest.raises(BadInput, match=says):
         read_evidence(evidence, ITEMS)
+
+
+def test_evidence_from_before_there_was_a_choice_names_our_environment(evidence: Path) -> None:
+    """Candidates could run nowhere else."""
+    edit(evidence, lambda v: v.pop("environment"))
+    assert read_evidence(evidence, ITEMS).evaluation.environment == LOCAL
 
 
 def _all(n: int) -> dict[str, object]:
@@ -361,6 +371,30 @@ def test_prod_without_isolation_runs_nothing(
     assert run(model, tmp_path / "out").isolation == NONE
     assert marker.exists()
     assert json.loads((tmp_path / "out" / EVAL).read_bytes())["isolation"] == NONE
+
+
+def test_an_evaluation_in_another_environment_does_not_hold(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same packages are not asked for again; the answers of others would not be the same."""
+    only(monkeypatch, tmp_path / "wheels")
+    ours = project(tmp_path / "project")
+    own = replace(ours, asking=Asking(environments=ours.home / "environments"))
+    here = candidate(ours, RUN)
+    here.folder.mkdir(parents=True)
+    model.rename(here.bundle)
+    (here.bundle / "requirements.txt").write_text("mlflow==1.0\n")
+
+    def found(settings: Settings) -> tuple[str, bool]:
+        result, kept = evaluate_candidate(
+            settings, here, again=False, warn=lambda _: None, progress=lambda *_: None
+        )
+        return result.environment, kept
+
+    assert [found(ours), found(ours)] == [(LOCAL, False), (LOCAL, True)]
+    digest = found(own)[0]
+    assert len(digest) == 64
+    assert [found(own), found(ours)] == [(digest, True), (LOCAL, False)]
 
 
 @pytest.mark.slow
