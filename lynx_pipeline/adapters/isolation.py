@@ -98,7 +98,17 @@ class Isolation:
     def compile_command(self, environment: Path) -> list[str]:
         """The command line that compiles the modules in ``environment`` to bytecode. It runs
         none of them: without ``site`` the interpreter knows of no packages."""
-        compiler = ["-I", "-S", "-m", "compileall", "-q", "-j", "0", "-x", "/tests/"]
+        compiler = [
+            "-I",
+            "-S",
+            "-m",
+            "compileall",
+            "-q",
+            "-j",
+            "0",
+            "-x",
+            "site-packages/.+/tests/",
+        ]
         if self.bwrap is None:
             return [sys.executable, *compiler, str(environment / "lib")]
         lib = f"{ENVIRONMENT}/lib"

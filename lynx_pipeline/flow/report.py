@@ -37,6 +37,7 @@ def build_report(settings: Settings, judged: Judged) -> Report:
             "overall": f"{counts.correct} of {counts.n} right, {counts.correct / counts.n:.2%}",
             "scorer": evaluation.scorer,
             "isolation": evaluation.isolation,
+            "environment": evaluation.environment,
         },
     )
 
