@@ -13,8 +13,8 @@ import os
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -58,8 +58,9 @@ def main() -> None:
         with _connected() as ray:
             pipe.send(("connected", None))
             run = _Run(ray, order, take, lambda text: pipe.send(("warn", text)), pipe.poll)
-            for answered in run.answers():
-                pipe.send(("answered", answered))
+            with closing(run.answers()) as answers:  # before Ray is left
+                for answered in answers:
+                    pipe.send(("answered", answered))
         pipe.send(("done", None))
     except LynxError as error:
         pipe.send(("failed", error))
@@ -133,7 +134,7 @@ class _Run:
         self.served = time.monotonic()  # when there was a node last
         self.lost = ""
 
-    def answers(self) -> Iterator[Answered]:
+    def answers(self) -> Generator[Answered, None, None]:
         """Every batch's answers."""
         try:
             for seat in self.seats:
