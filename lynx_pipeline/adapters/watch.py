@@ -63,7 +63,7 @@ class Watch:
         self._found(_processes())
         while self.known and time.monotonic() < deadline:
             for pid in self.known:
-                with suppress(ProcessLookupError):
+                with suppress(OSError):
                     os.kill(pid, 9)
             time.sleep(0.005)
             self._found(_processes())

@@ -247,7 +247,7 @@ class _Process:
                 self._drain(0)
 
     def receive(self, until: float, during: str, count: int = 0) -> Mapping[str, Any]:
-        searched, self.left = 0, self.most
+        searched, self.left = 0, self.most - len(self.inbox)
         while (newline := self.inbox.find(b"\n", searched)) < 0:
             searched = len(self.inbox)
             left = until - time.monotonic()

@@ -424,6 +424,21 @@ def test_output_is_limited(scene: Scene, script: dict[str, str], says: str) -> N
     assert re.search(says, scene.stopped(script))
 
 
+def test_answers_do_not_pile_up_ahead_of_the_questions(scene: Scene) -> None:
+    """Two batches are answered, at length, whenever one is asked."""
+    each = (
+        "for _ in range(2):\n"
+        "        texts = ['x' * 40_000] * 5\n"
+        "        say(ids=list(range(ahead, ahead + 5)), predictions=texts, seconds=0, peak_mib=1)\n"
+        "        ahead += 5\n"
+        "    continue"
+    )
+    speaks(scene.bundle, "ahead = 0", each)
+    with pytest.raises(BadInput, match="more output"):
+        ask(scene.bundle, TIGHT, PROMPTS * 10)
+    scene.nothing_left()
+
+
 def test_a_gigabyte_of_noise_costs_no_memory(scene: Scene) -> None:
     """Its end is kept for the message, and no more."""
     each = "[os.write(2, b'x' * (1 << 20)) for _ in range(1024)]"
