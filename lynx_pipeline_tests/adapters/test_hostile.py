@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline.adapters.isolation import NONE, Isolation, choose_isolation
+from lynx_pipeline.adapters.workers import Local
 from lynx_pipeline.config import Limits, Settings
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
@@ -27,15 +28,15 @@ from lynx_pipeline.flow.candidate import Candidate
 from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS, TIMINGS, evaluate_candidate
 from lynx_pipeline_tests.builders import RUN, bundle, project
 from lynx_pipeline_tests.places import InFolder, promote
-from lynx_pipeline_tests.strangers import PROMPTS, ask, asked, isolation, speaks
+from lynx_pipeline_tests.strangers import PROMPTS, ask, asked, batches, isolation, speaks
 
 CANARY = "he went, said the canary"
 # Room for the interpreter; what is tried is several times as much.
 TIGHT = Limits(
     batch_size=5,
-    batch_seconds=10,
-    load_seconds=10,
-    total_seconds=30,
+    batch_seconds=40,
+    load_seconds=20,
+    total_seconds=90,
     memory_mib=256,
     processes=40,
     output_mib=1,
@@ -424,18 +425,21 @@ def test_output_is_limited(scene: Scene, script: dict[str, str], says: str) -> N
     assert re.search(says, scene.stopped(script))
 
 
-def test_answers_do_not_pile_up_ahead_of_the_questions(scene: Scene) -> None:
-    """Two batches are answered, at length, whenever one is asked."""
-    each = (
-        "for _ in range(2):\n"
-        "        texts = ['x' * 40_000] * 5\n"
-        "        say(ids=list(range(ahead, ahead + 5)), predictions=texts, seconds=0, peak_mib=1)\n"
-        "        ahead += 5\n"
-        "    continue"
+def test_what_is_said_ahead_of_time_does_not_pile_up(scene: Scene) -> None:
+    """All answers before the first question, then a little more with each."""
+    first = (
+        "for k in range(0, 600, 5):\n"
+        "    ids = list(range(k, k + 5))\n"
+        "    ahead = {'ids': ids, 'predictions': ['x'] * 5, 'seconds': 0, 'peak_mib': 1}\n"
+        "    later = (later if k else '') + json.dumps(ahead) + '\\n'"
     )
-    speaks(scene.bundle, "ahead = 0", each)
+    each = "os.write(1, later.encode() + b'x' * 50_000); later = ''; continue"
+    speaks(scene.bundle, first, each)
+    prompts, answered = PROMPTS * 50, []
     with pytest.raises(BadInput, match="more output"):
-        ask(scene.bundle, TIGHT, PROMPTS * 10)
+        for batch in Local(scene.bundle, isolation(), TIGHT, 1).answer(batches(prompts, 5), 600):
+            answered.append(batch)
+    assert len(answered) < 60
     scene.nothing_left()
 
 
