@@ -21,6 +21,7 @@ from statistics import median
 from typing import NamedTuple
 
 from benchmarks.measure import Command, Run, middle, pairs, ratio, run
+from lynx_pipeline_tests.builders import bundle
 
 HERE = Path(__file__).parent
 REPO = HERE.parent
@@ -279,6 +280,38 @@ def _asked(found: Run) -> _Asked:
     return _Asked(seconds, ours, worker_process)
 
 
+def on_ray(place: Place) -> Row:
+    """A model that computes, on one node and on two."""
+    model = place.folder / "slow"
+    bundle(model, _COMPUTES)
+    out = place.folder / "ray"
+    said = run(
+        place.command(PYTHON, "-m", "benchmarks.on_ray", place.eval_set, model, out)
+    ).output.splitlines()[-3:]
+    tries = [[float(text) for text in line.split()] for line in said]
+    faster = median(one / two for one, two, _ in tries)
+    same = tries[-1][2] == 1
+    return Row(
+        "Ray with two workers on two nodes, 1,200 items, a model that computes",
+        f"{median(two for _, two, _ in tries):.2f} s",
+        f"one worker, {median(one for one, _, _ in tries):.2f} s",
+        f"{faster:.2f} x as fast, {'identical' if same else 'DIFFERENT'} bytes",
+        ">= 1.8 x, identical bytes",
+        faster >= 1.8 and same,
+    )
+
+
+# Ten milliseconds a prompt.
+_COMPUTES = """\
+import time
+for prompt in prompts:
+    end = time.process_time() + 0.01
+    while time.process_time() < end:
+        hash(prompt)
+return prompts
+"""
+
+
 def resolve(place: Place) -> Row:
     """The newest of 100,000 versions."""
     folder = place.folder / "ledger"
@@ -324,7 +357,8 @@ def definitions(place: Place) -> Row:
 
 
 ROWS = (
-    promotion, minieval, importing, compare, counting, worker, resolve, unchanged, definitions
+    promotion, minieval, importing, compare, counting, worker, on_ray, resolve, unchanged,
+    definitions,
 )  # fmt: skip
 
 
