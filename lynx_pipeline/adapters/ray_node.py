@@ -162,18 +162,25 @@ def _unpack(files: Shipped, bundle: Path) -> None:
 
 
 def _folder_while_this_lives() -> Path:
-    """A private folder. A shell waits for this process to end, in whatever way, and removes it;
-    it is nobody's child, or Ray would kill it with the actor."""
-    folder = tempfile.mkdtemp(prefix="lynx-ray-")
-    script = 'exec 3<&0; (cat <&3; rm -rf -- "$0") >/dev/null 2>&1 &'
+    """A private folder. A shell makes it, waits for this process to end, in whatever way, and
+    removes it; it is nobody's child, or Ray would kill it with the actor."""
+    script = (
+        'exec 3<&0; (d=$(mktemp -d "$0/lynx-ray-XXXXXXXX"); echo "$d"; exec >/dev/null 2>&1; '
+        'cat <&3; rm -rf -- "$d") &'
+    )
     shell = subprocess.Popen(
-        ["/bin/sh", "-c", script, folder],
+        ["/bin/sh", "-c", script, tempfile.gettempdir()],
         stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
         env={"PATH": os.defpath},
         start_new_session=True,
     )
+    assert shell.stdout
+    folder = shell.stdout.readline().decode().strip()
     shell.wait()
     _held.append(shell)
+    if not folder:
+        raise SystemFailed(f"no folder can be made in {tempfile.gettempdir()}.")
     return Path(folder)
 
 
