@@ -1,7 +1,9 @@
-"""EVAL_SET BUNDLE OUTPUT: ask a model through Ray, on a cluster of two nodes with one CPU each,
-with one worker and then with two, three times. Prints the seconds each took for all prompts, by what it
-did once a tenth was answered, since the second worker starts later; and how many different files of
-predictions there are."""
+"""EVAL_SET BUNDLE OUTPUT: ask a model through Ray, on a cluster of two nodes with one CPU each.
+
+With one worker and then with two, three times. Prints the seconds each took for all prompts, by
+what it did once a tenth was answered, since the second worker starts later; and how many different
+files of predictions there are.
+"""
 
 import os
 import sys

@@ -13,6 +13,7 @@ import re
 import socket
 import sys
 import tempfile
+import time
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -439,7 +440,8 @@ def test_what_is_said_ahead_of_time_does_not_pile_up(scene: Scene) -> None:
     with pytest.raises(BadInput, match="more output"):
         for batch in Local(scene.bundle, isolation(), TIGHT, 1).answer(batches(prompts, 5), 600):
             answered.append(batch)
-    assert len(answered) < 60
+            time.sleep(0.03)  # or all would be read before there is more
+    assert len(answered) < 100
     scene.nothing_left()
 
 
