@@ -341,7 +341,8 @@ def test_a_batch_that_kills_its_workers_is_the_candidates_fault(nodes: Nodes, ma
     said: list[str] = []
     with pytest.raises(BadInput, match="3 workers were lost while they answered one batch"):
         answers(engine(model, said=said, most=1), PROMPTS[:20])
-    assert asked(marks)["Say word7"] == 3
+    # The batch before is blamed where its answer was lost with the actor.
+    assert 3 <= asked(marks)["Say word7"] <= 5
     assert any("was lost" in text for text in said)
 
 
