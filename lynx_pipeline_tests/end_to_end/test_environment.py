@@ -114,7 +114,7 @@ def project(root: Path) -> Place:
     for before, after in (
         ('model = "grammar-tutor"', 'model = "inflection"'),
         ('eval_set = "data/eval/phase-20.jsonl"', 'eval_set = "data/eval/forms.jsonl"'),
-        ("batch_size = 64", 'batch_size = 64\nenv_manager = "uv"'),
+        ('env_manager = "local"', 'env_manager = "uv"'),
     ):
         assert before in text
         text = text.replace(before, after)
