@@ -40,6 +40,8 @@ def main() -> None:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             answer = {"ids": batch["ids"], "predictions": predictions}
             say({**answer, "seconds": seconds, "peak_mib": peak})
+        # Taking all the libraries down takes a third of a second, and is nobody's gain.
+        os._exit(0)
     except BaseException as error:
         say({"error": f"{type(error).__name__}: {error}"})
         raise

@@ -88,7 +88,9 @@ def evaluate(
 
 
 def _import_what_comes_later() -> None:
-    """While the candidate's process loads its model, this one has nothing else to do."""
+    """While the candidate's process loads its model, this one has nothing else to do. pyarrow asks
+    pandas about every list that it is given."""
+    import pandas  # noqa: F401
     import pyarrow.parquet  # noqa: F401
 
 
