@@ -55,8 +55,9 @@ def run(command: Command) -> Run:
 
 
 def pairs(ours: Command, reference: Command, times: int) -> tuple[list[Run], list[Run]]:
-    """Both in turn, after a round that isn't counted."""
-    run(ours), run(reference)
+    """Both in turn, after a round that isn't counted if a single one would be short."""
+    if times > 1:
+        run(ours), run(reference)
     found: tuple[list[Run], list[Run]] = ([], [])
     for _ in range(times):
         found[0].append(run(ours))

@@ -148,7 +148,7 @@ def promotion(place: Place) -> Row:
     ours, bare = pairs(
         place.command(*command, before=afresh),
         place.command("sh", "-c", script, before=bare_afresh),
-        times=5,
+        times=4,
     )
     place.do("dvc", "pull", "-q", f"{EVAL_SET}.dvc")
     return _timed(
@@ -249,7 +249,7 @@ def worker(place: Place) -> Row:
     ours, bare = pairs(
         place.command(PYTHON, "-m", "benchmarks.worker", *arguments),
         place.bare("predict", *arguments),
-        times=3,
+        times=1,
     )
     many = [_asked(each) for each in ours]
     tenth = run(place.command(PYTHON, "-m", "benchmarks.worker", place.bundle, few, "64"))

@@ -5,6 +5,8 @@ Exit codes: 0 done or passed, 1 refused by the gate or by policy, 2 bad input or
 """
 
 import argparse
+import atexit
+import gc
 import json
 import sys
 import warnings
@@ -28,6 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit code."""
     arguments = _parser().parse_args(argv)
     warnings.showwarning = _show_warning
+    atexit.register(gc.freeze)  # see lynx_pipeline.definitions
     run: Callable[[Arguments], int] = arguments.run
     try:
         return run(arguments)

@@ -1,8 +1,15 @@
 """Dagster's entry point: ``dagster ... -m lynx_pipeline.definitions``."""
 
+import atexit
+import gc
+
 from dagster import Definitions, in_process_executor
 
 from lynx_pipeline.defs import assets, checks, jobs
+
+# At its end Python looks for cycles among all objects, several times. With Dagster and MLflow
+# loaded that takes a second of each run, for memory that goes with the process anyway.
+atexit.register(gc.freeze)
 
 defs = Definitions(
     assets=assets.ALL,
