@@ -5,6 +5,8 @@ Everything here has a counterpart for small eval sets in ``domain`` that gives t
 only faster there: importing DuckDB takes longer than counting some thousand answers.
 """
 
+import atexit
+import gc
 import json
 import os
 import tempfile
@@ -241,6 +243,8 @@ def _check_ids(file: Path, where: str) -> None:
 def _database() -> Iterator["duckdb.DuckDBPyConnection"]:
     import duckdb
 
+    # At the end of a process it reports all that is not collected, on standard error.
+    atexit.unregister(gc.freeze)
     with tempfile.TemporaryDirectory(prefix="lynx-duckdb-") as folder:
         config: dict[str, Any] = {
             "memory_limit": MEMORY,
