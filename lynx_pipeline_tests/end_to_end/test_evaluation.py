@@ -161,3 +161,19 @@ def _recording_bwrap(place: Place, folder: Path, calls: Path) -> Place:
     program.write_text(f'#!/bin/sh\necho "$@" >>{calls}\nexec /usr/bin/bwrap "$@"\n')
     program.chmod(0o755)
     return place.but(PATH=f"{folder}:{place.environ['PATH']}")
+
+
+def test_a_slow_candidate_is_warned_of_and_passes(demo: Demo, tmp_path: Path) -> None:
+    """Latency is compared with twice the baseline's figure, and decides nothing."""
+    place = demo.copy(tmp_path / "home")
+    file = place.evidence(demo.good) / "candidate_eval.json"
+    values = json.loads(file.read_bytes())
+    for latency, within in ((0.01, True), (99.0, False)):
+        values["measured"]["latency_p95_ms"] = latency
+        file.write_text(json.dumps(values))
+        done = place.dagster(*job("evaluate", demo.good))
+        assert done.returncode == 0, done.stderr
+        found = place.checked("candidate_eval", "within_latency_budget", demo.good).found
+        assert (found.passed, found.severity.value, found.blocking) == (within, "WARN", False)
+        assert found.metadata["latency_p95_ms"].value == latency
+        assert found.metadata["budget_ms"].value == 0.14
