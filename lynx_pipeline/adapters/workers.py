@@ -22,7 +22,7 @@ from lynx_pipeline.config import Limits
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
 
 _STDERR_KEPT = 4000
-_TOOK_NO_INPUT = "did not take its input in time"
+_LAST_WORDS_SECONDS = 5.0
 
 
 class Batch(NamedTuple):
@@ -266,8 +266,16 @@ class _Process:
         if not isinstance(reply, dict):
             raise self._failed("it answered something that is no JSON object")
         if "error" in reply:
+            self._hear_out()
             raise self._failed(f"{during} failed with {_printable(str(reply['error']))[:500]}")
         return reply
+
+    def _hear_out(self) -> None:
+        """Read on until it has ended: it says what failed before it prints where."""
+        self.stdin.close()
+        deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        while self._drain(0.2) and time.monotonic() < deadline:
+            pass
 
     def close(self, until: float) -> None:
         """Let it end by itself."""

@@ -149,6 +149,11 @@ def test_long_batches_do_not_block_the_pipes(stranger: Path) -> None:
         pytest.param("peak = float('inf')", "peak_mib", id="infinite memory"),
         pytest.param("peak = True", "peak_mib", id="memory true"),
         pytest.param("say(error='no\\x1b[2J idea')", r"failed with no\?\[2J idea", id="an error"),
+        pytest.param(
+            "say(error='no'); time.sleep(0.5); sys.exit('in line 7')",
+            "failed with no.* It printed: in line 7",
+            id="an error, and where",
+        ),
         pytest.param("print('hello', flush=True)", "no JSON object", id="prose"),
         pytest.param("print([1], flush=True)", "no JSON object", id="JSON, no object"),
         pytest.param("print('[' * 9999, flush=True)", "no JSON object", id="deep JSON"),
