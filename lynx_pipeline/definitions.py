@@ -5,7 +5,7 @@ import gc
 
 from dagster import Definitions, in_process_executor
 
-from lynx_pipeline.defs import assets, checks, jobs
+from lynx_pipeline.defs import assets, checks, jobs, sensors
 
 # At its end Python looks for cycles among all objects, several times. With Dagster and MLflow
 # loaded that takes a second of each run, for memory that goes with the process anyway.
@@ -15,6 +15,7 @@ defs = Definitions(
     assets=assets.ALL,
     asset_checks=checks.ALL,
     jobs=jobs.ALL,
+    sensors=sensors.ALL,
     # One process for all steps: each step of the multiprocess executor repays the imports.
     executor=in_process_executor,
 )

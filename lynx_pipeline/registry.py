@@ -10,7 +10,7 @@ Reading (:func:`resolve`, :func:`history`, :func:`verify`) imports neither Dagst
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -98,13 +98,15 @@ def promote(
     *,
     evidence: Path | None = None,
     settings: Settings | None = None,
+    confirm: Callable[[], object] = lambda: None,
 ) -> Entry:
     """Make ``semver`` name the bundle, if the evidence passes the gate now.
 
     With ``evidence`` (an evidence folder) the stored predictions are scored again, the bundle
     is downloaded and hashed again, eval set and baseline are read again, and the rule is
     applied; what it was applied to is kept beside the ledger. Without, see the module's
-    docstring. Repeating a promotion changes nothing.
+    docstring. ``confirm`` is called last, each time that the ledger is about to change, and raises
+    what speaks against it. Repeating a promotion changes nothing.
 
     Raises:
         Refused: the gate or a policy says no.
@@ -129,6 +131,7 @@ def promote(
         check_unused(ledger, actor)
         unmoved_baseline(settings, supported.fact)
         _check_rightful(settings, actor, supported.fact)
+        confirm()
         return supported.fact
 
     return store.append(decide, supported.evidence)
@@ -204,15 +207,24 @@ def resolve(version: str = "latest", *, settings: Settings | None = None) -> Res
         Refused: nothing was promoted, or not this version.
         BadInput: the registry is damaged.
     """
-    settings = settings or load_settings()
-    if version == "latest":
-        fact = latest(settings=settings).fact
-    else:
-        fact = _promoted(_state(settings), version, settings).fact
+    fact = promoted(version, settings=settings).fact
     assert fact.semver is not None
     return Resolved(
         fact.model, fact.semver, fact.canonical_sha, fact.mlflow_run_id, fact.artifact_uri
     )
+
+
+def promoted(version: str = "latest", *, settings: Settings | None = None) -> Entry:
+    """The promotion of ``version`` in this environment.
+
+    Raises:
+        Refused: nothing was promoted, or not this version.
+        BadInput: the registry is damaged.
+    """
+    settings = settings or load_settings()
+    if version == "latest":
+        return latest(settings=settings)
+    return _promoted(_state(settings), version, settings)
 
 
 def latest(*, settings: Settings | None = None) -> Entry:

@@ -27,6 +27,13 @@ from lynx_pipeline.reports.progress import lines
 Result = MaterializeResult[Any]
 
 
+class BundleConfig(Config):
+    """``fetched: true`` takes the bundle that lies in the candidate's folder, where a job before
+    put it that can reach MLflow."""
+
+    fetched: bool = False
+
+
 class EvaluationConfig(Config):
     """``again: true`` evaluates a candidate anew even if nothing changed."""
 
@@ -77,10 +84,14 @@ def eval_baseline() -> Result:
 
 
 @asset(group_name="candidate", kinds={"mlflow"}, partitions_def=CANDIDATES, code_version="1")
-def candidate_bundle(context: AssetExecutionContext) -> Result:
+def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Result:
     """The model directory of the candidate's MLflow run, and its content identity."""
     with failures():
-        bundle = fetch(load_settings(), context.partition_key)
+        settings, run_id = load_settings(), context.partition_key
+        if config.fetched:
+            bundle = read_bundle(candidate(settings, run_id).bundle)
+        else:
+            bundle = fetch(settings, run_id)
     return MaterializeResult(
         data_version=DataVersion(bundle.canonical_sha),
         metadata={

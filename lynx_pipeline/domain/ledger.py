@@ -202,7 +202,7 @@ def parse_ledger(raw: bytes, where: str, remembered: Iterable[Checkpoint] = ()) 
     head: str | None = None
     for number, line in enumerate(lines, start=1):
         here = f"{where}, line {number}"
-        entry = _read_entry(line, here)
+        entry = read_entry(line, here)
         if entry.seq != number or entry.prev != head:
             raise BadInput(
                 f"{here}: out of place: seq {entry.seq}, prev {entry.prev}; "
@@ -383,7 +383,7 @@ def _hash(value: JsonObject) -> str:
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
-def _read_entry(line: bytes, here: str) -> Entry:
+def read_entry(line: bytes, here: str) -> Entry:
     try:
         entry = _unverified(line, here)
     except BadInput as error:

@@ -1,17 +1,25 @@
-"""A release request: which run, under which version. Also read from a comment's text.
+"""A release request: which run, under which version. Asked for in a comment on a pull request.
 
-A comment is a stranger's text. It holds a request only if exactly one of its lines is
-``mlflow_run_id=<32 hex digits> semver=<version>`` and nothing else looks like one.
+A comment is a stranger's text. It asks if it so much as mentions a run or a version; it holds a
+request only if exactly one of its lines is ``mlflow_run_id=<32 hex digits> semver=<version>`` and
+nothing else looks like one. What counts is the newest comment that asks, of somebody who may, as
+it was first written, on an open pull request that is labelled :data:`LABEL`.
 """
 
 import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.errors import BadInput, Refused
 
+LABEL = "deploy-candidate"
 LONGEST_COMMENT = 65_536
 _REQUEST = re.compile(r"mlflow_run_id=([0-9a-f]{32}) semver=([0-9A-Za-z.+-]{1,64})")
+_ASKS = re.compile(r"mlflow_run_id|semver", re.IGNORECASE)
 _GOOD = "a line of its own: mlflow_run_id=<the run's 32 hex digits> semver=v1.2.3"
+
+# Why a login may not have a say; None: it may.
+Objection = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +30,78 @@ class Request:
     semver: str
 
 
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A comment on a pull request. Later ones have greater ids."""
+
+    id: int
+    author: str
+    body: str
+    edited: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PullRequest:
+    """A pull request, as far as it decides anything. ``head`` is the commit that is proposed."""
+
+    number: int
+    open: bool
+    labels: frozenset[str]
+    author: str
+    head: str
+
+
+def choose_comment(
+    pull: PullRequest,
+    comments: Iterable[Comment],
+    objection: Objection,
+    started_by: int | None = None,
+) -> Comment:
+    """The comment that counts. If one started this run, ``started_by``, it has to be that one:
+    each comment is answered in its own run.
+
+    Raises:
+        Refused: the pull request is closed or not labelled, or nobody asks who may.
+    """
+    if not pull.open:
+        raise Refused(f"pull request {pull.number} is closed. Nothing was changed.")
+    if LABEL not in pull.labels:
+        raise Refused(f"pull request {pull.number} has no label {LABEL!r}. Nothing was changed.")
+    asking = sorted((c for c in comments if _ASKS.search(c.body)), key=lambda c: -c.id)
+    chosen = next((c for c in asking if objection(c.author) is None), None)
+    if started_by is not None and (chosen is None or chosen.id != started_by):
+        author = next((c.author for c in asking if c.id == started_by), None)
+        why = objection(author) if author is not None else "it is gone, or asks for nothing now"
+        raise Refused(
+            "the comment that started this run does not count: "
+            f"{why or 'a newer one asks, and has a run of its own'}. Nothing was changed."
+        )
+    if chosen is None:
+        why = "; ".join(dict.fromkeys(str(objection(comment.author)) for comment in asking))
+        raise Refused(
+            f"nobody asks who may on pull request {pull.number}: {why or 'no comment asks'}. "
+            f"Write {_GOOD}. Nothing was changed."
+        )
+    return chosen
+
+
+def read_comment(comment: Comment) -> Request:
+    """The one request in a comment that nobody changed.
+
+    Raises:
+        Refused: the comment was edited; somebody else can have done it.
+        BadInput: see :func:`parse_comment`.
+    """
+    if comment.edited:
+        raise Refused(
+            f"the comment of {comment.author} that asks was edited after it was written. Write a "
+            "new one. Nothing was changed."
+        )
+    return parse_comment(comment.body.encode("utf-8", "surrogatepass"))
+
+
 def parse_comment(raw: bytes) -> Request:
-    """The one request in a comment.
+    """The one request in a comment's text.
 
     Raises:
         BadInput: there is none, more than one, or something that only resembles one.
@@ -34,7 +112,7 @@ def parse_comment(raw: bytes) -> Request:
         lines = raw.decode("utf-8").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError:
         raise BadInput(f"the comment is not UTF-8 text. Write {_GOOD}.") from None
-    near = [line.strip(" ") for line in lines if re.search(r"mlflow_run_id|semver", line, re.I)]
+    near = [line.strip(" ") for line in lines if _ASKS.search(line)]
     if len(near) != 1:
         raise BadInput(f"the comment holds {len(near)} requests, expected one. Write {_GOOD}.")
     match = _REQUEST.fullmatch(near[0])

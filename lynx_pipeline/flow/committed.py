@@ -69,20 +69,26 @@ def check_current(settings: Settings, commit: str, ref: str) -> None:
     tip = git_files.tip(settings.root, ref)
     if tip == commit:
         return
-    root, pyproject = settings.root, settings.root / "pyproject.toml"
-    changed = [
-        str(path.relative_to(root))
-        for path in _inputs(settings)
-        if git_files.file_at(root, tip, path) != git_files.file_at(root, commit, path)
-    ]
-    if _table(root, tip, pyproject) != _table(root, commit, pyproject):
-        changed.append("[tool.lynx_pipeline] in pyproject.toml")
+    changed = changes(settings, commit, tip)
     if changed:
         raise Refused(
             f"{ref} has moved from {commit[:12]} to {tip[:12]}, which changes "
             f"{', '.join(changed)}: the verdict would be by what counts no more. Start the "
             "workflow anew."
         )
+
+
+def changes(settings: Settings, old: str, new: str) -> list[str]:
+    """What of that which verdicts are by differs between two commits."""
+    root, pyproject = settings.root, settings.root / "pyproject.toml"
+    changed = [
+        str(path.relative_to(root))
+        for path in _inputs(settings)
+        if git_files.file_at(root, new, path) != git_files.file_at(root, old, path)
+    ]
+    if _table(root, new, pyproject) != _table(root, old, pyproject):
+        changed.append("[tool.lynx_pipeline] in pyproject.toml")
+    return changed
 
 
 def _inputs(settings: Settings) -> tuple[Path, Path]:

@@ -264,6 +264,25 @@ def read_evidence(folder: Path, eval_set: AnyEvalSet) -> Evidence:
     return check_evidence(written, raw, eval_set, str(folder))
 
 
+def check_handed_over(folder: Path, sha256: str, run_id: str) -> None:
+    """That the evidence in ``folder`` is what another job found and of the run it was to evaluate.
+
+    Raises:
+        BadInput: it is not.
+    """
+    file = folder / EVAL
+    written = read_bytes(file, "the candidate was not evaluated")
+    found = hashlib.sha256(written).hexdigest()
+    if found != sha256:
+        raise BadInput(
+            f"{file}: has the SHA-256 {found}, and the job that evaluated wrote {sha256!r}: it was "
+            "changed on its way. Start the workflow anew."
+        )
+    of_run = parse_candidate_eval(written, str(file)).mlflow_run_id
+    if of_run != run_id:
+        raise BadInput(f"{file}: is of run {of_run}, expected {run_id}. Start the workflow anew.")
+
+
 def measured(folder: Path) -> Mapping[str, float]:
     """What the evaluation in ``folder`` says it measured; nobody gates on it.
 

@@ -42,7 +42,7 @@ def markdown(report: Report, *, folded: bool = True) -> str:
             table = _flips(flips, budget * 2 // 3)
             parts += [*section(f"{len(flips)} {title}", table), ""]
             budget -= sum(len(line) + 1 for line in table)
-    parts += [f"<sub>{_escaped(note, 2_000)}</sub>\n" for note in notes(report)]
+    parts += [f"<sub>{escaped(note, 2_000)}</sub>\n" for note in notes(report)]
     return "\n".join(parts)
 
 
@@ -77,7 +77,7 @@ def _rows(
     rule = "|".join("--:" if 0 < i <= numbers else "---" for i in range(len(names)))
     lines = [f"| {' | '.join(names)} |", f"|{rule}|"]
     for done, cells in enumerate(rows):
-        line = f"| {' | '.join(_escaped(cell) for cell in cells)} |"
+        line = f"| {' | '.join(escaped(cell) for cell in cells)} |"
         budget -= len(line) + 1
         if budget < 0:
             return [*lines, "", f"... and {len(rows) - done} more."]
@@ -89,7 +89,7 @@ def _shown(answer: str | None) -> str:
     return "(no answer)" if answer is None else answer
 
 
-def _escaped(text: str, longest: int = _LONGEST_CELL) -> str:
+def escaped(text: str, longest: int = _LONGEST_CELL) -> str:
     """``text`` as one line of plain text, whatever Markdown or HTML it holds."""
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     if len(text) > longest:

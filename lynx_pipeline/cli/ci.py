@@ -1,0 +1,146 @@
+"""The steps of the deploy workflow, in order: ci request, prepare, outcome, promote, report; and
+ci approved, of the workflow that checks a change of the baseline.
+
+What the jobs tell each other are outputs of these steps.
+"""
+
+import json
+import os
+from argparse import Namespace
+from pathlib import Path
+
+from lynx_pipeline.adapters import actions
+
+
+def request(_: Namespace) -> int:
+    """Choose the comment, read its request, and fetch the candidate it names."""
+    from lynx_pipeline.adapters.github import GitHub
+    from lynx_pipeline.config import load_settings
+    from lynx_pipeline.domain.request import read_comment
+    from lynx_pipeline.domain.versioning import check_semver
+    from lynx_pipeline.flow.candidate import fetch
+    from lynx_pipeline.flow.pull_request import asking_comment
+
+    settings, event = load_settings(), actions.read_event()
+    comment = asking_comment(settings, GitHub(), event.pull_request, event.comment)
+    # From here on the pull request is told how it ends: somebody asked who may.
+    actions.output(pull_request=event.pull_request, comment=comment.id)
+    asked = read_comment(comment)
+    check_semver(asked.semver, settings.env)
+    bundle = fetch(settings, asked.mlflow_run_id)
+    actions.output(
+        run_id=asked.mlflow_run_id, semver=asked.semver, canonical_sha=bundle.canonical_sha
+    )
+    print(
+        f"{comment.author} asks for run {asked.mlflow_run_id} as {asked.semver}: bundle "
+        f"{bundle.canonical_sha}, {bundle.files} files, {bundle.size} bytes."
+    )
+    return 0
+
+
+def prepare(arguments: Namespace) -> int:
+    """Let Dagster know a candidate whose bundle was fetched by a job before."""
+    from lynx_pipeline.adapters.files import write_whole
+    from lynx_pipeline.config import load_settings
+    from lynx_pipeline.defs.instance import add_candidate
+    from lynx_pipeline.flow.candidate import candidate
+
+    here = candidate(load_settings(), arguments.run_id)
+    config = {"ops": {"candidate_bundle": {"config": {"fetched": True}}}}
+    output = Path(arguments.output).absolute()
+    write_whole(output, (json.dumps(config, indent=2) + "\n").encode())
+    add_candidate(here.run_id)
+    print(f"Candidate {here.run_id} can be evaluated. Run config: {output}")
+    return 0
+
+
+def outcome(arguments: Namespace) -> int:
+    """Say how a candidate's evaluation ended, with the exit code that says the same."""
+    import hashlib
+
+    from lynx_pipeline.config import load_settings
+    from lynx_pipeline.defs.outcome import failure_of
+    from lynx_pipeline.flow.candidate import candidate
+    from lynx_pipeline.flow.evaluation import EVAL
+    from lynx_pipeline.flow.promotion import GateRefused, judge_evidence
+
+    settings = load_settings()
+    here = candidate(settings, arguments.run_id)
+    failure = failure_of(here.run_id)
+    written = here.evidence / EVAL
+    if written.is_file():
+        judged = judge_evidence(settings, here.evidence)
+        actions.output(evidence_sha256=hashlib.sha256(written.read_bytes()).hexdigest())
+        if not judged.verdict.passed:
+            raise GateRefused(judged.verdict)
+    if failure is not None:
+        raise failure
+    print("The candidate passed the gate.")
+    return 0
+
+
+def promote(arguments: Namespace) -> int:
+    """Promote what was asked for, if it is still asked for, on evidence that is what was found."""
+    from lynx_pipeline import registry
+    from lynx_pipeline.adapters.github import GitHub
+    from lynx_pipeline.cli.ledger import mirror_now, print_entry
+    from lynx_pipeline.config import load_settings
+    from lynx_pipeline.flow.evaluation import check_handed_over
+    from lynx_pipeline.flow.pull_request import check_still_asked
+
+    settings, github = load_settings(), GitHub()
+    evidence, run_id = Path(arguments.evidence).absolute(), arguments.run_id
+
+    def confirm() -> None:
+        check_still_asked(
+            settings,
+            github,
+            arguments.pull_request,
+            arguments.comment,
+            run_id,
+            arguments.semver,
+        )
+
+    confirm()
+    check_handed_over(evidence, arguments.evidence_sha256, run_id)
+    entry = registry.promote(
+        arguments.sha, arguments.semver, evidence=evidence, settings=settings, confirm=confirm
+    )
+    new = (entry.fact.actor or {}).get("run_id") == os.environ.get("GITHUB_RUN_ID")
+    actions.output(entry=json.dumps(entry.to_json()), new=str(new).lower())
+    mirror_now(entry)
+    print_entry(entry, arguments)
+    return 0
+
+
+def report(arguments: Namespace) -> int:
+    """Tell the pull request and the run's summary how it ended."""
+    from lynx_pipeline.adapters.github import GitHub
+    from lynx_pipeline.config import load_settings
+    from lynx_pipeline.flow.deployment import read_needs, told
+    from lynx_pipeline.reports.pull_request import MARK
+
+    settings = load_settings()
+    needs = read_needs(os.environ.get("NEEDS", ""))
+    announced = os.environ.get("ANNOUNCED", "")
+    text = told(settings, needs, Path(arguments.evidence).absolute(), announced)
+    actions.summary(text)
+    print(GitHub().say(needs.pull_request, MARK, text))
+    return 0
+
+
+def approved(arguments: Namespace) -> int:
+    """Fail a change of what verdicts are by that nobody but its author has approved."""
+    from lynx_pipeline.adapters.github import GitHub
+    from lynx_pipeline.config import load_settings
+    from lynx_pipeline.flow.committed import changes
+    from lynx_pipeline.flow.pull_request import approval
+
+    settings, event = load_settings(), actions.read_event()
+    changed = changes(settings, arguments.base, "HEAD")
+    if not changed:
+        print(f"What verdicts are by is as at {arguments.base}: no approval is needed.")
+        return 0
+    by = approval(settings, GitHub(), event.pull_request, arguments.base)
+    print(f"{', '.join(changed)}: changed, and approved by {by}.")
+    return 0

@@ -1,0 +1,154 @@
+"""Commands about the registry: registry ..., audit."""
+
+import sys
+import warnings
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lynx_pipeline.cli.shown import print_json, warn
+from lynx_pipeline.errors import LynxError
+
+if TYPE_CHECKING:
+    from lynx_pipeline.domain.ledger import Entry
+
+
+def registry_register(arguments: Namespace) -> int:
+    from lynx_pipeline import registry
+
+    warnings.simplefilter("always", registry.NotTheCIPath)
+    print_entry(registry.register_pending(arguments.run_id), arguments)
+    return 0
+
+
+def registry_promote(arguments: Namespace) -> int:
+    from lynx_pipeline import registry
+
+    warnings.simplefilter("always", registry.NotTheCIPath)
+    evidence = Path(arguments.evidence).absolute() if arguments.evidence else None
+    entry = registry.promote(arguments.sha, arguments.semver, evidence=evidence)
+    mirror_now(entry)
+    print_entry(entry, arguments)
+    return 0
+
+
+def registry_rollback(arguments: Namespace) -> int:
+    from lynx_pipeline import registry
+
+    entry = registry.rollback(arguments.semver)
+    mirror_now(entry)
+    print_entry(entry, arguments)
+    return 0
+
+
+def registry_list(arguments: Namespace) -> int:
+    from lynx_pipeline import registry
+    from lynx_pipeline.domain.versioning import Env
+
+    entries = list(registry.history(Env(arguments.env) if arguments.env else None))
+    if arguments.json:
+        print_json([entry.to_json() for entry in entries])
+    else:
+        from lynx_pipeline.reports.audit import entry_line
+
+        for entry in entries:
+            print(entry_line(entry))
+    return 0
+
+
+def registry_show(arguments: Namespace) -> int:
+    from lynx_pipeline import registry
+
+    found = [e.to_json() for e in registry.history() if e.fact.semver == arguments.version]
+    if not found:
+        from lynx_pipeline.errors import Refused
+
+        raise Refused(f"no entry names {arguments.version!r}. 'registry list' shows all.")
+    print_json(found)
+    return 0
+
+
+def registry_resolve(arguments: Namespace) -> int:
+    from dataclasses import asdict
+
+    from lynx_pipeline import registry
+
+    resolved = registry.resolve(arguments.version)
+    if arguments.json:
+        print_json(asdict(resolved))
+    else:
+        for key, value in asdict(resolved).items():
+            print(f"{key}: {value}")
+    return 0
+
+
+def registry_verify(arguments: Namespace) -> int:
+    from lynx_pipeline import registry
+
+    ledger = registry.verify()
+    broken = registry.broken_rules(ledger)
+    for entry, reason in broken:
+        print(f"lynx-pipeline: line {entry.seq} counts for nothing: {reason}", file=sys.stderr)
+    if broken:
+        return 1
+    torn = f", and {ledger.torn} uncommitted bytes that will be dropped" if ledger.torn else ""
+    print(f"The ledger is whole: {len(ledger.entries)} entries, {ledger.size} bytes{torn}.")
+    return 0
+
+
+def audit(arguments: Namespace) -> int:
+    from lynx_pipeline import registry
+    from lynx_pipeline.reports.audit import audit_json, print_audit
+
+    result = registry.audit(arguments.version)
+    if arguments.json:
+        print_json(audit_json(result))
+    else:
+        print_audit(result)
+    return 1 if result.findings else 0
+
+
+def announce(arguments: Namespace) -> int:
+    from lynx_pipeline import registry
+    from lynx_pipeline.adapters.notify import CHANNELS
+    from lynx_pipeline.flow.announce import announce, announcement
+
+    entry = registry.promoted(arguments.version)
+    told = announce(entry)
+    if arguments.json:
+        title, body = announcement(entry)
+        print_json({"title": title, "body": body, "channels": told})
+    elif told:
+        print(f"{told} channels know that {entry.fact.semver} is promoted.")
+    else:
+        print(f"Nobody was told: {CHANNELS} names no channel.")
+    return 0
+
+
+def mirror_now(done: "Entry") -> None:
+    """Let MLflow's alias follow. What is in production is the registry's to say, so a failure
+    here is told and nothing more."""
+    from lynx_pipeline import registry
+    from lynx_pipeline.config import load_settings
+    from lynx_pipeline.flow.mirror import mirror
+
+    settings = load_settings()
+    now = registry.latest(settings=settings).fact.semver
+    if now != done.fact.semver:
+        warn(f"{done.fact.semver} was promoted before and is not in force; {now} is.")
+    try:
+        mirror(settings, lambda: registry.latest(settings=settings).fact)
+    except LynxError as error:
+        warn(
+            f"the registry is changed, MLflow's alias is not: {error} It follows with the next "
+            "promotion or rollback, and whenever production_alias is materialized."
+        )
+
+
+def print_entry(entry: "Entry", arguments: Namespace) -> None:
+    if arguments.json:
+        print_json(entry.to_json())
+    else:
+        from lynx_pipeline.reports.audit import entry_line
+
+        print(entry_line(entry))

@@ -1,0 +1,38 @@
+"""What came of a candidate's last run, read from Dagster's own record of it."""
+
+from typing import Any
+
+from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
+
+from lynx_pipeline.defs.instance import open_instance
+from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
+
+_ERRORS: dict[Any, type[LynxError]] = {
+    kind.exit_code: kind for kind in (Refused, BadInput, SystemFailed)
+}
+
+
+def failure_of(run_id: str) -> LynxError | None:
+    """Why the candidate's last run failed, as the error that its step met; None if it did not.
+
+    Raises:
+        SystemFailed: it was never run here.
+    """
+    mine = RunsFilter(tags={"dagster/partition": run_id})
+    with open_instance() as instance:
+        run = next(iter(instance.get_runs(mine, limit=1)), None)
+        if run is None:
+            raise SystemFailed(f"Dagster has no run of candidate {run_id} here.")
+        if run.status is DagsterRunStatus.SUCCESS:
+            return None
+        for log in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE):
+            event = log.get_dagster_event()
+            failed = event.step_failure_data.user_failure_data
+            if failed is None:
+                error = event.step_failure_data.error
+                said = (error.message if error else "no reason").strip()[:500]
+                return SystemFailed(f"{event.step_key} failed: {said}")
+            code: Any = failed.metadata.get("exit_code")
+            kind = _ERRORS.get(code.value if code else None, SystemFailed)
+            return kind(failed.description or f"{event.step_key} failed without a reason.")
+        return SystemFailed(f"Dagster's run {run.run_id} ended as {run.status.value}.")

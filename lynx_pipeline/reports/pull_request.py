@@ -1,0 +1,58 @@
+"""How a deployment ended, as the comment that a pull request keeps: one, written anew each time.
+
+Everything that a candidate or a stranger can have worded is escaped.
+"""
+
+from dataclasses import dataclass
+
+from lynx_pipeline.domain.ledger import Entry
+from lynx_pipeline.reports.markdown import escaped, markdown
+from lynx_pipeline.reports.report import Report
+
+MARK = "<!-- lynx-pipeline: deploy-candidate -->"
+_LONGEST_ERROR = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """How it ended. ``entry`` is the promotion, ``new`` if this run made it; ``failed`` is the job
+    that ended it otherwise, with what it said. ``notes`` are sentences for whoever has to act."""
+
+    run_url: str
+    semver: str | None = None
+    run_id: str | None = None
+    entry: Entry | None = None
+    new: bool = True
+    failed: str | None = None
+    error: str | None = None
+    report: Report | None = None
+    notes: tuple[str, ...] = ()
+
+
+def comment(it: Deployment) -> str:
+    """The comment's text, without its mark."""
+    parts = [f"### {_title(it)}", ""]
+    if it.error:
+        parts += [escaped(it.error, _LONGEST_ERROR), ""]
+    if it.entry is not None:
+        fact = it.entry.fact
+        parts += [
+            f"- registry entry {it.entry.seq}, hash `{it.entry.hash}`",
+            f"- bundle `{fact.canonical_sha}`",
+        ]
+    if it.run_id:
+        parts.append(f"- MLflow run `{it.run_id}`")
+    parts.append(f"- [workflow run]({it.run_url})")
+    parts += [f"- {note}" for note in it.notes]
+    if it.report is not None:
+        parts += ["", markdown(it.report)]
+    return "\n".join(parts) + "\n"
+
+
+def _title(it: Deployment) -> str:
+    version = f"`{it.semver}`" if it.semver else "the candidate"
+    if it.entry is not None:
+        return f"Promoted {version}" if it.new else f"{version} was promoted before"
+    if it.report is not None and not it.report.verdict.passed:
+        return f"Refused {version}: the gate said no"
+    return f"{version} was stopped in the job `{it.failed}`"
