@@ -10,6 +10,9 @@ import pytest
 
 from lynx_pipeline.adapters.mlflow_tracking import connected
 
+# What the variables begin with that the package, and what it calls, read.
+OURS = ("LYNX_", "DAGSTER_", "MLFLOW_", "DVC_", "GITHUB_", "ACTIONS_", "APPRISE_")
+
 # How long a rule takes says nothing where other tests run beside it.
 hypothesis.settings.register_profile("lynx", deadline=None)
 hypothesis.settings.load_profile("lynx")
@@ -38,9 +41,9 @@ class Tracking:
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clear the variables that the package reads."""
+    """Clear the variables that the package reads; those of CI too, where the tests run as well."""
     for name in os.environ:
-        if name.startswith("LYNX_") or name in ("MLFLOW_TRACKING_URI", "DAGSTER_HOME"):
+        if name.startswith(OURS):
             monkeypatch.delenv(name)
 
 

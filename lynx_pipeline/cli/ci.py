@@ -107,7 +107,7 @@ def promote(arguments: Namespace) -> int:
         arguments.sha, arguments.semver, evidence=evidence, settings=settings, confirm=confirm
     )
     new = (entry.fact.actor or {}).get("run_id") == os.environ.get("GITHUB_RUN_ID")
-    actions.output(entry=json.dumps(entry.to_json()), new=str(new).lower())
+    actions.output(entry=entry.to_line().decode().rstrip("\n"), new=str(new).lower())
     mirror_now(entry)
     print_entry(entry, arguments)
     return 0

@@ -30,6 +30,7 @@ from filelock import FileLock
 
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.defs.instance import open_instance
+from lynx_pipeline_tests.conftest import OURS
 
 REPO = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -50,7 +51,6 @@ PROJECT_FILES = (
     "data/processed/train.jsonl.dvc",
 )
 MODULE = ("-m", "lynx_pipeline.definitions")
-_OURS = ("LYNX_", "DAGSTER_", "MLFLOW_", "DVC_")
 
 Done = subprocess.CompletedProcess[str]
 
@@ -73,7 +73,7 @@ class Place:
     @property
     def environ(self) -> dict[str, str]:
         """The whole environment of a command run here."""
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(_OURS)}
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
         path = f"{PROGRAMS}{os.pathsep}{inherited.get('PATH', '')}"
         # At its default place the state folder needs no variable, so none is set.
         home = {} if self.home == self.root / ".lynx" else {"LYNX_HOME": str(self.home)}

@@ -1,0 +1,122 @@
+"""What a pull request is told of its deployment."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lynx_pipeline.errors import BadInput
+from lynx_pipeline.flow.deployment import JOBS, Needs, read_needs, told
+from lynx_pipeline_tests.builders import RUN, project
+from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.world import World
+
+REQUEST = {"pull_request": "7", "run_id": RUN, "semver": "v0.3.1-dev"}
+
+
+@pytest.fixture
+def world(tmp_path: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A project whose workflow runs."""
+    settings = project(tmp_path / "project", environ={"MLFLOW_TRACKING_URI": tracking.uri})
+    monkeypatch.setenv("GITHUB_REPOSITORY", "octo-org/octo-repo")
+    monkeypatch.setenv("GITHUB_RUN_ID", "42")
+    return World(settings, tracking, tmp_path)
+
+
+def needs(failed: str = "", error: str = "", promote: Any = None) -> Needs:
+    """The jobs, of which one ``failed``, saying ``error``; those after it were skipped."""
+    jobs: dict[str, Any] = {
+        "request": {"result": "success", "outputs": REQUEST},
+        "evaluate": {"result": "success", "outputs": {"error": ""}},
+        "promote": {"result": "success", "outputs": promote or {}},
+    }
+    for name, job in jobs.items():
+        if name == failed:
+            job["result"] = "failure"
+            job["outputs"] = {**job["outputs"], "error": error}
+        elif failed and list(jobs).index(name) > list(jobs).index(failed):
+            job |= {"result": "skipped", "outputs": {}}
+    return read_needs(json.dumps(jobs))
+
+
+def test_a_promotion_is_told_with_its_entry(world: World, tmp_path: Path) -> None:
+    """And where it was found made, that."""
+    made = world.candidate("good")
+    entry = world.promote(made, "v0.3.1-dev")
+    output = {"entry": entry.to_line().decode().strip(), "new": "true"}
+    text = told(world.settings, needs(promote=output), made.evidence, "success")
+    assert text.startswith("### Promoted `v0.3.1-dev`\n")
+    for part in (entry.hash, made.sha, "https://github.com/octo-org/octo-repo/actions/runs/42"):
+        assert part in text
+    assert "PASSED: all" in text
+    assert "announcement" not in text
+
+    text = told(world.settings, needs(promote={**output, "new": "false"}), made.evidence, "")
+    assert text.startswith("### `v0.3.1-dev` was promoted before\n")
+    text = told(world.settings, needs(promote=output), made.evidence, "failure")
+    assert text.startswith("### Promoted `v0.3.1-dev`\n")
+    assert "The announcement failed" in text
+
+
+def test_a_refusal_is_told_with_the_bucket_table(world: World) -> None:
+    """The verdict is worked out from the evidence, whatever the jobs say of it."""
+    made = world.candidate("bad", wrong=9)
+    text = told(world.settings, needs("evaluate", "all is well"), made.evidence, "")
+    assert text.startswith("### Refused `v0.3.1-dev`: the gate said no\n")
+    assert re.search(r"\| half\.a \|.*FAILED", text)
+    assert "all is well" in text
+
+
+def test_what_stopped_it_is_told_in_the_words_of_the_job(world: World, tmp_path: Path) -> None:
+    """Escaped: nobody is mentioned, nothing is linked or embedded."""
+    error = "it printed: @everyone <img src=x> [win](http://x) `a`\n### Promoted"
+    text = told(world.settings, needs("evaluate", error), tmp_path / "none", "")
+    assert text.startswith("### `v0.3.1-dev` was stopped in the job `evaluate`\n")
+    shown = text.splitlines()[2]
+    assert "&#64;everyone &#60;img" in shown
+    assert not set("<>[]`") & set(shown)
+    assert text.count("###") == 1
+
+
+def test_a_job_that_did_not_say_why_may_have_promoted(world: World, tmp_path: Path) -> None:
+    """So that is not denied: its log and the registry know."""
+    text = told(world.settings, needs("promote"), tmp_path / "none", "")
+    assert "was stopped in the job `promote`" in text
+    assert "run the failed jobs again, that is safe" in text
+
+
+def test_evidence_that_was_changed_is_no_report(world: World) -> None:
+    """It is said instead."""
+    made = world.candidate("good")
+    (made.evidence / "predictions.parquet").write_bytes(b"x")
+    text = told(world.settings, needs("promote", "changed on its way"), made.evidence, "")
+    assert "No report: " in text
+    assert "its SHA-256 differs" in text
+    assert "PASSED" not in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"request": {"result": "success", "outputs": {}}}',
+        json.dumps({job: {"result": 1} for job in JOBS}),
+        json.dumps({job: {"result": "success", "outputs": {"error": 1}} for job in JOBS}),
+    ],
+)
+def test_needs_that_are_none_are_refused(text: str) -> None:
+    """Exit code 2."""
+    with pytest.raises(BadInput, match="NEEDS"):
+        read_needs(text)
+
+
+def test_a_pull_request_has_a_number() -> None:
+    """Or nobody can be told."""
+    jobs = needs()
+    assert jobs.pull_request == 7
+    with pytest.raises(BadInput, match="names no pull request"):
+        assert Needs(jobs.results, {"request": {"pull_request": "x"}}).pull_request
