@@ -1,158 +1,29 @@
 """The git store over file://, ssh:// and https://: git's own configuration opens the door."""
 
 import base64
-import ipaddress
 import os
-import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from lynx_pipeline.adapters import git_ledger
 from lynx_pipeline.domain.ledger import Ledger
 from lynx_pipeline.errors import SystemFailed
 from lynx_pipeline_tests.faults import ssh, whole
+from lynx_pipeline_tests.git_server import Credentials, serving
 from lynx_pipeline_tests.places import OnGit, digest, facts, promote, version
 
 PASSWORD = "correct-horse-battery"
 BIG = tuple(bytes([number]) * 200_000 for number in range(4))
 
 
-# ----- a git server over HTTPS --------------------------------------------------------------
-
-
-def certificate(folder: Path) -> Path:
-    """A new key and its self-signed certificate for 127.0.0.1, in one file."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(here, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    file = folder / "server.pem"
-    pem = serialization.Encoding.PEM
-    raw = key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ) + signed.public_bytes(pem)
-    file.write_bytes(raw)
-    return file
-
-
-class Backend(BaseHTTPRequestHandler):
-    """``git http-backend`` behind basic authentication."""
-
-    protocol_version = "HTTP/1.1"
-    root: Path
-    asked: list[str]
-
-    def answer(self) -> None:
-        """Any request."""
-        given = self.headers.get("Authorization", "")
-        self.asked.append(given)
-        wanted = base64.b64encode(f"ci:{PASSWORD}".encode()).decode()
-        if given != f"Basic {wanted}":
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", 'Basic realm="git"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        path, _, query = self.path.partition("?")
-        done = subprocess.run(
-            ["git", "http-backend"],
-            input=self.body(),
-            capture_output=True,
-            env={
-                **os.environ,
-                "GIT_PROJECT_ROOT": str(self.root),
-                "GIT_HTTP_EXPORT_ALL": "1",
-                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-                "PATH_INFO": path,
-                "QUERY_STRING": query,
-                "REQUEST_METHOD": self.command,
-                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-                "REMOTE_USER": "ci",
-                "REMOTE_ADDR": "127.0.0.1",
-            },
-        )
-        head, _, body = done.stdout.partition(b"\r\n\r\n")
-        fields = [line.split(": ", 1) for line in head.decode().split("\r\n")]
-        status = next((value for name, value in fields if name == "Status"), "200")
-        self.send_response(int(status.split()[0]))
-        for name, value in fields:
-            if name != "Status":
-                self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = answer
-
-    def body(self) -> bytes:
-        """What the client sent, in one piece or in chunks."""
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        parts = []
-        while size := int(self.rfile.readline(), 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        return b"".join(parts)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing on standard error."""
-
-
-@dataclass(frozen=True)
-class Server:
-    """A running server: its address, its certificate, and the credentials it was shown."""
-
-    url: str
-    pem: Path
-    asked: list[str]
-
-
-@contextmanager
-def https(root: Path) -> Iterator[Server]:
-    """Serve the repositories under ``root``."""
-    pem, asked = certificate(root), list[str]()
-    handler = type("Handler", (Backend,), {"root": root, "asked": asked})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    server.socket = context.wrap_socket(
-        server.socket, server_side=True, do_handshake_on_connect=False
-    )
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that don't trust us
-    thread = threading.Thread(target=partial(server.serve_forever, 0.05), daemon=True)
-    thread.start()
-    try:
-        yield Server(f"https://127.0.0.1:{server.server_port}", pem, asked)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+def only_ci(given: Credentials | None, _: str) -> int:
+    """The door for who knows the password."""
+    return 200 if given == ("ci", PASSWORD) else 401
 
 
 def configured(settings: Mapping[str, str]) -> dict[str, str]:
@@ -189,7 +60,7 @@ def place(
             monkeypatch.setenv(name, value)
         yield OnGit(bare.bare, f"ssh://git@host{bare.bare}")
     else:
-        with https(bare.bare.parent) as server:
+        with serving(bare.bare.parent, only_ci) as server:
             settings = {"http.sslCAInfo": str(server.pem), "credential.helper": helper(PASSWORD)}
             for name, value in configured(settings).items():
                 monkeypatch.setenv(name, value)
@@ -245,7 +116,7 @@ def test_a_wrong_password_is_refused_and_not_shown(
     bare: OnGit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """git is told so, asks nobody, and no message holds what was tried."""
-    with https(bare.bare.parent) as server:
+    with serving(bare.bare.parent, only_ci) as server:
         settings = {"http.sslCAInfo": str(server.pem), "credential.helper": helper("hunter2!")}
         for name, value in configured(settings).items():
             monkeypatch.setenv(name, value)
@@ -260,7 +131,7 @@ def test_no_password_at_all_is_refused_and_nobody_is_asked(
     bare: OnGit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A runner has nobody to type one."""
-    with https(bare.bare.parent) as server:
+    with serving(bare.bare.parent, only_ci) as server:
         for name, value in configured({"http.sslCAInfo": str(server.pem)}).items():
             monkeypatch.setenv(name, value)
         said = told(OnGit(bare.bare, f"{server.url}/registry.git"))
@@ -269,7 +140,7 @@ def test_no_password_at_all_is_refused_and_nobody_is_asked(
 
 def test_an_untrusted_certificate_is_refused(bare: OnGit, monkeypatch: pytest.MonkeyPatch) -> None:
     """The password is not sent to whoever answers there."""
-    with https(bare.bare.parent) as server:
+    with serving(bare.bare.parent, only_ci) as server:
         for name, value in configured({"credential.helper": helper(PASSWORD)}).items():
             monkeypatch.setenv(name, value)
         said = told(OnGit(bare.bare, f"{server.url}/registry.git"))
@@ -280,7 +151,7 @@ def test_an_untrusted_certificate_is_refused(bare: OnGit, monkeypatch: pytest.Mo
 
 def test_a_port_that_nobody_answers_on_is_the_system_failing(bare: OnGit) -> None:
     """The server was shut down."""
-    with https(bare.bare.parent) as server:
+    with serving(bare.bare.parent, only_ci) as server:
         gone = OnGit(bare.bare, f"{server.url}/registry.git")
     said = told(gone)
     assert gone.remote.url in said

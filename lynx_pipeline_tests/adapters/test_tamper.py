@@ -77,7 +77,7 @@ def git(tmp_path_factory: pytest.TempPathFactory) -> OnGit:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Read a line that was read before from memory, and don't wait for a remote to settle."""
-    monkeypatch.setattr(rules, "_read_entry", functools.cache(rules._read_entry))
+    monkeypatch.setattr(rules, "read_entry", functools.cache(rules.read_entry))
     no_wait = SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic)
     monkeypatch.setattr(git_ledger, "time", no_wait)
 
