@@ -62,6 +62,7 @@ def fail(message: str) -> None:
         sys.stderr.write(f"lynx-pipeline: {message}\n")
         return
     text = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+    text = text.replace("##[", "## [")  # the older form of a command, heard anywhere in a line
     sys.stderr.write(f"::error title=lynx-pipeline::{text}\n")
     output(error=message)
 

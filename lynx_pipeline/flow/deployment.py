@@ -77,8 +77,8 @@ def told(settings: Settings, needs: Needs, evidence: Path, announced: str) -> st
         except LynxError as error:
             notes.append(f"No report: {error}")
     entry: Entry | None = None
-    if promoted.get("entry"):
-        entry = read_entry(promoted["entry"].encode("utf-8", "surrogatepass"), "entry")
+    if needs.results[PROMOTE] == _SUCCESS:
+        entry = read_entry(promoted.get("entry", "").encode("utf-8", "surrogatepass"), "entry")
     failed = next((job for job in JOBS if needs.results[job] != _SUCCESS), None)
     why = needs.outputs[failed].get("error") if failed else None
     if failed and not why:
