@@ -12,6 +12,10 @@ demo:
 test *args:
     ./dev test {{ args }}
 
+# Play the deploy workflow through on this machine: its own steps, with everything that can go wrong
+rehearse *scenarios:
+    ./dev rehearse {{ scenarios }}
+
 # Lint, types, import contracts, Dagster definitions
 check:
     ./dev check

@@ -32,7 +32,7 @@ class Deployment:
 def comment(it: Deployment) -> str:
     """The comment's text, without its mark."""
     parts = [f"### {_title(it)}", ""]
-    if it.error:
+    if it.error and not _gate_refused(it):
         parts += [escaped(it.error, _LONGEST_ERROR), ""]
     if it.entry is not None:
         fact = it.entry.fact
@@ -53,6 +53,10 @@ def _title(it: Deployment) -> str:
     version = f"`{it.semver}`" if it.semver else "the candidate"
     if it.entry is not None:
         return f"Promoted {version}" if it.new else f"{version} was promoted before"
-    if it.report is not None and not it.report.verdict.passed:
+    if _gate_refused(it):
         return f"Refused {version}: the gate said no"
     return f"{version} was stopped in the job `{it.failed}`"
+
+
+def _gate_refused(it: Deployment) -> bool:
+    return it.report is not None and not it.report.verdict.passed

@@ -1,0 +1,30 @@
+"""The deploy workflow, its real steps played through with everything that can go wrong."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lynx_pipeline_tests.rehearsal.scenarios import ALL, Seen
+from lynx_pipeline_tests.rehearsal.stage import Stage, staged
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The team's world."""
+    with staged(tmp_path_factory.mktemp("rehearsal") / "stage") as it:
+        yield it
+
+
+@pytest.mark.parametrize("scenario", ALL, ids=lambda it: str(it.__name__))
+def test_a_scenario_ends_as_it_has_to(
+    scenario: Callable[[Stage], list[Seen]], stage: Stage
+) -> None:
+    """Each asserts what it does; every case ends with an exit code, a message and a state."""
+    for seen in scenario(stage):
+        assert seen.what
+        assert seen.ended == "no run" or "exit code" in seen.ended
+        assert seen.registry
+        if "exit code 0" not in seen.ended and seen.ended != "no run":
+            assert seen.message

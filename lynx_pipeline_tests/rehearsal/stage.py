@@ -1,0 +1,284 @@
+"""A team's world on this machine: its repository with the deploy workflow, the registry on the same
+git server, MLflow and DVC's remote, GitHub's API and issuer, a channel, and two trained tutors, of
+which one has regressed.
+"""
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from unittest.mock import patch
+
+from lynx_pipeline.config import load_settings
+from lynx_pipeline.tutor.configs import CANDIDATE, REGRESSED
+from lynx_pipeline.tutor.train import train_and_log
+from lynx_pipeline_tests import fake_issuer, git_server
+from lynx_pipeline_tests.conftest import OURS
+from lynx_pipeline_tests.fake_issuer import FakeIssuer
+from lynx_pipeline_tests.places import BRANCH, GIT_ENV, OnGit
+from lynx_pipeline_tests.receiver import Receiver, receiving
+from lynx_pipeline_tests.rehearsal import fake_github
+from lynx_pipeline_tests.rehearsal.fake_github import Comment, FakeGitHub, PullRequest
+from lynx_pipeline_tests.rehearsal.job import Hooks
+from lynx_pipeline_tests.rehearsal.runner import Event, Runner, RunResult
+
+REPO = Path(__file__).parents[2]
+WORKFLOW = ".github/workflows/deploy-grammar-tutor.yml"
+NUMBER = 7
+OWNER = "octocat"
+LABEL = "deploy-candidate"
+_MLFLOW_SECONDS = 90.0
+
+
+def asks(run_id: str, semver: str) -> str:
+    """The text of a good comment."""
+    return f"mlflow_run_id={run_id} semver={semver}"
+
+
+@dataclass
+class Stage:
+    """A running world. ``good`` and ``bad`` are the tutors' MLflow runs."""
+
+    folder: Path
+    github: FakeGitHub
+    issuer: FakeIssuer
+    git: git_server.Server
+    registry: OnGit
+    channel: Receiver
+    mlflow: str
+    sha: str = ""
+    good: str = ""
+    bad: str = ""
+    runs: int = 0
+    started: RunResult | None = None
+    # Called with each service that somebody the door lets in asks the registry for.
+    asked: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def pull(self) -> PullRequest:
+        """The pull request."""
+        return self.github.pulls[NUMBER]
+
+    @property
+    def dvc_remote(self) -> Path:
+        """Where DVC's remote lies."""
+        return self.folder / "dvc-remote"
+
+    def clear(self) -> None:
+        """A new pull request, labelled, without comments; an empty registry; nothing heard yet."""
+        self.github.pulls[NUMBER] = PullRequest(NUMBER, labels=[LABEL])
+        self.github.comments.clear()
+        self.github.down = False
+        self.channel.got.clear()
+        self.channel.status = 200
+        self.registry = _registry(self.folder / "served" / "registry.git")
+
+    def comment(self, body: str, by: str = OWNER) -> Comment:
+        """Somebody comments."""
+        return self.github.comment(NUMBER, by, body)
+
+    def runner(self, comment: Comment, hooks: Hooks | None = None) -> Runner:
+        """What GitHub starts for this comment."""
+        return self._runner(Event("issue_comment", self.github.created(comment)), hooks)
+
+    def labelled(self, label: str = LABEL) -> Runner:
+        """What GitHub starts for a label."""
+        return self._runner(Event("pull_request_target", self.github.labeled(NUMBER, label)), None)
+
+    def _runner(self, event: Event, hooks: Hooks | None) -> Runner:
+        self.runs += 1
+        hooks, ready = hooks or Hooks(), str(self.folder / "tools" / "ready")
+        installs = {
+            f"{job}/Install": [ready] for job in ("request", "evaluate", "promote", "report")
+        }
+        return Runner(
+            workflow=REPO / WORKFLOW,
+            event=event,
+            github=self.github,
+            issuer=self.issuer,
+            origin=f"{self.git.url}/origin.git",
+            sha=self.sha,
+            work=self.folder / "runs" / str(self.runs),
+            environ=self.environ,
+            vars={"MLFLOW_TRACKING_URI": self.mlflow},
+            secrets={"APPRISE_URLS": self.channel.url},
+            hooks=replace(hooks, wrap={**installs, **hooks.wrap}),
+            run_id=str(1_000_000 + self.runs),
+        )
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What every machine has: git that trusts the server, and ready-made environments."""
+        tools = self.folder / "tools"
+        return {
+            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            "LANG": "C.UTF-8",
+            **GIT_ENV,
+            "GIT_SSL_CAINFO": str(self.git.pem),
+            "READY_ENVIRONMENT": str(Path(sys.executable).parents[1]),
+        }
+
+    def relog(self, run_id: str) -> None:
+        """Put another bundle in the place of the run's own, as who can write to MLflow could."""
+        for file in (self.folder / "artifacts").rglob("MLmodel"):
+            if run_id in file.read_text():
+                (file.parent / "extra.txt").write_text("another model")
+                return
+        raise AssertionError(f"no model of {run_id}")
+
+    def unlog(self) -> None:
+        """Take that back."""
+        for file in (self.folder / "artifacts").rglob("extra.txt"):
+            file.unlink()
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Stage]:
+    """The world for as long as the block runs."""
+    served = folder / "served"
+    served.mkdir(parents=True)
+    asked: dict[str, object] = {}
+    with (
+        fake_github.running() as github,
+        fake_issuer.running() as issuer,
+        receiving() as channel,
+    ):
+
+        def door(given: git_server.Credentials | None, service: str) -> int:
+            status = github.door(given, service)
+            if status == 200 and callable(then := asked.get(service)):
+                then()
+            return status
+
+        with (
+            git_server.serving(served, door) as git,
+            patch.dict(os.environ, GIT_ENV),
+            _mlflow(folder) as mlflow,
+        ):
+            registry = _registry(served / "registry.git")
+            stage = Stage(folder, github, issuer, git, registry, channel, mlflow, asked=asked)
+            github.collaborators |= {OWNER: "admin", "hubot": "write", "reader": "read"}
+            root = _team(stage)
+            stage.sha = _git(root, "rev-parse", "HEAD")
+            _tools(folder / "tools")
+            settings = load_settings(root, {"MLFLOW_TRACKING_URI": mlflow})
+            stage.good = train_and_log(settings, CANDIDATE, {})
+            stage.bad = train_and_log(settings, REGRESSED, {})
+            stage.clear()
+            yield stage
+
+
+def _registry(bare: Path) -> OnGit:
+    shutil.rmtree(bare, ignore_errors=True)
+    place = OnGit.new(bare, partial=True)
+    place.git("config", "http.receivepack", "true")
+    return place
+
+
+def _team(stage: Stage) -> Path:
+    """The team's repository: this one as it is on the disk, set up for production as docs/ci.md
+    says, and pushed to its origin."""
+    root = stage.folder / "team"
+    listed = _git(REPO, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, listed.split("\0")):
+        if (REPO / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPO / name, root / name)
+    file = root / "pyproject.toml"
+    text = re.sub(r"(?m)^registry = .*\n", "", file.read_text())
+    text = re.sub(r"(?ms)^\[tool\.lynx_pipeline\.identity\]\n.*?(?=^\[|\Z)", "", text)
+    table = "[tool.lynx_pipeline]\n"
+    place = f'registry = "git+{stage.git.url}/registry.git#{BRANCH}"\n'
+    policy = stage.issuer.table(workflow=WORKFLOW, events=("issue_comment", "pull_request_target"))
+    file.write_text(f"{text.replace(table, table + place)}\n{policy}")
+    owners = root / ".github/CODEOWNERS"
+    owners.write_text(owners.read_text().replace("@OWNER", f"@{OWNER} @reader"))
+    shutil.copytree(REPO / "data/dvc-remote", stage.dvc_remote)
+    config = root / ".dvc/config"
+    config.write_text(config.read_text().replace("../data/dvc-remote", str(stage.dvc_remote)))
+    bare = OnGit.new(stage.folder / "served" / "origin.git")
+    for command in (
+        ("init", "--quiet", "--initial-branch=main"),
+        ("add", "--all"),
+        ("commit", "--quiet", "--message", "The team's repository"),
+        ("push", "--quiet", f"file://{bare.bare}", "main"),
+    ):
+        _git(root, *command)
+    bare.git("symbolic-ref", "HEAD", "refs/heads/main")
+    bare.git("config", "uploadpack.allowAnySHA1InWant", "true")
+    return root
+
+
+# Before the step that installs: the environment that runs this is put where ./dev makes its own,
+# and ./dev finds nothing left to do. Making one for each job would take minutes.
+_READY = """#!/bin/sh
+set -eu
+mkdir -p .venv
+for part in bin lib pyvenv.cfg; do ln -sfn "$READY_ENVIRONMENT/$part" ".venv/$part"; done
+echo "$(cat requirements.lock pyproject.toml | cksum) requirements.lock" >.venv/installed
+exec "$@"
+"""
+# What only a fresh virtual machine of GitHub's needs.
+_SUDO = """#!/bin/sh
+case "$1" in apt-get | sysctl) echo "rehearsal: not done here: $*" ;; *) exec "$@" ;; esac
+"""
+
+
+def _tools(folder: Path) -> None:
+    folder.mkdir()
+    for name, text in (("ready", _READY), ("sudo", _SUDO)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+
+
+@contextmanager
+def _mlflow(folder: Path) -> Iterator[str]:
+    """An MLflow server with artifacts, over HTTP."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = int(free.getsockname()[1])
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
+    with (folder / "mlflow.log").open("wb") as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
+                *("--port", str(port), "--workers", "1", "--serve-artifacts"),
+                *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
+                *("--artifacts-destination", str(folder / "artifacts")),
+            ],
+            env={**environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        end = time.monotonic() + _MLFLOW_SECONDS
+        while True:
+            with suppress(OSError):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
+                break
+            assert process.poll() is None, (folder / "mlflow.log").read_text()
+            assert time.monotonic() < end, (folder / "mlflow.log").read_text()
+            time.sleep(0.2)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, 9)
+        process.wait()
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    environ: Mapping[str, str] = {**os.environ, **GIT_ENV}
+    done = subprocess.run(
+        ["git", *arguments], cwd=folder, env=environ, capture_output=True, text=True
+    )
+    assert done.returncode == 0, (arguments, done.stderr)
+    return done.stdout.strip()
