@@ -46,6 +46,29 @@ def world(tmp_path: Path, tracking: Tracking) -> World:
     return World(settings, tracking, tmp_path)
 
 
+def test_what_speaks_against_it_last_is_heard(world: World) -> None:
+    """After everything else held, right before the ledger would change; not when it need not."""
+    made = world.candidate("good")
+    asked: list[int] = []
+
+    def confirm() -> None:
+        asked.append(len(registry.verify(settings=world.settings).entries))
+        if len(asked) == 1:
+            raise Refused("not any more")
+
+    def promote() -> Entry:
+        return registry.promote(
+            made.sha, "v0.1.0-dev", evidence=made.evidence, settings=world.settings, confirm=confirm
+        )
+
+    before = world.state
+    with pytest.raises(Refused, match="not any more"):
+        promote()
+    assert world.state == before
+    assert promote() == promote()
+    assert asked == [0, 0]
+
+
 def register(world: World, made: Made) -> Entry:
     """The first half of the escape hatch, with its warning."""
     with pytest.warns(UserWarning, match="NOT THE CI PATH"):
