@@ -235,5 +235,23 @@ def test_codeowners_covers_what_the_workflow_trusts() -> None:
         "requirements.lock",
         "lynx_pipeline/registry.py",
         ".dvc/config",
+        "setup.py",  # the install would run it
+        ".venv/installed",  # and believe this
+        "dagster.yaml",
+        "a file nobody thought of",
     ):
         assert owners_of(text, path), path
+
+
+def test_codeowners_says_apart_who_asks_and_who_approves() -> None:
+    """Each has a line of its own, which no other line takes back."""
+    from lynx_pipeline.domain.owners import owners_of
+
+    lines = (REPO / ".github/CODEOWNERS").read_text().splitlines()
+    named = "\n".join(line.replace("@OWNER", f"@{k}") for k, line in enumerate(lines))
+    asks, approves, other = (
+        owners_of(named, path)
+        for path in (f".github/workflows/{DEPLOY.name}", "eval_baseline.json", "dev")
+    )
+    assert len(asks) == len(approves) == len(other) == 1
+    assert len(asks | approves | other) == 3
