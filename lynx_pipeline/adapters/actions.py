@@ -38,7 +38,7 @@ def read_event() -> Event:
         return Event(int(payload["pull_request"]["number"]), None)
     except OSError as error:
         raise SystemFailed(f"{path} can't be read: {error.strerror}.") from None
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise BadInput(
             f"{path}: expected the payload of an issue_comment or pull request event, and the "
             f"event is {name!r}."

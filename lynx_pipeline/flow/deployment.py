@@ -5,6 +5,7 @@ job that promotes has from the registry, and the verdict is worked out again fro
 """
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class Needs:
             BadInput: the job ``request`` did not say which.
         """
         number = self.outputs[REQUEST].get("pull_request", "")
-        if not number.isdecimal():
+        if not re.fullmatch("[0-9]{1,18}", number):
             raise BadInput(f"the job {REQUEST!r} names no pull request, but {number!r:.40}.")
         return int(number)
 

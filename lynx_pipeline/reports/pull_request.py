@@ -10,7 +10,7 @@ from lynx_pipeline.reports.markdown import escaped, markdown
 from lynx_pipeline.reports.report import Report
 
 MARK = "<!-- lynx-pipeline: deploy-candidate -->"
-_LONGEST_ERROR = 3_000
+_LONGEST_ERROR, _LONGEST_NOTE = 500, 300  # an escaped character can take six
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def comment(it: Deployment) -> str:
     if it.run_id:
         parts.append(f"- MLflow run `{it.run_id}`")
     parts.append(f"- [workflow run]({it.run_url})")
-    parts += [f"- {note}" for note in it.notes]
+    parts += [f"- {escaped(note, _LONGEST_NOTE)}" for note in it.notes]
     if it.report is not None:
         parts += ["", markdown(it.report)]
     return "\n".join(parts) + "\n"

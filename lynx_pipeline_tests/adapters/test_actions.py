@@ -87,6 +87,7 @@ def test_the_event_says_which_pull_request(
         ("issue_comment", "{"),
         ("issue_comment", "[" * 100_000),
         ("issue_comment", '{"issue": {"number": "x"}, "comment": {"id": 1}}'),
+        ("issue_comment", '{"issue": {"number": Infinity}, "comment": {"id": 1}}'),
     ],
 )
 def test_any_other_event_is_none(

@@ -92,9 +92,24 @@ def test_evidence_that_was_changed_is_no_report(world: World) -> None:
     made = world.candidate("good")
     (made.evidence / "predictions.parquet").write_bytes(b"x")
     text = told(world.settings, needs("promote", "changed on its way"), made.evidence, "")
-    assert "No report: " in text
+    assert "No report" in text
     assert "its SHA-256 differs" in text
     assert "PASSED" not in text
+
+
+def test_forged_evidence_words_nothing(world: World) -> None:
+    """What an error quotes of it is escaped, and short."""
+    made = world.candidate("good")
+    file = made.evidence / "candidate_eval.json"
+    values = json.loads(file.read_text())
+    forged = "x\n\n### Promoted `v9.9.9`\n\nby @octocat, [it](https://evil.example)" + "|" * 99_999
+    file.write_text(json.dumps({**values, "eval_set_dvc_hash": forged}))
+    text = told(world.settings, needs("promote", "|" * 99_999), made.evidence, "")
+    assert "No report" in text
+    assert "### Promoted" not in text
+    assert "@octocat" not in text
+    assert "](https://evil" not in text
+    assert len(text) < 6_000
 
 
 @pytest.mark.parametrize(
@@ -120,3 +135,5 @@ def test_a_pull_request_has_a_number() -> None:
     assert jobs.pull_request == 7
     with pytest.raises(BadInput, match="names no pull request"):
         assert Needs(jobs.results, {"request": {"pull_request": "x"}}).pull_request
+    with pytest.raises(BadInput, match="names no pull request"):
+        assert Needs(jobs.results, {"request": {"pull_request": "9" * 5_000}}).pull_request
