@@ -163,10 +163,12 @@ def _unpack(files: Shipped, bundle: Path) -> None:
 
 def _folder_while_this_lives() -> Path:
     """A private folder. A shell makes it, waits for this process to end, in whatever way, and
-    removes it; it is nobody's child, or Ray would kill it with the actor."""
+    removes it; it is nobody's child, or Ray would kill it with the actor. It survives that nobody
+    hears the folder's name, and tries again while a worker still writes into the folder."""
     script = (
-        'exec 3<&0; (d=$(mktemp -d "$0/lynx-ray-XXXXXXXX"); echo "$d"; exec >/dev/null 2>&1; '
-        'cat <&3; rm -rf -- "$d") &'
+        'trap "" PIPE; exec 3<&0 2>/dev/null; (d=$(mktemp -d "$0/lynx-ray-XXXXXXXX") || exit; '
+        'echo "$d"; exec >/dev/null; cat <&3; '
+        'for wait in 0 1 5 25; do sleep $wait; rm -rf -- "$d" && break; done) &'
     )
     shell = subprocess.Popen(
         ["/bin/sh", "-c", script, tempfile.gettempdir()],
