@@ -25,6 +25,7 @@ TABLE = "[tool.lynx_pipeline]"
 # What MLflow's model registry, its filters and a git tag all take as it is.
 _MODEL_NAME = re.compile(r"[A-Za-z0-9](?!.*\.(?:\.|lock\b))[A-Za-z0-9._-]*")
 _BRANCH = re.compile(r"[A-Za-z0-9](?!.*(?:\.\.|//|/\.|\.lock\b))(?:[A-Za-z0-9._/-]*[A-Za-z0-9_-])?")
+_LOCATION = re.compile(r"[a-z][a-z0-9+.-]*:/{0,3}[^\s/?#][^\s?#]*")
 _DEFAULT_BRANCH = "lynx-registry"
 LOCAL, RAY = ENGINES = ("local", "ray")
 ENV_MANAGERS = (LOCAL, "uv")  # in MLflow's words
@@ -84,6 +85,7 @@ class Settings:
     registry: Path | GitRemote | None
     tracking_uri: str
     price_per_hour: float
+    artifact_locations: tuple[str, ...] = ()
     scorer: Scorer = EXACT
     identity: Policy | None = None
     asking: Asking = field(default_factory=Asking)
@@ -141,10 +143,16 @@ def load_settings(
     registry = _take(table, "registry", str, where, default="")
     scorer = scorer_named(_take(table, "scorer", str, where, default=EXACT.name), where)
     price = _take(table, "price_per_hour", float, where, default=0.05)
+    locations = _take(table, "artifact_locations", list, where, default=[])
     identity = _take(table, "identity", dict, where, default={})
     evaluation = _take(table, "evaluation", dict, where, default={})
     if table:
         raise BadInput(f"{where}: unknown key {next(iter(table))!r}.")
+    if not all(isinstance(it, str) and _LOCATION.fullmatch(it) for it in locations):
+        raise BadInput(
+            f"{where}: 'artifact_locations': expected URIs such as s3://bucket/folder, found "
+            f"{locations!r}."
+        )
     home = Path(_set_or(environ, "LYNX_HOME", str(root / ".lynx"))).absolute()
     asking = _read_asking(evaluation, f"{where} evaluation", home)
     return Settings(
@@ -157,6 +165,7 @@ def load_settings(
         registry=_registry(env, environ, root, home, registry),
         tracking_uri=_set_or(environ, "MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
         price_per_hour=price,
+        artifact_locations=tuple(locations),
         scorer=scorer,
         identity=_read_policy(identity, f"{where} identity") if identity else None,
         asking=asking,

@@ -5,6 +5,7 @@ Outside of a workflow there is nowhere to write outputs and summaries, and nothi
 
 import json
 import os
+import re
 import sys
 import uuid
 from dataclasses import dataclass
@@ -43,6 +44,30 @@ def read_event() -> Event:
             f"{path}: expected the payload of an issue_comment or pull request event, and the "
             f"event is {name!r}."
         ) from None
+
+
+def triggering_actor() -> str:
+    """The login of whoever set this workflow run off, or ran it again.
+
+    Raises:
+        BadInput: this is no workflow run.
+    """
+    login = os.environ.get("GITHUB_TRIGGERING_ACTOR", "")
+    if not login:
+        raise BadInput("this is no GitHub Actions run: GITHUB_TRIGGERING_ACTOR is not set.")
+    return login
+
+
+def run_id() -> int:
+    """The number of this workflow run; a later run has a greater one.
+
+    Raises:
+        BadInput: this is no workflow run.
+    """
+    text = os.environ.get("GITHUB_RUN_ID", "")
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise BadInput(f"this is no GitHub Actions run: GITHUB_RUN_ID is {text!r}.")
+    return int(text)
 
 
 def output(**values: Any) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from lynx_pipeline.domain.approval import Review
+from lynx_pipeline.domain.approval import Commit, Review
 from lynx_pipeline.domain.request import Comment, PullRequest
 from lynx_pipeline.errors import BadInput, SystemFailed
 
@@ -44,7 +44,7 @@ class GitHub:
         from github.GithubRetry import GithubRetry
 
         url = os.environ.get("GITHUB_API_URL", "https://api.github.com")
-        client = Github(
+        self._client = Github(
             base_url=url,
             auth=Auth.Token(values[0]),
             timeout=_SECONDS,
@@ -54,7 +54,7 @@ class GitHub:
             lazy=True,
         )
         self._url = url
-        self._repository = client.get_repo(values[1])
+        self._repository = self._client.get_repo(values[1])
 
     def pull_request(self, number: int) -> PullRequest:
         """The pull request as it is now."""
@@ -69,12 +69,22 @@ class GitHub:
             )
 
     def comments(self, number: int) -> list[Comment]:
-        """All comments on the pull request; GitHub changes ``updated_at`` when one is edited."""
+        """All comments on the pull request. An edit within the second in which one was written is
+        not seen; ask :meth:`was_edited`."""
         with self._asking(f"the comments on pull request {number}"):
             return [
-                Comment(c.id, _login(c.user), c.body or "", c.updated_at != c.created_at)
+                Comment(c.id, _login(c.user), c.body or "", c.updated_at != c.created_at, c.node_id)
                 for c in self._pull(number).get_issue_comments()
             ]
+
+    def was_edited(self, comment: Comment) -> bool:
+        """Whether anybody has edited the comment until now."""
+        with self._asking(f"whether comment {comment.id} was edited"):
+            _, answer = self._client.requester.graphql_node(
+                comment.node, "lastEditedAt includesCreatedEdit", "IssueComment"
+            )
+            node = answer["data"]["node"]
+            return node["lastEditedAt"] is not None or node["includesCreatedEdit"] is not False
 
     def may_write(self, login: str) -> bool:
         """Whether this person can write to the repository."""
@@ -93,23 +103,26 @@ class GitHub:
                 for r in self._pull(number).get_reviews()
             ]
 
-    def writers(self, number: int) -> list[str | None]:
-        """Authors and committers of the pull request's commits; None where no login is known."""
+    def commits(self, number: int) -> list[Commit]:
+        """The pull request's commits, the first 250 of them."""
         with self._asking(f"the commits of pull request {number}"):
             return [
-                user.login if user else None
-                for commit in self._pull(number).get_commits()
-                for user in (commit.author, commit.committer)
+                Commit(c.sha, *(user.login if user else None for user in (c.author, c.committer)))
+                for c in self._pull(number).get_commits()
             ]
 
-    def say(self, number: int, mark: str, text: str) -> str:
-        """Let the comment of ours that begins with ``mark`` be ``mark`` and ``text``; a new one if
-        there is none. Returns its address."""
-        body = f"{mark}\n{text}"
+    def say(self, number: int, name: str, run: int, text: str) -> str | None:
+        """Let the comment of ours called ``name`` be ``text``, as workflow run ``run`` has it; a
+        new one if there is none. Returns its address, None if a later run wrote it: what that one
+        says stands."""
+        mark = f"<!-- {name}, run "
+        body = f"{mark}{run} -->\n{text}"
         with self._asking(f"a comment on pull request {number}"):
             pull = self._pull(number)
             for comment in pull.get_issue_comments():
                 if _login(comment.user) == _BOT and (comment.body or "").startswith(mark):
+                    if int(comment.body.removeprefix(mark).partition(" -->")[0]) > run:
+                        return None
                     comment.edit(body)
                     return comment.html_url
             return pull.create_issue_comment(body).html_url
@@ -129,7 +142,7 @@ class GitHub:
             why = f"status {error.status}, {str(said or 'no reason')[:200]!r}"
         except RequestException as error:
             why = type(error).__name__
-        except (AssertionError, ValueError, TypeError, KeyError) as error:
+        except (AssertionError, AttributeError, ValueError, TypeError, KeyError) as error:
             why = f"it answered something else than its API does: {type(error).__name__}"
         else:
             return

@@ -1,19 +1,23 @@
 """MLflow: runs, the models they logged, and the alias that mirrors a promotion.
 
 MLflow 3 keeps a logged model under the run's outputs, not its artifacts, so both are looked
-at. The client adds a file to what it downloads; it is dropped, as it is not the model's.
+at. The client adds a file to what it downloads; it is dropped, as it is not the model's. Where
+artifacts lie is said by whoever made the experiment, and the client would take its token there:
+from a server, artifacts are fetched that the server itself hands out, or that lie where the
+settings say.
 MLflow takes seconds to import and is imported when first used.
 """
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
 from lynx_pipeline.config import Settings
-from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
+from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -51,16 +55,19 @@ def run_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
         return dict(client.get_run(run_id).data.tags)
 
 
-def find_model(tracking_uri: str, run_id: str) -> str:
-    """The URI of the one model that the run holds.
+def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) -> str:
+    """The URI of the one model that the run holds. ``locations`` are the places besides the server
+    that its artifacts may lie in or below.
 
     Raises:
         BadInput: there is no such run, or it holds no model, or several.
+        Refused: it lies elsewhere.
         SystemFailed: MLflow could not be asked.
     """
     check_run_id(run_id)
     with connected(tracking_uri) as client:
         run = client.get_run(run_id)
+        check_location(tracking_uri, run.info.artifact_uri, locations)
         outputs = run.outputs.model_outputs if run.outputs else []
         found = [
             f"runs:/{run_id}/{path}".rstrip("/") for path in _models_in(client, run_id, "")
@@ -73,7 +80,31 @@ def find_model(tracking_uri: str, run_id: str) -> str:
                 f"{', '.join(listed) or 'none'}. Log one model in it, as "
                 "mlflow.<flavor>.log_model does."
             )
+        if found[0].startswith("models:/"):
+            model = client.get_logged_model(found[0].removeprefix("models:/"))
+            check_location(tracking_uri, model.artifact_location, locations)
         return found[0]
+
+
+def check_location(tracking_uri: str, location: str, locations: Sequence[str]) -> None:
+    """That artifacts at ``location`` are fetched. A local store's are wherever they are.
+
+    Raises:
+        Refused: they are not.
+    """
+    if urlsplit(tracking_uri).scheme in ("", "file", "sqlite"):
+        return
+    parts = urlsplit(location)
+    if ".." not in unquote(location).split("/"):
+        if parts.scheme == "mlflow-artifacts" and not parts.netloc:
+            return
+        if any(f"{location}/".startswith(f"{base.rstrip('/')}/") for base in locations):
+            return
+    raise Refused(
+        f"MLflow at {shown(tracking_uri)} keeps the model at {shown(location)[:200]!r}, which is "
+        "neither its own artifact service nor in 'artifact_locations' of [tool.lynx_pipeline] in "
+        "pyproject.toml. Add the place there if your team's artifacts lie in it."
+    )
 
 
 def download(tracking_uri: str, uri: str, folder: Path) -> None:

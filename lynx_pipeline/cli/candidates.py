@@ -116,7 +116,7 @@ def request(arguments: Namespace) -> int:
     settings = load_settings()
     asked = _asked(arguments)
     check_semver(asked.semver, settings.env)
-    find_model(settings.tracking_uri, asked.mlflow_run_id)
+    find_model(settings.tracking_uri, asked.mlflow_run_id, settings.artifact_locations)
     default = settings.home / "requests" / f"{asked.mlflow_run_id}.yaml"
     output = Path(arguments.output).absolute() if arguments.output else default
     config = {"ops": {"promotion_decision": {"config": {"semver": asked.semver}}}}

@@ -55,7 +55,8 @@ def prepare(arguments: Namespace) -> int:
 
 
 def outcome(arguments: Namespace) -> int:
-    """Say how a candidate's evaluation ended, with the exit code that says the same."""
+    """Say how a candidate's evaluation ended, with the exit code that says the same. The job's
+    summary gets the report, for whoever has to let the promotion through."""
     import hashlib
 
     from lynx_pipeline.config import load_settings
@@ -63,6 +64,8 @@ def outcome(arguments: Namespace) -> int:
     from lynx_pipeline.flow.candidate import candidate
     from lynx_pipeline.flow.evaluation import EVAL
     from lynx_pipeline.flow.promotion import GateRefused, judge_evidence
+    from lynx_pipeline.flow.report import build_report
+    from lynx_pipeline.reports.markdown import markdown
 
     settings = load_settings()
     here = candidate(settings, arguments.run_id)
@@ -71,6 +74,7 @@ def outcome(arguments: Namespace) -> int:
     if written.is_file():
         judged = judge_evidence(settings, here.evidence)
         actions.output(evidence_sha256=hashlib.sha256(written.read_bytes()).hexdigest())
+        actions.summary(markdown(build_report(settings, judged)))
         if not judged.verdict.passed:
             raise GateRefused(judged.verdict)
     if failure is not None:
@@ -118,14 +122,15 @@ def report(arguments: Namespace) -> int:
     from lynx_pipeline.adapters.github import GitHub
     from lynx_pipeline.config import load_settings
     from lynx_pipeline.flow.deployment import read_needs, told
-    from lynx_pipeline.reports.pull_request import MARK
+    from lynx_pipeline.reports.pull_request import NAME
 
     settings = load_settings()
     needs = read_needs(os.environ.get("NEEDS", ""))
     announced = os.environ.get("ANNOUNCED", "")
     text = told(settings, needs, Path(arguments.evidence).absolute(), announced)
     actions.summary(text)
-    print(GitHub().say(needs.pull_request, MARK, text))
+    address = GitHub().say(needs.pull_request, NAME, actions.run_id(), text)
+    print(address or "A later run has written the comment; it stays as it is.")
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lynx_pipeline.cli.shown import print_json, warn
-from lynx_pipeline.errors import LynxError
+from lynx_pipeline.errors import LynxError, Refused
 
 if TYPE_CHECKING:
     from lynx_pipeline.domain.ledger import Entry
@@ -61,8 +61,6 @@ def registry_show(arguments: Namespace) -> int:
 
     found = [e.to_json() for e in registry.history() if e.fact.semver == arguments.version]
     if not found:
-        from lynx_pipeline.errors import Refused
-
         raise Refused(f"no entry names {arguments.version!r}. 'registry list' shows all.")
     print_json(found)
     return 0
@@ -113,7 +111,11 @@ def announce(arguments: Namespace) -> int:
     from lynx_pipeline.adapters.notify import CHANNELS
     from lynx_pipeline.flow.announce import announce, announcement
 
-    entry = registry.promoted(arguments.version)
+    entry, now = registry.promoted(arguments.version), registry.latest()
+    if now.fact.semver != entry.fact.semver:
+        raise Refused(
+            f"{entry.fact.semver} is not in force, {now.fact.semver} is. Nobody was told."
+        )
     told = announce(entry)
     if arguments.json:
         title, body = announcement(entry)

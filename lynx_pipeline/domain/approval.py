@@ -2,16 +2,27 @@
 owns the baseline and did not write the change.
 
 An approval is of a commit, and counts for the proposed one only: whoever pushes after it asks
-for another.
+for another. Who wrote a change has to be known: a commit of nobody's account could be anybody's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from lynx_pipeline.domain.request import Objection, PullRequest
 from lynx_pipeline.errors import Refused
 
+MOST_COMMITS = 250  # GitHub lists no more of a pull request's
 _SAYS_NOTHING = ("COMMENTED", "PENDING")
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A commit of the pull request, and the logins of its author and committer, None where no
+    account has the e-mail address."""
+
+    sha: str
+    author: str | None
+    committer: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,17 +37,17 @@ class Review:
 def check_approved(
     pull: PullRequest,
     reviews: Iterable[Review],
-    wrote: Iterable[str | None],
+    commits: Sequence[Commit],
     objection: Objection,
 ) -> str:
-    """Who approved. ``reviews`` are oldest first; a reviewer's last one counts. ``wrote`` are the
-    authors and committers of the commits, None where GitHub knows no login.
+    """Who approved. ``reviews`` are oldest first; a reviewer's last one counts.
 
     Raises:
-        Refused: nobody who counts did, with what kept the others from counting.
+        Refused: nobody who counts did, with what kept the others from counting; or who wrote the
+            change is not known.
     """
+    wrote = {pull.author.lower()} | _writers(commits)
     last = {r.author.lower(): r for r in reviews if r.state not in _SAYS_NOTHING}
-    wrote = {name.lower() for name in (pull.author, *wrote) if name}
     why: list[str] = []
     for login, review in last.items():
         if review.state != "APPROVED":
@@ -54,3 +65,22 @@ def check_approved(
         "not write it: "
         f"{'; '.join(why) or 'nobody has reviewed it'}."
     )
+
+
+def _writers(commits: Sequence[Commit]) -> set[str]:
+    if len(commits) >= MOST_COMMITS:
+        raise Refused(
+            f"GitHub lists the first {MOST_COMMITS} commits of a pull request, and this one may "
+            "have more: who wrote them is not known. Propose the change with fewer."
+        )
+    found = set()
+    for commit in commits:
+        for login in (commit.author, commit.committer):
+            if login is None:
+                raise Refused(
+                    f"commit {commit.sha[:12]} has an author or committer whose e-mail address is "
+                    "of no GitHub account: who wrote it is not known. Add the address to the "
+                    "account, or commit anew."
+                )
+            found.add(login.lower())
+    return found

@@ -3,7 +3,8 @@
 A comment is a stranger's text. It asks if it so much as mentions a run or a version; it holds a
 request only if exactly one of its lines is ``mlflow_run_id=<32 hex digits> semver=<version>`` and
 nothing else looks like one. What counts is the newest comment that asks, of somebody who may, as
-it was first written, on an open pull request that is labelled :data:`LABEL`.
+it was first written, on an open pull request that is labelled :data:`LABEL`. Whoever set the run
+off has to be somebody who may ask, too: with the label, or a re-run, an old request counts again.
 """
 
 import re
@@ -32,12 +33,14 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """A comment on a pull request. Later ones have greater ids."""
+    """A comment on a pull request. Later ones have greater ids; ``node`` is its other id, which
+    GitHub's GraphQL knows it by."""
 
     id: int
     author: str
     body: str
     edited: bool
+    node: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +58,15 @@ def choose_comment(
     pull: PullRequest,
     comments: Iterable[Comment],
     objection: Objection,
+    by: str,
     started_by: int | None = None,
 ) -> Comment:
-    """The comment that counts. If one started this run, ``started_by``, it has to be that one:
-    each comment is answered in its own run.
+    """The comment that counts. ``by`` set this run off. If a comment started it, ``started_by``,
+    it has to be that one: each comment is answered in its own run.
 
     Raises:
-        Refused: the pull request is closed or not labelled, or nobody asks who may.
+        Refused: the pull request is closed or not labelled, or nobody asks who may, or ``by`` may
+            not.
     """
     if not pull.open:
         raise Refused(f"pull request {pull.number} is closed. Nothing was changed.")
@@ -81,6 +86,11 @@ def choose_comment(
         raise Refused(
             f"nobody asks who may on pull request {pull.number}: {why or 'no comment asks'}. "
             f"Write {_GOOD}. Nothing was changed."
+        )
+    if objected := objection(by):
+        raise Refused(
+            f"{chosen.author} asks, and this run was set off by {by}: {objected}. {chosen.author} "
+            "can run it again, set the label anew, or write a new comment. Nothing was changed."
         )
     return chosen
 
@@ -112,6 +122,8 @@ def parse_comment(raw: bytes) -> Request:
         lines = raw.decode("utf-8").replace("\r\n", "\n").split("\n")
     except UnicodeDecodeError:
         raise BadInput(f"the comment is not UTF-8 text. Write {_GOOD}.") from None
+    if any("<!--" in line for line in lines):
+        raise BadInput(f"the comment holds text that its page does not show. Write {_GOOD}.")
     near = [line.strip(" ") for line in lines if _ASKS.search(line)]
     if len(near) != 1:
         raise BadInput(f"the comment holds {len(near)} requests, expected one. Write {_GOOD}.")

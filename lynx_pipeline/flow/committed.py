@@ -18,7 +18,10 @@ from lynx_pipeline.domain.ledger import Fact
 from lynx_pipeline.errors import Refused
 
 _EDITED = "it was edited and not committed. prod judges by what is committed; restore it with git."
-_COMMITTED = ("model", "eval_set", "baseline", "registry", "identity", "price_per_hour")
+_COMMITTED = (
+    *("model", "eval_set", "baseline", "registry", "identity", "price_per_hour"),
+    "artifact_locations",
+)
 
 
 def check_committed(settings: Settings, commit: str) -> None:

@@ -16,7 +16,7 @@ from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.ledger import Entry, read_entry
 from lynx_pipeline.domain.strict_json import parse_object
 from lynx_pipeline.errors import BadInput, LynxError
-from lynx_pipeline.flow.evaluation import EVAL
+from lynx_pipeline.flow.evaluation import EVAL, check_handed_over
 from lynx_pipeline.flow.promotion import judge_evidence
 from lynx_pipeline.flow.report import build_report
 from lynx_pipeline.reports.pull_request import Deployment, comment
@@ -74,6 +74,8 @@ def told(settings: Settings, needs: Needs, evidence: Path, announced: str) -> st
     report = None
     if (evidence / EVAL).is_file():
         try:
+            given = needs.outputs[EVALUATE].get("evidence_sha256", "")
+            check_handed_over(evidence, given, requested.get("run_id", ""))
             report = build_report(settings, judge_evidence(settings, evidence))
         except LynxError as error:
             notes.append(f"No report: {error}")

@@ -275,8 +275,8 @@ def check_handed_over(folder: Path, sha256: str, run_id: str) -> None:
     found = hashlib.sha256(written).hexdigest()
     if found != sha256:
         raise BadInput(
-            f"{file}: has the SHA-256 {found}, and the job that evaluated wrote {sha256!r}: it was "
-            "changed on its way. Start the workflow anew."
+            f"{file}: it was changed on its way: its SHA-256 is {found}, expected {sha256!r}, as "
+            "the job that evaluated told. Start the workflow anew."
         )
     of_run = parse_candidate_eval(written, str(file)).mlflow_run_id
     if of_run != run_id:

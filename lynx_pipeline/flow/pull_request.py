@@ -3,10 +3,12 @@
 Asked again right before a promotion, so nothing is remembered of the first time.
 """
 
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 from lynx_pipeline.adapters import git_files
+from lynx_pipeline.adapters.actions import triggering_actor
 from lynx_pipeline.adapters.github import GitHub
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.approval import check_approved
@@ -25,12 +27,14 @@ def asking_comment(
 
     Raises:
         Refused: see :func:`choose_comment`; or the settings name no workflow.
+        BadInput: this is no workflow run.
         SystemFailed: GitHub could not be asked.
     """
     workflow = check_policy(settings.identity).workflow
     may_ask = _may(github, settings.root, git_files.head(settings.root), workflow)
-    pull = github.pull_request(number)
-    return choose_comment(pull, github.comments(number), may_ask, started_by)
+    pull, by = github.pull_request(number), triggering_actor()
+    chosen = choose_comment(pull, github.comments(number), may_ask, by, started_by)
+    return chosen if chosen.edited else replace(chosen, edited=github.was_edited(chosen))
 
 
 def check_still_asked(
@@ -63,7 +67,7 @@ def approval(settings: Settings, github: GitHub, number: int, base: str) -> str:
     return check_approved(
         github.pull_request(number),
         github.reviews(number),
-        github.writers(number),
+        github.commits(number),
         _may(github, settings.root, base, path),
     )
 

@@ -9,7 +9,7 @@ from lynx_pipeline.domain.ledger import Entry
 from lynx_pipeline.reports.markdown import escaped, markdown
 from lynx_pipeline.reports.report import Report
 
-MARK = "<!-- lynx-pipeline: deploy-candidate -->"
+NAME = "lynx-pipeline: deploy-candidate"
 _LONGEST_ERROR, _LONGEST_NOTE = 500, 300  # an escaped character can take six
 
 
@@ -30,7 +30,7 @@ class Deployment:
 
 
 def comment(it: Deployment) -> str:
-    """The comment's text, without its mark."""
+    """The comment's text, without its name."""
     parts = [f"### {_title(it)}", ""]
     if it.error and not _gate_refused(it):
         parts += [escaped(it.error, _LONGEST_ERROR), ""]

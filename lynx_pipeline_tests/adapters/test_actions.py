@@ -101,8 +101,9 @@ def test_any_other_event_is_none(
 
 def test_there_need_be_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
     """On a developer's machine there is none."""
-    with pytest.raises(BadInput, match="no GitHub Actions run"):
-        actions.read_event()
+    for ask in (actions.read_event, actions.triggering_actor, actions.run_id):
+        with pytest.raises(BadInput, match="no GitHub Actions run"):
+            ask()
     monkeypatch.setenv("GITHUB_EVENT_NAME", "issue_comment")
     monkeypatch.setenv("GITHUB_EVENT_PATH", "/nonexistent")
     with pytest.raises(SystemFailed, match="can't be read"):

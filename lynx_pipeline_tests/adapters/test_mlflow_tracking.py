@@ -12,6 +12,7 @@ import pytest
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.mlflow_tracking import (
+    check_location,
     check_run_id,
     connected,
     download,
@@ -21,7 +22,7 @@ from lynx_pipeline.adapters.mlflow_tracking import (
     shown,
     tag_run,
 )
-from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
+from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline_tests.builders import GOOD, bundle
 from lynx_pipeline_tests.conftest import Tracking
 
@@ -111,6 +112,43 @@ def test_what_is_no_run_id_is_refused(run_id: str) -> None:
     """It becomes a folder's name."""
     with pytest.raises(BadInput, match="32 hex digits"):
         check_run_id(run_id)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "mlflow-artifacts:/1/abc/artifacts",
+        "mlflow-artifacts:///1",
+        "s3://ours/models",
+        "s3://ours/models/1/abc",
+    ],
+)
+def test_a_servers_own_artifacts_and_the_listed_places_are_fetched(location: str) -> None:
+    """From a local store whatever it names: its files are this machine's."""
+    check_location("https://mlflow.example", location, ["s3://ours/models/"])
+    check_location("sqlite:///mlflow.db", "file:///anywhere", [])
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "mlflow-artifacts://evil.example/1",
+        "mlflow-artifacts://evil.example:80/1",
+        "https://evil.example/api/2.0/mlflow-artifacts/artifacts/1",
+        "file:///etc",
+        "/etc",
+        "",
+        "s3://ours/models2",
+        "s3://ours/models/../other",
+        "s3://ours/models/%2e%2e/other",
+        "S3://theirs/models",
+        "hf://x",
+    ],
+)
+def test_no_other_place_is_gone_to(location: str) -> None:
+    """Whoever makes an experiment says where its artifacts lie; the token would go there."""
+    with pytest.raises(Refused, match="'artifact_locations' of"):
+        check_location("https://:secret@mlflow.example", location, ["s3://ours/models"])
 
 
 def test_an_unknown_run_is_bad_input_and_a_broken_server_is_the_system(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lynx_pipeline.domain.approval import Review, check_approved
+from lynx_pipeline.domain.approval import MOST_COMMITS, Commit, Review, check_approved
 from lynx_pipeline.domain.request import PullRequest
 from lynx_pipeline.errors import Refused
 
@@ -27,7 +27,7 @@ def objection(login: str) -> str | None:
 )
 def test_an_owner_who_did_not_write_it_approves(reviews: list[Review]) -> None:
     """One is enough."""
-    assert check_approved(PULL, reviews, ["octocat", None], objection) == "hubot"
+    assert check_approved(PULL, reviews, [Commit(HEAD, "octocat", "octocat")], objection) == "hubot"
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,21 @@ def test_an_owner_who_did_not_write_it_approves(reviews: list[Review]) -> None:
         pytest.param([Review("mallory", "APPROVED", HEAD)], [], "no owner", id="a stranger"),
     ],
 )
-def test_nobody_else_does(reviews: list[Review], wrote: list[str | None], says: str) -> None:
+def test_nobody_else_does(reviews: list[Review], wrote: list[str], says: str) -> None:
     """The refusal says what kept each from counting."""
     with pytest.raises(Refused, match=says):
-        check_approved(PULL, reviews, wrote, objection)
+        check_approved(PULL, reviews, [Commit(HEAD, name, "octocat") for name in wrote], objection)
+
+
+@pytest.mark.parametrize(
+    ("commits", "says"),
+    [
+        pytest.param([Commit(OLD, None, "octocat")], "commit bbbbbbbbbbbb has an author", id="a"),
+        pytest.param([Commit(OLD, "octocat", None)], "or committer whose e-mail", id="c"),
+        pytest.param([Commit(OLD, "octocat", "octocat")] * MOST_COMMITS, "may have more", id="250"),
+    ],
+)
+def test_who_wrote_it_has_to_be_known(commits: list[Commit], says: str) -> None:
+    """Else whoever approves could have written it."""
+    with pytest.raises(Refused, match=says):
+        check_approved(PULL, [GOOD], commits, objection)

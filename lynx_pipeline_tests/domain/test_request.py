@@ -75,6 +75,8 @@ def test_one_line_of_a_comment_is_the_request(text: str) -> None:
         pytest.param(f"mlflow_run_id={RUN[:-1]}\u0430 semver=v1", "can't be", id="a Cyrillic a"),
         pytest.param(f"mlflow_run_\u0456d={RUN} semver=v1.0.0", "can't be read", id="Cyrillic i"),
         pytest.param(f"mlflow_run_id={RUN} \u017femver=v1.0.0", "can't be read", id="long s"),
+        pytest.param(f"<!-- {GOOD} -->", "does not show", id="hidden"),
+        pytest.param(f"LGTM <!--\n{GOOD}\n-->", "does not show", id="hidden on three lines"),
         pytest.param(f"{GOOD};id", "can't be read", id="a shell's semicolon"),
         pytest.param(f"mlflow_run_id={RUN} semver=$(id)", "can't be read", id="a shell's command"),
         pytest.param(f"mlflow_run_id={RUN} semver=${{{{x}}}}", "can't be", id="an expression"),
@@ -123,16 +125,16 @@ def test_the_newest_of_somebody_who_may_counts() -> None:
         comment(1),
         comment(4, "octocat", "LGTM"),
     )
-    assert choose_comment(pull(), chat, objection).id == 3
-    assert choose_comment(pull(), chat, objection, started_by=3).id == 3
+    assert choose_comment(pull(), chat, objection, "octocat").id == 3
+    assert choose_comment(pull(), chat, objection, "octocat", started_by=3).id == 3
 
 
 def test_the_newest_counts_even_if_it_is_no_good() -> None:
     """An older, good one is not fallen back to: its author has said something else since."""
     chat = (comment(1), comment(2, body="semver please"))
-    assert choose_comment(pull(), chat, objection).id == 2
+    assert choose_comment(pull(), chat, objection, "octocat").id == 2
     chat = (comment(1), comment(2, edited=True))
-    assert choose_comment(pull(), chat, objection).edited
+    assert choose_comment(pull(), chat, objection, "octocat").edited
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,17 @@ def test_nobody_else_is_listened_to(
 ) -> None:
     """A refusal that says why."""
     with pytest.raises(Refused, match=says):
-        choose_comment(pull(**what), chat, objection, started_by)  # type: ignore[arg-type]
+        choose_comment(pull(**what), chat, objection, "octocat", started_by)  # type: ignore[arg-type]
+
+
+def test_who_sets_the_run_off_may_ask_too() -> None:
+    """Whoever else sets the label, or runs an old run again, would let an old request count."""
+    with pytest.raises(
+        Refused, match=r"octocat asks, .* set off by triager: triager may not"
+    ) as it:
+        choose_comment(pull(), (comment(1),), objection, "triager")
+    assert "octocat can run it again" in str(it.value)
+    assert choose_comment(pull(), (comment(1),), objection, "hubot").id == 1
 
 
 @given(
@@ -187,6 +199,6 @@ def test_what_counts_is_what_a_reader_would_pick(chat: list[Comment]) -> None:
             expected = one
             break
     try:
-        assert choose_comment(pull(), chat, objection) == expected
+        assert choose_comment(pull(), chat, objection, "octocat") == expected
     except LynxError:
         assert expected is None

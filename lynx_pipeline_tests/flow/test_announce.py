@@ -94,6 +94,12 @@ def test_the_command_tells_of_what_is_promoted(
     assert json.loads(capsys.readouterr().out)["channels"] == 1
     assert len(receiver.got) == 1
     assert main(["announce", "v0.2.0-dev"]) == 1
+    promote(place.store, 2)
+    capsys.readouterr()
+    assert main(["announce", "v0.1.0-dev"]) == 1
+    assert "v0.1.0-dev is not in force, v0.2.0-dev is." in capsys.readouterr().err
+    assert len(receiver.got) == 1
+    before = place.all()
     receiver.status = 500
     assert main(["announce", "latest"]) == 3
     assert "is promoted, and 1 channels were not told" in capsys.readouterr().err

@@ -2,6 +2,8 @@
 
 import json
 import re
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow.deployment import JOBS, Needs, read_needs, told
 from lynx_pipeline_tests.builders import RUN, project
 from lynx_pipeline_tests.conftest import Tracking
-from lynx_pipeline_tests.world import World
+from lynx_pipeline_tests.world import Made, World
 
 REQUEST = {"pull_request": "7", "run_id": RUN, "semver": "v0.3.1-dev"}
 
@@ -25,11 +27,17 @@ def world(tmp_path: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -
     return World(settings, tracking, tmp_path)
 
 
-def needs(failed: str = "", error: str = "", promote: Any = None) -> Needs:
-    """The jobs, of which one ``failed``, saying ``error``; those after it were skipped."""
+def needs(
+    failed: str = "", error: str = "", promote: Any = None, made: Made | None = None
+) -> Needs:
+    """The jobs, of which one ``failed``, saying ``error``; those after it were skipped. The
+    evidence is what lies with ``made``."""
+    written = (made.evidence / "candidate_eval.json").read_bytes() if made else b""
+    found = {"evidence_sha256": sha256(written).hexdigest()} if made else {}
+    asked = {**REQUEST, "run_id": made.run_id} if made else REQUEST
     jobs: dict[str, Any] = {
-        "request": {"result": "success", "outputs": REQUEST},
-        "evaluate": {"result": "success", "outputs": {"error": ""}},
+        "request": {"result": "success", "outputs": asked},
+        "evaluate": {"result": "success", "outputs": {"error": "", **found}},
         "promote": {"result": "success", "outputs": promote or {}},
     }
     for name, job in jobs.items():
@@ -46,16 +54,18 @@ def test_a_promotion_is_told_with_its_entry(world: World, tmp_path: Path) -> Non
     made = world.candidate("good")
     entry = world.promote(made, "v0.3.1-dev")
     output = {"entry": entry.to_line().decode().strip(), "new": "true"}
-    text = told(world.settings, needs(promote=output), made.evidence, "success")
+    text = told(world.settings, needs(promote=output, made=made), made.evidence, "success")
     assert text.startswith("### Promoted `v0.3.1-dev`\n")
     for part in (entry.hash, made.sha, "https://github.com/octo-org/octo-repo/actions/runs/42"):
         assert part in text
     assert "PASSED: all" in text
     assert "announcement" not in text
 
-    text = told(world.settings, needs(promote={**output, "new": "false"}), made.evidence, "")
+    text = told(
+        world.settings, needs(promote={**output, "new": "false"}, made=made), made.evidence, ""
+    )
     assert text.startswith("### `v0.3.1-dev` was promoted before\n")
-    text = told(world.settings, needs(promote=output), made.evidence, "failure")
+    text = told(world.settings, needs(promote=output, made=made), made.evidence, "failure")
     assert text.startswith("### Promoted `v0.3.1-dev`\n")
     assert "The announcement failed" in text
 
@@ -63,7 +73,7 @@ def test_a_promotion_is_told_with_its_entry(world: World, tmp_path: Path) -> Non
 def test_a_refusal_is_told_with_the_bucket_table(world: World) -> None:
     """The verdict is worked out from the evidence, whatever the jobs say of it."""
     made = world.candidate("bad", wrong=9)
-    text = told(world.settings, needs("evaluate", "all is well"), made.evidence, "")
+    text = told(world.settings, needs("evaluate", "all is well", made=made), made.evidence, "")
     assert text.startswith("### Refused `v0.3.1-dev`: the gate said no\n")
     assert re.search(r"\| half\.a \|.*FAILED", text)
     assert "all is well" not in text
@@ -91,10 +101,28 @@ def test_evidence_that_was_changed_is_no_report(world: World) -> None:
     """It is said instead."""
     made = world.candidate("good")
     (made.evidence / "predictions.parquet").write_bytes(b"x")
-    text = told(world.settings, needs("promote", "changed on its way"), made.evidence, "")
+    text = told(
+        world.settings, needs("promote", "changed on its way", made=made), made.evidence, ""
+    )
     assert "No report" in text
     assert "its SHA-256 differs" in text
     assert "PASSED" not in text
+
+
+def test_evidence_of_something_else_is_no_report(world: World) -> None:
+    """Of another run, or not what the job that evaluated wrote."""
+    made, other = world.candidate("good"), world.candidate("other")
+    text = told(world.settings, needs("promote", "x", made=made), other.evidence, "")
+    assert "No report" in text
+    assert "it was changed on its way" in text
+    text = told(
+        world.settings,
+        needs("promote", "x", made=replace(other, run_id=made.run_id)),
+        other.evidence,
+        "",
+    )
+    assert "No report" in text
+    assert f"expected {made.run_id}" in text
 
 
 def test_forged_evidence_words_nothing(world: World) -> None:
@@ -104,7 +132,7 @@ def test_forged_evidence_words_nothing(world: World) -> None:
     values = json.loads(file.read_text())
     forged = "x\n\n### Promoted `v9.9.9`\n\nby @octocat, [it](https://evil.example)" + "|" * 99_999
     file.write_text(json.dumps({**values, "eval_set_dvc_hash": forged}))
-    text = told(world.settings, needs("promote", "|" * 99_999), made.evidence, "")
+    text = told(world.settings, needs("promote", "|" * 99_999, made=made), made.evidence, "")
     assert "No report" in text
     assert "### Promoted" not in text
     assert "@octocat" not in text

@@ -17,7 +17,7 @@ from lynx_pipeline_tests.rehearsal import fake_github
 from lynx_pipeline_tests.rehearsal.fake_github import Commit, FakeGitHub, PullRequest, Review
 
 HEAD, OLD = "a" * 40, "b" * 40
-MARK = "<!-- a mark -->"
+NAME = "a name"
 READ, WRITE = "ghs_1234567890", "ghs_0987654321"
 
 
@@ -27,7 +27,7 @@ def github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGitH
     event = tmp_path / "event.json"
     event.write_text(json.dumps({"pull_request": {"number": 7}}))
     with fake_github.running() as it:
-        it.pulls[7] = PullRequest(7, head=HEAD, commits=[Commit(author="octocat", committer=None)])
+        it.pulls[7] = PullRequest(7, head=HEAD, commits=[Commit()])
         it.collaborators |= {"octocat": "admin", "hubot": "maintain", "reader": "triage"}
         it.tokens[READ] = {"pull-requests": "read"}
         it.tokens[WRITE] = {"pull-requests": "write"}
@@ -134,6 +134,29 @@ def test_not_everybody_can_approve(
     assert says in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("commits", "says"),
+    [
+        ([Commit(), Commit(author=None)], "of no GitHub account"),
+        ([Commit()] * 250, "GitHub lists the first 250 commits"),
+    ],
+    ids=["nobody's", "too many"],
+)
+def test_who_wrote_a_change_has_to_be_known(
+    commits: list[Commit],
+    says: str,
+    github: FakeGitHub,
+    commit: Commits,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Or its author could approve it."""
+    commit("eval_baseline.json", '"accuracy"', ' "accuracy"')
+    github.pulls[7].reviews.append(Review("hubot", commit=HEAD))
+    github.pulls[7].commits = commits
+    assert approved() == 1
+    assert says in capsys.readouterr().err
+
+
 def test_a_pull_request_does_not_name_its_own_judges(
     github: FakeGitHub, commit: Commits, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -153,25 +176,41 @@ def test_all_pages_of_comments_are_read(github: FakeGitHub) -> None:
     """The newest is on the last; an edited one is known by its dates."""
     for number in range(250):
         github.comment(7, "octocat", f"comment {number}")
-    github.comments[-1].updated_at = "2030-01-01T00:00:00Z"
+    github.comments[-1].edit("comment 249", "2030-01-01T00:00:00Z")
     found = GitHub().comments(7)
     assert [comment.body for comment in found] == [f"comment {n}" for n in range(250)]
     assert [comment.edited for comment in found] == [False] * 249 + [True]
 
 
 def test_one_comment_is_kept(github: FakeGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written anew each time; somebody else's with the same mark is left alone."""
+    """Written anew each time, never by an older run; somebody else's is left alone."""
     monkeypatch.setenv("GITHUB_TOKEN", WRITE)
-    github.comment(7, "mallory", f"{MARK}\nmine")
-    first = GitHub().say(7, MARK, "one")
-    assert GitHub().say(7, MARK, "two") == first
-    assert [c.body for c in github.comments] == [f"{MARK}\nmine", f"{MARK}\ntwo"]
+    mark = f"<!-- {NAME}, run "
+    github.comment(7, "mallory", f"{mark}99 -->\nmine")
+    first = GitHub().say(7, NAME, 41, "one")
+    assert GitHub().say(7, NAME, 41, "two") == GitHub().say(7, NAME, 42, "three") == first
+    assert GitHub().say(7, NAME, 41, "four") is None
+    assert [c.body for c in github.comments] == [f"{mark}99 -->\nmine", f"{mark}42 -->\nthree"]
+
+
+def test_an_edit_is_seen_also_within_the_second(github: FakeGitHub) -> None:
+    """Which the dates don't show."""
+    comment = github.comment(7, "octocat", "as written")
+    [found] = GitHub().comments(7)
+    assert not GitHub().was_edited(found)
+    comment.edit("as edited", comment.created_at)
+    [found] = GitHub().comments(7)
+    assert not found.edited
+    assert GitHub().was_edited(found)
+    github.comments.clear()
+    with pytest.raises(SystemFailed, match="whether comment 1001 was edited"):
+        GitHub().was_edited(found)
 
 
 def test_what_the_token_may_not_do_is_an_error(github: FakeGitHub) -> None:
     """Exit code 3, with GitHub's own words, and without the token."""
     with pytest.raises(SystemFailed, match="status 403, 'Resource not accessible") as caught:
-        GitHub().say(7, MARK, "text")
+        GitHub().say(7, NAME, 42, "text")
     assert READ not in str(caught.value)
     with pytest.raises(SystemFailed, match="status 404"):
         GitHub().pull_request(8)

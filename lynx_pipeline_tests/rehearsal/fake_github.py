@@ -1,5 +1,5 @@
-"""GitHub's REST API on this machine, as far as a deploy asks it: real HTTP, tokens that may only
-so much, and a state that a test reads and changes."""
+"""GitHub's API on this machine, as far as a deploy asks it: real HTTP, tokens that may only so
+much, and a state that a test reads and changes."""
 
 import json
 import threading
@@ -59,8 +59,9 @@ class PullRequest:
 
 @dataclass
 class Comment:
-    """A comment on the pull request ``number``; one that was edited has a later ``updated_at``.
-    A ``login`` of None: the account is gone."""
+    """A comment on the pull request ``number``; one that was edited has a ``last_edited_at``, and
+    a later ``updated_at`` if that was not within the same second. A ``login`` of None: the account
+    is gone."""
 
     id: int
     number: int
@@ -68,6 +69,17 @@ class Comment:
     body: str
     created_at: str
     updated_at: str
+    last_edited_at: str | None = None
+
+    def edit(self, body: str, at: str | None = None) -> None:
+        """Somebody changes it, now if nothing else is said."""
+        self.body = body
+        self.last_edited_at = self.updated_at = at or _now()
+
+    @property
+    def node_id(self) -> str:
+        """What GraphQL knows it by."""
+        return f"IC_{self.id}"
 
     @property
     def html_url(self) -> str:
@@ -140,12 +152,15 @@ class FakeGitHub:
             return _refused(*refusal.args)
         if isinstance(found, list):
             return self._page(found, place.path, parse_qs(place.query))
-        return _json(found, 201 if method == "POST" else 200)
+        return _json(found, 201 if method == "POST" and place.path != "/graphql" else 200)
 
     def _found(self, method: str, path: str, may: Mapping[str, str], raw: bytes) -> Any:
         parts = path.strip("/").split("/")
         owner, name = REPOSITORY.split("/")
         match method, *parts:
+            case "POST", "graphql":
+                _need(may, "read", ("pull-requests", "issues"))
+                return self._node(json.loads(raw))
             case "GET", "user":
                 raise _Refused(403, _FORBIDDEN)  # a token of a job is no user's
             case "GET", "repos", _owner, _name if [_owner, _name] == [owner, name]:
@@ -176,7 +191,7 @@ class FakeGitHub:
             case "PATCH", "issues", "comments", number:
                 _need(may, "write", either)
                 comment = self._told(number)
-                comment.body, comment.updated_at = json.loads(raw)["body"], _now()
+                comment.edit(json.loads(raw)["body"])
                 return self._comment(comment)
             case "GET", "issues", number:
                 _need(may, "read", either)
@@ -190,6 +205,22 @@ class FakeGitHub:
                 written = json.loads(raw)["body"]
                 return self._comment(self.comment(self._numbered(number).number, BOT, written))
         raise _Refused(404, _MISSING)
+
+    def _node(self, asked: JsonObject) -> JsonObject:
+        """The one query that is asked: of a comment, whether it was edited."""
+        words = set(asked["query"].replace("{", " ").replace("}", " ").split())
+        assert {"lastEditedAt", "includesCreatedEdit", "IssueComment"} <= words
+        wanted = asked["variables"]["id"]
+        found = [it for it in self.comments if it.node_id == wanted]
+        if not found:
+            text = f"Could not resolve to a node with the global id of '{wanted}'"
+            return {"data": {"node": None}, "errors": [{"type": "NOT_FOUND", "message": text}]}
+        node = {
+            "__typename": "IssueComment",
+            "lastEditedAt": found[0].last_edited_at,
+            "includesCreatedEdit": found[0].last_edited_at == found[0].created_at,
+        }
+        return {"data": {"node": node}}
 
     def _numbered(self, number: str) -> PullRequest:
         if not number.isdigit() or int(number) not in self.pulls:
@@ -263,6 +294,7 @@ class FakeGitHub:
     def _comment(self, it: Comment) -> JsonObject:
         return {
             "id": it.id,
+            "node_id": it.node_id,
             "url": f"{self._root}/issues/comments/{it.id}",
             "html_url": it.html_url,
             "issue_url": f"{self._root}/issues/{it.number}",

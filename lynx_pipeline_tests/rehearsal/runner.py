@@ -30,10 +30,11 @@ from lynx_pipeline_tests.rehearsal.workflow import Job, Workflow, load
 
 @dataclass(frozen=True)
 class Event:
-    """What starts a run."""
+    """What starts a run, and who did it."""
 
     name: str
     payload: Mapping[str, Any]
+    by: str = "octocat"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,8 @@ class Runner:
     secrets: Mapping[str, str] = field(default_factory=dict)
     hooks: Hooks = field(default_factory=Hooks)
     ref: str = MAIN
-    actor: str = "octocat"
+    # Who ran it again; else who did what the event is about.
+    again_by: str = ""
     run_id: str = "9876543210"
     run_attempt: int = 1
     # What download-artifact does about another digest, where the workflow does not say: "warn"
@@ -178,8 +180,8 @@ class Runner:
             "ref": self.ref,
             "ref_name": self.ref.removeprefix("refs/heads/"),
             "ref_type": "branch",
-            "actor": self.actor,
-            "triggering_actor": self.actor,
+            "actor": self.event.by,
+            "triggering_actor": self.again_by or self.event.by,
             "run_id": self.run_id,
             "run_number": "10",
             "run_attempt": str(self.run_attempt),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from lynx_pipeline.reports.pull_request import MARK
+from lynx_pipeline.reports.pull_request import NAME
 from lynx_pipeline_tests.git_server import PUSH
 from lynx_pipeline_tests.places import OnGit
 from lynx_pipeline_tests.rehearsal.fake_github import BOT
@@ -58,8 +58,8 @@ def sticky(stage: Stage) -> str:
     """The one comment of the bot's; empty if it said nothing."""
     found = [comment.body for comment in stage.github.comments if comment.login == BOT]
     assert len(found) <= 1, "more than one comment"
-    assert all(body.startswith(MARK) for body in found)
-    return found[0].removeprefix(MARK).strip() if found else ""
+    assert all(body.startswith(f"<!-- {NAME}, run ") for body in found)
+    return found[0].partition("-->")[2].strip() if found else ""
 
 
 def begun(stage: Stage) -> RunResult:
@@ -219,6 +219,18 @@ def strangers(stage: Stage) -> list[Seen]:
         assert sticky(stage) == ""
         found.append(Seen(what, ended(run), said(run), "as before"))
     stage.clear()
+    old = stage.runner(stage.comment(asks(stage.good, V)))
+    for what, who, again in (
+        ("an old request, and somebody else sets the label", "reader", stage.labelled(by="reader")),
+        ("an old run that somebody else runs again", "hubot", replace(old, again_by="hubot")),
+    ):
+        with unchanged(stage):
+            run = again.run()
+        assert ended(run) == "request: exit code 1"
+        assert f"octocat asks, and this run was set off by {who}: {who}" in said(run)
+        assert sticky(stage) == ""
+        found.append(Seen(what, ended(run), said(run), "as before"))
+    stage.clear()
     with unchanged(stage):
         run = stage.runner(stage.comment("LGTM")).run()
         stage.pull.labels.clear()
@@ -228,16 +240,18 @@ def strangers(stage: Stage) -> list[Seen]:
 
 
 def edited(stage: Stage) -> list[Seen]:
-    """A comment that was edited counts for nothing, at the start and before the promotion."""
+    """A comment that was edited counts for nothing, at the start, also within the second in which
+    it was written, and before the promotion."""
 
     def edit() -> None:
-        stage.github.comments[0].updated_at = "2030-01-01T00:00:00Z"
+        comment = stage.github.comments[0]
+        comment.edit(comment.body)
 
     stage.clear()
-    comment = stage.comment(asks(stage.good, V))
-    edit()
+    comment = stage.comment("LGTM")
+    comment.edit(asks(stage.good, V), at=comment.created_at)
     with unchanged(stage):
-        run = stage.runner(comment).run()
+        run = stage.labelled().run()
     assert ended(run) == "request: exit code 1"
     assert "edited after it was written" in said(run)
     first = Seen("a comment edited at once", ended(run), said(run), "as before")
@@ -343,6 +357,18 @@ def relogged(stage: Stage) -> list[Seen]:
         ]
     finally:
         stage.unlog()
+
+
+def elsewhere(stage: Stage) -> list[Seen]:
+    """A run whose artifacts lie on somebody's own host: nobody goes there with the token."""
+    stage.clear()
+    comment = stage.comment(asks(stage.log_elsewhere(), V))
+    runner = stage.runner(comment)
+    with unchanged(stage):
+        run = replace(runner, secrets={"MLFLOW_TRACKING_TOKEN": "precious"}).run()
+    assert ended(run) == "request: exit code 1", run.jobs["request"].log
+    assert "neither its own artifact service nor in 'artifact_locations'" in said(run)
+    return [Seen("artifacts on another host", ended(run), said(run), "as before")]
 
 
 # ----- what is down ---------------------------------------------------------------------------
@@ -487,6 +513,30 @@ def twice(stage: Stage) -> list[Seen]:
     return [Seen("the same request twice", ended(second), "", "as before")]
 
 
+def late(stage: Stage) -> list[Seen]:
+    """The job that reports, run again for an old run, says nothing over what is in force."""
+    given = begun(stage)
+    stage.clear()
+    comment = stage.comment(asks(stage.good, V))
+    first = stage.runner(comment)
+    old = first.run(given)
+    again = stage.comment(asks(stage.good, "v0.2.0"))
+    ready = given.jobs["request"]
+    outputs = {**ready.outputs, "comment": str(again.id), "semver": "v0.2.0"}
+    request = replace(ready, outputs=outputs)
+    new = stage.runner(again).run(replace(given, jobs={**given.jobs, "request": request}))
+    assert ended(new) == "exit code 0", new.jobs["promote"].log
+    told = sticky(stage)
+    assert told.startswith("### Promoted `v0.2.0`")
+    with unchanged(stage):
+        report = replace(first, run_attempt=2).run(old.only("request", "evaluate", "promote"))
+    assert ended(report) == "exit code 0"
+    assert f"{V} is not in force, v0.2.0 is. Nobody was told." in report.jobs["report"].log
+    assert "A later run has written the comment" in report.jobs["report"].log
+    assert sticky(stage) == told
+    return [Seen("the old run's report again", ended(report), said(report), "as before")]
+
+
 def unheard(stage: Stage) -> list[Seen]:
     """A channel that can't be reached is reported, and the promotion stands."""
 
@@ -502,5 +552,16 @@ def unheard(stage: Stage) -> list[Seen]:
 
 ALL: tuple[Callable[[Stage], list[Seen]], ...] = (
     *(clean, regressed, label, hostile_comments, strangers, edited, taken_back, tampered),
-    *(relogged, mlflow_down, dvc_down, github_down, rejected, killed, twice, unheard),
+    *(
+        relogged,
+        elsewhere,
+        mlflow_down,
+        dvc_down,
+        github_down,
+        rejected,
+        killed,
+        twice,
+        late,
+        unheard,
+    ),
 )

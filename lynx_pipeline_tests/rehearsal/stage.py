@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest.mock import patch
 
+from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.tutor.configs import CANDIDATE, REGRESSED
 from lynx_pipeline.tutor.train import train_and_log
@@ -87,11 +88,13 @@ class Stage:
 
     def runner(self, comment: Comment, hooks: Hooks | None = None) -> Runner:
         """What GitHub starts for this comment."""
-        return self._runner(Event("issue_comment", self.github.created(comment)), hooks)
+        by = comment.login or ""
+        return self._runner(Event("issue_comment", self.github.created(comment), by), hooks)
 
-    def labelled(self, label: str = LABEL) -> Runner:
-        """What GitHub starts for a label."""
-        return self._runner(Event("pull_request_target", self.github.labeled(NUMBER, label)), None)
+    def labelled(self, label: str = LABEL, by: str = OWNER) -> Runner:
+        """What GitHub starts for a label that somebody sets."""
+        payload = self.github.labeled(NUMBER, label, by)
+        return self._runner(Event("pull_request_target", payload, by), None)
 
     def _runner(self, event: Event, hooks: Hooks | None) -> Runner:
         self.runs += 1
@@ -125,6 +128,20 @@ class Stage:
             "GIT_SSL_CAINFO": str(self.git.pem),
             "READY_ENVIRONMENT": str(Path(sys.executable).parents[1]),
         }
+
+    def log_elsewhere(self) -> str:
+        """A run whose artifacts are said to lie at somebody's own host: the channel's, so that it
+        would be heard there. Its id."""
+        place = self.channel.url.replace("json://", "mlflow-artifacts://")
+        with connected(self.mlflow) as client:
+            experiment = client.get_experiment_by_name("elsewhere")
+            number = (
+                experiment.experiment_id
+                if experiment
+                else client.create_experiment("elsewhere", place)
+            )
+            run_id: str = client.create_run(number).info.run_id
+        return run_id
 
     def relog(self, run_id: str) -> None:
         """Put another bundle in the place of the run's own, as who can write to MLflow could."""
@@ -254,7 +271,12 @@ def _mlflow(folder: Path) -> Iterator[str]:
                 *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
                 *("--artifacts-destination", str(folder / "artifacts")),
             ],
-            env={**environ, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            env={
+                **environ,
+                "MLFLOW_DISABLE_TELEMETRY": "true",
+                # Older servers take any artifact location.
+                "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES": "mlflow-artifacts",
+            },
             stdout=log,
             stderr=log,
             start_new_session=True,
