@@ -27,8 +27,9 @@ FETCH, PUSH = "git-upload-pack", "git-receive-pack"
 
 Credentials = tuple[str, str]
 # The status for somebody (user and password, if they gave any) who asks for a service, FETCH or
-# PUSH: 200, 401 if these credentials are nobody's, 403 if they don't reach this far.
-Door = Callable[[Credentials | None, str], int]
+# PUSH, of a repository: 200, 401 if these credentials are nobody's, 403 if they don't reach this
+# far.
+Door = Callable[[Credentials | None, str, str], int]
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,8 @@ class _Backend(BaseHTTPRequestHandler):
         self.asked.append(given)
         body, place = self.body(), urlsplit(self.path)
         services = [place.path.rpartition("/")[2], *parse_qs(place.query).get("service", ())]
-        status = type(self).door(credentials(given), PUSH if PUSH in services else FETCH)
+        service, repository = PUSH if PUSH in services else FETCH, place.path.split("/")[1]
+        status = type(self).door(credentials(given), service, repository)
         if status != 200:
             self.send_response(status)
             if status == 401:

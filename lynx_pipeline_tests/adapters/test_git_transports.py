@@ -21,7 +21,7 @@ PASSWORD = "correct-horse-battery"
 BIG = tuple(bytes([number]) * 200_000 for number in range(4))
 
 
-def only_ci(given: Credentials | None, _: str) -> int:
+def only_ci(given: Credentials | None, *_: str) -> int:
     """The door for who knows the password."""
     return 200 if given == ("ci", PASSWORD) else 401
 

@@ -77,6 +77,8 @@ class Runner:
     environ: Mapping[str, str]
     vars: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
+    # Those of environments, by name; they go over the repository's.
+    environment_secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     hooks: Hooks = field(default_factory=Hooks)
     ref: str = MAIN
     # Who ran it again; else who did what the event is about.
@@ -202,7 +204,8 @@ class Runner:
         identity: Mapping[str, str],
     ) -> Machine:
         github: JsonObject = contexts["github"]
-        secrets = {**self.secrets, "GITHUB_TOKEN": token}
+        of_its = self.environment_secrets.get(interpolate(job.environment or "", contexts), {})
+        secrets = {**self.secrets, **of_its, "GITHUB_TOKEN": token}
         masks = Masks()
         for secret in (*secrets.values(), BEARER):
             masks.add(secret)

@@ -537,6 +537,33 @@ def late(stage: Stage) -> list[Seen]:
     return [Seen("the old run's report again", ended(report), said(report), "as before")]
 
 
+def apart(stage: Stage) -> list[Seen]:
+    """The registry in a repository of its own, which only the environment's token can write to."""
+    stage.apart = {"registry-writes": "write", "registry-reads": "read"}
+    reads = {"LYNX_REGISTRY_TOKEN": "registry-reads"}
+    writes = {"production": {"LYNX_REGISTRY_TOKEN": "registry-writes"}}
+    found = []
+    try:
+        for what, its in (("which the job can't write to", {}), ("with a token for it", writes)):
+            given = begun(stage)
+            stage.clear()
+            runner = stage.runner(stage.comment(asks(stage.good, V)))
+            secrets = {**runner.secrets, **reads}
+            runner = replace(runner, secrets=secrets, environment_secrets=its)
+            before = files(stage.registry)
+            run = runner.run(given)
+            found.append(Seen(f"a registry apart, {what}", ended(run), said(run), "as before"))
+            if not its:
+                assert ended(run) == "promote: exit code 3", run.jobs["promote"].log
+                assert files(stage.registry) == before
+    finally:
+        stage.apart.clear()
+    assert ended(run) == "exit code 0", run.jobs["promote"].log
+    _promoted(stage)
+    assert len(stage.channel.got) == 1
+    return [*found[:-1], replace(found[-1], registry=f"+ {V}, with its tag")]
+
+
 def unheard(stage: Stage) -> list[Seen]:
     """A channel that can't be reached is reported, and the promotion stands."""
 
@@ -552,16 +579,6 @@ def unheard(stage: Stage) -> list[Seen]:
 
 ALL: tuple[Callable[[Stage], list[Seen]], ...] = (
     *(clean, regressed, label, hostile_comments, strangers, edited, taken_back, tampered),
-    *(
-        relogged,
-        elsewhere,
-        mlflow_down,
-        dvc_down,
-        github_down,
-        rejected,
-        killed,
-        twice,
-        late,
-        unheard,
-    ),
+    *(relogged, elsewhere, mlflow_down, dvc_down, github_down, rejected),
+    *(killed, twice, late, apart, unheard),
 )

@@ -60,6 +60,9 @@ class Stage:
     bad: str = ""
     runs: int = 0
     started: RunResult | None = None
+    # Fine-grained tokens and what they may in the registry's repository, if it is one of its own;
+    # the team's they can read.
+    apart: dict[str, str] = field(default_factory=dict)
     # Called with each service that somebody the door lets in asks the registry for.
     asked: dict[str, object] = field(default_factory=dict)
 
@@ -169,8 +172,13 @@ def staged(folder: Path) -> Iterator[Stage]:
         receiving() as channel,
     ):
 
-        def door(given: git_server.Credentials | None, service: str) -> int:
+        def door(given: git_server.Credentials | None, service: str, repository: str) -> int:
             status = github.door(given, service)
+            if stage.apart and (repository == "registry.git" or status == 401):
+                level = stage.apart.get(given[1]) if given else None
+                ours = level == "write" and repository == "registry.git"
+                may = service == git_server.FETCH or ours
+                status = 401 if level is None else 200 if may else 403
             if status == 200 and callable(then := asked.get(service)):
                 then()
             return status
