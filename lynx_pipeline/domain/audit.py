@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.gate import Verdict
 from lynx_pipeline.domain.ledger import Entry, State
 
@@ -13,9 +14,9 @@ class Audit:
 
     ``entries`` are all that name it, ``promotion`` the one that counts. ``lineage`` are the
     promotions of its ancestors, nearest first, and ``oldest_parent`` the sha at which the
-    registry knows no further. ``verdict`` is the one worked out again, None where that can't
-    be. ``findings`` empty means that everything holds; ``notes`` are other lines of the ledger
-    that count for nothing.
+    registry knows no further. ``baseline`` holds the floors that counted, and ``verdict`` is the
+    one worked out again; both are None where that can't be. ``findings`` empty means that
+    everything holds; ``notes`` are other lines of the ledger that count for nothing.
     """
 
     entries: tuple[Entry, ...]
@@ -23,6 +24,7 @@ class Audit:
     is_latest: bool
     lineage: tuple[Entry, ...]
     oldest_parent: str | None
+    baseline: Baseline | None
     verdict: Verdict | None
     findings: tuple[str, ...]
     notes: tuple[str, ...]

@@ -68,6 +68,7 @@ def audit(settings: Settings, store: Store, version: str) -> Audit:
         is_latest=promotion is not None and any(s.latest is promotion for s in states),
         lineage=chain,
         oldest_parent=oldest,
+        baseline=judged.baseline if judged else None,
         verdict=judged.verdict if judged else None,
         findings=tuple(findings),
         notes=tuple(lines.values()),

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from lynx_pipeline.domain.audit import Audit
+from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.ledger import Entry
 from lynx_pipeline.reports.data import verdict_json
 from lynx_pipeline.reports.report import Report
@@ -38,8 +39,14 @@ def audit_json(audit: Audit) -> dict[str, Any]:
             for e in audit.lineage
         ],
         "oldest_parent": audit.oldest_parent,
+        "floors": _floors_json(audit.baseline) if audit.baseline else None,
         "replayed_verdict": verdict_json(audit.verdict) if audit.verdict else None,
     }
+
+
+def _floors_json(baseline: Baseline) -> dict[str, Any]:
+    names = ("baseline_sha", "previous_baseline_sha", "justification")
+    return {name: getattr(baseline, name) for name in names}
 
 
 def print_audit(audit: Audit) -> None:
@@ -71,7 +78,10 @@ def _story(audit: Audit) -> Iterator[str]:
         yield f"  by          {_actor(audit.promotion)}"
         for name, value in (fact.evidence or {"evidence": "none"}).items():
             yield f"  rests on    {name} {value}"
-        yield f"  cost       {_cost(audit.promotion) or '  unknown'}"
+        if audit.baseline:
+            yield f"  floors      measured on {audit.baseline.baseline_sha}"
+            yield f"              because: {audit.baseline.justification or 'nobody said why'}"
+        yield f"  cost      {_cost(audit.promotion) or '  unknown'}"
         chain = [f"{e.fact.semver} ({e.fact.canonical_sha[:12]})" for e in audit.lineage]
         if audit.oldest_parent:
             chain.append(f"{audit.oldest_parent[:12]} (not in this registry)")

@@ -26,6 +26,9 @@ def test_an_audit_needs_a_clone_and_the_registry(demo: Demo, tmp_path: Path) -> 
     values = json.loads(place.lynx("audit", "v0.1.0-dev", "--json").stdout)
     assert values["findings"] == []
     assert len(values["replayed_verdict"]["buckets"]) == 28
+    committed = json.loads((place.root / "eval_baseline.json").read_text())
+    assert values["floors"] == {name: committed[name] for name in values["floors"]}
+    assert f"because: {committed['justification']}" in done.stdout
 
 
 def test_resolving_imports_neither_dagster_nor_mlflow(demo: Demo, tmp_path: Path) -> None:
