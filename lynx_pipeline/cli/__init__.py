@@ -20,7 +20,7 @@ from lynx_pipeline.errors import LynxError
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; the process's exit code."""
-    arguments = _parser().parse_args(argv)
+    arguments = command_line().parse_args(argv)
     warnings.showwarning = lambda message, *_, **__: warn(str(message))
     atexit.register(gc.freeze)  # see lynx_pipeline.definitions
     run: Callable[[argparse.Namespace], int] = arguments.run
@@ -41,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 3
 
 
-def _parser() -> argparse.ArgumentParser:
+def command_line() -> argparse.ArgumentParser:
+    """All commands."""
     parser = argparse.ArgumentParser(prog="lynx-pipeline", description="A deploy gate for models.")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")

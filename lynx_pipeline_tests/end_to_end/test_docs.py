@@ -1,0 +1,168 @@
+"""What the documentation shows is run: every shell block of README and docs, in order, in a fresh
+clone with nothing in it, and what they are said to print has to be printed."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline_tests.conftest import OURS
+from lynx_pipeline_tests.end_to_end.conftest import REPO
+from lynx_pipeline_tests.places import GIT_ENV
+
+pytestmark = pytest.mark.slow
+
+# The README comes first: its demonstration makes what the others look at.
+PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (REPO / "docs").glob("*.md")))
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+# Lines that are not run here, with what runs them. Each has to be somewhere.
+RUN_ELSEWHERE = {
+    "./dev test": "this very suite",
+    "./dev rehearse": "end_to_end/test_rehearsal.py",
+    "just rehearse": "end_to_end/test_rehearsal.py",
+}
+
+
+@dataclass
+class Clone:
+    """A fresh clone, and what stands for the words in capitals."""
+
+    root: Path
+    environ: dict[str, str]
+    words: dict[str, str] = field(default_factory=dict)
+
+    def run(self, script: str) -> str:
+        """What a block prints. It has to end well."""
+        for word, value in self.words.items():
+            script = re.sub(rf"\b{word}\b", value, script)
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script],
+            cwd=self.root,
+            env=self.environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"{script}\n{done.stdout}"
+        return done.stdout
+
+    def remember(self) -> None:
+        """What the demonstration made, and under which names the pages have it."""
+        shutil.copytree(self.root / ".lynx", self.root / ".lynx-then")
+        (entry,) = (self.root / ".lynx/registry/index.jsonl").read_text().splitlines()
+        good = json.loads(entry)["mlflow_run_id"]
+        (bad,) = (f.name for f in (self.root / ".lynx/candidates").iterdir() if f.name != good)
+        bundle = f".lynx/candidates/{good}/bundle"
+        self.words = {"REFUSED_RUN_ID": bad, "RUN_ID": good, "DIR": bundle}
+
+    def as_after_the_demo(self) -> None:
+        """Each page starts there; before the demonstration there is nothing to go back to."""
+        git(self.root, "checkout", "--quiet", ".")
+        if self.words:
+            shutil.rmtree(self.root / ".lynx")
+            shutil.copytree(self.root / ".lynx-then", self.root / ".lynx")
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
+    """Of what is here, committed or not. Its environment is the one that runs this."""
+    folder = tmp_path_factory.mktemp("docs")
+    root, origin = folder / "clone", folder / "origin"
+    git(REPO, "clone", "--quiet", "--no-hardlinks", str(REPO), str(origin))
+    for name in git(REPO, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split(
+        "\0"
+    ):
+        if name and (REPO / name).is_file():
+            (origin / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPO / name, origin / name)
+    git(origin, "checkout", "--quiet", "-B", "main")
+    git(origin, "add", "--all")
+    git(origin, "commit", "--quiet", "--allow-empty", "--message", "As it is")
+    git(folder, "clone", "--quiet", str(origin), str(root))
+    ready = Path(sys.executable).parents[1]
+    (root / ".venv").mkdir()
+    for part in ("bin", "lib", "pyvenv.cfg"):
+        (root / ".venv" / part).symlink_to(ready / part)
+    lock = "requirements-dev.lock"
+    said = subprocess.check_output(f"cat {lock} pyproject.toml | cksum", shell=True, cwd=root)
+    (root / ".venv/installed").write_text(f"{said.decode().strip()} {lock}\n")
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
+    return Clone(root, {**environ, **GIT_ENV})
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git says."""
+    environ = {**os.environ, **GIT_ENV}
+    return subprocess.check_output(["git", *arguments], cwd=folder, env=environ, text=True)
+
+
+def blocks(page: str) -> Iterator[tuple[str, str]]:
+    """Fenced blocks, with their languages."""
+    for match in FENCE.finditer((REPO / page).read_text()):
+        yield match[1], match[2]
+
+
+def to_run(block: str) -> str:
+    """Without what is run elsewhere."""
+    lines = block.splitlines()
+    return "\n".join(line for line in lines if bare(line) not in RUN_ELSEWHERE)
+
+
+def bare(line: str) -> str:
+    """Without a remark."""
+    return line.partition("  #")[0].strip()
+
+
+def test_every_shell_block_does_what_it_says(clone: Clone) -> None:
+    """One clone for all pages, as a reader has. A console block is what was printed on its page."""
+    for page in PAGES:
+        clone.as_after_the_demo()
+        printed: list[str] = []
+        for language, block in blocks(page):
+            if language == "sh":
+                printed += clone.run(to_run(block)).splitlines()
+                if not clone.words:
+                    clone.remember()
+            elif language == "console":
+                for line in block.splitlines():
+                    pattern = line.replace("[", "[[]").replace("…", "*")
+                    assert any(fnmatchcase(it, pattern) for it in printed), (page, line, printed)
+
+
+def test_what_is_run_elsewhere_is_shown_somewhere() -> None:
+    """No line is left out for nothing."""
+    shown = {
+        bare(line)
+        for page in PAGES
+        for language, block in blocks(page)
+        if language == "sh"
+        for line in block.splitlines()
+    }
+    assert RUN_ELSEWHERE.keys() <= shown
+
+
+def test_links_lead_somewhere() -> None:
+    """Files, and headings in them."""
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)\s]+)\)", (REPO / page).read_text()):
+            if "://" in target:
+                continue
+            path, _, heading = target.partition("#")
+            file = (REPO / page).parent / path if path else REPO / page
+            assert file.exists(), (page, target)
+            if heading:
+                titles = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+                assert heading in {
+                    re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles
+                }, (page, target)

@@ -1,0 +1,154 @@
+"""The reference: commands, settings, exit codes and what Dagster shows, from the code.
+
+``python -m lynx_pipeline_tests.reference >docs/reference.md`` writes it down.
+"""
+
+import argparse
+from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
+
+from dagster import AssetSpec
+
+from lynx_pipeline.cli import command_line
+from lynx_pipeline.config import ENGINES, ENV_MANAGERS, Limits
+from lynx_pipeline.definitions import defs
+from lynx_pipeline.domain.identity import Policy
+from lynx_pipeline.domain.scorers import SCORERS
+from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
+
+EXIT_CODES: Mapping[int, type[LynxError] | str] = {
+    0: "Done, or passed.",
+    **{kind.exit_code: kind for kind in (Refused, BadInput, SystemFailed)},
+}
+
+
+def main() -> None:
+    """Print the page."""
+    for part in (_head(), _commands(), _settings(), _dagster()):
+        for line in part:
+            print(line)
+
+
+def _head() -> Iterator[str]:
+    yield "# Reference"
+    yield ""
+    yield "Written by `python -m lynx_pipeline_tests.reference`; a test holds it to the code."
+    yield ""
+    yield "| exit code | means |"
+    yield "| --- | --- |"
+    for code, kind in EXIT_CODES.items():
+        text = kind if isinstance(kind, str) else _first(kind.__doc__)
+        yield f"| {code} | {text} |"
+    yield ""
+    yield "An error is one paragraph on standard error: what, where, what was expected, what to do."
+    yield "`--debug`, before the command, shows where it was raised; `--json` prints data."
+
+
+def _commands() -> Iterator[str]:
+    yield ""
+    yield "## Commands"
+    yield from _below(command_line())
+
+
+def _below(parser: argparse.ArgumentParser) -> Iterator[str]:
+    groups = [it for it in parser._actions if isinstance(it, argparse._SubParsersAction)]
+    if not groups:
+        yield from _command(parser)
+    for group in groups:
+        for sub in group.choices.values():
+            yield from _below(sub)
+
+
+def _command(parser: argparse.ArgumentParser) -> Iterator[str]:
+    options = [it for it in parser._actions if not isinstance(it, argparse._HelpAction)]
+    text = str(parser.description)
+    yield ""
+    yield f"### `{' '.join([parser.prog, *map(_shown, options)])}`"
+    yield ""
+    yield f"{text[0].upper()}{text[1:]}."
+    told = [it for it in options if it.help and it.dest != "json"]
+    if told:
+        yield ""
+    for it in told:
+        name = it.option_strings[0] if it.option_strings else str(it.metavar)
+        yield f"- `{name}`: {it.help}"
+
+
+def _shown(it: argparse.Action) -> str:
+    name = it.option_strings[0] if it.option_strings else ""
+    takes = "" if it.nargs == 0 else str(it.metavar or "|".join(it.choices or ()))
+    text = " ".join(filter(None, (name, takes)))
+    optional = (it.option_strings and not it.required) or it.nargs == "?"
+    return f"[{text}]" if optional else text
+
+
+def _settings() -> Iterator[str]:
+    yield ""
+    yield "## Settings"
+    yield ""
+    yield "`[tool.lynx_pipeline]` in `pyproject.toml`. Unknown keys are refused."
+    yield ""
+    yield "| key | what it says | when absent |"
+    yield "| --- | --- | --- |"
+    scorers = " or ".join(f"`{name}`" for name in SCORERS)
+    for key, text, default in (
+        ("model", "the model's name, in MLflow's model registry and in tags", "refused"),
+        ("eval_set", "the JSONL file that DVC tracks", "refused"),
+        ("baseline", "the file with the floors", "refused"),
+        ("registry", "a folder, or `git+https://`, `git+ssh://`, `git+file://` and `#branch`",
+         "dev: `registry/` under `LYNX_HOME`; prod: refused"),
+        ("scorer", f"when an answer is right: {scorers}", f"`{next(iter(SCORERS))}`"),
+        ("price_per_hour", "US dollars for the machine that serves, for CpQU", "`0.05`"),
+        ("artifact_locations", "where else than at its own artifact service an MLflow server may "
+         "keep models", "nowhere"),
+    ):  # fmt: skip
+        yield f"| `{key}` | {text} | {default} |"
+    yield ""
+    yield "`[tool.lynx_pipeline.evaluation]`:"
+    yield ""
+    yield "| key | when absent |"
+    yield "| --- | --- |"
+    yield f"| `engine`: {' or '.join(ENGINES)} | `{ENGINES[0]}` |"
+    yield f"| `env_manager`: {' or '.join(ENV_MANAGERS)} | `{ENV_MANAGERS[0]}` |"
+    yield "| `workers`: processes that answer at once | `0`: one a core, if the work is worth it |"
+    for limit in fields(Limits):
+        yield f"| `{limit.name}` | `{limit.default:g}` |"
+    yield ""
+    yield "`[tool.lynx_pipeline.identity]`, for prod; each is compared with the token's claims:"
+    yield ""
+    for pinned in fields(Policy):
+        yield f"- `{pinned.name}`" + (
+            "" if pinned.default is MISSING else f", `{pinned.default}` when absent"
+        )
+
+
+def _dagster() -> Iterator[str]:
+    yield ""
+    yield "## In Dagster"
+    yield ""
+    yield "| asset | group | |"
+    yield "| --- | --- | --- |"
+    graph = defs.resolve_asset_graph()
+    for key in graph.toposorted_asset_keys:
+        spec: AssetSpec = graph.get(key).to_asset_spec()
+        yield f"| `{key.to_user_string()}` | {spec.group_name} | {_first(spec.description)} |"
+    yield ""
+    yield "| check | of | |"
+    yield "| --- | --- | --- |"
+    for check in sorted(graph.asset_check_keys, key=lambda it: it.name):
+        text = graph.get(check).description
+        yield f"| `{check.name}` | `{check.asset_key.to_user_string()}` | {_first(text)} |"
+    yield ""
+    yield "| job or sensor | |"
+    yield "| --- | --- |"
+    for it in (*(defs.jobs or ()), *(defs.sensors or ())):
+        yield f"| `{it.name}` | {_first(it.description)} |"
+
+
+def _first(text: str | None) -> str:
+    """The first paragraph, in one line."""
+    return " ".join((text or "").split("\n\n")[0].split())
+
+
+if __name__ == "__main__":
+    main()
