@@ -870,6 +870,24 @@ def test_floors_raised_on_the_branch_while_judging_refuse(
     assert prod.place.all() == {}
 
 
+@pytest.mark.parametrize(
+    "name", [".github/CODEOWNERS", "lynx_pipeline/registry.py", "dev", "requirements.lock"]
+)
+def test_code_and_owners_changed_on_the_branch_refuse(prod: Prod, name: str) -> None:
+    """A run of weeks ago, started again, has the gate and the owners of then."""
+    good = prod.candidate("good")
+    old = prod.git("rev-parse", "HEAD")
+    file = prod.root / name
+    file.parent.mkdir(exist_ok=True)
+    file.write_text("as it is now\n")
+    prod.commit()
+    prod.git("checkout", "--quiet", old)
+    prod.run_here()
+    with pytest.raises(Refused, match=rf"has moved from .* changes {name}: "):
+        prod.promote(good, "v0.1.0")
+    assert prod.place.all() == {}
+
+
 def test_a_ref_that_only_ends_like_the_branch_is_not_it(prod: Prod) -> None:
     """Asked for refs/heads/main, git lists refs/a/refs/heads/main as well, and first."""
     good = prod.candidate("good")

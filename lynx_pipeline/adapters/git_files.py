@@ -1,5 +1,6 @@
 """Git: files as they stood at a commit, the commits that changed them, and what a remote has."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from lynx_pipeline.adapters.git import ref_of, run, said, without_user
@@ -69,6 +70,18 @@ def tip(root: Path, ref: str) -> str:
         if fetched.returncode != 0:
             raise SystemFailed(f"{root}: git fetch failed: {said(fetched)}.")
     return commit
+
+
+def changed(root: Path, old: str, new: str, paths: Sequence[str]) -> list[str]:
+    """The files in or below ``paths`` that differ between two commits.
+
+    Raises:
+        SystemFailed: git failed.
+    """
+    done = run(root, "diff", "--name-only", "--no-renames", "-z", old, new, "--", *paths)
+    if done.returncode != 0:
+        raise SystemFailed(f"git diff {old[:12]} {new[:12]} failed: {said(done)}.")
+    return [name for name in done.stdout.decode(errors="replace").split("\0") if name]
 
 
 def commits_of(root: Path, path: Path) -> list[str]:

@@ -111,17 +111,20 @@ class GitHub:
                 for c in self._pull(number).get_commits()
             ]
 
-    def say(self, number: int, name: str, run: int, text: str) -> str | None:
+    def say(
+        self, number: int, name: str, run: int, text: str, *, over_later: bool = False
+    ) -> str | None:
         """Let the comment of ours called ``name`` be ``text``, as workflow run ``run`` has it; a
-        new one if there is none. Returns its address, None if a later run wrote it: what that one
-        says stands."""
+        new one if there is none. Returns its address, None if a later run wrote it and this is not
+        to be said ``over_later``: what that one says stands."""
         mark = f"<!-- {name}, run "
         body = f"{mark}{run} -->\n{text}"
         with self._asking(f"a comment on pull request {number}"):
             pull = self._pull(number)
             for comment in pull.get_issue_comments():
                 if _login(comment.user) == _BOT and (comment.body or "").startswith(mark):
-                    if int(comment.body.removeprefix(mark).partition(" -->")[0]) > run:
+                    by = comment.body.removeprefix(mark).partition(" -->")[0]
+                    if by.isdecimal() and int(by) > run and not over_later:
                         return None
                     comment.edit(body)
                     return comment.html_url

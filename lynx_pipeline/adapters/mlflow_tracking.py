@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from lynx_pipeline.config import Settings
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
+_MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 _ADDED_BY_CLIENT = "registered_model_meta"
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -30,6 +31,13 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+
+
+class Model(NamedTuple):
+    """A run's model: ``uri`` names it in MLflow, ``location`` is where its files lie."""
+
+    uri: str
+    location: str
 
 
 def check_run_id(run_id: str) -> str:
@@ -55,9 +63,12 @@ def run_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
         return dict(client.get_run(run_id).data.tags)
 
 
-def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) -> str:
-    """The URI of the one model that the run holds. ``locations`` are the places besides the server
-    that its artifacts may lie in or below.
+def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) -> Model:
+    """The one model that the run holds. ``locations`` are the places besides the server that its
+    files may lie in or below.
+
+    Whoever writes to MLflow words all of this, and its client reads more into a URI than an id:
+    what is not an id is refused, and what is fetched later is the location that was checked.
 
     Raises:
         BadInput: there is no such run, or it holds no model, or several.
@@ -69,21 +80,30 @@ def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) ->
         run = client.get_run(run_id)
         check_location(tracking_uri, run.info.artifact_uri, locations)
         outputs = run.outputs.model_outputs if run.outputs else []
+        root = run.info.artifact_uri
         found = [
-            f"runs:/{run_id}/{path}".rstrip("/") for path in _models_in(client, run_id, "")
-        ] or [f"models:/{output.model_id}" for output in outputs]
+            Model(f"runs:/{run_id}/{path}".rstrip("/"), f"{root}/{path}".rstrip("/"))
+            for path in _models_in(client, run_id, "")
+        ] or [Model(f"models:/{output.model_id}", "") for output in outputs]
         if len(found) != 1:
             listed = [file.path for file in client.list_artifacts(run_id)]
+            named = ", ".join(model.uri for model in found) or "none"
             raise BadInput(
                 f"run {run_id} at {shown(tracking_uri)} has to hold one model and holds "
-                f"{len(found)} ({', '.join(found) or 'none'}). Its artifacts: "
-                f"{', '.join(listed) or 'none'}. Log one model in it, as "
-                "mlflow.<flavor>.log_model does."
+                f"{len(found)} ({named}). Its artifacts: {', '.join(listed) or 'none'}. Log one "
+                "model in it, as mlflow.<flavor>.log_model does."
             )
-        if found[0].startswith("models:/"):
-            model = client.get_logged_model(found[0].removeprefix("models:/"))
-            check_location(tracking_uri, model.artifact_location, locations)
-        return found[0]
+        [model] = found
+        if not model.location:
+            model_id = model.uri.removeprefix("models:/")
+            if not _MODEL_ID.fullmatch(model_id):
+                raise BadInput(f"run {run_id}: {model_id!r:.80} is not the id of a logged model.")
+            logged = client.get_logged_model(model_id)
+            if logged.model_id != model_id:
+                raise SystemFailed(f"MLflow gave another model than {model_id}.")
+            model = Model(model.uri, logged.artifact_location)
+        check_location(tracking_uri, model.location, locations)
+        return model
 
 
 def check_location(tracking_uri: str, location: str, locations: Sequence[str]) -> None:
@@ -107,8 +127,8 @@ def check_location(tracking_uri: str, location: str, locations: Sequence[str]) -
     )
 
 
-def download(tracking_uri: str, uri: str, folder: Path) -> None:
-    """Fetch the model at ``uri`` into ``folder``, which must not exist yet.
+def download(tracking_uri: str, location: str, folder: Path) -> None:
+    """Fetch the model at ``location`` into ``folder``, which must not exist yet.
 
     Raises:
         SystemFailed: MLflow could not deliver it.
@@ -118,7 +138,9 @@ def download(tracking_uri: str, uri: str, folder: Path) -> None:
 
         folder.mkdir(parents=True)
         got = Path(
-            download_artifacts(artifact_uri=uri, dst_path=str(folder), tracking_uri=tracking_uri)
+            download_artifacts(
+                artifact_uri=location, dst_path=str(folder), tracking_uri=tracking_uri
+            )
         )
         if got.resolve() != folder.resolve():  # some stores put the model one level down
             got.rename(folder.with_name(folder.name + ".got"))
@@ -178,8 +200,8 @@ def artifact_root(settings: Settings) -> Path | None:
 
 
 def shown(uri: str) -> str:
-    """A text without the passwords that URIs in it may hold."""
-    return re.sub(r"//[^@/\s]*@", "//", uri)
+    """A text without the passwords and signatures that URIs in it may hold."""
+    return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]+", r"\1?…", re.sub(r"//[^@/\s]*@", "//", uri))
 
 
 def _models_in(client: "MlflowClient", run_id: str, path: str) -> Iterator[str]:

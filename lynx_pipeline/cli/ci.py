@@ -105,7 +105,6 @@ def promote(arguments: Namespace) -> int:
             arguments.semver,
         )
 
-    confirm()
     check_handed_over(evidence, arguments.evidence_sha256, run_id)
     entry = registry.promote(
         arguments.sha, arguments.semver, evidence=evidence, settings=settings, confirm=confirm
@@ -121,7 +120,7 @@ def report(arguments: Namespace) -> int:
     """Tell the pull request and the run's summary how it ended."""
     from lynx_pipeline.adapters.github import GitHub
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.flow.deployment import read_needs, told
+    from lynx_pipeline.flow.deployment import in_force, read_needs, told
     from lynx_pipeline.reports.pull_request import NAME
 
     settings = load_settings()
@@ -129,7 +128,9 @@ def report(arguments: Namespace) -> int:
     announced = os.environ.get("ANNOUNCED", "")
     text = told(settings, needs, Path(arguments.evidence).absolute(), announced)
     actions.summary(text)
-    address = GitHub().say(needs.pull_request, NAME, actions.run_id(), text)
+    # What is in production now is said over whatever a later run has come to.
+    now = in_force(needs, announced)
+    address = GitHub().say(needs.pull_request, NAME, actions.run_id(), text, over_later=now)
     print(address or "A later run has written the comment; it stays as it is.")
     return 0
 

@@ -135,10 +135,10 @@ def mirror_now(done: "Entry") -> None:
     from lynx_pipeline.flow.mirror import mirror
 
     settings = load_settings()
-    now = registry.latest(settings=settings).fact.semver
-    if now != done.fact.semver:
-        warn(f"{done.fact.semver} was promoted before and is not in force; {now} is.")
     try:
+        now = registry.latest(settings=settings).fact.semver
+        if now != done.fact.semver:
+            warn(f"{done.fact.semver} was promoted before and is not in force; {now} is.")
         mirror(settings, lambda: registry.latest(settings=settings).fact)
     except LynxError as error:
         warn(

@@ -78,12 +78,12 @@ def tagged_semver(settings: Settings, run_id: str) -> str:
 def fresh_bundle(settings: Settings, run_id: str) -> Iterator[tuple[Path, Bundle, str]]:
     """A fresh download, for as long as the block runs: its folder, identity and artifact URI."""
     here = candidate(settings, run_id)
-    uri = mlflow_tracking.find_model(settings.tracking_uri, run_id, settings.artifact_locations)
+    model = mlflow_tracking.find_model(settings.tracking_uri, run_id, settings.artifact_locations)
     here.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=here.folder) as scratch:
         folder = Path(scratch) / "bundle"
-        mlflow_tracking.download(settings.tracking_uri, uri, folder)
-        yield folder, read_bundle(folder), uri
+        mlflow_tracking.download(settings.tracking_uri, model.location, folder)
+        yield folder, read_bundle(folder), model.uri
 
 
 @contextmanager

@@ -23,6 +23,10 @@ _COMMITTED = (
     "artifact_locations",
 )
 
+# In the repository of the workflow: who may ask, what runs, and by which packages.
+_JUDGES = (".github", "dev", "lynx_pipeline", "requirements.lock")
+_NAMED = 5
+
 
 def check_committed(settings: Settings, commit: str) -> None:
     """That baseline, eval set and settings are those of the checked-out ``commit``: the files on
@@ -63,7 +67,9 @@ def check_judged(settings: Settings, commit: str, fact: Fact) -> None:
 
 
 def check_current(settings: Settings, commit: str, ref: str) -> None:
-    """That baseline, eval set and settings are still the same on ``ref`` of the remote.
+    """That baseline, eval set and settings are still the same on ``ref`` of the remote, and so is
+    what judges and says who may ask: a run of weeks ago, started again, has the code and the
+    CODEOWNERS of then.
 
     Raises:
         Refused: they changed there since ``commit``.
@@ -73,11 +79,13 @@ def check_current(settings: Settings, commit: str, ref: str) -> None:
     if tip == commit:
         return
     changed = changes(settings, commit, tip)
+    changed += git_files.changed(settings.root, commit, tip, _JUDGES)
     if changed:
+        more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
         raise Refused(
             f"{ref} has moved from {commit[:12]} to {tip[:12]}, which changes "
-            f"{', '.join(changed)}: the verdict would be by what counts no more. Start the "
-            "workflow anew."
+            f"{', '.join(changed[:_NAMED])}{more}: the verdict would be by what counts no more. "
+            "Start the workflow anew."
         )
 
 

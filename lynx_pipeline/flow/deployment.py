@@ -64,6 +64,11 @@ def read_needs(text: str) -> Needs:
     return Needs(results, outputs)
 
 
+def in_force(needs: Needs, announced: str) -> bool:
+    """Whether this run promoted what is in force: only that is announced."""
+    return needs.outputs[PROMOTE].get("new") == "true" and announced == _SUCCESS
+
+
 def told(settings: Settings, needs: Needs, evidence: Path, announced: str) -> str:
     """The comment's text. ``evidence`` is the folder, if it came to that; ``announced`` is the
     outcome of telling people, empty if nobody was to be told."""
@@ -80,7 +85,7 @@ def told(settings: Settings, needs: Needs, evidence: Path, announced: str) -> st
         except LynxError as error:
             notes.append(f"No report: {error}")
     entry: Entry | None = None
-    if needs.results[PROMOTE] == _SUCCESS:
+    if needs.results[PROMOTE] == _SUCCESS or promoted.get("entry"):
         entry = read_entry(promoted.get("entry", "").encode("utf-8", "surrogatepass"), "entry")
     failed = next((job for job in JOBS if needs.results[job] != _SUCCESS), None)
     why = needs.outputs[failed].get("error") if failed else None

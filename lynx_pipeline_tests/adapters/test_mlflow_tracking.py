@@ -54,7 +54,7 @@ def logged_mlflow_3(tracking: Tracking, folder: Path, models: int = 1) -> str:
 
 def fetched(tracking: Tracking, run_id: str, to: Path) -> Path:
     """The run's model, downloaded."""
-    download(tracking.uri, find_model(tracking.uri, run_id), to)
+    download(tracking.uri, find_model(tracking.uri, run_id).location, to)
     return to
 
 
@@ -64,7 +64,7 @@ def test_a_model_among_the_artifacts_is_found(
     """As MLflow 2 logs it, at any depth; what comes back is what was logged."""
     for path in ("model", "deep/down/here"):
         run_id = tracking.run({path: folder})
-        assert find_model(tracking.uri, run_id) == f"runs:/{run_id}/{path}"
+        assert find_model(tracking.uri, run_id).uri == f"runs:/{run_id}/{path}"
         got = fetched(tracking, run_id, tmp_path / path)
         assert read_bundle(got) == read_bundle(folder)
 
@@ -76,7 +76,7 @@ def test_a_model_logged_the_mlflow_3_way_is_found_and_twice_is_one_sha(
     shas, uris = set(), set()
     for number in range(2):
         run_id = logged_mlflow_3(tracking, folder)
-        uri = find_model(tracking.uri, run_id)
+        uri = find_model(tracking.uri, run_id).uri
         assert uri.startswith("models:/m-")
         got = fetched(tracking, run_id, tmp_path / f"{number}")
         assert "registered_model_meta" not in {path.name for path in got.iterdir()}
@@ -129,6 +129,14 @@ def test_a_servers_own_artifacts_and_the_listed_places_are_fetched(location: str
     check_location("sqlite:///mlflow.db", "file:///anywhere", [])
 
 
+def test_signatures_in_addresses_are_not_shown() -> None:
+    """As object stores sign them, beside passwords."""
+    said = shown(
+        "GET https://me:secret@host/a?sig=secret&x=secret failed. Why? 'sftp://h/b?k=secret'"
+    )
+    assert said == "GET https://host/a?… failed. Why? 'sftp://h/b?…'"
+
+
 @pytest.mark.parametrize(
     "location",
     [
@@ -151,6 +159,22 @@ def test_no_other_place_is_gone_to(location: str) -> None:
         check_location("https://:secret@mlflow.example", location, ["s3://ours/models"])
 
 
+@pytest.mark.parametrize(
+    "model_id", ["m-{0}#@a", "x@a/../m-{0}", "m-{0}?", "m-{0}/..", "name@a", ""]
+)
+def test_only_an_id_names_a_logged_model(tracking: Tracking, folder: Path, model_id: str) -> None:
+    """A run's outputs are any text, and the client would read an alias or a path out of it."""
+    from mlflow.entities import LoggedModelOutput
+
+    with connected(tracking.uri) as client:
+        [good] = client.get_run(logged_mlflow_3(tracking, folder)).outputs.model_outputs
+        run_id = tracking.run()
+        named = model_id.format(good.model_id.removeprefix("m-"))
+        client.log_outputs(run_id, [LoggedModelOutput(named, 0)])
+    with pytest.raises(BadInput, match="is not the id of a logged model"):
+        find_model(tracking.uri, run_id)
+
+
 def test_an_unknown_run_is_bad_input_and_a_broken_server_is_the_system(
     tracking: Tracking, tmp_path: Path
 ) -> None:
@@ -168,7 +192,7 @@ def test_artifacts_that_are_gone_are_no_bundle(
     tracking: Tracking, folder: Path, tmp_path: Path
 ) -> None:
     """The store lost files that its database still names; MLflow then delivers an empty folder."""
-    uri = find_model(tracking.uri, logged_mlflow_3(tracking, folder))
+    uri, _ = find_model(tracking.uri, logged_mlflow_3(tracking, folder))
     store = Path(tracking.uri.removeprefix("sqlite:///")).parent
     (model,) = store.rglob(uri.removeprefix("models:/"))
     shutil.rmtree(model)

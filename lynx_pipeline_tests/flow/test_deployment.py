@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline.flow.deployment import JOBS, Needs, read_needs, told
+from lynx_pipeline.flow.deployment import JOBS, Needs, in_force, read_needs, told
 from lynx_pipeline_tests.builders import RUN, project
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.world import Made, World
@@ -88,6 +88,20 @@ def test_what_stopped_it_is_told_in_the_words_of_the_job(world: World, tmp_path:
     assert "&#64;everyone &#60;img" in shown
     assert not set("<>[]`") & set(shown)
     assert text.count("###") == 1
+
+
+def test_a_promotion_is_told_whatever_its_job_came_to(world: World) -> None:
+    """The entry stands once the registry has it."""
+    made = world.candidate("good")
+    entry = world.promote(made, "v0.3.1-dev")
+    found = needs("promote", "interrupted", made=made)
+    output = {"entry": entry.to_line().decode().strip(), "new": "true", "error": "interrupted"}
+    found = replace(found, outputs={**found.outputs, "promote": output})
+    text = told(world.settings, found, made.evidence, "success")
+    assert text.startswith("### Promoted `v0.3.1-dev`\n")
+    assert "interrupted" in text
+    assert in_force(found, "success")
+    assert not in_force(found, "failure")
 
 
 def test_a_job_that_did_not_say_why_may_have_promoted(world: World, tmp_path: Path) -> None:

@@ -191,6 +191,10 @@ def test_one_comment_is_kept(github: FakeGitHub, monkeypatch: pytest.MonkeyPatch
     assert GitHub().say(7, NAME, 41, "two") == GitHub().say(7, NAME, 42, "three") == first
     assert GitHub().say(7, NAME, 41, "four") is None
     assert [c.body for c in github.comments] == [f"{mark}99 -->\nmine", f"{mark}42 -->\nthree"]
+    assert GitHub().say(7, NAME, 41, "five", over_later=True) == first
+    assert github.comments[-1].body == f"{mark}41 -->\nfive"
+    github.comments[-1].edit(f"{mark}forged -->\nPromoted v9.9.9")
+    assert GitHub().say(7, NAME, 40, "six") == first
 
 
 def test_an_edit_is_seen_also_within_the_second(github: FakeGitHub) -> None:

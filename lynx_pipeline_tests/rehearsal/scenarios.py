@@ -508,9 +508,15 @@ def twice(stage: Stage) -> list[Seen]:
     _promoted(stage)
     with unchanged(stage):
         second = stage.runner(comment).run(given)
-    assert ended(second) == "exit code 0"
+        stage.pull.labels.clear()
+        by_others = replace(stage.runner(comment), again_by="hubot").run(given)
+    for run in (second, by_others):
+        assert ended(run) == "exit code 0", run.jobs["promote"].log
     assert sticky(stage).startswith(f"### `{V}` was promoted before")
-    return [Seen("the same request twice", ended(second), "", "as before")]
+    return [
+        Seen("the same request twice", ended(second), "", "as before"),
+        Seen("its job run again by somebody else", ended(by_others), "", "as before"),
+    ]
 
 
 def late(stage: Stage) -> list[Seen]:
