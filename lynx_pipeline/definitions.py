@@ -3,7 +3,7 @@
 import atexit
 import gc
 
-from dagster import Definitions, in_process_executor
+from dagster import Definitions, in_process_executor, with_source_code_references
 
 from lynx_pipeline.defs import assets, checks, jobs, sensors
 
@@ -12,7 +12,7 @@ from lynx_pipeline.defs import assets, checks, jobs, sensors
 atexit.register(gc.freeze)
 
 defs = Definitions(
-    assets=assets.ALL,
+    assets=with_source_code_references(assets.ALL),
     asset_checks=checks.ALL,
     jobs=jobs.ALL,
     sensors=sensors.ALL,

@@ -204,6 +204,16 @@ def shown(uri: str) -> str:
     return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]+", r"\1?…", re.sub(r"//[^@/\s]*@", "//", uri))
 
 
+def run_page(tracking_uri: str, run_id: str) -> str | None:
+    """The run's page in MLflow's UI; None where no server is. Nothing is asked, and nothing of the
+    URI that may be a secret is in it."""
+    parts = urlsplit(tracking_uri)
+    if parts.scheme not in ("http", "https"):
+        return None
+    place = parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
+    return f"{parts.scheme}://{place}/#/runs/{run_id}"
+
+
 def _models_in(client: "MlflowClient", run_id: str, path: str) -> Iterator[str]:
     """Folders among the run's artifacts that hold an ``MLmodel``."""
     files = client.list_artifacts(run_id, path or None)

@@ -1,5 +1,9 @@
 """The assets, in flow order. Values pass by files in each candidate's folder, not through
-Dagster: a step reads what it needs and proves it, whichever way it was launched."""
+Dagster: a step reads what it needs and proves it, whichever way it was launched.
+
+A tag says what an asset does to the world outside. No owner is named here: who has a say is in
+CODEOWNERS, which the deploy workflow asks, and a second list would only go stale.
+"""
 
 from typing import Any
 
@@ -16,8 +20,17 @@ from lynx_pipeline import registry
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.partitions import CANDIDATES
-from lynx_pipeline.defs.shown import evaluation_metadata, failures
+from lynx_pipeline.defs.shown import (
+    baseline_metadata,
+    entry_metadata,
+    evaluation_metadata,
+    failures,
+    figure_metadata,
+    run_metadata,
+    verdict_metadata,
+)
 from lynx_pipeline.domain.eval_set import bucket_sizes
+from lynx_pipeline.domain.gate import judge
 from lynx_pipeline.flow import data
 from lynx_pipeline.flow.candidate import candidate, fetch, tagged_semver
 from lynx_pipeline.flow.evaluation import evaluate_candidate
@@ -58,9 +71,11 @@ def eval_set() -> Result:
     return MaterializeResult(
         data_version=DataVersion(items.dvc_hash),
         metadata={
-            "items": len(items),
+            "dagster/row_count": len(items),
             "buckets": len(bucket_sizes(items)),
+            "dvc_md5": items.dvc_hash,
             "sha256": items.sha256,
+            "scorer": items.scorer.name,
             "path": MetadataValue.path(str(settings.eval_set)),
         },
     )
@@ -75,9 +90,7 @@ def eval_baseline() -> Result:
     return MaterializeResult(
         data_version=DataVersion(baseline.sha256),
         metadata={
-            "buckets": len(baseline.buckets),
-            "tolerance_points": float(baseline.tolerance * 100),
-            "baseline_sha": baseline.baseline_sha,
+            **baseline_metadata(baseline),
             "path": MetadataValue.path(str(settings.baseline)),
         },
     )
@@ -97,6 +110,7 @@ def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Re
         metadata={
             "canonical_sha": bundle.canonical_sha,
             "parent_sha": bundle.parent_sha,
+            **run_metadata(settings, run_id),
             "files": bundle.files,
             "bytes": bundle.size,
         },
@@ -108,6 +122,7 @@ def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Re
     kinds={"python"},
     partitions_def=CANDIDATES,
     deps=[eval_set, eval_baseline, candidate_bundle],
+    tags={"runs": "candidate-code"},
     code_version="1",
 )
 def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> Result:
@@ -126,10 +141,14 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
             warn=context.log.warning,
             progress=lines(context.log.info),
         )
+        verdict = judge(data.read_baseline(settings.baseline), result.scores)
     return MaterializeResult(
         data_version=DataVersion(result.predictions_sha256),
         metadata={
             **evaluation_metadata(result),
+            **verdict_metadata(verdict),
+            **figure_metadata(verdict),
+            **run_metadata(settings, here.run_id),
             "kept_from_before": kept,
             "evidence": MetadataValue.path(str(here.evidence)),
         },
@@ -141,6 +160,7 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
     kinds={"jsonl"},
     partitions_def=CANDIDATES,
     deps=[candidate_eval],
+    tags={"writes": "registry"},
     code_version="1",
 )
 def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) -> Result:
@@ -157,14 +177,7 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
         entry = registry.promote(sha, semver, evidence=here.evidence, settings=settings)
     return MaterializeResult(
         data_version=DataVersion(entry.hash),
-        metadata={
-            "semver": semver,
-            "canonical_sha": entry.fact.canonical_sha,
-            "env": entry.fact.env.value,
-            "cpqu": entry.fact.cpqu,
-            "actor": (entry.fact.actor or {}).get("workflow_ref", "nobody who was verified"),
-            "entry": MetadataValue.json(entry.to_json()),
-        },
+        metadata={**entry_metadata(entry), **run_metadata(settings, run_id)},
     )
 
 
@@ -173,6 +186,7 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
     kinds={"mlflow"},
     partitions_def=CANDIDATES,
     deps=[promotion_decision],
+    tags={"writes": "mlflow-alias"},
     code_version="1",
 )
 def production_alias(context: AssetExecutionContext) -> Result:

@@ -17,7 +17,7 @@ from dagster import (
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.assets import candidate_eval, eval_set
 from lynx_pipeline.defs.partitions import CANDIDATES
-from lynx_pipeline.defs.shown import failures, report_metadata
+from lynx_pipeline.defs.shown import failures, report_metadata, run_metadata
 from lynx_pipeline.domain.baseline import LATENCY
 from lynx_pipeline.domain.gate import unresolvable
 from lynx_pipeline.errors import BadInput
@@ -77,11 +77,15 @@ def no_bucket_regression(context: AssetCheckExecutionContext) -> AssetCheckResul
         write_report(report, here.folder)
     verdict = report.verdict
     text = "\n".join((summary(verdict), *(bucket.reason for bucket in verdict.failed)))
-    page = MetadataValue.path(str(here.folder / PAGE))
     return AssetCheckResult(
         passed=verdict.passed,
         description=text,
-        metadata={**report_metadata(report), "page": page},
+        metadata={
+            **report_metadata(report),
+            **run_metadata(settings, here.run_id),
+            "page": MetadataValue.path(str(here.folder / PAGE)),
+            "evidence": MetadataValue.path(str(here.evidence)),
+        },
     )
 
 

@@ -1,16 +1,34 @@
-"""How the steps' values and errors look in Dagster."""
+"""How the steps' values and errors look in Dagster.
 
+Numbers stay numbers, so that the UI plots them over time. No metadata holds a secret: of the
+tracking server's URI only the link to a run is shown, without a user or a password.
+"""
+
+from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from dagster import Failure, MetadataValue
+from dagster import Failure, MetadataValue, TableColumn, TableRecord, TableSchema
 
+from lynx_pipeline.adapters.actions import run_url
+from lynx_pipeline.adapters.mlflow_tracking import run_page
+from lynx_pipeline.config import Settings
+from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.evaluation import CandidateEval
+from lynx_pipeline.domain.gate import Verdict
+from lynx_pipeline.domain.ledger import Entry
 from lynx_pipeline.errors import LynxError
 from lynx_pipeline.flow.promotion import GateRefused
 from lynx_pipeline.reports.markdown import markdown
+from lynx_pipeline.reports.page import figure
 from lynx_pipeline.reports.report import Report
+
+Shown = Mapping[str, Any]
+
+# A figure is kept with every evaluation; one of more buckets is for the report's page.
+_DRAWN = 100
+_ROWS = "dagster/row_count"
 
 
 @contextmanager
@@ -28,31 +46,131 @@ def failures() -> Iterator[None]:
         raise Failure(str(error), metadata=metadata, allow_retries=False) from None
 
 
-def report_metadata(report: Report) -> Mapping[str, Any]:
-    """The verdict and what stands beside it, as the UI shows it."""
-    verdict = report.verdict
+def run_metadata(settings: Settings, run_id: str) -> Shown:
+    """The MLflow run: a link to its page where a server is, else its id."""
+    page = run_page(settings.tracking_uri, run_id)
+    return {"mlflow_run": MetadataValue.url(page) if page else run_id}
+
+
+def baseline_metadata(baseline: Baseline) -> Shown:
+    """The floors, where they come from, and who said why."""
+    floors = [
+        {
+            "bucket": name,
+            "n": score.n,
+            "baseline_percent": _percent(score.accuracy),
+            "floor_percent": _percent(score.accuracy - baseline.tolerance),
+        }
+        for name, score in baseline.buckets.items()
+    ]
+    return {
+        "buckets": len(baseline.buckets),
+        "tolerance_points": _percent(baseline.tolerance),
+        "floors": _table(floors),
+        "measured_on": baseline.baseline_sha,
+        "measured_before_on": baseline.previous_baseline_sha or "nothing: it is the first",
+        "justification": baseline.justification or "nobody said why",
+        "sha256": baseline.sha256,
+    }
+
+
+def verdict_metadata(verdict: Verdict) -> Shown:
+    """The verdict in figures, and every bucket, the failed ones first."""
     worst = verdict.worst
+    rows = [
+        {
+            "bucket": bucket.name,
+            "n": bucket.baseline.n,
+            "baseline_percent": _percent(bucket.baseline.accuracy),
+            "floor_percent": _percent(bucket.floor),
+            "candidate_percent": _percent(bucket.candidate and bucket.candidate.accuracy),
+            "above_floor_points": _percent(bucket.margin),
+            "result": "ok" if bucket.passed else "FAILED",
+        }
+        for bucket in Report(verdict).buckets
+    ]
     return {
         "verdict": "passed" if verdict.passed else "refused",
+        "worst_margin_points": _percent(worst.margin),
+        "worst_bucket": worst.name,
+        "failed": len(verdict.failed),
         "failed_buckets": [bucket.name for bucket in verdict.failed],
         "ungated_buckets": list(verdict.ungated),
-        "worst_bucket": worst.name,
-        "worst_margin_points": None if worst.margin is None else float(worst.margin * 100),
+        "buckets": _table(rows),
+    }
+
+
+def figure_metadata(verdict: Verdict) -> Shown:
+    """Every bucket against its floor, drawn."""
+    if len(verdict.buckets) > _DRAWN:
+        return {}
+    picture = b64encode(figure(Report(verdict)).encode()).decode()
+    return {"figure": MetadataValue.md(f"![Every bucket](data:image/svg+xml;base64,{picture})")}
+
+
+def report_metadata(report: Report) -> Shown:
+    """The verdict and what stands beside it, as the UI shows it."""
+    flips = report.comparison
+    return {
+        **verdict_metadata(report.verdict),
+        **(
+            {"right_to_wrong": len(flips.lost), "wrong_to_right": len(flips.gained)}
+            if flips
+            else {}
+        ),
         "report": MetadataValue.md(markdown(report, folded=False)),
     }
 
 
-def evaluation_metadata(result: CandidateEval) -> Mapping[str, Any]:
-    """The evaluation's figures; numbers stay numbers so that the UI plots them."""
+def evaluation_metadata(result: CandidateEval) -> Shown:
+    """The evaluation's figures."""
     counts = result.counts
     return {
         "accuracy": counts.correct / counts.n,
+        _ROWS: counts.n,
         "n": counts.n,
         "correct": counts.correct,
         "null_answers": counts.nulls,
         "isolation": result.isolation,
         "environment": result.environment,
         "scorer": result.scorer,
+        "canonical_sha": result.canonical_sha,
+        "eval_set_sha256": result.eval_set_sha256,
         "predictions_sha256": result.predictions_sha256,
         **result.measured,
     }
+
+
+def entry_metadata(entry: Entry) -> Shown:
+    """A promotion as the ledger holds it, and who made it."""
+    fact = entry.fact
+    actor = fact.actor or {}
+    shown: dict[str, Any] = {
+        "semver": fact.semver or "",
+        "env": fact.env.value,
+        "promoted": fact.time,
+        "canonical_sha": fact.canonical_sha,
+        "parent_sha": fact.parent_sha,
+        "cpqu": fact.cpqu,
+        "actor": actor.get("workflow_ref", "nobody who was verified"),
+        "ledger_line": entry.seq,
+        "entry": MetadataValue.json(entry.to_json()),
+    }
+    margin = (fact.evidence or {}).get("worst_margin")
+    if isinstance(margin, int | float):
+        shown["worst_margin_points"] = round(margin * 100, 4)
+    if actor:
+        shown["asked_by"] = actor["actor"]
+        shown["workflow_run"] = MetadataValue.url(run_url(actor["repository"], actor["run_id"]))
+    return shown
+
+
+def _percent(share: Any) -> float | None:
+    return None if share is None else round(float(share * 100), 4)
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    """A table whose columns are the first row's keys."""
+    kinds = {str: "string", int: "int", float: "float", type(None): "float"}
+    columns = [TableColumn(name, kinds[type(value)]) for name, value in rows[0].items()]
+    return MetadataValue.table([TableRecord(row) for row in rows], TableSchema(columns))

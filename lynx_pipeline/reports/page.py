@@ -11,11 +11,20 @@ from lynx_pipeline.domain.comparison import Flip
 from lynx_pipeline.domain.gate import BucketVerdict
 from lynx_pipeline.reports.report import Report, head, interval, notes, row, summary
 
-_STYLE = """
+# The page's colours and the figure's marks; the figure alone takes both with it.
+_COLOURS = """
 :root { color-scheme: light dark; --ink: #1c2430; --dim: #667085; --line: #d8dde5; --bg: #fff;
   --good: #1a7f4b; --bad: #c4320a; --floor: #98a2b3; --band: #f4f6f9; }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e9ef; --dim: #98a2b3; --line: #344054;
   --bg: #12161c; --good: #47cd89; --bad: #ff8a66; --floor: #667085; --band: #1a2029; } }
+svg text { fill: var(--ink); font-size: 13px; } svg .dim { fill: var(--dim); }
+svg .grid { stroke: var(--line); } svg .band { fill: var(--band); }
+svg .floor { stroke: var(--floor); stroke-width: 3; }
+svg .baseline { fill: none; stroke: var(--dim); stroke-width: 1.5; }
+svg .good { stroke: var(--good); fill: var(--good); }
+svg .bad { stroke: var(--bad); fill: var(--bad); }
+"""
+_STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(--bg);
   max-width: 74rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h1.bad { color: var(--bad); } h1.good { color: var(--good); }
@@ -30,12 +39,6 @@ td.number, th.number { text-align: right; white-space: nowrap; }
 tr.bad td { color: var(--bad); font-weight: 600; }
 p.note { color: var(--dim); margin: .3rem 0; }
 .wide { overflow-x: auto; } summary { cursor: pointer; }
-svg text { fill: var(--ink); font-size: 13px; } svg .dim { fill: var(--dim); }
-svg .grid { stroke: var(--line); } svg .band { fill: var(--band); }
-svg .floor { stroke: var(--floor); stroke-width: 3; }
-svg .baseline { fill: none; stroke: var(--dim); stroke-width: 1.5; }
-svg .good { stroke: var(--good); fill: var(--good); }
-svg .bad { stroke: var(--bad); fill: var(--bad); }
 """
 _NAME_WIDTH, _PLOT_WIDTH, _ROW = 190, 620, 24
 
@@ -66,10 +69,18 @@ def page(report: Report) -> str:
     return (
         '<!doctype html>\n<html lang="en">\n<head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{title}</title>\n<style>{_STYLE}</style></head>\n<body>\n"
+        f"<title>{title}</title>\n<style>{_COLOURS}{_STYLE}</style></head>\n<body>\n"
         + "\n".join(part for part in body if part)
         + "\n</body>\n</html>\n"
     )
+
+
+def figure(report: Report) -> str:
+    """The figure alone, as an SVG file: every bucket against its floor."""
+    drawn = _figure(report).removeprefix("<svg ")
+    name, ground = 'xmlns="http://www.w3.org/2000/svg"', 'style="background: var(--bg)"'
+    opened, _, rest = drawn.partition(">")
+    return f"<svg {name} {ground} {opened}><style>{_COLOURS}</style>{rest}"
 
 
 def _figure(report: Report) -> str:
