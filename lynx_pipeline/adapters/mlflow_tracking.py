@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -61,6 +62,41 @@ def run_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
     check_run_id(run_id)
     with connected(tracking_uri) as client:
         return dict(client.get_run(run_id).data.tags)
+
+
+@dataclass(frozen=True, slots=True)
+class TaggedRun:
+    """A run as a search finds it. ``status`` is MLflow's word, ``FINISHED`` if all went well."""
+
+    run_id: str
+    status: str
+    tags: Mapping[str, str]
+
+
+def tagged_runs(
+    tracking_uri: str, key: str, value: str, page: str, limit: int
+) -> tuple[list[TaggedRun], str]:
+    """At most ``limit`` runs of any experiment that have this tag, oldest first, and where the
+    next page starts. The empty page is the first, and as the next one: there are no more.
+
+    Raises:
+        SystemFailed: MLflow could not be asked.
+    """
+    with connected(tracking_uri) as client:
+        experiments, more = [], None
+        while more != "":
+            some = client.search_experiments(max_results=1000, page_token=more)
+            experiments += [experiment.experiment_id for experiment in some]
+            more = some.token or ""
+        found = client.search_runs(
+            experiments,
+            filter_string=f"tags.`{key}` = '{value}'",
+            order_by=["attributes.start_time ASC"],
+            max_results=limit,
+            page_token=page or None,
+        )
+        runs = [TaggedRun(r.info.run_id, r.info.status, dict(r.data.tags)) for r in found]
+        return runs, found.token or ""
 
 
 def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) -> Model:

@@ -22,10 +22,10 @@ from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.defs.shown import (
     baseline_metadata,
+    buckets_metadata,
     entry_metadata,
     evaluation_metadata,
     failures,
-    figure_metadata,
     run_metadata,
     verdict_metadata,
 )
@@ -145,12 +145,12 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
     return MaterializeResult(
         data_version=DataVersion(result.predictions_sha256),
         metadata={
-            **evaluation_metadata(result),
             **verdict_metadata(verdict),
-            **figure_metadata(verdict),
             **run_metadata(settings, here.run_id),
+            **evaluation_metadata(result),
             "kept_from_before": kept,
             "evidence": MetadataValue.path(str(here.evidence)),
+            **buckets_metadata(verdict),
         },
     )
 

@@ -76,7 +76,9 @@ def no_bucket_regression(context: AssetCheckExecutionContext) -> AssetCheckResul
         report = build_report(settings, judge_evidence(settings, here.evidence))
         write_report(report, here.folder)
     verdict = report.verdict
-    text = "\n".join((summary(verdict), *(bucket.reason for bucket in verdict.failed)))
+    # A list, because the UI reads Markdown here and runs plain lines together.
+    reasons = "\n".join(f"- {bucket.reason}" for bucket in verdict.failed)
+    text = f"{summary(verdict)}\n\n{reasons}".strip()
     return AssetCheckResult(
         passed=verdict.passed,
         description=text,

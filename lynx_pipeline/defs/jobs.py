@@ -31,7 +31,10 @@ eval_and_promote = define_asset_job(
     "eval_and_promote",
     _TO_VERDICT | _PROMOTION,
     partitions_def=CANDIDATES,
-    description="Evaluate a candidate, judge it, and promote it or refuse.",
+    description=(
+        "Evaluate a candidate, judge it, and promote it or refuse. Its partition is the MLflow run "
+        "id; nothing else has to be typed if that run's tag `lynx.semver` names the version."
+    ),
 )
 
 ALL = [evaluate, promote, eval_and_promote]

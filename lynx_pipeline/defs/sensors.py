@@ -1,4 +1,4 @@
-"""The sensors: telling people what the registry has."""
+"""The sensors: telling people what the registry has, and asking for what MLflow has."""
 
 from datetime import datetime
 from typing import Any
@@ -6,18 +6,35 @@ from typing import Any
 from dagster import (
     AssetKey,
     DagsterEventType,
+    DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
+    RunRequest,
+    RunsFilter,
     RunStatusSensorContext,
+    SensorEvaluationContext,
+    SensorResult,
     SkipReason,
     run_status_sensor,
+    sensor,
 )
 
 from lynx_pipeline import registry
-from lynx_pipeline.adapters import notify
+from lynx_pipeline.adapters import mlflow_tracking, notify
+from lynx_pipeline.adapters.mlflow_tracking import TaggedRun
+from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.assets import promotion_decision
-from lynx_pipeline.defs.jobs import eval_and_promote, promote
+from lynx_pipeline.defs.jobs import eval_and_promote, evaluate, promote
+from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.ledger import Entry
+from lynx_pipeline.domain.request import LABEL
+from lynx_pipeline.domain.versioning import Env, check_semver
+from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline.flow.candidate import SEMVER_TAG
+
+# What one tick looks at, and what it asks for; the next one goes on from there.
+LOOKED_AT, REQUESTED = 200, 20
+_RUN_KEY, _NAMED = "dagster/run_key", 5
 
 
 @run_status_sensor(
@@ -56,4 +73,94 @@ def _made_by(context: RunStatusSensorContext) -> Entry | None:
     return None
 
 
-ALL = [announce_promotions]
+@sensor(
+    jobs=[evaluate, eval_and_promote],
+    minimum_interval_seconds=60,
+    default_status=DefaultSensorStatus.STOPPED,
+)
+def tagged_candidates(context: SensorEvaluationContext) -> SensorResult:
+    """Requests a run for each finished MLflow run with the tags `deploy-candidate=true` and
+    `lynx.semver`: in dev evaluation and promotion, in prod the evaluation, as only the CI
+    workflow can promote there.
+
+    It goes round and round over all tagged runs, some a tick, as a run can be tagged long after
+    it was made; the cursor is only where it is. What was requested once, for one version, is not
+    requested again; to try again, launch the candidate by hand.
+    """
+    settings = load_settings()
+    try:
+        runs, following = mlflow_tracking.tagged_runs(
+            settings.tracking_uri, LABEL, "true", context.cursor or "", LOOKED_AT
+        )
+    except (BadInput, SystemFailed) as error:
+        # From the start: where it was may mean nothing to a server that was set up anew.
+        return SensorResult(skip_reason=str(error), cursor="")
+    wanted, problems = [], []
+    for run in runs:
+        try:
+            wanted.append((run.run_id, _asked_semver(run, settings.env)))
+        except BadInput as error:
+            problems.append(str(error))
+    known = _requested(context.instance, [_key(*one) for one in wanted])
+    new = [one for one in wanted if _key(*one) not in known]
+    asked = new[:REQUESTED]
+    for problem in problems:
+        context.log.warning(problem)
+    return SensorResult(
+        run_requests=[_request(run_id, semver, settings.env) for run_id, semver in asked],
+        dynamic_partitions_requests=(
+            [CANDIDATES.build_add_request([run_id for run_id, _ in asked])] if asked else []
+        ),
+        skip_reason=None if asked else _nothing_new(len(runs), len(wanted), problems),
+        cursor=following if asked == new else context.cursor,
+    )
+
+
+def _asked_semver(run: TaggedRun, env: Env) -> str:
+    """The version that a run asks for.
+
+    Raises:
+        BadInput: it asks for none that can be, or has not finished.
+    """
+    if run.status != "FINISHED":
+        raise BadInput(f"MLflow run {run.run_id} is {run.status}: expected FINISHED.")
+    semver = run.tags.get(SEMVER_TAG, "")
+    try:
+        check_semver(semver, env)
+    except BadInput as error:
+        raise BadInput(f"MLflow run {run.run_id}, tag {SEMVER_TAG}: {error}") from None
+    return semver
+
+
+def _key(run_id: str, semver: str) -> str:
+    return f"{run_id}:{semver}"
+
+
+def _requested(instance: DagsterInstance, keys: list[str]) -> set[str]:
+    """Those of ``keys`` that there is a Dagster run of."""
+    if not keys:
+        return set()
+    return {run.tags[_RUN_KEY] for run in instance.get_runs(RunsFilter(tags={_RUN_KEY: keys}))}
+
+
+def _request(run_id: str, semver: str, env: Env) -> RunRequest:
+    """The request. The version is pinned to what the tag says now."""
+    config = {"ops": {promotion_decision.op.name: {"config": {"semver": semver}}}}
+    return RunRequest(
+        run_key=_key(run_id, semver),
+        job_name=evaluate.name if env is Env.PROD else eval_and_promote.name,
+        partition_key=run_id,
+        run_config={} if env is Env.PROD else config,
+        tags={SEMVER_TAG: semver},
+    )
+
+
+def _nothing_new(looked_at: int, fit: int, problems: list[str]) -> str:
+    if not looked_at:
+        return f"No further MLflow run has the tag {LABEL}=true."
+    more = len(problems) - _NAMED
+    named = [*problems[:_NAMED], *([f"And {more} more: see the tick's log."] if more > 0 else [])]
+    return " ".join([f"{fit} of {looked_at} tagged runs fit, all requested before.", *named])
+
+
+ALL = [announce_promotions, tagged_candidates]

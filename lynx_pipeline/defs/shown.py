@@ -28,7 +28,6 @@ Shown = Mapping[str, Any]
 
 # A figure is kept with every evaluation; one of more buckets is for the report's page.
 _DRAWN = 100
-_ROWS = "dagster/row_count"
 
 
 @contextmanager
@@ -57,15 +56,15 @@ def baseline_metadata(baseline: Baseline) -> Shown:
     floors = [
         {
             "bucket": name,
+            "floor %": _points(score.accuracy - baseline.tolerance),
+            "baseline %": _points(score.accuracy),
             "n": score.n,
-            "baseline_percent": _percent(score.accuracy),
-            "floor_percent": _percent(score.accuracy - baseline.tolerance),
         }
         for name, score in baseline.buckets.items()
     ]
     return {
         "buckets": len(baseline.buckets),
-        "tolerance_points": _percent(baseline.tolerance),
+        "tolerance_points": _points(baseline.tolerance),
         "floors": _table(floors),
         "measured_on": baseline.baseline_sha,
         "measured_before_on": baseline.previous_baseline_sha or "nothing: it is the first",
@@ -75,37 +74,40 @@ def baseline_metadata(baseline: Baseline) -> Shown:
 
 
 def verdict_metadata(verdict: Verdict) -> Shown:
-    """The verdict in figures, and every bucket, the failed ones first."""
+    """The verdict in figures."""
     worst = verdict.worst
-    rows = [
-        {
-            "bucket": bucket.name,
-            "n": bucket.baseline.n,
-            "baseline_percent": _percent(bucket.baseline.accuracy),
-            "floor_percent": _percent(bucket.floor),
-            "candidate_percent": _percent(bucket.candidate and bucket.candidate.accuracy),
-            "above_floor_points": _percent(bucket.margin),
-            "result": "ok" if bucket.passed else "FAILED",
-        }
-        for bucket in Report(verdict).buckets
-    ]
     return {
         "verdict": "passed" if verdict.passed else "refused",
-        "worst_margin_points": _percent(worst.margin),
+        "worst_margin_points": _points(worst.margin),
         "worst_bucket": worst.name,
         "failed": len(verdict.failed),
         "failed_buckets": [bucket.name for bucket in verdict.failed],
         "ungated_buckets": list(verdict.ungated),
-        "buckets": _table(rows),
     }
 
 
-def figure_metadata(verdict: Verdict) -> Shown:
-    """Every bucket against its floor, drawn."""
-    if len(verdict.buckets) > _DRAWN:
-        return {}
-    picture = b64encode(figure(Report(verdict)).encode()).decode()
-    return {"figure": MetadataValue.md(f"![Every bucket](data:image/svg+xml;base64,{picture})")}
+def buckets_metadata(verdict: Verdict) -> Shown:
+    """Every bucket against its floor: drawn, and as a table, the failed ones first."""
+    report = Report(verdict)
+    rows = [
+        {
+            "bucket": bucket.name,
+            "result": "ok" if bucket.passed else "FAILED",
+            "margin": _points(bucket.margin),
+            "candidate %": _points(bucket.candidate and bucket.candidate.accuracy),
+            "floor %": _points(bucket.floor),
+            "baseline %": _points(bucket.baseline.accuracy),
+            "n": bucket.baseline.n,
+        }
+        for bucket in report.buckets
+    ]
+    if len(rows) > _DRAWN:
+        return {"buckets": _table(rows)}
+    picture = b64encode(figure(report).encode()).decode()
+    return {
+        "figure": MetadataValue.md(f"![Every bucket](data:image/svg+xml;base64,{picture})"),
+        "buckets": _table(rows),
+    }
 
 
 def report_metadata(report: Report) -> Shown:
@@ -126,9 +128,8 @@ def evaluation_metadata(result: CandidateEval) -> Shown:
     """The evaluation's figures."""
     counts = result.counts
     return {
-        "accuracy": counts.correct / counts.n,
-        _ROWS: counts.n,
-        "n": counts.n,
+        "accuracy": round(counts.correct / counts.n, 4),
+        "dagster/row_count": counts.n,
         "correct": counts.correct,
         "null_answers": counts.nulls,
         "isolation": result.isolation,
@@ -158,15 +159,16 @@ def entry_metadata(entry: Entry) -> Shown:
     }
     margin = (fact.evidence or {}).get("worst_margin")
     if isinstance(margin, int | float):
-        shown["worst_margin_points"] = round(margin * 100, 4)
+        shown["worst_margin_points"] = _points(margin)
     if actor:
         shown["asked_by"] = actor["actor"]
         shown["workflow_run"] = MetadataValue.url(run_url(actor["repository"], actor["run_id"]))
     return shown
 
 
-def _percent(share: Any) -> float | None:
-    return None if share is None else round(float(share * 100), 4)
+def _points(share: Any) -> float | None:
+    """A share in per cent, rounded for the eye; None where there is none."""
+    return None if share is None else round(float(share * 100), 2)
 
 
 def _table(rows: list[dict[str, Any]]) -> Any:

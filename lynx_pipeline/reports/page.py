@@ -77,7 +77,9 @@ def page(report: Report) -> str:
 
 def figure(report: Report) -> str:
     """The figure alone, as an SVG file: every bucket against its floor."""
-    drawn = _figure(report).removeprefix("<svg ")
+    # A size of its own: the UI shows pictures in a window that is as narrow as they let it.
+    width = f'width="{_NAME_WIDTH + _PLOT_WIDTH + 40}"'
+    drawn = _figure(report).removeprefix("<svg ").replace('width="100%"', width, 1)
     name, ground = 'xmlns="http://www.w3.org/2000/svg"', 'style="background: var(--bg)"'
     opened, _, rest = drawn.partition(">")
     return f"<svg {name} {ground} {opened}><style>{_COLOURS}</style>{rest}"

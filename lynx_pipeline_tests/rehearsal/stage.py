@@ -6,13 +6,10 @@ which one has regressed.
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from unittest.mock import patch
@@ -21,8 +18,7 @@ from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.tutor.configs import CANDIDATE, REGRESSED
 from lynx_pipeline.tutor.train import train_and_log
-from lynx_pipeline_tests import fake_issuer, git_server
-from lynx_pipeline_tests.conftest import OURS
+from lynx_pipeline_tests import fake_issuer, git_server, mlflow_server
 from lynx_pipeline_tests.fake_issuer import FakeIssuer
 from lynx_pipeline_tests.places import BRANCH, GIT_ENV, OnGit
 from lynx_pipeline_tests.receiver import Receiver, receiving
@@ -36,7 +32,6 @@ WORKFLOW = ".github/workflows/deploy-grammar-tutor.yml"
 NUMBER = 7
 OWNER = "octocat"
 LABEL = "deploy-candidate"
-_MLFLOW_SECONDS = 90.0
 
 
 def asks(run_id: str, semver: str) -> str:
@@ -186,7 +181,7 @@ def staged(folder: Path) -> Iterator[Stage]:
         with (
             git_server.serving(served, door) as git,
             patch.dict(os.environ, GIT_ENV),
-            _mlflow(folder) as mlflow,
+            mlflow_server.running(folder) as mlflow,
         ):
             registry = _registry(served / "registry.git")
             stage = Stage(folder, github, issuer, git, registry, channel, mlflow, asked=asked)
@@ -262,47 +257,6 @@ def _tools(folder: Path) -> None:
     for name, text in (("ready", _READY), ("sudo", _SUDO)):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
-
-
-@contextmanager
-def _mlflow(folder: Path) -> Iterator[str]:
-    """An MLflow server with artifacts, over HTTP."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    environ = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
-    with (folder / "mlflow.log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
-                *("--port", str(port), "--workers", "1", "--serve-artifacts"),
-                *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
-                *("--artifacts-destination", str(folder / "artifacts")),
-            ],
-            env={
-                **environ,
-                "MLFLOW_DISABLE_TELEMETRY": "true",
-                # Older servers take any artifact location.
-                "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES": "mlflow-artifacts",
-            },
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        end = time.monotonic() + _MLFLOW_SECONDS
-        while True:
-            with suppress(OSError):
-                urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=2).close()
-                break
-            assert process.poll() is None, (folder / "mlflow.log").read_text()
-            assert time.monotonic() < end, (folder / "mlflow.log").read_text()
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, 9)
-        process.wait()
 
 
 def _git(folder: Path, *arguments: str) -> str:

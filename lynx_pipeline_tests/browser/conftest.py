@@ -1,0 +1,92 @@
+"""Dagster's UI in a real browser, over what the demonstration left: a promotion and a refusal.
+
+``SCREENSHOTS=FOLDER`` keeps pictures of what the tests saw; those in ``docs/images`` are made so.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Locator, Page, expect, sync_playwright
+
+from lynx_pipeline_tests.end_to_end.conftest import Demo, Place
+from lynx_pipeline_tests.end_to_end.conftest import demo as demo
+from lynx_pipeline_tests.end_to_end.webserver import Webserver, running
+
+CHROMIUM = "/usr/bin/chromium"
+LOCATION = "lynx_pipeline.definitions"
+MILLISECONDS = 30_000
+
+expect.set_options(timeout=MILLISECONDS)
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A browser's window on the UI, and where pictures of it go."""
+
+    page: Page
+    server: Webserver
+    place: Place
+    demo: Demo
+
+    def open(self, path: str) -> None:
+        """Go to a page of the UI."""
+        self.page.goto(f"http://127.0.0.1:{self.server.port}{path}")
+
+    def partition(self, asset: str, run_id: str) -> None:
+        """Go to what an asset has of a candidate."""
+        self.open(f"/assets/{asset}?view=partitions&partition={run_id}")
+
+    def says(self, text: str, *, exact: bool = False) -> Locator:
+        """Wait until this stands somewhere."""
+        found = self.page.get_by_text(text, exact=exact).first
+        expect(found).to_be_visible()
+        return found
+
+    def value(self, key: str) -> Locator:
+        """The row of a metadata table that has this key."""
+        row = self.page.locator("tr", has=self.page.get_by_text(key, exact=True)).last
+        expect(row).to_be_visible()
+        return row
+
+    def picture(self, name: str) -> None:
+        """Keep what is seen, if somebody wants it."""
+        folder = os.environ.get("SCREENSHOTS")
+        if folder:
+            self.page.wait_for_timeout(1_000)  # animations
+            self.page.screenshot(path=Path(folder) / f"{name}.png")
+
+
+@pytest.fixture(scope="session")
+def place(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    """A copy of the demo's state."""
+    return demo.copy(tmp_path_factory.mktemp("browser") / "home")
+
+
+@pytest.fixture(scope="session")
+def server(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webserver]:
+    """The UI and its daemon."""
+    with running(place, tmp_path_factory.mktemp("ui") / "log") as it:
+        yield it
+
+
+@pytest.fixture(scope="session")
+def window() -> Iterator[Page]:
+    """One browser for all tests: Debian's, so that none is downloaded."""
+    assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing: apt install chromium"
+    with sync_playwright() as playwright:
+        # Chromium's own sandbox does not start as root, which a container runs tests as.
+        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        page.set_default_timeout(MILLISECONDS)
+        yield page
+        browser.close()
+
+
+@pytest.fixture
+def screen(window: Page, server: Webserver, place: Place, demo: Demo) -> Screen:
+    """The window on the UI."""
+    return Screen(window, server, place, demo)
