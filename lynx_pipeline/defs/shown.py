@@ -115,6 +115,7 @@ def report_metadata(report: Report) -> Shown:
     flips = report.comparison
     return {
         **verdict_metadata(report.verdict),
+        **buckets_metadata(report.verdict),
         **(
             {"right_to_wrong": len(flips.lost), "wrong_to_right": len(flips.gained)}
             if flips

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import expect
 
-from lynx_pipeline_tests.browser.conftest import LOCATION, Screen
+from lynx_pipeline_tests.browser.conftest import LOCATION, MILLISECONDS, Screen
 from lynx_pipeline_tests.end_to_end.conftest import files_in
 
 pytestmark = pytest.mark.slow
@@ -101,7 +101,8 @@ def test_a_run_is_launched_without_typing(screen: Screen) -> None:
     """Choose the candidate, launch, and it ends well: the run's tag says the version."""
     before = files_in(screen.place.registry)
     launch(screen, screen.demo.good)
-    expect(screen.page.get_by_text("Success", exact=True).first).to_be_visible()
+    done = screen.page.get_by_text("Success", exact=True).first
+    expect(done).to_be_visible(timeout=3 * MILLISECONDS)
     assert files_in(screen.place.registry) == before  # it was promoted before
 
 

@@ -122,10 +122,12 @@ LABELLED = {"deploy-candidate": "true", "lynx.semver": V}
 
 
 class MLflow:
-    """A real server, and its runs."""
+    """A real server, which the sensor asks, and its database, where hundreds of runs are made in
+    the time that a few take over HTTP."""
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, database: str) -> None:
         self.uri = uri
+        self.database = database
 
     def run(self, tags: Mapping[str, str], status: str = "FINISHED") -> str:
         """A new run."""
@@ -133,7 +135,7 @@ class MLflow:
 
     def runs(self, count: int, tags: Mapping[str, str], status: str = "FINISHED") -> list[str]:
         """New runs, all alike."""
-        with connected(self.uri) as client:
+        with connected(self.database) as client:
             made = [client.create_run("0", tags=dict(tags)).info.run_id for _ in range(count)]
             for run_id in made:
                 if status != "RUNNING":
@@ -142,12 +144,12 @@ class MLflow:
 
     def tag(self, run_id: str, key: str, value: str) -> None:
         """Tag a run that is there."""
-        with connected(self.uri) as client:
+        with connected(self.database) as client:
             client.set_tag(run_id, key, value)
 
     def clear(self) -> None:
         """No run is left that a search finds."""
-        with connected(self.uri) as client:
+        with connected(self.database) as client:
             for run in client.search_runs(["0"], max_results=5000):
                 client.delete_run(run.info.run_id)
 
@@ -189,8 +191,9 @@ class Daemon:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MLflow]:
     """An MLflow server over HTTP."""
-    with mlflow_server.running(tmp_path_factory.mktemp("mlflow")) as uri:
-        yield MLflow(uri)
+    folder = tmp_path_factory.mktemp("mlflow")
+    with mlflow_server.running(folder) as uri:
+        yield MLflow(uri, f"sqlite:///{folder / 'mlflow.db'}")
 
 
 @pytest.fixture
