@@ -96,7 +96,9 @@ def tagged_runs(
             page_token=page or None,
         )
         runs = [TaggedRun(r.info.run_id, r.info.status, dict(r.data.tags)) for r in found]
-        return runs, found.token or ""
+        following = found.token or ""
+        # Without a server in between it comes as bytes.
+        return runs, following.decode() if isinstance(following, bytes) else following
 
 
 def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) -> Model:
