@@ -18,6 +18,7 @@ from lynx_pipeline.adapters.mlflow_tracking import (
     download,
     find_model,
     mirror_alias,
+    run_page,
     run_tags,
     shown,
     tag_run,
@@ -368,3 +369,21 @@ def test_what_others_did_to_the_mirror_is_put_right(
         for version in client.search_model_versions(f"name = '{model}'"):
             client.delete_model_version(model, version.version)
     assert mirrored() == (model, run_id, uri, 1)
+
+
+@pytest.mark.parametrize(
+    ("uri", "page"),
+    [
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000/#/runs/abc"),
+        (
+            "https://me:s3cret@mlflow.example/base/?token=s3cret#s3cret",
+            "https://mlflow.example/base/#/runs/abc",
+        ),
+        ("https://me:s3cr@et@mlflow.example", "https://mlflow.example/#/runs/abc"),
+        ("sqlite:////tmp/mlflow.db", None),
+        ("databricks", None),
+    ],
+)
+def test_a_link_to_a_run_holds_no_secret(uri: str, page: str | None) -> None:
+    """Server, path and run; nothing of user, password, query or fragment."""
+    assert run_page(uri, "abc") == page

@@ -28,7 +28,7 @@ def launch(screen: Screen, run_id: str, *, new: bool = False) -> None:
         page.get_by_text(run_id).locator("visible=true").last.click()
         page.get_by_text("Launch runs to materialize").click()  # closes the list
     screen.says("1 partition", exact=True)
-    screen.picture("launch")
+    screen.picture("launch-new" if new else "launch")
     page.get_by_role("button", name=re.compile("^Launch")).click()
     page.get_by_role("button", name="View", exact=True).or_(
         page.get_by_role("link", name="View", exact=True)
