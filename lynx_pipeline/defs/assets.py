@@ -162,6 +162,9 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
     deps=[candidate_eval],
     tags={"writes": "registry"},
     code_version="1",
+    # One promotion at a time where the instance limits pools, as a team's server does. For order:
+    # the ledger has a lock of its own.
+    pool="promotion",
 )
 def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) -> Result:
     """The one act that changes production: an entry in the registry's ledger, or a refusal.
