@@ -16,6 +16,10 @@ test *args:
 rehearse *scenarios:
     ./dev rehearse {{ scenarios }}
 
+# Play a team's server through on this machine: killed processes, backup and restore. Takes minutes
+deployment:
+    ./dev deployment
+
 # Lint, types, import contracts, Dagster definitions
 check:
     ./dev check

@@ -7,6 +7,7 @@ as long. The code server knows its workers, so the daemon's run monitoring asks 
 
 from dagster import DagsterRun, DefaultRunLauncher
 from dagster._core.launcher import CheckRunHealthResult, WorkerStatus
+from dagster._grpc.client import DagsterGrpcClient
 from dagster._grpc.types import CanCancelExecutionRequest, CanCancelExecutionResult
 from dagster._serdes import deserialize_value
 
@@ -26,7 +27,8 @@ class WatchedRunLauncher(DefaultRunLauncher):
         starting. A run that no server got, such as one of ``dagster job execute``, is taken to
         be running: nothing here knows better.
         """
-        client = self._get_grpc_client_for_termination(run.run_id)
+        client: DagsterGrpcClient | None
+        client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]
         if client is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         answer = client.can_cancel_execution(CanCancelExecutionRequest(run_id=run.run_id))

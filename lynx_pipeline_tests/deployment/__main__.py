@@ -1,4 +1,4 @@
-"""``python -m lynx_pipeline_tests.deployment`` plays a team's server through and shows what came."""
+"""``python -m lynx_pipeline_tests.deployment`` plays a team's server through, and shows it."""
 
 import sys
 import tempfile

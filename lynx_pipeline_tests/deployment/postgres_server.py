@@ -43,7 +43,7 @@ class Postgres:
 
     def ready(self) -> bool:
         """Whether it takes connections, by the command that the documentation names."""
-        command = [programs() / "pg_isready", "--quiet"]
+        command = [str(programs() / "pg_isready"), "--quiet"]
         return subprocess.run(command, env={**os.environ, **self.environ}).returncode == 0
 
     def crash(self) -> None:

@@ -18,7 +18,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from string import Template
 from typing import Any, TypeVar
@@ -36,8 +36,8 @@ PROGRAMS = Path(sys.executable).parent
 UNITS = ("code", "daemon", "webserver", "viewer", "mlflow")
 SECONDS = 120.0
 JOB = "eval_and_promote"
-# Long enough under way to be killed there: a second a question, twelve questions.
-SLOW = f"import time; time.sleep(1); {GOOD}"
+# Long enough under way to be killed there: twelve questions, one by one.
+SLOW = f"import time; time.sleep(0.7); {GOOD}"
 
 _REPOSITORY = {
     "repositoryLocationName": "lynx_pipeline.definitions",
@@ -77,13 +77,16 @@ def until(look: Callable[[], T], good: Callable[[T], bool], what: str) -> T:
     return found
 
 
-def command_of(unit: str, environ: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
-    """The command that systemd would run for a unit of ours, with this clone in the place of
-    ``/srv/lynx``, and the environment."""
+def command_of(
+    unit: str, deploy: Path, environ: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """The command that systemd would run for a unit of ours, with ``deploy`` in the place of
+    ``/srv/lynx/deploy``, and the environment."""
     text = (DEPLOY / f"systemd/lynx-{unit}.service").read_text()
     (line,) = re.findall(r"(?m)^ExecStart=(.*)$", text)
     own = dict(it.split("=", 1) for it in re.findall(r"(?m)^Environment=(\S+)$", text))
-    here = line.replace("/srv/lynx/.venv/bin", str(PROGRAMS)).replace("/srv/lynx", str(REPO))
+    here = line.replace("/srv/lynx/.venv/bin", str(PROGRAMS))
+    here = here.replace("/srv/lynx/deploy", str(deploy))
     return [Template(it).substitute(environ) for it in shlex.split(here)], {**environ, **own}
 
 
@@ -116,7 +119,7 @@ class Team:
             **settings_of(DEPLOY / "lynx.env"),
             **self.postgres.environ,
             "PATH": os.pathsep.join(path),
-            "DAGSTER_HOME": str(DEPLOY),
+            "DAGSTER_HOME": str(self.deploy),
             "LYNX_HOME": str(self.home),
             "LYNX_DAGSTER_FILES": str(self.home / "dagster"),
             "LYNX_CODE_SOCKET": str(self.socket),
@@ -132,7 +135,7 @@ class Team:
             if unit == "code":  # its RuntimeDirectory, which systemd empties
                 shutil.rmtree(self.runtime, ignore_errors=True)
                 self.runtime.mkdir(mode=0o700)
-            command, environ = command_of(unit, self.environ)
+            command, environ = command_of(unit, self.deploy, self.environ)
             with (self.folder / f"{unit}.log").open("ab") as log:
                 self.processes[unit] = subprocess.Popen(
                     command,
@@ -143,7 +146,7 @@ class Team:
                     start_new_session=True,
                 )
         for unit in units or UNITS:
-            until(lambda unit=unit: self.up(unit), bool, f"{unit} starts")
+            until(partial(self.up, unit), bool, f"{unit} starts")
 
     def up(self, unit: str) -> bool:
         """Whether the unit answers by the health check that the documentation names for it."""
@@ -171,15 +174,14 @@ class Team:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def kill_workers(self) -> int:
-        """SIGKILL the processes of the runs that are under way; how many."""
+    def kill_worker(self, run_id: str) -> None:
+        """SIGKILL the process that evaluates a candidate: it holds the lock of its folder."""
         server = self.processes["code"].pid
         children = Path(f"/proc/{server}/task").glob("*/children")
-        workers = [int(pid) for file in children for pid in file.read_text().split()]
-        runs = [it for it in workers if b"spawn_main" in Path(f"/proc/{it}/cmdline").read_bytes()]
-        for pid in runs:
-            os.kill(pid, signal.SIGKILL)
-        return len(runs)
+        workers = [pid for file in children for pid in file.read_text().split()]
+        lock = str(self.home / "candidates" / run_id / ".lock")
+        (worker,) = [pid for pid in workers if lock in _open_files(pid)]
+        os.kill(int(worker), signal.SIGKILL)
 
     @property
     def socket(self) -> Path:
@@ -202,6 +204,11 @@ class Team:
         done = self.run(*command)
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         return done.stdout.strip()
+
+    @property
+    def deploy(self) -> Path:
+        """Its copy of ``deploy``."""
+        return self.folder / "deploy"
 
     # ----- what a team does --------------------------------------------------------------------
 
@@ -294,6 +301,10 @@ class Team:
         return self.run(*check, DAGSTER_DAEMON_HEARTBEAT_TOLERANCE=str(tolerance)).returncode == 0
 
 
+def _open_files(pid: str) -> list[str]:
+    return [str(it.readlink()) for it in Path(f"/proc/{pid}/fd").iterdir() if it.is_symlink()]
+
+
 @contextmanager
 def server(folder: Path, postgres: Postgres, runtime: Path) -> Iterator[Team]:
     """A team's server without any state. Nothing is started yet; all is killed at the end."""
@@ -302,6 +313,7 @@ def server(folder: Path, postgres: Postgres, runtime: Path) -> Iterator[Team]:
     root = project(folder / "project", pyproject=settings).root
     it = Team(folder, root, folder / "home", postgres, free_ports(), runtime)
     it.home.mkdir()
+    shutil.copytree(DEPLOY, it.deploy)
     try:
         yield it
     finally:
