@@ -170,11 +170,15 @@ ALL: tuple[Callable[[Team], Story], ...] = (
 
 
 def _done_again(team: Team, run_id: str) -> Story:
-    """The candidate's lost run is noted as failed, and a retry promotes it."""
-    runs = team.ended(run_id)
-    assert [it["status"] for it in runs] == ["SUCCESS", "FAILURE"], runs
-    assert runs[0]["parentRunId"] == runs[1]["runId"]
-    yield f"run {runs[1]['runId'][:8]} is noted as FAILURE; its retry: {runs[0]['status']}"
+    """The candidate's lost run is noted as failed, and a retry of it promotes it."""
+    done, *failed = team.ended(run_id)
+    assert failed, "nobody noticed that the worker was gone"
+    assert {it["status"] for it in failed} == {"FAILURE"}, failed
+    parents = [it["parentRunId"] for it in (done, *failed)]
+    assert parents == [*(it["runId"] for it in failed), None], parents
+    for it in reversed(failed):
+        yield f"run {it['runId'][:8]} is noted as FAILURE: {team.why_failed(it['runId'])}"
+    yield f"its retry {done['runId'][:8]}: {done['status']}"
 
 
 def _backup(team: Team) -> str:

@@ -34,7 +34,7 @@ REPO = Path(__file__).parents[2]
 DEPLOY = REPO / "deploy"
 PROGRAMS = Path(sys.executable).parent
 UNITS = ("code", "daemon", "webserver", "viewer", "mlflow")
-SECONDS = 120.0
+SECONDS = 180.0
 JOB = "eval_and_promote"
 # Long enough under way to be killed there: twelve questions, one by one.
 SLOW = f"import time; time.sleep(0.7); {GOOD}"
@@ -63,6 +63,11 @@ _RUNS = """query($key: String!) {
 }"""
 _STEPS = """query($id: ID!) {
   runOrError(runId: $id) { ... on Run { stepStats { stepKey startTime endTime } } }
+}"""
+_FAILURES = """query($id: ID!) {
+  logsForRun(runId: $id, limit: 1000) {
+    ... on EventConnection { events { ... on RunFailureEvent { message } } }
+  }
 }"""
 
 T = TypeVar("T")
@@ -255,6 +260,11 @@ class Team:
             lambda runs: bool(runs) and runs[0]["status"] == "SUCCESS",
             f"candidate {run_id}",
         )
+
+    def why_failed(self, run: str) -> str:
+        """What Dagster says of a run that failed."""
+        events = self.ask(_FAILURES, id=run)["logsForRun"]["events"]
+        return " ".join(it["message"] for it in events if "message" in it)
 
     def step(self, run: str, key: str) -> tuple[float, float]:
         """When a step of a run started and ended."""
