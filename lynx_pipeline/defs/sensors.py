@@ -41,6 +41,7 @@ _RUN_KEY, _NAMED = "dagster/run_key", 5
     run_status=DagsterRunStatus.SUCCESS,
     monitored_jobs=[promote, eval_and_promote],
     default_status=DefaultSensorStatus.RUNNING,
+    description="Tells the channels of APPRISE_URLS of each promotion that a run made.",
 )
 def announce_promotions(context: RunStatusSensorContext) -> SkipReason | None:
     """Tells the channels of ``APPRISE_URLS`` of each promotion that a run made.
@@ -77,6 +78,10 @@ def _made_by(context: RunStatusSensorContext) -> Entry | None:
     jobs=[evaluate, eval_and_promote],
     minimum_interval_seconds=60,
     default_status=DefaultSensorStatus.STOPPED,
+    description=(
+        "Requests a run for each finished MLflow run tagged deploy-candidate=true and lynx.semver: "
+        "in dev evaluation and promotion, in prod the evaluation. Off until it is switched on."
+    ),
 )
 def tagged_candidates(context: SensorEvaluationContext) -> SensorResult:
     """Requests a run for each finished MLflow run with the tags `deploy-candidate=true` and

@@ -1,5 +1,9 @@
 """What the documentation shows is run: every shell block of README and docs, in order, in a fresh
-clone with nothing in it, and what they are said to print has to be printed."""
+clone with nothing in it, and what they are said to print has to be printed.
+
+Blocks marked ``bash`` are root's on a server with systemd: they are linted, and name files that
+are there. What they call is run by the tests in ``deployment``.
+"""
 
 import json
 import os
@@ -29,6 +33,7 @@ RUN_ELSEWHERE = {
     "./dev test": "this very suite",
     "./dev rehearse": "end_to_end/test_rehearsal.py",
     "just rehearse": "end_to_end/test_rehearsal.py",
+    "just deployment": "deployment/test_deployment.py",
 }
 
 
@@ -138,6 +143,23 @@ def test_every_shell_block_does_what_it_says(clone: Clone) -> None:
                 for line in block.splitlines():
                     pattern = line.replace("[", "[[]").replace("…", "*")
                     assert any(fnmatchcase(it, pattern) for it in printed), (page, line, printed)
+
+
+def test_what_root_does_on_a_server_holds_together() -> None:
+    """A page's blocks are one script to the linter; what of ours it names is there."""
+    for page in PAGES:
+        script = "".join(block for language, block in blocks(page) if language == "bash")
+        if script:
+            done = subprocess.run(
+                ["shellcheck", "--shell=bash", "--exclude=SC2164", "-"],
+                input=script,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            assert done.returncode == 0, done.stdout
+        for name in re.findall(r"(?<=[ /])(?:deploy/[\w./-]+|requirements[\w.-]+)", script):
+            assert (REPO / name).exists(), (page, name)
 
 
 def test_what_is_run_elsewhere_is_shown_somewhere() -> None:
