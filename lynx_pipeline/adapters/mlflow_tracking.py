@@ -239,7 +239,8 @@ def artifact_root(settings: Settings) -> Path | None:
 
 def shown(uri: str) -> str:
     """A text without the passwords and signatures that URIs in it may hold."""
-    return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]+", r"\1?…", re.sub(r"//[^@/\s]*@", "//", uri))
+    bare = re.sub(r"//[^/\s]*@", "//", uri)
+    return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]+", r"\1?…", bare)
 
 
 def run_page(tracking_uri: str, run_id: str) -> str | None:

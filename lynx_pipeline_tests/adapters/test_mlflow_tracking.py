@@ -269,6 +269,8 @@ def test_mirroring_twice_changes_nothing(tracking: Tracking, folder: Path) -> No
     ("uri", "text"),
     [
         ("http://user:secret@host/x", "http://host/x"),
+        ("http://user:s@cr@t@host/x", "http://host/x"),
+        ("no http://a:b@c, no http://d:e@f", "no http://c, no http://f"),
         ("http://host/x@y", "http://host/x@y"),
         ("sqlite:////a/b.db", "sqlite:////a/b.db"),
     ],
