@@ -92,8 +92,8 @@ def tagged_candidates(context: SensorEvaluationContext) -> SensorResult:
     it was made; the cursor is only where it is. What was requested once, for one version, is not
     requested again; to try again, launch the candidate by hand.
     """
-    settings = load_settings()
     try:
+        settings = load_settings()
         runs, following = mlflow_tracking.tagged_runs(
             settings.tracking_uri, LABEL, "true", context.cursor or "", LOOKED_AT
         )
@@ -133,7 +133,7 @@ def _asked_semver(run: TaggedRun, env: Env) -> str:
     try:
         check_semver(semver, env)
     except BadInput as error:
-        raise BadInput(f"MLflow run {run.run_id}, tag {SEMVER_TAG}: {error}") from None
+        raise BadInput(f"MLflow run {run.run_id}, tag {SEMVER_TAG}: {str(error)[:300]}") from None
     return semver
 
 

@@ -248,6 +248,11 @@ class Team:
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
 
+    def sensor(self, what: str) -> None:
+        """Start or stop the sensor that requests runs for tagged candidates."""
+        workspace = str(self.deploy / "workspace.yaml")
+        self.done("dagster", "sensor", what, "tagged_candidates", "--workspace", workspace)
+
     def runs(self, run_id: str) -> list[dict[str, Any]]:
         """A candidate's runs, the newest first."""
         found: list[dict[str, Any]] = self.ask(_RUNS, key=run_id)["runsOrError"]["results"]
