@@ -231,6 +231,8 @@ class Team:
         run_id = self.tracking.run({"model": made})
         tag_run(self.tracking.uri, run_id, SEMVER_TAG, semver)
         tag_run(self.tracking.uri, run_id, "deploy-candidate", "true")
+        with connected(self.tracking.uri) as client:
+            client.set_terminated(run_id)
         return run_id
 
     def launch(self, run_id: str, job: str = JOB, by: str = "editors") -> dict[str, Any]:
