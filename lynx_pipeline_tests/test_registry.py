@@ -15,7 +15,7 @@ from lynx_pipeline.adapters.directory_ledger import DirectoryLedger
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.ledger import PROMOTED, Entry
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline.errors import BadInput, LynxError, Refused
+from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline.flow.data import read_eval_set
 from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS
 from lynx_pipeline.flow.promotion import GateRefused
@@ -244,7 +244,7 @@ def _easier(world: World, made: Made) -> None:
         pytest.param(_rename, BadInput, "changed in between", id="bundle's files renamed"),
         pytest.param(_dotfile, BadInput, "changed in between", id="dotfile in the bundle"),
         pytest.param(_symlink, BadInput, r"changed in between|symlink", id="symlink added"),
-        pytest.param(_link_for_file, BadInput, "does not have it", id="file swapped"),
+        pytest.param(_link_for_file, SystemFailed, "outside the artifact", id="file swapped"),
         pytest.param(_edit_predictions, BadInput, "its SHA-256 differs", id="predictions edited"),
         pytest.param(_edit_counts, BadInput, "are not what the stored", id="counts edited"),
         pytest.param(_worse_again, Refused, "the gate refused", id="evaluated again, worse"),

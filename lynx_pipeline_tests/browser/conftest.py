@@ -72,9 +72,10 @@ def server(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
         yield it
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def window() -> Iterator[Page]:
-    """One browser for all tests: Debian's, so that none is downloaded."""
+    """One browser for a module: Debian's, so that none is downloaded. While it is there an event
+    loop runs in this thread, and other modules' tests can't have one."""
     assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing: apt install chromium"
     with sync_playwright() as playwright:
         # Chromium's own sandbox does not start as root, which a container runs tests as.
