@@ -16,7 +16,7 @@ from dagster._core.storage.tags import GRPC_INFO_TAG
 from dagster._core.test_utils import create_run_for_test
 from dagster._grpc.client import DagsterGrpcClient
 
-from lynx_pipeline.defs.launcher import WatchedRunLauncher
+from lynx_pipeline.defs.run_launcher import WatchedRunLauncher
 
 
 @pytest.fixture
