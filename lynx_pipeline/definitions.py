@@ -6,13 +6,14 @@ import gc
 from dagster import Definitions, in_process_executor, with_source_code_references
 
 from lynx_pipeline.defs import assets, checks, jobs, sensors
+from lynx_pipeline.defs.owners import with_owners
 
 # At its end Python looks for cycles among all objects, several times. With Dagster and MLflow
 # loaded that takes a second of each run, for memory that goes with the process anyway.
 atexit.register(gc.freeze)
 
 defs = Definitions(
-    assets=with_source_code_references(assets.ALL),
+    assets=with_source_code_references(with_owners(assets.ALL)),
     asset_checks=checks.ALL,
     jobs=jobs.ALL,
     sensors=sensors.ALL,

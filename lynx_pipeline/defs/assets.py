@@ -1,8 +1,7 @@
 """The assets, in flow order. Values pass by files in each candidate's folder, not through
 Dagster: a step reads what it needs and proves it, whichever way it was launched.
 
-A tag says what an asset does to the world outside. No owner is named here: who has a say is in
-CODEOWNERS, which the deploy workflow asks, and a second list would only go stale.
+A tag says what an asset does to the world outside.
 """
 
 from typing import Any
@@ -159,7 +158,8 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
     group_name="promotion",
     kinds={"jsonl"},
     partitions_def=CANDIDATES,
-    deps=[candidate_eval],
+    # It judges by eval set and baseline itself, so another one of either dates a promotion.
+    deps=[eval_set, eval_baseline, candidate_eval],
     tags={"writes": "registry"},
     code_version="1",
     # One promotion at a time where the instance limits pools, as a team's server does. For order:

@@ -17,7 +17,12 @@ from dagster import (
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.assets import candidate_eval, eval_set
 from lynx_pipeline.defs.partitions import CANDIDATES
-from lynx_pipeline.defs.shown import failures, report_metadata, run_metadata
+from lynx_pipeline.defs.shown import (
+    failures,
+    pull_request_metadata,
+    report_metadata,
+    run_metadata,
+)
 from lynx_pipeline.domain.baseline import LATENCY
 from lynx_pipeline.domain.gate import unresolvable
 from lynx_pipeline.errors import BadInput
@@ -85,6 +90,7 @@ def no_bucket_regression(context: AssetCheckExecutionContext) -> AssetCheckResul
         metadata={
             **report_metadata(report),
             **run_metadata(settings, here.run_id),
+            **pull_request_metadata(context.run.tags),
             "page": MetadataValue.path(str(here.folder / PAGE)),
             "evidence": MetadataValue.path(str(here.evidence)),
         },

@@ -30,7 +30,7 @@ from lynx_pipeline.domain.ledger import Entry
 from lynx_pipeline.domain.request import LABEL
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import BadInput, SystemFailed
-from lynx_pipeline.flow.candidate import SEMVER_TAG
+from lynx_pipeline.flow.candidate import PULL_REQUEST_TAG, SEMVER_TAG
 
 # What one tick looks at, and what it asks for; the next one goes on from there.
 LOOKED_AT, REQUESTED = 200, 20
@@ -103,7 +103,7 @@ def tagged_candidates(context: SensorEvaluationContext) -> SensorResult:
     wanted, problems = [], []
     for run in runs:
         try:
-            wanted.append((run.run_id, _asked_semver(run, settings.env)))
+            wanted.append((run, _asked_semver(run, settings.env)))
         except BadInput as error:
             problems.append(str(error))
     known = _requested(context.instance, [_key(*one) for one in wanted])
@@ -112,9 +112,9 @@ def tagged_candidates(context: SensorEvaluationContext) -> SensorResult:
     for problem in problems:
         context.log.warning(problem)
     return SensorResult(
-        run_requests=[_request(run_id, semver, settings.env) for run_id, semver in asked],
+        run_requests=[_request(run, semver, settings.env) for run, semver in asked],
         dynamic_partitions_requests=(
-            [CANDIDATES.build_add_request([run_id for run_id, _ in asked])] if asked else []
+            [CANDIDATES.build_add_request([run.run_id for run, _ in asked])] if asked else []
         ),
         skip_reason=None if asked else _nothing_new(len(runs), len(wanted), problems),
         cursor=following if asked == new else context.cursor,
@@ -137,8 +137,8 @@ def _asked_semver(run: TaggedRun, env: Env) -> str:
     return semver
 
 
-def _key(run_id: str, semver: str) -> str:
-    return f"{run_id}:{semver}"
+def _key(run: TaggedRun, semver: str) -> str:
+    return f"{run.run_id}:{semver}"
 
 
 def _requested(instance: DagsterInstance, keys: list[str]) -> set[str]:
@@ -148,15 +148,16 @@ def _requested(instance: DagsterInstance, keys: list[str]) -> set[str]:
     return {run.tags[_RUN_KEY] for run in instance.get_runs(RunsFilter(tags={_RUN_KEY: keys}))}
 
 
-def _request(run_id: str, semver: str, env: Env) -> RunRequest:
+def _request(run: TaggedRun, semver: str, env: Env) -> RunRequest:
     """The request. The version is pinned to what the tag says now."""
+    tags = {SEMVER_TAG: semver, PULL_REQUEST_TAG: run.tags.get(PULL_REQUEST_TAG)}
     config = {"ops": {promotion_decision.op.name: {"config": {"semver": semver}}}}
     return RunRequest(
-        run_key=_key(run_id, semver),
+        run_key=_key(run, semver),
         job_name=evaluate.name if env is Env.PROD else eval_and_promote.name,
-        partition_key=run_id,
+        partition_key=run.run_id,
         run_config={} if env is Env.PROD else config,
-        tags={SEMVER_TAG: semver},
+        tags={key: value for key, value in tags.items() if value},
     )
 
 

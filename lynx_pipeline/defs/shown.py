@@ -4,6 +4,7 @@ Numbers stay numbers, so that the UI plots them over time. No metadata holds a s
 tracking server's URI only the link to a run is shown, without a user or a password.
 """
 
+import re
 from base64 import b64encode
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from lynx_pipeline.domain.evaluation import CandidateEval
 from lynx_pipeline.domain.gate import Verdict
 from lynx_pipeline.domain.ledger import Entry
 from lynx_pipeline.errors import LynxError
+from lynx_pipeline.flow.candidate import PULL_REQUEST_TAG
 from lynx_pipeline.flow.promotion import GateRefused
 from lynx_pipeline.reports.markdown import markdown
 from lynx_pipeline.reports.page import figure
@@ -28,6 +30,7 @@ Shown = Mapping[str, Any]
 
 # A figure is kept with every evaluation; one of more buckets is for the report's page.
 _DRAWN = 100
+_PULL_REQUEST = re.compile(r"https?://[A-Za-z0-9.:-]+/[\w./-]+/pull/[0-9]+", re.ASCII)
 
 
 @contextmanager
@@ -49,6 +52,12 @@ def run_metadata(settings: Settings, run_id: str) -> Shown:
     """The MLflow run: a link to its page where a server is, else its id."""
     page = run_page(settings.tracking_uri, run_id)
     return {"mlflow_run": MetadataValue.url(page) if page else run_id}
+
+
+def pull_request_metadata(tags: Mapping[str, str]) -> Shown:
+    """A link to the pull request that asks, where the run's tag names one."""
+    page = tags.get(PULL_REQUEST_TAG, "")
+    return {"pull_request": MetadataValue.url(page)} if _PULL_REQUEST.fullmatch(page) else {}
 
 
 def baseline_metadata(baseline: Baseline) -> Shown:

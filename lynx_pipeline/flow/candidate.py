@@ -12,7 +12,9 @@ from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.bundle import Bundle
 from lynx_pipeline.errors import BadInput, SystemFailed
 
-SEMVER_TAG = "lynx.semver"
+# What an MLflow run, and the Dagster run for it, may be tagged with: the version that is asked for,
+# and the address of the pull request that asks.
+SEMVER_TAG, PULL_REQUEST_TAG = "lynx.semver", "lynx.pull_request"
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ def test_the_assets_are_exactly_these() -> None:
 
 
 def test_the_assets_depend_on_each_other_in_flow_order() -> None:
-    """Three inputs to the evaluation, then the promotion, then its mirror."""
+    """Three inputs to the evaluation; the promotion judges by two of them again; its mirror."""
     graph = defs.resolve_asset_graph()
     parents = {
         key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
@@ -40,7 +40,7 @@ def test_the_assets_depend_on_each_other_in_flow_order() -> None:
         "eval_baseline": set(),
         "candidate_bundle": set(),
         "candidate_eval": {"eval_set", "eval_baseline", "candidate_bundle"},
-        "promotion_decision": {"candidate_eval"},
+        "promotion_decision": {"eval_set", "eval_baseline", "candidate_eval"},
         "production_alias": {"promotion_decision"},
     }
 

@@ -231,9 +231,12 @@ def test_of_hundreds_of_runs_each_is_requested_once(mlflow: MLflow, daemon: Daem
 
 @pytest.mark.slow
 def test_a_request_holds_all_that_the_run_needs(mlflow: MLflow, daemon: Daemon) -> None:
-    """Partition, job, and the version as it was tagged; another version is another request."""
-    run_id = mlflow.run(LABELLED)
+    """Partition, job, the version as it was tagged, and the pull request if one is named; another
+    version is another request."""
+    pull = {"lynx.pull_request": "https://github.com/acme/tutor/pull/7"}
+    run_id = mlflow.run({**LABELLED, **pull})
     (asked,) = daemon.tick().run_requests or []
+    assert {key: asked.tags.get(key) for key in pull} == pull
     assert (asked.job_name, asked.partition_key) == ("eval_and_promote", run_id)
     assert asked.run_config == {"ops": {"promotion_decision": {"config": {"semver": V}}}}
     mlflow.tag(run_id, "lynx.semver", "v0.2.0-dev")

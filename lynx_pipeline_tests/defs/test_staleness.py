@@ -138,9 +138,9 @@ def test_an_unchanged_candidate_is_kept_and_nothing_is_out_of_date(flow: Flow) -
     assert flow.stale(a) == {}
 
 
-def test_a_changed_baseline_dates_every_evaluation(flow: Flow) -> None:
-    """Once Dagster has seen it, both candidates' evaluations say that it is the baseline. Running
-    one judges it anew without asking its model again; the other stays marked."""
+def test_a_changed_baseline_dates_evaluations_and_promotions(flow: Flow) -> None:
+    """Once Dagster has seen it, what was judged by the one before says that it is the baseline.
+    Judging anew asks no model again, and a promotion stays marked until it is judged too."""
     a, b = flow.candidate("a"), flow.candidate("b")
     flow.promoted(a)
     flow.run("evaluate", b)
@@ -149,11 +149,17 @@ def test_a_changed_baseline_dates_every_evaluation(flow: Flow) -> None:
 
     before = flow.answered(b)
     flow.run("evaluate", b)
-    marked = {"candidate_eval": f"{AssetKey('eval_baseline')} has a new dependency data version"}
-    assert flow.stale(a) == marked
+    reason = f"{AssetKey('eval_baseline')} has a new dependency data version"
+    assert flow.stale(a) == {"candidate_eval": reason, "promotion_decision": reason}
     assert flow.stale(b) == {"promotion_decision": "MISSING"}
     assert flow.kept(b)
     assert flow.answered(b) == before
+
+    flow.run("evaluate", a)
+    assert flow.kept(a)
+    assert flow.stale(a) == {"promotion_decision": reason}
+    flow.promoted(a)
+    assert flow.stale(a) == {}
 
 
 def test_a_changed_eval_set_dates_every_evaluation_and_asks_again(flow: Flow) -> None:
@@ -172,9 +178,13 @@ def test_a_changed_eval_set_dates_every_evaluation_and_asks_again(flow: Flow) ->
     before = flow.answered(a)
     flow.run("evaluate", a)
     assert flow.answered(a) > before
-    # The promotion was made on other answers than there are now.
-    reason = f"{AssetKey('candidate_eval')} has a new dependency data version"
-    assert flow.stale(a) == {"promotion_decision": reason}
+    # The promotion was made on other answers, by another measure.
+    assert set(flow.stale(a)) == {"promotion_decision"}
+    reasons = flow.stale(a)["promotion_decision"].split("; ")
+    assert set(reasons) == {
+        f"{AssetKey(name)} has a new dependency data version"
+        for name in ("candidate_eval", "eval_baseline", "eval_set")
+    }
 
 
 def test_a_changed_bundle_dates_its_own_candidate_only(flow: Flow) -> None:

@@ -1,0 +1,65 @@
+"""Whom the UI names as owners of an asset."""
+
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.defs import assets
+from lynx_pipeline.defs.owners import with_owners
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+INPUTS = ["eval_baseline", "eval_set"]
+IDENTITY = """
+[tool.lynx_pipeline.identity]
+issuer = "https://token.actions.githubusercontent.com"
+audience = "lynx-pipeline"
+repository_id = "74"
+repository_owner_id = "65"
+workflow = ".github/workflows/deploy-grammar-tutor.yml"
+environment = "production"
+events = ["issue_comment"]
+"""
+CODEOWNERS = """* @Everybody
+/eval_baseline.json @judge @acme/teams-have-no-say
+/.github/workflows/ @shipper @Another
+"""
+
+
+def owners() -> dict[str, list[str]]:
+    """Of each asset, as the definitions get it here."""
+    return {
+        spec.key.to_user_string(): list(spec.owners)
+        for it in with_owners(assets.ALL)
+        for spec in it.specs
+    }
+
+
+def test_owners_are_who_has_a_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what is measured by, who approves a change; of the rest, who may ask for a promotion."""
+    (tmp_path / "pyproject.toml").write_text(PYPROJECT.read_text() + IDENTITY)
+    (tmp_path / ".github").mkdir()
+    (tmp_path / ".github/CODEOWNERS").write_text(CODEOWNERS)
+    monkeypatch.chdir(tmp_path)
+    found = owners()
+    assert {name for name, owned in found.items() if owned == ["team:judge"]} == set(INPUTS)
+    assert {tuple(owned) for name, owned in found.items() if name not in INPUTS} == {
+        ("team:another", "team:shipper")
+    }
+
+
+def test_who_has_no_say_yet_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an identity no workflow may promote, so nobody may ask."""
+    (tmp_path / "pyproject.toml").write_bytes(PYPROJECT.read_bytes())
+    (tmp_path / "CODEOWNERS").write_text(CODEOWNERS)
+    monkeypatch.chdir(tmp_path)
+    assert {name for name, owned in owners().items() if owned} == set(INPUTS)
+
+
+def test_without_codeowners_nobody_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where there is no project the definitions load all the same."""
+    monkeypatch.chdir(tmp_path)
+    assert {tuple(owned) for owned in owners().values()} == {()}
+    (tmp_path / "pyproject.toml").write_bytes(PYPROJECT.read_bytes())
+    assert {tuple(owned) for owned in owners().values()} == {()}

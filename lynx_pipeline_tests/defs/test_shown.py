@@ -1,0 +1,38 @@
+"""What of a run's own words gets to be a link in the UI."""
+
+import pytest
+from dagster import UrlMetadataValue
+
+from lynx_pipeline.defs.shown import pull_request_metadata
+from lynx_pipeline.flow.candidate import PULL_REQUEST_TAG
+
+PULLS = [
+    "https://github.com/acme/tutor/pull/7",
+    "https://github.example:8443/acme/my.tutor_2/pull/123",
+    "http://127.0.0.1:3000/acme/tutor/pull/1",
+]
+OTHERS = {
+    "nothing": "",
+    "a script": "javascript:alert(1)//pull/7",
+    "a password": "https://me:s3cret@github.com/acme/tutor/pull/7",
+    "a query": "https://github.com/acme/tutor/pull/7?next=elsewhere",
+    "no number": "https://github.com/acme/tutor/pull/",
+    "a page of it": "https://github.com/acme/tutor/pull/7/files",
+    "a line after it": "https://github.com/acme/tutor/pull/7\n",
+    "digits of another script": "https://github.com/acme/tutor/pull/\u0667",
+}
+
+
+@pytest.mark.parametrize("page", PULLS)
+def test_a_pull_request_is_a_link(page: str) -> None:
+    """On GitHub, or on a server of its own."""
+    assert pull_request_metadata({PULL_REQUEST_TAG: page}) == {
+        "pull_request": UrlMetadataValue(page)
+    }
+
+
+@pytest.mark.parametrize("page", OTHERS.values(), ids=OTHERS.keys())
+def test_what_is_no_pull_request_is_not_shown(page: str) -> None:
+    """Anybody who can tag a run writes this."""
+    assert pull_request_metadata({PULL_REQUEST_TAG: page}) == {}
+    assert pull_request_metadata({}) == {}
