@@ -33,6 +33,7 @@ def running(folder: Path) -> Iterator[str]:
             env={
                 **environ,
                 "MLFLOW_DISABLE_TELEMETRY": "true",
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that do nothing
                 # Older servers take any artifact location.
                 "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES": "mlflow-artifacts",
             },

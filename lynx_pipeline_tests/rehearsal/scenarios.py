@@ -169,7 +169,7 @@ def label(stage: Stage) -> list[Seen]:
     comment = stage.comment(asks(stage.good, V))
     with unchanged(stage):
         other = stage.labelled("documentation").run()
-        run = replace(stage.labelled(), hooks=_stop_before("evaluate")).run()
+        run = stage.labelled(hooks=_stop_before("evaluate")).run()
     assert ended(other) == "no run"
     assert run.jobs["request"].outputs["comment"] == str(comment.id)
     return [Seen("another label", ended(other), "", "as before")]

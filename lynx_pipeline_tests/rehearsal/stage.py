@@ -89,10 +89,10 @@ class Stage:
         by = comment.login or ""
         return self._runner(Event("issue_comment", self.github.created(comment), by), hooks)
 
-    def labelled(self, label: str = LABEL, by: str = OWNER) -> Runner:
+    def labelled(self, label: str = LABEL, by: str = OWNER, hooks: Hooks | None = None) -> Runner:
         """What GitHub starts for a label that somebody sets."""
         payload = self.github.labeled(NUMBER, label, by)
-        return self._runner(Event("pull_request_target", payload, by), None)
+        return self._runner(Event("pull_request_target", payload, by), hooks)
 
     def _runner(self, event: Event, hooks: Hooks | None) -> Runner:
         self.runs += 1
