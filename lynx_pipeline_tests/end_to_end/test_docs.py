@@ -1,8 +1,8 @@
 """What the documentation shows is run: every shell block of README and docs, in order, in a fresh
 clone with nothing in it, and what they are said to print has to be printed.
 
-Blocks marked ``bash`` are root's on a server with systemd: they are linted, and name files that
-are there. What they call is run by the tests in ``deployment``.
+Blocks marked ``bash`` are root's on a server with systemd: they are linted here, and run on a
+machine of their own by ``deployment/test_page.py``.
 """
 
 import json
@@ -83,18 +83,9 @@ class Clone:
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     """Of what is here, committed or not. Its environment is the one that runs this."""
     folder = tmp_path_factory.mktemp("docs")
-    root, origin = folder / "clone", folder / "origin"
-    git(REPO, "clone", "--quiet", "--no-hardlinks", str(REPO), str(origin))
-    for name in git(REPO, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split(
-        "\0"
-    ):
-        if name and (REPO / name).is_file():
-            (origin / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPO / name, origin / name)
-    git(origin, "checkout", "--quiet", "-B", "main")
-    git(origin, "add", "--all")
-    git(origin, "commit", "--quiet", "--allow-empty", "--message", "As it is")
-    git(folder, "clone", "--quiet", str(origin), str(root))
+    root = folder / "clone"
+    origin(folder / "origin")
+    git(folder, "clone", "--quiet", str(folder / "origin"), str(root))
     ready = Path(sys.executable).parents[1]
     (root / ".venv").mkdir()
     for part in ("bin", "lib", "pyvenv.cfg"):
@@ -104,6 +95,19 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     (root / ".venv/installed").write_text(f"{said.decode().strip()} {lock}\n")
     environ = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
     return Clone(root, {**environ, **GIT_ENV})
+
+
+def origin(folder: Path) -> None:
+    """Make ``folder`` a repository of what is here."""
+    git(REPO, "clone", "--quiet", "--no-hardlinks", str(REPO), str(folder))
+    names = git(REPO, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in names.split("\0"):
+        if name and (REPO / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPO / name, folder / name)
+    git(folder, "checkout", "--quiet", "-B", "main")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--allow-empty", "--message", "As it is")
 
 
 def git(folder: Path, *arguments: str) -> str:
