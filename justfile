@@ -35,12 +35,8 @@ register-model run_id:
 
 # Measure the speed against bare references and write benchmarks/results.md; takes some minutes
 benchmarks *rows:
-    ./dev run python -m benchmarks.table {{ rows }}
+    ./dev benchmarks {{ rows }}
 
 # Take the pictures of the UI that the documents show, as the browser tests see it
 screenshots:
-    #!/usr/bin/env bash
-    set -euo pipefail
-    folder=$(mktemp -d)
-    SCREENSHOTS=$folder ./dev run python -m pytest -q lynx_pipeline_tests/browser
-    for name in launch refused-check figure promotion; do cp "$folder/$name.png" "docs/images/ui-$name.png"; done
+    ./dev screenshots

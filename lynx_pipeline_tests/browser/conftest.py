@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import FloatRect, Locator, Page, ViewportSize, expect, sync_playwright
 
 from lynx_pipeline_tests.end_to_end.conftest import Demo, Place
 from lynx_pipeline_tests.end_to_end.conftest import demo as demo
@@ -18,6 +18,7 @@ from lynx_pipeline_tests.end_to_end.webserver import Webserver, running
 CHROMIUM = "/usr/bin/chromium"
 LOCATION = "lynx_pipeline.definitions"
 MILLISECONDS = 30_000
+USUAL: ViewportSize = {"width": 1280, "height": 860}
 
 expect.set_options(timeout=MILLISECONDS)
 
@@ -51,12 +52,12 @@ class Screen:
         expect(row).to_be_visible()
         return row
 
-    def picture(self, name: str) -> None:
-        """Keep what is seen, if somebody wants it."""
+    def picture(self, name: str, part: FloatRect | None = None) -> None:
+        """Keep what is seen, or a part of it, if somebody wants it."""
         folder = os.environ.get("SCREENSHOTS")
         if folder:
             self.page.wait_for_timeout(1_000)  # animations
-            self.page.screenshot(path=Path(folder) / f"{name}.png")
+            self.page.screenshot(path=Path(folder) / f"{name}.png", clip=part)
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +82,7 @@ def window() -> Iterator[Page]:
         # Chromium's own sandbox does not start as root, which a container runs tests as.
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        page = browser.new_page(viewport=USUAL)
         page.set_default_timeout(MILLISECONDS)
         yield page
         browser.close()

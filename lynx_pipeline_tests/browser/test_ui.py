@@ -3,15 +3,17 @@
 import re
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import FloatRect, ViewportSize, expect
 
-from lynx_pipeline_tests.browser.conftest import LOCATION, MILLISECONDS, Screen
+from lynx_pipeline_tests.browser.conftest import LOCATION, MILLISECONDS, USUAL, Screen
 from lynx_pipeline_tests.end_to_end.conftest import files_in
 
 pytestmark = pytest.mark.slow
 
 JOB = f"/locations/{LOCATION}/jobs/eval_and_promote"
 NOBODY = "f" * 32
+WIDE: ViewportSize = {"width": 2200, "height": 1320}
+GRAPH: FloatRect = {"x": 560, "y": 120, "width": 1560, "height": 1150}
 
 
 def launch(screen: Screen, run_id: str, *, new: bool = False) -> None:
@@ -37,6 +39,7 @@ def launch(screen: Screen, run_id: str, *, new: bool = False) -> None:
 
 def test_the_graph_shows_the_flow_in_its_groups(screen: Screen) -> None:
     """Inputs, candidate, promotion, and opened all six assets."""
+    screen.page.set_viewport_size(WIDE)  # where it has no room it leaves out what is in an asset
     screen.open("/asset-groups")
     for group in ("inputs", "candidate", "promotion"):
         screen.says(group, exact=True)
@@ -44,7 +47,8 @@ def test_the_graph_shows_the_flow_in_its_groups(screen: Screen) -> None:
     for asset in ("eval_set", "eval_baseline", "candidate_bundle", "candidate_eval",
                   "promotion_decision", "production_alias"):  # fmt: skip
         screen.says(asset, exact=True)
-    screen.picture("graph")
+    screen.picture("graph", part=GRAPH)
+    screen.page.set_viewport_size(USUAL)
 
 
 def test_a_refusal_shows_why(screen: Screen) -> None:
