@@ -1,14 +1,18 @@
 """For all tests: nothing of the caller's environment decides what they find."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+from lynx_pipeline.adapters import notify
 from lynx_pipeline.adapters.mlflow_tracking import connected
+from lynx_pipeline_tests import fake_issuer
+from lynx_pipeline_tests.fake_issuer import FakeIssuer
+from lynx_pipeline_tests.receiver import Receiver, receiving
 
 # What the variables begin with that the package, and what it calls, read.
 OURS = ("LYNX_", "DAGSTER_", "MLFLOW_", "DVC_", "GITHUB_", "ACTIONS_", "APPRISE_")
@@ -56,3 +60,18 @@ def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
     with connected(uri) as client:
         experiment = client.create_experiment("tiny", str(folder / "artifacts"))
     return Tracking(uri, experiment)
+
+
+@pytest.fixture
+def issuer() -> Iterator[FakeIssuer]:
+    """The issuer that the policy trusts."""
+    with fake_issuer.running() as it:
+        yield it
+
+
+@pytest.fixture
+def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    """The one configured channel."""
+    with receiving() as it:
+        monkeypatch.setenv(notify.CHANNELS, it.url)
+        yield it

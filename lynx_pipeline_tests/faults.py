@@ -30,13 +30,13 @@ from unittest.mock import patch
 from lynx_pipeline.adapters import git, git_ledger
 from lynx_pipeline.domain.ledger import Entry, Fact, Ledger, Store
 from lynx_pipeline.errors import BadInput, Refused
+from lynx_pipeline_tests.builders import sha256
 from lynx_pipeline_tests.places import (
     BRANCH,
     B,
     InFolder,
     OnGit,
     Place,
-    digest,
     facts,
     promote,
     version,
@@ -286,7 +286,7 @@ def several(place: InFolder) -> None:
     """Three entries; one piece of the evidence is there, another one is damaged."""
     for number in (1, 2, 3):
         promote(place.store, number, EVIDENCE)
-    sha = digest(EVIDENCE[1])
+    sha = sha256(EVIDENCE[1])
     (place.folder / "evidence" / sha[:2] / sha).write_bytes(b"damaged")
 
 

@@ -4,7 +4,6 @@ A :class:`Place` is a store together with what somebody could do behind its back
 where it is kept.
 """
 
-import hashlib
 import os
 import subprocess
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from lynx_pipeline.adapters.git_ledger import GitLedger
 from lynx_pipeline.config import GitRemote
 from lynx_pipeline.domain.ledger import PROMOTED, Entry, Fact, Store, check_promotion, evidence_path
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline_tests.builders import fact
+from lynx_pipeline_tests.builders import fact, sha256
 
 BRANCH = "lynx-registry"
 A, B = "a" * 64, "b" * 64
@@ -27,6 +26,23 @@ GIT_ENV = {
     "GIT_CONFIG_NOSYSTEM": "1",
     **{f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
 }
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git there; what it says, without the end of its last line."""
+    return _said(folder, *arguments).decode().strip()
+
+
+def _said(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+    done = subprocess.run(
+        ["git", *arguments],
+        cwd=folder,
+        env={**os.environ, **GIT_ENV},
+        input=stdin,
+        capture_output=True,
+    )
+    assert done.returncode == 0, (arguments, done.stderr)
+    return done.stdout
 
 
 class Place(Protocol):
@@ -74,7 +90,7 @@ class InFolder:
         self.store.file.write_bytes(raw)
 
     def holds(self, piece: bytes) -> bool:
-        file = self.folder / evidence_path(digest(piece))
+        file = self.folder / evidence_path(sha256(piece))
         return file.exists() and file.read_bytes() == piece
 
     def all(self) -> dict[str, bytes]:
@@ -116,15 +132,8 @@ class OnGit:
 
     def git(self, *arguments: str, stdin: bytes = b"") -> bytes:
         """Run git on the repository itself."""
-        done = subprocess.run(
-            ["git", *arguments],
-            cwd=self.bare,
-            env={**os.environ, **GIT_ENV},
-            input=stdin,
-            capture_output=True,
-        )
-        assert done.returncode == 0, (arguments, done.stderr)
-        return done.stdout.strip() if arguments[0] != "cat-file" else done.stdout
+        said = _said(self.bare, *arguments, stdin=stdin)
+        return said.strip() if arguments[0] != "cat-file" else said
 
     def index(self) -> bytes:
         if not self.git("for-each-ref", f"refs/heads/{BRANCH}"):
@@ -146,7 +155,7 @@ class OnGit:
         return self.git("commit-tree", made, *parents, "-m", "changed by hand").decode()
 
     def holds(self, piece: bytes) -> bool:
-        listed = self.git("ls-tree", BRANCH, evidence_path(digest(piece))).split()
+        listed = self.git("ls-tree", BRANCH, evidence_path(sha256(piece))).split()
         return bool(listed) and self.git("cat-file", "blob", listed[2].decode()) == piece
 
     def refs(self) -> dict[str, str]:
@@ -192,8 +201,3 @@ def promote(store: Store, number: int, evidence: tuple[bytes, ...] = (), sha: st
 def facts(store: Store) -> list[Fact]:
     """What the store holds, verified."""
     return [entry.fact for entry in store.read().entries]
-
-
-def digest(raw: bytes) -> str:
-    """The digest a piece of evidence is kept under."""
-    return hashlib.sha256(raw).hexdigest()

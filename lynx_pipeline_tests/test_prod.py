@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -45,7 +45,7 @@ from lynx_pipeline_tests.fake_issuer import (
     rs,
     running,
 )
-from lynx_pipeline_tests.places import GIT_ENV, InFolder, OnGit, Place
+from lynx_pipeline_tests.places import GIT_ENV, InFolder, OnGit, Place, git
 from lynx_pipeline_tests.world import Made, World
 
 pytestmark = pytest.mark.slow
@@ -129,13 +129,6 @@ class Prod(World):
         return replace(self, settings=load_settings(root, environ))
 
 
-def git(folder: Path, *arguments: str) -> str:
-    """Run git there; what it says."""
-    done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True)
-    assert done.returncode == 0, (arguments, done.stderr)
-    return done.stdout.strip()
-
-
 @pytest.fixture(autouse=True)
 def outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """No configuration of git's, no CI job and no keys from outside the test."""
@@ -147,13 +140,6 @@ def outside(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(oidc, "_known", {})
     # Where the library would look whether this machine is Google's.
     monkeypatch.setattr("id._internal.oidc.ambient._GCP_PRODUCT_NAME_FILE", "/nonexistent")
-
-
-@pytest.fixture
-def issuer() -> Iterator[FakeIssuer]:
-    """The issuer that the policy trusts."""
-    with running() as it:
-        yield it
 
 
 @pytest.fixture

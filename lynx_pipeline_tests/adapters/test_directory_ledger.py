@@ -15,6 +15,7 @@ from lynx_pipeline.adapters import directory_ledger
 from lynx_pipeline.adapters.directory_ledger import DirectoryLedger
 from lynx_pipeline.domain.ledger import Fact, Ledger, evidence_path
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
+from lynx_pipeline_tests.builders import sha256
 from lynx_pipeline_tests.faults import (
     FOLDER_STATES,
     KILLED,
@@ -22,7 +23,7 @@ from lynx_pipeline_tests.faults import (
     forked,
     several,
 )
-from lynx_pipeline_tests.places import InFolder, digest, facts, promote, version
+from lynx_pipeline_tests.places import InFolder, facts, promote, version
 
 Bytes = dict[str, bytes]
 
@@ -209,7 +210,7 @@ def test_evidence_is_durable_before_its_entry_and_the_entry_before_its_checkpoin
 ) -> None:
     """Each file, then every folder that names it or leads to it."""
     promote(place.store, 1, (b"evidence",))
-    kept = place.folder / evidence_path(digest(b"evidence"))
+    kept = place.folder / evidence_path(sha256(b"evidence"))
     names = [path.name if path.name.startswith(".") else path for path in synced]
     assert str(names[0]).startswith(f".{kept.name}.")
     line, checkpoint = names.index(place.store.file), len(names) - 2
@@ -262,7 +263,7 @@ def test_evidence_found_after_a_failure_is_durable_before_its_entry(
     assert forked(work).error == "SystemFailed"
     synced.clear()
     promote(place.store, 9, (b"new evidence",))
-    kept = place.folder / evidence_path(digest(b"new evidence"))
+    kept = place.folder / evidence_path(sha256(b"new evidence"))
     assert kept.parent in synced[: synced.index(place.store.file)]
 
 

@@ -13,9 +13,10 @@ import pytest
 from lynx_pipeline.adapters import git_ledger
 from lynx_pipeline.domain.ledger import Ledger
 from lynx_pipeline.errors import SystemFailed
+from lynx_pipeline_tests.builders import sha256
 from lynx_pipeline_tests.faults import ssh, whole
 from lynx_pipeline_tests.git_server import Credentials, serving
-from lynx_pipeline_tests.places import OnGit, digest, facts, promote, version
+from lynx_pipeline_tests.places import OnGit, facts, promote, version
 
 PASSWORD = "correct-horse-battery"
 BIG = tuple(bytes([number]) * 200_000 for number in range(4))
@@ -82,7 +83,7 @@ def test_a_ledger_is_kept_over_every_transport(place: OnGit) -> None:
     promote(place.store, 2)
     assert promote(place.store, 2).seq == 2
     assert facts(place.store) == [version(1), version(2)]
-    assert place.store.evidence(digest(BIG[2])) == BIG[2]
+    assert place.store.evidence(sha256(BIG[2])) == BIG[2]
     whole(place)
 
 
@@ -177,7 +178,7 @@ def test_a_server_that_speaks_only_the_first_protocol(
     promote(place.store, 1, (BIG[0],))
     promote(place.store, 2)
     assert facts(place.store) == [version(1), version(2)]
-    assert place.store.evidence(digest(BIG[0])) == BIG[0]
+    assert place.store.evidence(sha256(BIG[0])) == BIG[0]
 
 
 # ----- what is transferred ------------------------------------------------------------------
@@ -219,7 +220,7 @@ def test_no_evidence_is_transferred_to_read_or_append(
     facts(place.store)
     promote(place.store, 9, (b"new",))
     promote(place.store, 9)
-    place.store.evidence(digest(b"new"))
+    place.store.evidence(sha256(b"new"))
     assert len(clones) == 4
     for objects in clones:
         assert max(objects.values()) < 10_000

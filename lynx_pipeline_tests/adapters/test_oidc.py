@@ -1,7 +1,5 @@
 """Tokens against a real issuer over HTTP: what verifies, and every way that must not."""
 
-import datetime
-import ipaddress
 import json
 import random
 import re
@@ -16,16 +14,14 @@ from typing import Any
 
 import certifi
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.x509.oid import NameOID
+from cryptography.hazmat.primitives import hashes
 from jwt.algorithms import RSAAlgorithm
 
 from lynx_pipeline.adapters import oidc
 from lynx_pipeline.adapters.oidc import RawToken, request_token, verified_claims, verify
 from lynx_pipeline.domain.identity import Claims, Policy, check_identity
 from lynx_pipeline.errors import Refused, SystemFailed
-from lynx_pipeline_tests import fake_issuer
+from lynx_pipeline_tests import fake_issuer, git_server
 from lynx_pipeline_tests.builders import JsonObject
 from lynx_pipeline_tests.fake_issuer import (
     AUDIENCE,
@@ -63,13 +59,6 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
     # Where the library would look whether this machine is Google's.
     monkeypatch.setattr("id._internal.oidc.ambient._GCP_PRODUCT_NAME_FILE", "/nonexistent")
-
-
-@pytest.fixture
-def issuer() -> Iterator[FakeIssuer]:
-    """The issuer that the policy trusts."""
-    with running() as it:
-        yield it
 
 
 @pytest.fixture
@@ -620,20 +609,8 @@ def test_no_variable_names_another_issuer(
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate that this machine made for itself, and its key."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.datetime.now(datetime.UTC)
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    made = (
-        x509.CertificateBuilder(name, name, key("tls").public_key(), x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(address, critical=False)
-        .sign(key("tls"), hashes.SHA256())
-    )
     file = tmp_path_factory.mktemp("tls") / "both.pem"
-    pem = serialization.Encoding.PEM
-    form, plain = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    file.write_bytes(made.public_bytes(pem) + key("tls").private_bytes(pem, form, plain))
+    file.write_bytes(git_server.certificate())
     return file
 
 

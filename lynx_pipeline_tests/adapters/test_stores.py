@@ -13,9 +13,9 @@ from lynx_pipeline.domain.ledger import ROLLED_BACK, Fact, Ledger, evidence_path
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.registry import open_store
-from lynx_pipeline_tests.builders import fact, project
+from lynx_pipeline_tests.builders import fact, project, sha256
 from lynx_pipeline_tests.domain.test_ledger import GOLDEN, golden_facts
-from lynx_pipeline_tests.places import InFolder, OnGit, Place, digest, facts, promote, version
+from lynx_pipeline_tests.places import InFolder, OnGit, Place, facts, promote, version
 
 PLACES: dict[str, Callable[[Path], Place]] = {
     "folder": lambda tmp: InFolder(tmp / "registry"),
@@ -136,7 +136,7 @@ def test_evidence_is_kept_and_read_back_by_its_digest(place: Place) -> None:
     promote(place.store, 1, PIECES)
     promote(place.store, 2)
     for piece in PIECES:
-        assert place.store.evidence(digest(piece)) == piece
+        assert place.store.evidence(sha256(piece)) == piece
 
 
 def test_evidence_that_two_entries_share_is_kept_once(place: Place) -> None:
@@ -144,7 +144,7 @@ def test_evidence_that_two_entries_share_is_kept_once(place: Place) -> None:
     promote(place.store, 1, (b"shared", b"first"))
     place.store.append(lambda _: version(2), iter([b"shared", b"second", b"shared"]))
     for piece in (b"shared", b"first", b"second"):
-        assert place.store.evidence(digest(piece)) == piece
+        assert place.store.evidence(sha256(piece)) == piece
 
 
 @everywhere
@@ -152,8 +152,8 @@ def test_evidence_that_is_not_there_is_named(place: Place) -> None:
     """In a ledger and where there is none yet; asking creates nothing."""
     before = place.all()
     for _ in range(2):
-        with pytest.raises(BadInput, match=f"{evidence_path(digest(b'no'))} is gone"):
-            place.store.evidence(digest(b"no"))
+        with pytest.raises(BadInput, match=f"{evidence_path(sha256(b'no'))} is gone"):
+            place.store.evidence(sha256(b"no"))
         assert place.all() == before
         promote(place.store, 1, (b"yes",))
         before = place.all()
@@ -163,7 +163,7 @@ def test_evidence_that_is_not_there_is_named(place: Place) -> None:
 def test_evidence_that_was_changed_is_named(place: Place) -> None:
     """Its digest is in the entry, so it can't pass for what was judged."""
     promote(place.store, 1, (b"true",))
-    path = evidence_path(digest(b"true"))
+    path = evidence_path(sha256(b"true"))
     if isinstance(place, OnGit):
         blob = place.git("hash-object", "-w", "--stdin", stdin=b"false").decode()
         place.git("read-tree", "lynx-registry")
@@ -175,7 +175,7 @@ def test_evidence_that_was_changed_is_named(place: Place) -> None:
         assert isinstance(place, InFolder)
         (place.folder / path).write_bytes(b"false")
     with pytest.raises(BadInput, match=f"{path} was changed"):
-        place.store.evidence(digest(b"true"))
+        place.store.evidence(sha256(b"true"))
 
 
 def test_evidence_that_was_changed_is_written_again_by_the_next_entry_that_has_it(
@@ -184,10 +184,10 @@ def test_evidence_that_was_changed_is_written_again_by_the_next_entry_that_has_i
     """In the folder, where a file may have been damaged since."""
     place = InFolder(tmp_path / "registry")
     promote(place.store, 1, (b"true",))
-    file = place.folder / evidence_path(digest(b"true"))
+    file = place.folder / evidence_path(sha256(b"true"))
     file.write_bytes(b"tr")
     promote(place.store, 2, (b"true",))
-    assert place.store.evidence(digest(b"true")) == b"true"
+    assert place.store.evidence(sha256(b"true")) == b"true"
 
 
 # ----- many writers -------------------------------------------------------------------------

@@ -20,7 +20,6 @@ from dagster import (
     op,
 )
 
-from lynx_pipeline.adapters import notify
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.definitions import defs
 from lynx_pipeline.defs.sensors import (
@@ -33,7 +32,7 @@ from lynx_pipeline.domain.ledger import PROMOTED, TIME
 from lynx_pipeline_tests import mlflow_server
 from lynx_pipeline_tests.builders import fact, project
 from lynx_pipeline_tests.places import InFolder
-from lynx_pipeline_tests.receiver import Receiver, receiving
+from lynx_pipeline_tests.receiver import Receiver
 
 V = "v0.1.0-dev"
 
@@ -44,14 +43,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InFolder:
     settings = project(tmp_path / "project")
     monkeypatch.chdir(settings.root)
     return InFolder(settings.home / "registry")
-
-
-@pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    """The one configured channel."""
-    with receiving() as it:
-        monkeypatch.setenv(notify.CHANNELS, it.url)
-        yield it
 
 
 def promote(place: InFolder, when: datetime) -> None:

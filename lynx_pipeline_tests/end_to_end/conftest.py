@@ -31,6 +31,7 @@ from filelock import FileLock
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline_tests.conftest import OURS
+from lynx_pipeline_tests.places import git
 
 REPO = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
@@ -202,7 +203,7 @@ def clone(root: Path) -> Path:
             shutil.copytree(REPO / name, target)
         else:
             shutil.copy(REPO / name, target)
-    subprocess.run(["git", "init", "--quiet", root], check=True)
+    git(root, "init", "--quiet")
     return root
 
 

@@ -1,12 +1,12 @@
 """The audit of the demo's promotion, as an auditor runs it: months later, somewhere else."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from lynx_pipeline_tests.end_to_end.conftest import Demo, Place, clone
+from lynx_pipeline_tests.places import OnGit
 
 pytestmark = pytest.mark.slow
 
@@ -33,8 +33,7 @@ def test_an_audit_needs_a_clone_and_the_registry(demo: Demo, tmp_path: Path) -> 
 
 def test_resolving_imports_neither_dagster_nor_mlflow(demo: Demo, tmp_path: Path) -> None:
     """From a folder and from a git branch: a serving process starts at once."""
-    remote = tmp_path / "registry.git"
-    subprocess.run(["git", "init", "--quiet", "--bare", remote], check=True)
+    remote = OnGit.new(tmp_path / "registry.git").bare
     on_git = demo.copy(tmp_path / "home").but(LYNX_REGISTRY=f"git+file://{remote}")
     sha = json.loads((demo.place.registry / "index.jsonl").read_bytes())["canonical_sha"]
     evidence = str(demo.place.evidence(demo.good))

@@ -4,7 +4,6 @@ and the same checkout in the CI job does."""
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,18 +16,11 @@ from lynx_pipeline_tests.end_to_end import library_routes
 from lynx_pipeline_tests.end_to_end.conftest import REPO, Demo, Place, asset, clone, files_in, job
 from lynx_pipeline_tests.end_to_end.webserver import running as webserver
 from lynx_pipeline_tests.fake_issuer import WORKFLOW_REF, FakeIssuer, running
-from lynx_pipeline_tests.places import GIT_ENV
+from lynx_pipeline_tests.places import git
 
 pytestmark = pytest.mark.slow
 
 REFUSAL = "prod is changed only by the CI workflow's verified identity"
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Iterator[FakeIssuer]:
-    """The issuer that the clones' policy trusts."""
-    with running() as it:
-        yield it
 
 
 def checkout(demo: Demo, issuer: FakeIssuer, folder: Path) -> Place:
@@ -59,24 +51,11 @@ def checkout(demo: Demo, issuer: FakeIssuer, folder: Path) -> Place:
     return place
 
 
-def git(folder: Path, *arguments: str) -> str:
-    """Run git there; what it says."""
-    command = ["git", *arguments]
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**Place(folder, folder).environ, **GIT_ENV},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, (arguments, done.stderr)
-    return done.stdout.strip()
-
-
 @pytest.fixture(scope="module")
-def prod(demo: Demo, issuer: FakeIssuer, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A checkout on a developer's machine."""
-    return checkout(demo, issuer, tmp_path_factory.mktemp("prod"))
+def prod(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """A checkout on a developer's machine, whose policy trusts an issuer that is there."""
+    with running() as issuer:
+        yield checkout(demo, issuer, tmp_path_factory.mktemp("prod"))
 
 
 def test_dagster_promotes_nothing_in_prod(prod: Place, demo: Demo, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Telling people: what they hear, and that nothing depends on it."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,14 +14,6 @@ from lynx_pipeline.flow.announce import announce, announcement
 from lynx_pipeline_tests.builders import SHA, actor, fact, project
 from lynx_pipeline_tests.places import InFolder, promote
 from lynx_pipeline_tests.receiver import Receiver, receiving
-
-
-@pytest.fixture
-def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    """The one configured channel."""
-    with receiving() as it:
-        monkeypatch.setenv(notify.CHANNELS, it.url)
-        yield it
 
 
 def entry() -> Entry:

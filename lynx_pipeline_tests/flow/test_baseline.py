@@ -19,17 +19,12 @@ from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow.baseline import check, propose, read_reference, reference_file
 from lynx_pipeline.flow.data import read_eval_set
 from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS
+from lynx_pipeline_tests.places import git
 
 ITEMS = [
     {"id": str(i), "prompt": f"{i}?", "expected": "yes", "buckets": {"d": "a" if i < 50 else "b"}}
     for i in range(100)
 ]
-
-
-def git(root: Path, *arguments: str) -> str:
-    """Run git in the checkout."""
-    command = ["git", "-c", "user.name=t", "-c", "user.email=t@example.invalid", *arguments]
-    return subprocess.run(command, cwd=root, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.fixture

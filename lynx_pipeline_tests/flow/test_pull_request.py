@@ -1,7 +1,6 @@
 """Who may decide, asked of a real checkout and GitHub's API."""
 
 import json
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from lynx_pipeline.cli import main
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.builders import project
 from lynx_pipeline_tests.fake_issuer import REPOSITORY
-from lynx_pipeline_tests.places import GIT_ENV
+from lynx_pipeline_tests.places import GIT_ENV, git
 from lynx_pipeline_tests.rehearsal import fake_github
 from lynx_pipeline_tests.rehearsal.fake_github import Commit, FakeGitHub, PullRequest, Review
 
@@ -50,20 +49,17 @@ def commit(
     """A checkout whose baseline is owned by three, of whom one can't write; commits changes."""
     root = project(tmp_path / "project").root
 
-    def git(*arguments: str) -> None:
-        subprocess.run(["git", *arguments], cwd=root, check=True, capture_output=True)
-
     def change(name: str, old: str, new: str) -> None:
         text = (root / name).read_text()
         assert old in text
         (root / name).write_text(text.replace(old, new, 1))
-        git("commit", "--quiet", "--all", "--message", "x")
+        git(root, "commit", "--quiet", "--all", "--message", "x")
 
     (root / ".github").mkdir()
     (root / ".github/CODEOWNERS").write_text("/eval_baseline.json @octocat @hubot @reader\n")
-    git("init", "--quiet")
-    git("add", "--all")
-    git("commit", "--quiet", "--message", "x")
+    git(root, "init", "--quiet")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "x")
     monkeypatch.chdir(root)
     return change
 

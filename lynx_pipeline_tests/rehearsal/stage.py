@@ -6,9 +6,8 @@ which one has regressed.
 import os
 import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from lynx_pipeline.tutor.configs import CANDIDATE, REGRESSED
 from lynx_pipeline.tutor.train import train_and_log
 from lynx_pipeline_tests import fake_issuer, git_server, mlflow_server
 from lynx_pipeline_tests.fake_issuer import FakeIssuer
-from lynx_pipeline_tests.places import BRANCH, GIT_ENV, OnGit
+from lynx_pipeline_tests.places import BRANCH, GIT_ENV, OnGit, git
 from lynx_pipeline_tests.receiver import Receiver, receiving
 from lynx_pipeline_tests.rehearsal import fake_github
 from lynx_pipeline_tests.rehearsal.fake_github import Comment, FakeGitHub, PullRequest
@@ -179,15 +178,15 @@ def staged(folder: Path) -> Iterator[Stage]:
             return status
 
         with (
-            git_server.serving(served, door) as git,
+            git_server.serving(served, door) as server,
             patch.dict(os.environ, GIT_ENV),
             mlflow_server.running(folder) as mlflow,
         ):
             registry = _registry(served / "registry.git")
-            stage = Stage(folder, github, issuer, git, registry, channel, mlflow, asked=asked)
+            stage = Stage(folder, github, issuer, server, registry, channel, mlflow, asked=asked)
             github.collaborators |= {OWNER: "admin", "hubot": "write", "reader": "read"}
             root = _team(stage)
-            stage.sha = _git(root, "rev-parse", "HEAD")
+            stage.sha = git(root, "rev-parse", "HEAD")
             _tools(folder / "tools")
             settings = load_settings(root, {"MLFLOW_TRACKING_URI": mlflow})
             stage.good = train_and_log(settings, CANDIDATE, {})
@@ -207,7 +206,7 @@ def _team(stage: Stage) -> Path:
     """The team's repository: this one as it is on the disk, set up for production as docs/ci.md
     says, and pushed to its origin."""
     root = stage.folder / "team"
-    listed = _git(REPO, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    listed = git(REPO, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
         if (REPO / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -231,7 +230,7 @@ def _team(stage: Stage) -> Path:
         ("commit", "--quiet", "--message", "The team's repository"),
         ("push", "--quiet", f"file://{bare.bare}", "main"),
     ):
-        _git(root, *command)
+        git(root, *command)
     bare.git("symbolic-ref", "HEAD", "refs/heads/main")
     bare.git("config", "uploadpack.allowAnySHA1InWant", "true")
     return root
@@ -257,12 +256,3 @@ def _tools(folder: Path) -> None:
     for name, text in (("ready", _READY), ("sudo", _SUDO)):
         (folder / name).write_text(text)
         (folder / name).chmod(0o755)
-
-
-def _git(folder: Path, *arguments: str) -> str:
-    environ: Mapping[str, str] = {**os.environ, **GIT_ENV}
-    done = subprocess.run(
-        ["git", *arguments], cwd=folder, env=environ, capture_output=True, text=True
-    )
-    assert done.returncode == 0, (arguments, done.stderr)
-    return done.stdout.strip()

@@ -1,12 +1,10 @@
 """The actions leave what the real ones leave."""
 
-import os
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 from lynx_pipeline_tests import git_server
-from lynx_pipeline_tests.places import GIT_ENV
+from lynx_pipeline_tests.places import OnGit, git
 from lynx_pipeline_tests.rehearsal.conftest import DOWNLOAD, PIN, UPLOAD, Make
 from lynx_pipeline_tests.rehearsal.job import Hooks
 
@@ -88,18 +86,8 @@ def test_an_artifact_is_refused(make: Make) -> None:
 def test_a_checkout_is_the_commit_of_the_run(make: Make, tmp_path: Path) -> None:
     """Though the branch has moved on. The token stays in the clone unless it is told not to, and
     it decides who may push."""
-    bare, author = tmp_path / "served/octo.git", tmp_path / "author"
-    environ = {**os.environ, **GIT_ENV}
-
-    def git(folder: Path, *arguments: str) -> str:
-        folder.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, env=environ, capture_output=True, text=True, check=True
-        )
-        return done.stdout.strip()
-
-    git(bare, "init", "--quiet", "--bare")
-    git(author, "init", "--quiet", "-b", "main")
+    bare, author = OnGit.new(tmp_path / "served/octo.git").bare, tmp_path / "author"
+    git(tmp_path, "init", "--quiet", "-b", "main", author.name)
     for number in range(3):
         (author / "file").write_text(f"{number}\n")
         git(author, "add", ".")

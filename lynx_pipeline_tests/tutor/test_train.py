@@ -18,6 +18,7 @@ from lynx_pipeline.adapters import mlflow_tracking
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.tutor.configs import CANDIDATE, REFERENCE, TrainConfig
 from lynx_pipeline.tutor.train import log_tutor, main, train_tutor
+from lynx_pipeline_tests.places import git
 from lynx_pipeline_tests.tutor.conftest import Trained
 
 SAVED_WHEN_AND_WHERE = {"run_id", "model_id", "model_uuid", "artifact_path", "utc_time_created"}
@@ -87,18 +88,13 @@ def test_the_manifest_names_the_commit_of_the_corpus(
     folder.mkdir(parents=True)
     (folder / "train.jsonl").write_bytes(corpus[1].read_bytes())
 
-    def git(*words: str) -> str:
-        identity = ["-c", "user.name=t", "-c", "user.email=t@example.org"]
-        command = ["git", "-C", str(root), *identity, *words]
-        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-    git("init", "-q")
+    git(root, "init", "-q")
     config = TrainConfig("quick", 1, 1, ())
     before = manifest_of(train_tutor(folder / "train.jsonl", config, tmp_path / "a"))
     assert (before["git_sha"], before["data"]["path"]) == (None, "data/train.jsonl")
-    git("commit", "-q", "--allow-empty", "-m", "first")
+    git(root, "commit", "-q", "--allow-empty", "-m", "first")
     after = manifest_of(train_tutor(folder / "train.jsonl", config, tmp_path / "b"))
-    assert after["git_sha"] == git("rev-parse", "HEAD")
+    assert after["git_sha"] == git(root, "rev-parse", "HEAD")
 
 
 @pytest.mark.parametrize(
