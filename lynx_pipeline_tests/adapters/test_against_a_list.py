@@ -30,20 +30,17 @@ from lynx_pipeline.domain.ledger import (
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline_tests.builders import actor, fact
-from lynx_pipeline_tests.faults import (
+from lynx_pipeline_tests.faults.disk import HALFWAY, KILLED, LAST_BYTE, Disk
+from lynx_pipeline_tests.faults.git_commands import (
     AFTER,
     BEFORE,
-    HALFWAY,
-    KILLED,
-    LAST_BYTE,
     WHILE,
-    Disk,
     faulty_git,
-    forked,
     hurried,
     wait_until_left,
     whole,
 )
+from lynx_pipeline_tests.faults.trial import forked
 from lynx_pipeline_tests.places import A, B, InFolder, OnGit, Place, facts
 
 Decide = Callable[[Ledger], Fact | Entry]

@@ -24,7 +24,7 @@ from lynx_pipeline.domain.ledger import (
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import LynxError, Refused
 from lynx_pipeline_tests.builders import actor, fact
-from lynx_pipeline_tests.faults import whole
+from lynx_pipeline_tests.faults.git_commands import whole
 from lynx_pipeline_tests.places import InFolder, OnGit, Place
 
 pytestmark = pytest.mark.slow

@@ -16,13 +16,8 @@ from lynx_pipeline.adapters.directory_ledger import DirectoryLedger
 from lynx_pipeline.domain.ledger import Fact, Ledger, evidence_path
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
 from lynx_pipeline_tests.builders import sha256
-from lynx_pipeline_tests.faults import (
-    FOLDER_STATES,
-    KILLED,
-    Disk,
-    forked,
-    several,
-)
+from lynx_pipeline_tests.faults.disk import FOLDER_STATES, KILLED, Disk, several
+from lynx_pipeline_tests.faults.trial import forked
 from lynx_pipeline_tests.places import InFolder, facts, promote, version
 
 Bytes = dict[str, bytes]

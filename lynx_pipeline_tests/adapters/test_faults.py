@@ -9,27 +9,12 @@ import pytest
 from lynx_pipeline.adapters.git_ledger import GitLedger
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.builders import fact
-from lynx_pipeline_tests.faults import (
-    COLUMNS,
-    DISK,
-    DISK_FAULTS,
-    GIT,
-    GIT_FAULTS,
-    INTRO,
-    REMOTE,
-    REMOTE_FAULTS,
-    Remote,
-    Table,
-    bwrap_works,
-    disk_fails,
-    disk_is_full,
-    git_fails,
-    parsed,
-    remote_fails,
-    rendered,
-    three_entries,
-    whole,
-)
+from lynx_pipeline_tests.faults.disk import DISK_FAULTS, disk_fails
+from lynx_pipeline_tests.faults.full_disk import disk_is_full
+from lynx_pipeline_tests.faults.git_commands import GIT_FAULTS, git_fails, three_entries, whole
+from lynx_pipeline_tests.faults.remote import REMOTE_FAULTS, Remote, remote_fails
+from lynx_pipeline_tests.faults.table import COLUMNS, DISK, GIT, INTRO, REMOTE, parsed, rendered
+from lynx_pipeline_tests.faults.trial import Table, bwrap_works
 from lynx_pipeline_tests.places import BRANCH, OnGit, facts, promote, version
 
 pytestmark = pytest.mark.slow

@@ -14,7 +14,8 @@ from lynx_pipeline.adapters import git_ledger
 from lynx_pipeline.domain.ledger import Ledger
 from lynx_pipeline.errors import SystemFailed
 from lynx_pipeline_tests.builders import sha256
-from lynx_pipeline_tests.faults import ssh, whole
+from lynx_pipeline_tests.faults.git_commands import whole
+from lynx_pipeline_tests.faults.remote import ssh
 from lynx_pipeline_tests.git_server import Credentials, serving
 from lynx_pipeline_tests.places import OnGit, facts, promote, version
 
