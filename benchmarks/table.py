@@ -9,27 +9,19 @@ import json
 import os
 import shlex
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
 
+from benchmarks.inputs import apart, files, ledger, ten_million
 from benchmarks.measure import Command, Run, middle, pairs, ratio, run
+from benchmarks.place import BARE, EVAL_SET, PYTHON, REPO, Place
 from lynx_pipeline_tests.builders import bundle
 
-HERE = Path(__file__).parent
-REPO = HERE.parent
-BARE = HERE / "bare"
-RESULT = HERE / "results.md"
-PYTHON = sys.executable
-EVAL_SET = "data/eval/phase-20.jsonl"
-OURS = ("LYNX_", "DAGSTER_", "MLFLOW_", "DVC_")
+RESULT = REPO / "benchmarks" / "results.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,77 +34,6 @@ class Row:
     measured: str
     target: str
     kept: bool
-
-
-class Place:
-    """A clone of this repository with a trained tutor, for the commands to work in."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.root = folder / "clone"
-        subprocess.run(["git", "clone", "-q", REPO, self.root], check=True)
-        inherited = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
-        path = f"{Path(PYTHON).parent}{os.pathsep}{inherited['PATH']}"
-        self.environ = {
-            **inherited,
-            "PATH": path,
-            "PYTHONPATH": str(REPO),
-            "LYNX_HOME": str(folder / "home"),
-            "MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db",
-            "MLFLOW_DISABLE_TELEMETRY": "true",
-        }
-
-    def command(self, *words: str | Path, before: Callable[[], object] = lambda: None) -> Command:
-        """A command in the clone."""
-        return Command(words, self.root, self.environ, before)
-
-    def bare(self, script: str, *words: str | Path) -> Command:
-        """One of the reference scripts."""
-        return self.command(PYTHON, BARE / f"{script}.py", *words)
-
-    def do(self, *words: str | Path) -> str:
-        """Run a command once, unmeasured."""
-        return run(self.command(*words)).output
-
-    @cached_property
-    def eval_set(self) -> Path:
-        """The pulled eval set."""
-        self.do("dvc", "pull", "-q", f"{EVAL_SET}.dvc")
-        return self.root / EVAL_SET
-
-    @cached_property
-    def run_id(self) -> str:
-        """The MLflow run of a tutor that passes the gate."""
-        code = (
-            "from lynx_pipeline.config import load_settings\n"
-            "from lynx_pipeline.tutor.configs import CANDIDATE\n"
-            "from lynx_pipeline.tutor.train import train_and_log\n"
-            "print('run', train_and_log(load_settings(), CANDIDATE, {}))"
-        )
-        return self._at(self.folder / "trained", code)
-
-    @cached_property
-    def bundle(self) -> Path:
-        """Its bundle."""
-        code = (
-            "from lynx_pipeline.config import load_settings\n"
-            "from lynx_pipeline.flow.candidate import candidate, fetch\n"
-            f"fetch(load_settings(), {self.run_id!r})\n"
-            f"print('at', candidate(load_settings(), {self.run_id!r}).bundle)"
-        )
-        return Path(self._at(self.folder / "trained", code))
-
-    def _at(self, home: Path, code: str) -> str:
-        """The last word that ``code`` prints, with a state folder that no measurement empties."""
-        environ = {**self.environ, "LYNX_HOME": str(home)}
-        return run(Command([PYTHON, "-c", code], self.root, environ)).output.split()[-1]
-
-    def request(self, config: Path) -> list[str]:
-        """The command that evaluates and promotes the tutor."""
-        asked = ("--run-id", self.run_id, "--semver", "v0.1.0-dev", "--output", config, "--json")
-        said = self.do("lynx-pipeline", "request", *asked)
-        command: list[str] = json.loads(said)["command"]
-        return command
 
 
 def promotion(place: Place) -> Row:
@@ -212,8 +133,8 @@ def compare(place: Place) -> Row:
 
 def counting(place: Place) -> Row:
     """Ten million answers in a thousand buckets."""
-    _apart(_ten_million, place.folder)
-    items, predictions, floors = _files(place.folder)
+    apart(ten_million, place.folder)
+    items, predictions, floors = files(place.folder)
     found = pairs(
         place.command(PYTHON, "-m", "benchmarks.count", items, predictions, floors),
         place.bare("counts", items, predictions),
@@ -315,7 +236,7 @@ return prompts
 def resolve(place: Place) -> Row:
     """The newest of 100,000 versions."""
     folder = place.folder / "ledger"
-    _apart(_ledger, folder, 100_000)
+    apart(ledger, folder, 100_000)
     environ = {**place.environ, "LYNX_REGISTRY": str(folder)}
     ours = Command(["lynx-pipeline", "registry", "resolve"], place.root, environ)
     found = pairs(ours, place.bare("resolve", folder / "index.jsonl"), times=3)
@@ -412,103 +333,6 @@ def _timed(what: str, reference: str, found: tuple[list[Run], list[Run]], most: 
         f"<= {most:g} x",
         times <= most,
     )
-
-
-def _apart(make: Callable[..., None], *arguments: object) -> None:
-    """In a process of its own: what this one holds at the most, its children seem to."""
-    process = get_context("spawn").Process(target=make, args=arguments)
-    process.start()
-    process.join()
-    if process.exitcode:
-        raise RuntimeError(f"{make.__name__} failed")
-
-
-def _files(folder: Path) -> tuple[Path, Path, Path]:
-    return folder / "items.parquet", folder / "predictions.parquet", folder / "baseline.json"
-
-
-def _ten_million(folder: Path) -> None:
-    """Items as they are kept, predictions of which 9 in 10 are right, and floors to match."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from lynx_pipeline.adapters import large_eval_set
-
-    count, cells, step = 10_000_000, 1000, 1_000_000
-    items, predictions, floors = _files(folder)
-    parts = [[[f"d.b{k:03}"], count // cells] for k in range(cells)]
-    about = json.dumps({"cells": parts, "words": 4 * count}).encode()
-    texts = ("id", "prompt")
-    schema = pa.schema(
-        [
-            *((name, pa.string()) for name in texts),
-            ("answers", pa.list_(pa.string())),
-            ("cell", pa.int32()),
-        ],
-        {large_eval_set._FORMAT: about},
-    )
-    answered = pa.schema([("id", pa.string()), ("prediction", pa.string())])
-    with (
-        pq.ParquetWriter(items, schema, compression="zstd") as first,
-        pq.ParquetWriter(predictions, answered, compression="zstd") as second,
-    ):
-        for start in range(0, count, step):
-            rows = range(start, start + step)
-            ids = [f"i{k:08}" for k in rows]
-            right = [f"answer {k % 977}" for k in rows]
-            given = [
-                text if k // 1000 % 10 else "wrong" for k, text in zip(rows, right, strict=True)
-            ]
-            prompts = [f"Say answer {k}" for k in rows]
-            wanted = [[text] for text in right]
-            part = pa.table([ids, prompts, wanted, [k % cells for k in rows]], schema=schema)
-            first.write_table(part, 1 << 16)
-            second.write_table(pa.table([ids, given], schema=answered), 1 << 16)
-    floor = {"accuracy": 0.5, "n": count // cells}
-    buckets = {f"d.b{k:03}": floor for k in range(cells)}
-    values = {"eval_set_dvc_hash": "0" * 32, "baseline_sha": "0" * 64, "tolerance_pp": 0.02}
-    floors.write_text(json.dumps({**values, "buckets": buckets}))
-
-
-def _ledger(folder: Path, count: int) -> None:
-    """A ledger of so many promotions in dev."""
-    from lynx_pipeline.domain.ledger import PROMOTED, Checkpoint, Fact, seal
-    from lynx_pipeline.domain.versioning import Env
-
-    folder.mkdir()
-    prev, size = None, 0
-    with (folder / "index.jsonl").open("wb") as file:
-        for k in range(1, count + 1):
-            fact = Fact(
-                time="2025-01-02T03:04:05Z",
-                env=Env.DEV,
-                event=PROMOTED,
-                model="grammar-tutor",
-                mlflow_run_id=f"{k:032x}",
-                artifact_uri=f"mlflow-artifacts:/1/{k:032x}/artifacts/model",
-                canonical_sha=f"{k:064x}",
-                semver=f"v0.1.{k}-dev",
-                evidence={
-                    **{f"{name}_sha256": f"{k:064x}" for name in _DIGESTS},
-                    "eval_set_dvc_hash": f"{k:032x}",
-                    "scorer": "normalised-exact-match/1",
-                    "isolation": "bubblewrap",
-                    "tolerance": 0.02,
-                    "worst_bucket": "verb.be",
-                    "worst_margin": 0.001667,
-                },
-                cpqu=3.125e-08,
-            )
-            entry = seal(k, prev, fact)
-            line = entry.to_line()
-            file.write(line)
-            prev, size = entry.hash, size + len(line)
-    assert prev
-    checkpoint = Checkpoint(size, count, prev)
-    (folder / "index.checkpoint.json").write_bytes(checkpoint.to_line())
-
-
-_DIGESTS = ("eval_set", "baseline", "candidate_eval", "predictions")
 
 
 if __name__ == "__main__":

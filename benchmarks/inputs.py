@@ -1,0 +1,106 @@
+"""What is measured on: more answers and more versions than anybody would make by hand."""
+
+import json
+from collections.abc import Callable
+from multiprocessing import get_context
+from pathlib import Path
+
+
+def apart(make: Callable[..., None], *arguments: object) -> None:
+    """In a process of its own: what this one holds at the most, its children seem to."""
+    process = get_context("spawn").Process(target=make, args=arguments)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise RuntimeError(f"{make.__name__} failed")
+
+
+def files(folder: Path) -> tuple[Path, Path, Path]:
+    """Where :func:`ten_million` puts items, predictions and floors."""
+    return folder / "items.parquet", folder / "predictions.parquet", folder / "baseline.json"
+
+
+def ten_million(folder: Path) -> None:
+    """Items as they are kept, predictions of which 9 in 10 are right, and floors to match."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from lynx_pipeline.adapters import large_eval_set
+
+    count, cells, step = 10_000_000, 1000, 1_000_000
+    items, predictions, floors = files(folder)
+    # What large_eval_set writes, copied from it: the format is its own, private matter. Where it
+    # changes there, it has to change here.
+    parts = [[[f"d.b{k:03}"], count // cells] for k in range(cells)]
+    about = json.dumps({"cells": parts, "words": 4 * count}).encode()
+    texts = ("id", "prompt")
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in texts),
+            ("answers", pa.list_(pa.string())),
+            ("cell", pa.int32()),
+        ],
+        {large_eval_set._FORMAT: about},
+    )
+    answered = pa.schema([("id", pa.string()), ("prediction", pa.string())])
+    with (
+        pq.ParquetWriter(items, schema, compression="zstd") as first,
+        pq.ParquetWriter(predictions, answered, compression="zstd") as second,
+    ):
+        for start in range(0, count, step):
+            rows = range(start, start + step)
+            ids = [f"i{k:08}" for k in rows]
+            right = [f"answer {k % 977}" for k in rows]
+            given = [
+                text if k // 1000 % 10 else "wrong" for k, text in zip(rows, right, strict=True)
+            ]
+            prompts = [f"Say answer {k}" for k in rows]
+            wanted = [[text] for text in right]
+            part = pa.table([ids, prompts, wanted, [k % cells for k in rows]], schema=schema)
+            first.write_table(part, 1 << 16)
+            second.write_table(pa.table([ids, given], schema=answered), 1 << 16)
+    floor = {"accuracy": 0.5, "n": count // cells}
+    buckets = {f"d.b{k:03}": floor for k in range(cells)}
+    values = {"eval_set_dvc_hash": "0" * 32, "baseline_sha": "0" * 64, "tolerance_pp": 0.02}
+    floors.write_text(json.dumps({**values, "buckets": buckets}))
+
+
+def ledger(folder: Path, count: int) -> None:
+    """A ledger of so many promotions in dev."""
+    from lynx_pipeline.domain.ledger import PROMOTED, Checkpoint, Fact, seal
+    from lynx_pipeline.domain.versioning import Env
+
+    folder.mkdir()
+    prev, size = None, 0
+    with (folder / "index.jsonl").open("wb") as file:
+        for k in range(1, count + 1):
+            fact = Fact(
+                time="2025-01-02T03:04:05Z",
+                env=Env.DEV,
+                event=PROMOTED,
+                model="grammar-tutor",
+                mlflow_run_id=f"{k:032x}",
+                artifact_uri=f"mlflow-artifacts:/1/{k:032x}/artifacts/model",
+                canonical_sha=f"{k:064x}",
+                semver=f"v0.1.{k}-dev",
+                evidence={
+                    **{f"{name}_sha256": f"{k:064x}" for name in _DIGESTS},
+                    "eval_set_dvc_hash": f"{k:032x}",
+                    "scorer": "normalised-exact-match/1",
+                    "isolation": "bubblewrap",
+                    "tolerance": 0.02,
+                    "worst_bucket": "verb.be",
+                    "worst_margin": 0.001667,
+                },
+                cpqu=3.125e-08,
+            )
+            entry = seal(k, prev, fact)
+            line = entry.to_line()
+            file.write(line)
+            prev, size = entry.hash, size + len(line)
+    assert prev
+    checkpoint = Checkpoint(size, count, prev)
+    (folder / "index.checkpoint.json").write_bytes(checkpoint.to_line())
+
+
+_DIGESTS = ("eval_set", "baseline", "candidate_eval", "predictions")
