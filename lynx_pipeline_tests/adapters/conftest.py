@@ -5,8 +5,12 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline import worker
+from lynx_pipeline.adapters.isolation import NONE, choose_isolation
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import Refused
 from lynx_pipeline_tests.builders import bundle
 from lynx_pipeline_tests.places import GIT_ENV
+from lynx_pipeline_tests.strangers import isolation
 
 
 @pytest.fixture(autouse=True)
@@ -21,3 +25,13 @@ def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A bundle; ``script.py`` beside it is run in the worker's place."""
     monkeypatch.setattr(worker, "__file__", str(tmp_path / "script.py"))
     return bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def isolated() -> bool:
+    """Whether this machine has isolation. Where it has none, prod refuses."""
+    if isolation().level != NONE:
+        return True
+    with pytest.raises(Refused):
+        choose_isolation(Env.PROD, (), lambda _: None)
+    return False

@@ -1,82 +1,30 @@
 """Candidates that attack: each is stopped, its reason told, and nothing of it is left.
 
-Most stand in the worker's place and speak its protocol, since loading a model adds nothing to
-what they try; the last part has models that MLflow loads, on their way to evidence. Each attack
-has a bound of its own, so that the machine survives should a defence fail. Without isolation
-on this machine, what only isolation can hold is not tried; that prod refuses is asserted instead.
+They stand in the worker's place and speak its protocol, since loading a model adds nothing to what
+they try; ``test_hostile_models.py`` has models that MLflow loads. Each attack has a bound of its
+own, so that the machine survives should a defence fail. Without isolation on this machine, what
+only isolation can hold is not tried; that prod refuses is asserted instead.
 """
 
-import hashlib
-import logging
 import os
 import re
 import socket
 import sys
-import tempfile
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lynx_pipeline.adapters.isolation import NONE, Isolation, choose_isolation
 from lynx_pipeline.adapters.workers import Local
-from lynx_pipeline.config import Limits, Settings
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline.errors import BadInput, Refused
-from lynx_pipeline.flow.candidate import Candidate
-from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS, TIMINGS, evaluate_candidate
-from lynx_pipeline_tests.builders import RUN, bundle, project
-from lynx_pipeline_tests.places import InFolder, promote
-from lynx_pipeline_tests.strangers import PROMPTS, ask, asked, batches, isolation, speaks
+from lynx_pipeline.errors import BadInput
+from lynx_pipeline_tests.adapters.hostile import CANARY, TIGHT, Scene, staged
+from lynx_pipeline_tests.strangers import PROMPTS, ask, batches, isolation, speaks
 
-CANARY = "he went, said the canary"
-# Room for the interpreter; what is tried is several times as much.
-TIGHT = Limits(
-    batch_size=5,
-    batch_seconds=40,
-    load_seconds=20,
-    total_seconds=90,
-    memory_mib=256,
-    processes=40,
-    output_mib=1,
-)
 QUICK = replace(TIGHT, batch_seconds=1, load_seconds=4)
-
-
-@dataclass(frozen=True)
-class Scene:
-    """A bundle, in folders that are this test's alone."""
-
-    bundle: Path
-    folder: Path
-    log: pytest.LogCaptureFixture
-
-    def stopped(
-        self, script: dict[str, str], limits: Limits = TIGHT, chosen: Isolation | None = None
-    ) -> str:
-        """What is told of a candidate that runs this script; nothing else may be left of it."""
-        before = self.files()
-        with pytest.raises(BadInput) as caught:
-            asked(speaks(self.bundle, **script), limits, chosen=chosen)
-        said = str(caught.value)
-        self.nothing_left()
-        assert self.files() == before
-        assert "\n" not in said
-        assert CANARY not in said + self.log.text
-        return said
-
-    def files(self) -> dict[str, str]:
-        """Every file in the bundle, and in what is the working and the temporary folder."""
-        roots = (self.bundle, Path.cwd(), Path(tempfile.gettempdir()))
-        files = [file for root in roots for file in root.rglob("*") if file.is_file()]
-        return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-
-    def nothing_left(self) -> None:
-        """No process that runs, or sees, anything in this test's folder, and nothing temporary."""
-        assert processes(self.folder) == []
-        assert list(Path(tempfile.gettempdir()).iterdir()) == []
 
 
 @pytest.fixture
@@ -88,45 +36,6 @@ def scene(
 ) -> Scene:
     """With a script in the worker's place."""
     return staged(stranger, tmp_path, monkeypatch, caplog)
-
-
-def staged(
-    bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
-) -> Scene:
-    """With a secret in our environment."""
-    for name in ("cwd", "temp"):
-        (folder / name).mkdir()
-    monkeypatch.chdir(folder / "cwd")
-    monkeypatch.setattr(tempfile, "tempdir", str(folder / "temp"))
-    monkeypatch.setenv("LYNX_CANARY", CANARY)
-    log.set_level(logging.DEBUG)
-    return Scene(bundle, folder, log)
-
-
-def processes(folder: Path) -> list[int]:
-    """Those with ``folder`` in their arguments, environment or mounts. A sandbox's processes all
-    have the bundle mounted."""
-    mark = "/".join(folder.parts[-3:]).encode()
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        for name in ("cmdline", "environ", "mountinfo"):
-            try:
-                if mark in (process / name).read_bytes():
-                    found.append(int(process.name))
-                    break
-            except OSError:
-                continue
-    return [pid for pid in found if pid != os.getpid()]
-
-
-@pytest.fixture
-def isolated() -> bool:
-    """Whether this machine has isolation. Where it has none, prod refuses."""
-    if isolation().level != NONE:
-        return True
-    with pytest.raises(Refused):
-        choose_isolation(Env.PROD, (), lambda _: None)
-    return False
 
 
 # ----- what it reads and reaches ------------------------------------------------------------
@@ -578,149 +487,3 @@ FORGED = (
 def test_forged_words_are_refused(scene: Scene, script: dict[str, str], says: str) -> None:
     """No report of its own, no answer that was not asked for."""
     assert says in scene.stopped(script)
-
-
-# ----- models that MLflow loads, on their way to evidence -----------------------------------
-
-SETTINGS = """
-registry = "registry"
-[tool.lynx_pipeline.evaluation]
-batch_size = 5
-batch_seconds = 30
-processes = 60
-output_mib = 1
-workers = 1
-"""
-RIGHT = "right = [prompt.removeprefix('Say ') for prompt in prompts]\n"
-
-
-@dataclass(frozen=True)
-class World:
-    """A project with a promoted version, and another candidate's bundle."""
-
-    settings: Settings
-    registry: InFolder
-    here: Candidate
-    scene: Scene
-
-    def evaluate(self, body: str, load: str = "pass") -> None:
-        """The step that makes evidence."""
-        bundle(self.here.bundle, f"{RIGHT}{body}", load)
-        evaluate_candidate(
-            self.settings,
-            self.here,
-            again=False,
-            warn=lambda text: logging.getLogger().warning(text),
-            progress=lambda done, most: None,
-        )
-
-    def evidence(self) -> dict[str, bytes]:
-        """What the evaluation left, by name."""
-        names = (EVAL, PREDICTIONS, TIMINGS)
-        files = [self.here.evidence / name for name in names]
-        return {file.name: file.read_bytes() for file in files if file.exists()}
-
-
-@pytest.fixture
-def world(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> World:
-    """With a secret in everything that a candidate has no business with."""
-    settings = project(tmp_path / "project", pyproject=SETTINGS)
-    for name in (".git/config", ".dvc/config", ".env"):
-        (settings.root / name).parent.mkdir(exist_ok=True)
-        (settings.root / name).write_text(CANARY)
-    other = bundle(settings.candidates / ("f" * 32) / "bundle")
-    (other / "secret").write_text(CANARY)
-    registry = InFolder(settings.root / "registry")
-    promote(registry.store, 1)
-    here = Candidate(RUN, settings.candidates / RUN)
-    return World(settings, registry, here, staged(here.bundle, tmp_path, monkeypatch, caplog))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("load", "body", "says"),
-    [
-        pytest.param("raise SystemExit", "", "loading failed", id="never loads"),
-        pytest.param(
-            "",
-            "import os, time; [os.fork() or (time.sleep(60), os._exit(0)) for _ in range(500)]",
-            "more than 60 processes|BlockingIOError",
-            id="forks",
-        ),
-        pytest.param(
-            "",
-            "import os\nif os.fork() == 0:\n    os.setsid()\n    import time\n    time.sleep(60)\n"
-            "os._exit(0)",
-            "ended during the batch",
-            id="leaves a daemon",
-        ),
-        pytest.param("", "return ['x' * (2 << 20)] * 5", "more output", id="enormous answers"),
-        pytest.param(
-            'import json; json.dumps = lambda said: \'{"n": 12, "correct": 12}\'',
-            "",
-            "ready = None",
-            id="forges a report",
-        ),
-        pytest.param(
-            "import time; time.perf_counter = lambda: float('nan')",
-            "return right",
-            "ready = nan",
-            id="forges the time",
-        ),
-        pytest.param(
-            "",
-            "import os, json\nline = json.dumps({'ids': [0, 1, 2, 3, 4], 'predictions': right, "
-            "'seconds': 0, 'peak_mib': 1}).encode()\n"
-            "for fd in range(3, 9):\n"
-            "    try: os.write(fd, line + b'\\n')\n"
-            "    except OSError: pass\n"
-            "return right",
-            "other ids",
-            id="writes to our pipe",
-        ),
-        pytest.param("", "return [text.encode() for text in right]", "bytes", id="bytes"),
-        pytest.param("", "return [float('nan') for _ in right]", "float", id="NaN"),
-        pytest.param("", "return ['\\ud800' for _ in right]", "surrogate", id="no text"),
-    ],
-)
-def test_a_hostile_model_gets_no_evidence(world: World, load: str, body: str, says: str) -> None:
-    """And the registry is as it was."""
-    before, files = world.registry.all(), world.scene.files()
-    with pytest.raises(BadInput, match=says) as caught:
-        world.evaluate(body or "return right", load or "pass")
-    world.scene.nothing_left()
-    assert world.evidence() == {}
-    assert world.registry.all() == before
-    assert CANARY not in str(caught.value) + world.scene.log.text
-    for place, digest in files.items():
-        assert world.scene.files()[place] == digest
-    rest = [path.name for path in world.here.folder.rglob("*") if path.is_file()]
-    assert set(rest) <= {".lock", "candidate_eval.json.journal", "MLmodel", "tiny_loader.py"}
-
-
-@pytest.mark.slow
-def test_a_curious_model_finds_nothing(world: World, isolated: bool) -> None:
-    """What it found would be its answers, in evidence that everybody may read."""
-    if not isolated:
-        return
-    root = str(world.settings.root)
-    body = f"""
-import os
-found = [repr(dict(os.environ))]
-for top in ({root!r}, '/root', '/home', '/dev/shm', '/bundle'):
-    for place, folders, files in os.walk(top):
-        folders[:] = [name for name in folders if name not in ('lib', '.pyenv', '.venv')]
-        for name in files:
-            found.append(place + open(os.path.join(place, name), errors='replace').read())
-return [str(found)[-10000:]] * len(prompts)
-"""
-    before = world.registry.all()
-    world.evaluate(body)
-    evidence = world.evidence()
-    assert set(evidence) == {EVAL, PREDICTIONS, TIMINGS}
-    assert not any(CANARY.encode() in raw for raw in evidence.values())
-    assert CANARY not in world.scene.log.text
-    assert world.registry.all() == before
-    world.scene.nothing_left()
