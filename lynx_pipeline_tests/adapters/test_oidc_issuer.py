@@ -1,0 +1,335 @@
+"""The issuer over HTTP: its keys, how it fails, and that the environment names no other."""
+
+import json
+import ssl
+import time
+import urllib.request
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import certifi
+import pytest
+from jwt.algorithms import RSAAlgorithm
+
+from lynx_pipeline.adapters import oidc
+from lynx_pipeline.adapters.oidc import verify
+from lynx_pipeline_tests import fake_issuer, git_server
+from lynx_pipeline_tests.adapters.tokens import failure, refusal
+from lynx_pipeline_tests.builders import JsonObject
+from lynx_pipeline_tests.fake_issuer import (
+    CONFIGURATION,
+    KEYS,
+    KID,
+    REMOVED,
+    Answer,
+    FakeIssuer,
+    jwk,
+    key,
+    number,
+    public_pem,
+    rs,
+    running,
+)
+
+pytestmark = pytest.mark.usefixtures("fresh")
+
+
+class Clock(SimpleNamespace):
+    """The time that the adapter sees; its monotonic part is the test's to move."""
+
+    now = 1000.0
+
+    def monotonic(self) -> float:
+        """Seconds since some start."""
+        return self.now
+
+    def time(self) -> float:
+        """Seconds since 1970."""
+        return time.time()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A clock that stands still."""
+    it = Clock()
+    monkeypatch.setattr(oidc, "time", it)
+    return it
+
+
+# ----- the issuer's keys ----------------------------------------------------------------------
+
+
+def test_keys_are_read_once_an_hour(issuer: FakeIssuer, clock: Clock) -> None:
+    """However many tokens; then again, since keys are withdrawn too."""
+    for _ in range(3):
+        verify(issuer.token(), issuer.policy())
+        clock.now += 1_199
+    assert issuer.asked == [CONFIGURATION, KEYS]
+    clock.now += 3
+    verify(issuer.token(), issuer.policy())
+    assert issuer.asked == [CONFIGURATION, KEYS] * 2
+
+
+def test_unknown_keys_are_looked_for_once_a_minute(issuer: FakeIssuer, clock: Clock) -> None:
+    """Invented ids do not make us bother the issuer."""
+    for number_of in range(20):
+        refusal(issuer.token({"kid": f"invented-{number_of}"}), issuer.policy())
+        clock.now += 2.9
+    assert issuer.key_reads == 1
+    clock.now = 1060
+    for number_of in range(20):
+        refusal(issuer.token({"kid": f"invented-{number_of}"}), issuer.policy())
+        clock.now += 2.9
+    assert issuer.key_reads == 2
+    verify(issuer.token(), issuer.policy())
+    assert issuer.key_reads == 2
+
+
+def test_exchanged_keys_are_picked_up(issuer: FakeIssuer, clock: Clock) -> None:
+    """Within the minute the new one is unknown; after it, it counts and the old one is gone."""
+    verify(issuer.token(), issuer.policy())
+    issuer.keys = [jwk("second", kid="key-2")]
+    fresh = issuer.token({"kid": "key-2"}, rs("second"))
+    clock.now += 59
+    assert f"keys: {KID}." in refusal(fresh, issuer.policy())
+    clock.now += 2
+    verify(fresh, issuer.policy())
+    assert "keys: key-2." in refusal(issuer.token(), issuer.policy())
+
+
+def test_a_failed_read_is_tried_again_at_once(issuer: FakeIssuer, clock: Clock) -> None:
+    """The minute counts from the last answer."""
+    issuer.answers[KEYS] = Answer(status=500)
+    failure(issuer.token(), issuer.policy())
+    del issuer.answers[KEYS]
+    verify(issuer.token(), issuer.policy())
+
+
+USELESS: dict[str, Any] = {
+    "private key": jwk(d=number(key().private_numbers().d)),
+    "whole private key": {**RSAAlgorithm.to_jwk(key(), as_dict=True), "kid": KID},
+    "for encryption": jwk(use="enc"),
+    "null use": jwk(use=None),
+    "another alg": jwk(alg="RS512"),
+    "PSS": jwk(alg="PS256"),
+    "null alg": jwk(alg=None),
+    "shared secret": {"kid": KID, "kty": "oct", "k": fake_issuer.base64url(public_pem())},
+    "RSA that is called EC": jwk(kty="EC"),
+    "no kty": jwk(kty=REMOVED),
+    "no kid": jwk(kid=REMOVED),
+    "number for a kid": jwk(kid=1),
+    "no modulus": jwk(n=REMOVED),
+    "number for a modulus": jwk(n=12345),
+    "null modulus": jwk(n=None),
+    "modulus that is no number": jwk(n="!"),
+    "empty modulus": jwk(n=""),
+    "exponent 1": jwk(e=number(1)),
+    "even exponent": jwk(e=number(65536)),
+    "text": "key",
+    "null": None,
+    "list": [jwk()],
+}
+
+
+@pytest.mark.parametrize("entry", USELESS)
+def test_an_entry_that_is_no_signing_key_is_passed_over(issuer: FakeIssuer, entry: str) -> None:
+    """It verifies nothing, and does not keep a good key from doing so."""
+    issuer.keys = [USELESS[entry]]
+    assert "it has none" in refusal(issuer.token(), issuer.policy())
+    oidc._known.clear()
+    issuer.keys = [USELESS[entry], jwk()]
+    verify(issuer.token(), issuer.policy())
+
+
+@pytest.mark.parametrize("missing", ["use", "alg"])
+def test_a_key_need_not_say_what_it_is_for(issuer: FakeIssuer, missing: str) -> None:
+    """Both are optional in the format."""
+    changes: JsonObject = {missing: REMOVED}
+    issuer.keys = [jwk(**changes)]
+    verify(issuer.token(), issuer.policy())
+
+
+def test_a_weak_key_is_not_believed(issuer: FakeIssuer) -> None:
+    """RSA with 1024 bits, though the issuer lists it; and not only where warnings are errors."""
+    issuer.keys = [jwk("weak", 1024)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        refusal(issuer.token(sign=rs("weak", 1024)), issuer.policy())
+
+
+def test_an_issuer_without_keys_refuses_everybody(issuer: FakeIssuer) -> None:
+    """No list, or an empty one."""
+    for body in (b"{}", b'{"keys": []}', b'{"keys": null}', b'{"keys": {"kid": "x"}}'):
+        oidc._known.clear()
+        issuer.answers[KEYS] = Answer(body)
+        assert "it has none" in refusal(issuer.token(), issuer.policy())
+
+
+# ----- issuers that fail ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", [CONFIGURATION, KEYS])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(Answer(b"{}", 500), id="500"),
+        pytest.param(Answer(b"{}", 404), id="404"),
+        pytest.param(Answer(b"<html>", 200), id="no JSON"),
+        pytest.param(Answer(b""), id="nothing"),
+        pytest.param(Answer(b"\xff\xfe"), id="no text"),
+        pytest.param(Answer(b"[]"), id="a list"),
+        pytest.param(Answer(b"null"), id="null"),
+        pytest.param(Answer(b'"keys"'), id="text"),
+        pytest.param(Answer(b"[" * 99_999), id="deep"),
+        pytest.param(Answer(b'{"x": "' + b"x" * (1 << 20) + b'"}'), id="too large"),
+    ],
+)
+def test_a_useless_answer_is_the_systems_failure(
+    issuer: FakeIssuer, place: str, answer: Answer
+) -> None:
+    """Not a refusal: trying again may help. It says which address it was."""
+    issuer.answers[place] = answer
+    assert f"{issuer.url}{place}" in failure(issuer.token(), issuer.policy())
+
+
+def test_an_issuer_that_is_down_is_the_systems_failure() -> None:
+    """There is nobody at its address."""
+    with running() as gone:
+        pass
+    assert "could not be read" in failure(gone.token(), gone.policy())
+
+
+def test_an_issuer_that_says_nothing_is_not_waited_for(
+    issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not longer than the time we have."""
+
+    def slow(*_: str) -> Answer:
+        time.sleep(1)
+        return Answer()
+
+    monkeypatch.setattr(oidc, "_FETCH_SECONDS", 0.2)
+    monkeypatch.setattr(issuer, "answer", slow)
+    assert "timed out" in failure(issuer.token(), issuer.policy())
+
+
+@pytest.mark.parametrize("place", [CONFIGURATION, KEYS])
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(
+    issuer: FakeIssuer, evil: FakeIssuer, place: str, status: int
+) -> None:
+    """Though the other server would answer with keys that fit the token."""
+    about = {"issuer": issuer.url, "jwks_uri": f"{evil.url}{KEYS}"}
+    evil.answers[CONFIGURATION] = Answer(json.dumps(about).encode())
+    issuer.answers[place] = Answer(status=status, headers={"Location": f"{evil.url}{place}"})
+    failure(issuer.token(sign=rs("evil")), issuer.policy())
+    assert evil.asked == []
+
+
+def test_a_configuration_of_another_issuer_is_not_believed(
+    issuer: FakeIssuer, evil: FakeIssuer
+) -> None:
+    """It has to name itself, exactly."""
+    for name in (evil.url, f"{issuer.url}/", issuer.url.upper(), "", None, [issuer.url], 7):
+        about = {"issuer": name, "jwks_uri": f"{issuer.url}{KEYS}"}
+        issuer.answers[CONFIGURATION] = Answer(json.dumps(about).encode())
+        assert "says that it is" in failure(issuer.token(), issuer.policy())
+    assert issuer.key_reads == 0
+
+
+def test_keys_from_elsewhere_are_not_read(issuer: FakeIssuer, evil: FakeIssuer) -> None:
+    """Also where the address begins as the issuer's does."""
+    port = evil.url.rpartition(":")[2]
+    for place in (
+        f"{evil.url}{KEYS}",
+        f"{issuer.url}@127.0.0.1:{port}{KEYS}",
+        f"{issuer.url}.evil.example{KEYS}",
+        f"{issuer.url}0{KEYS}",
+        "file:///etc/passwd",
+        KEYS,
+        "",
+        None,
+        [f"{issuer.url}{KEYS}"],
+    ):
+        about = {"issuer": issuer.url, "jwks_uri": place}
+        issuer.answers[CONFIGURATION] = Answer(json.dumps(about).encode())
+        assert "has its keys elsewhere" in failure(issuer.token(), issuer.policy())
+    assert (issuer.key_reads, evil.asked) == (0, [])
+
+
+def test_two_keys_of_one_id_are_the_systems_failure(issuer: FakeIssuer) -> None:
+    """Nobody can say which of them it is."""
+    for second in (jwk("evil"), jwk()):
+        issuer.keys = [jwk(), second]
+        assert f"two keys have the id '{KID}'" in failure(issuer.token(), issuer.policy())
+
+
+# ----- the environment has no say -------------------------------------------------------------
+
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
+ISSUERS = (
+    *("LYNX_ISSUER", "LYNX_IDENTITY_ISSUER", "LYNX_AUDIENCE", "LYNX_JWKS_URI", "LYNX_KEYS"),
+    *("ACTIONS_ID_TOKEN_ISSUER", "GITHUB_SERVER_URL", "OIDC_ISSUER", "JWKS_URI"),
+)
+
+
+def test_no_variable_names_another_issuer(
+    issuer: FakeIssuer, evil: FakeIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No proxy is used and nobody else is asked, also while the issuer is down."""
+    for name in (*PROXIES, *ISSUERS):
+        monkeypatch.setenv(name, evil.url)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.setenv(name, "")
+    verify(issuer.token(), issuer.policy())
+    refusal(issuer.token(sign=rs("evil")), issuer.policy())
+    refusal(evil.token(sign=rs("evil")), issuer.policy())
+    with running() as gone:
+        pass
+    failure(gone.token(sign=rs("evil")), gone.policy())
+    assert evil.asked == []
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate that this machine made for itself, and its key."""
+    file = tmp_path_factory.mktemp("tls") / "both.pem"
+    file.write_bytes(git_server.certificate())
+    return file
+
+
+@pytest.fixture
+def over_tls(certificate: Path) -> Iterator[FakeIssuer]:
+    """An issuer with that certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with running(context) as it:
+        yield it
+
+
+def test_no_variable_names_another_authority(
+    over_tls: FakeIssuer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate that the environment vouches for is not believed."""
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "CERTIFI_CA_BUNDLE"):
+        monkeypatch.setenv(name, str(certificate))
+    monkeypatch.setenv("SSL_CERT_DIR", str(certificate.parent))
+    for name in (*PROXIES, "PYTHONHTTPSVERIFY"):
+        monkeypatch.delenv(name, raising=False)
+    # Python itself would follow the variable.
+    with urllib.request.urlopen(f"{over_tls.url}{KEYS}", timeout=5) as answer:
+        assert answer.status == 200
+    over_tls.asked.clear()
+    assert "CERTIFICATE_VERIFY_FAILED" in failure(over_tls.token(), over_tls.policy())
+    assert over_tls.asked == []
+
+
+def test_an_issuer_with_a_known_certificate_is_believed(
+    over_tls: FakeIssuer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Known is what certifi lists."""
+    monkeypatch.setattr(certifi, "where", lambda: str(certificate))
+    verify(over_tls.token(), over_tls.policy())
