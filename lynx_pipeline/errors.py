@@ -8,7 +8,9 @@
     └── SystemFailed   exit 3   MLflow, DVC, git or the disk failed; trying again may help
 
 A message is one plain paragraph: what is wrong, where, what was expected, what to do.
-Anything else that escapes is a bug in this package and keeps its traceback.
+An OSError that got past the adapters is the disk's, so the command line and Dagster's steps tell
+it as a SystemFailed: :func:`of_the_disk`. Anything else that escapes is a bug in this package and
+keeps its traceback; it exits with 3, since 1 would say that the gate refused.
 """
 
 
@@ -34,3 +36,12 @@ class SystemFailed(LynxError):
     """A system the pipeline needs did not do its part."""
 
     exit_code = 3
+
+
+def of_the_disk(error: OSError) -> SystemFailed:
+    """What to say of an error that nobody knew more about than the system itself."""
+    where = "" if error.filename is None else f"{error.filename}: "
+    return SystemFailed(
+        f"{where}{error.strerror or error}. Check that it can be made, read and written and that "
+        "the disk is not full, then run this again."
+    )

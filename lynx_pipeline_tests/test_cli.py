@@ -1,6 +1,7 @@
 """The command line: exit codes, one paragraph for an error, and what it costs to start."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from lynx_pipeline import worker
+from lynx_pipeline import registry, worker
 from lynx_pipeline.adapters.directory_ledger import DirectoryLedger
 from lynx_pipeline.cli import main
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.ledger import PROMOTED
-from lynx_pipeline.errors import LynxError
 from lynx_pipeline_tests.builders import (
     RUN,
     SHA,
@@ -251,10 +251,67 @@ def test_wrong_usage_is_exit_code_2(capsys: Capsys, arguments: list[str]) -> Non
     assert "usage:" in capsys.readouterr().err
 
 
-def test_debug_shows_the_traceback() -> None:
-    """For whoever mends the pipeline."""
-    with pytest.raises(LynxError):
-        main(["--debug", "compare-baseline", "--candidate", "x", "--baseline", "y"])
+def test_debug_shows_the_traceback(capsys: Capsys) -> None:
+    """For whoever mends the pipeline; the exit code is the same."""
+    assert main(["--debug", "compare-baseline", "--candidate", "x", "--baseline", "y"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback")
+    assert "\nlynx-pipeline: no baseline: " in err
+
+
+def test_a_bug_keeps_its_traceback_and_does_not_say_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: Capsys
+) -> None:
+    """Python would exit with 1, which is the gate's no."""
+
+    def broken(version: str) -> None:
+        raise ZeroDivisionError(version)
+
+    monkeypatch.setattr(registry, "resolve", broken)
+    assert main(["registry", "resolve"]) == 3
+    assert "ZeroDivisionError: latest" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["registry", "register", RUN],
+        ["request", "--run-id", RUN, "--semver", "v0.1.0-dev"],
+        ["ci", "prepare", RUN, "--output", "run.yaml"],
+    ],
+    ids=" ".join,
+)
+def test_a_state_folder_that_cannot_be_made_is_a_system_failure(
+    here: Path, command: list[str]
+) -> None:
+    """Where it should have been, in the one paragraph on standard error beside warnings."""
+    project(here / "p")
+    (here / "p" / "dagster.yaml").write_text("")
+    (here / "file").write_text("")
+    done = subprocess.run(
+        [sys.executable, "-m", "lynx_pipeline", *command],
+        cwd=here / "p",
+        env={**os.environ, "LYNX_HOME": str(here / "file" / "home")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 3
+    errors = [line for line in done.stderr.splitlines() if "WARNING" not in line]
+    assert len(errors) == 1
+    assert errors[0].startswith(f"lynx-pipeline: the folder {here}/file/home")
+    assert "Not a directory" in errors[0]
+
+
+def test_what_only_the_system_knows_of_is_a_system_failure(here: Path, capsys: Capsys) -> None:
+    """The file, what the system says of it, and what to do."""
+    name = "e" * 300
+    command = ["minieval", "--bundle", "b", "--eval-set", name, "--output", "o"]
+    assert main(command) == 3
+    assert f"{here}/{name}: File name too long. Check that" in one_paragraph(capsys)
+    here.rmdir()
+    assert main(["registry", "list"]) == 3
+    assert "No such file or directory" in one_paragraph(capsys)
 
 
 @pytest.mark.parametrize("value", ["Prod", "prod ", "", "staging"])

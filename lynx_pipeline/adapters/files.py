@@ -48,6 +48,22 @@ def write_whole(path: Path, data: bytes) -> None:
         raise SystemFailed(f"{path} can't be written: {error.strerror}.") from None
 
 
+def make_folder(path: Path) -> Path:
+    """``path``, made if it is not there, with the folders above it.
+
+    Raises:
+        SystemFailed: the disk refused, or a file is in its place.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SystemFailed(
+            f"the folder {path} can't be made: {error.strerror}. Give it a place that can be "
+            "written to, then run this again."
+        ) from None
+    return path
+
+
 def sync(path: Path) -> None:
     """Make the bytes of a file, or the names in a folder, durable."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
+from lynx_pipeline.adapters.files import make_folder
 from lynx_pipeline.config import Settings
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 
@@ -313,7 +314,7 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if tracking_uri.startswith("sqlite:///"):
-        Path(tracking_uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+        make_folder(Path(tracking_uri.removeprefix("sqlite:///")).parent)
     import mlflow
     from mlflow.exceptions import MlflowException
 

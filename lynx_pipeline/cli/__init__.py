@@ -15,7 +15,7 @@ from typing import Any
 from lynx_pipeline.adapters import actions
 from lynx_pipeline.cli import baselines, candidates, ci, ledger
 from lynx_pipeline.cli.shown import warn
-from lynx_pipeline.errors import LynxError
+from lynx_pipeline.errors import LynxError, of_the_disk
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,22 +23,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = command_line().parse_args(argv)
     warnings.showwarning = lambda message, *_, **__: warn(str(message))
     atexit.register(gc.freeze)  # see lynx_pipeline.definitions
+    try:
+        return _exit_code(arguments)
+    except Exception:  # a bug; let through, it would exit with 1, which says refused
+        _print_traceback()
+        return 3
+
+
+def _exit_code(arguments: argparse.Namespace) -> int:
     run: Callable[[argparse.Namespace], int] = arguments.run
     try:
         return run(arguments)
-    except LynxError as error:
-        if arguments.debug:
-            raise
-        actions.fail(str(error))
-        return error.exit_code
     except BrokenPipeError:
         sys.stderr.close()
         return 3
+    except (LynxError, OSError) as error:
+        if arguments.debug:
+            _print_traceback()
+        told = error if isinstance(error, LynxError) else of_the_disk(error)
+        actions.fail(str(told))
+        return told.exit_code
     except KeyboardInterrupt:
         actions.fail(
             "interrupted. A promotion happened wholly or not at all; running this again is safe."
         )
         return 3
+
+
+def _print_traceback() -> None:
+    import traceback
+
+    traceback.print_exc()
 
 
 def command_line() -> argparse.ArgumentParser:

@@ -14,6 +14,7 @@ from typing import Any
 from dagster import DagsterInstance
 from dagster._core.instance import InstanceRef
 
+from lynx_pipeline.adapters.files import make_folder
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.errors import BadInput
@@ -30,8 +31,7 @@ class LynxInstance(DagsterInstance):
     @staticmethod
     def config_defaults(base_dir: str) -> Mapping[str, Any]:
         """Dagster's own defaults, with the folder moved; ``base_dir`` is a throw-away one."""
-        folder = load_settings().home / "dagster"
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = make_folder(load_settings().home / "dagster")
         return InstanceRef.config_defaults(str(folder))
 
 
@@ -41,6 +41,7 @@ def open_instance() -> Iterator[DagsterInstance]:
 
     Raises:
         BadInput: the project has no ``dagster.yaml``.
+        SystemFailed: there can't be a folder for it.
     """
     if os.environ.get("DAGSTER_HOME"):
         with DagsterInstance.get() as instance:
@@ -49,8 +50,7 @@ def open_instance() -> Iterator[DagsterInstance]:
     settings = load_settings()
     if not (settings.root / "dagster.yaml").is_file():
         raise BadInput(f"{settings.root}: has no dagster.yaml, so Dagster's state has no place.")
-    folder = settings.home / "dagster"
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = make_folder(settings.home / "dagster")
     ref = InstanceRef.from_dir(str(folder), config_dir=str(settings.root))
     with DagsterInstance.from_ref(ref) as instance:
         yield instance

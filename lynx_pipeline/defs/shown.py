@@ -19,7 +19,7 @@ from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.evaluation import CandidateEval
 from lynx_pipeline.domain.gate import Verdict
 from lynx_pipeline.domain.ledger import Entry
-from lynx_pipeline.errors import LynxError
+from lynx_pipeline.errors import LynxError, of_the_disk
 from lynx_pipeline.flow.candidate import PULL_REQUEST_TAG
 from lynx_pipeline.flow.promotion import GateRefused
 from lynx_pipeline.reports.markdown import markdown
@@ -41,11 +41,12 @@ def failures() -> Iterator[None]:
     """
     try:
         yield
-    except LynxError as error:
-        metadata: dict[str, Any] = {"exit_code": error.exit_code}
-        if isinstance(error, GateRefused):
-            metadata.update(report_metadata(Report(error.verdict)))
-        raise Failure(str(error), metadata=metadata, allow_retries=False) from None
+    except (LynxError, OSError) as error:
+        told = error if isinstance(error, LynxError) else of_the_disk(error)
+        metadata: dict[str, Any] = {"exit_code": told.exit_code}
+        if isinstance(told, GateRefused):
+            metadata.update(report_metadata(Report(told.verdict)))
+        raise Failure(str(told), metadata=metadata, allow_retries=False) from None
 
 
 def run_metadata(settings: Settings, run_id: str) -> Shown:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from lynx_pipeline.adapters import mlflow_tracking
 from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.adapters.files import make_folder
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.bundle import Bundle
 from lynx_pipeline.errors import BadInput, SystemFailed
@@ -81,7 +82,7 @@ def fresh_bundle(settings: Settings, run_id: str) -> Iterator[tuple[Path, Bundle
     """A fresh download, for as long as the block runs: its folder, identity and artifact URI."""
     here = candidate(settings, run_id)
     model = mlflow_tracking.find_model(settings.tracking_uri, run_id, settings.artifact_locations)
-    here.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(here.folder)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=here.folder) as scratch:
         folder = Path(scratch) / "bundle"
         mlflow_tracking.download(settings.tracking_uri, model.location, folder)
@@ -93,7 +94,7 @@ def locked(here: Candidate) -> Iterator[None]:
     """One process at a time works on a candidate's folder."""
     from filelock import FileLock, Timeout
 
-    here.folder.mkdir(parents=True, exist_ok=True)
+    make_folder(here.folder)
     try:
         with FileLock(here.folder / ".lock", timeout=3600):
             yield

@@ -92,6 +92,15 @@ def test_the_demo_leaves_the_repository_alone(demo: Demo) -> None:
     assert [stray for stray in strays if (REPO / stray).exists()] == []
 
 
+def test_without_a_place_for_its_state_the_demo_says_so(tmp_path: Path) -> None:
+    """One paragraph, and the exit code for a system that failed."""
+    (tmp_path / "file").write_text("")
+    done = Place(REPO, tmp_path / "file" / "home").lynx("demo")
+    assert done.returncode == 3
+    assert done.stderr.startswith(f"lynx-pipeline: the folder {tmp_path}/file/home")
+    assert done.stderr.count("\n") == 1
+
+
 def test_selecting_an_asset_works_with_dvc_installed(tmp_path: Path) -> None:
     """Dagster's selection parser and DVC share one antlr runtime, and pip agrees."""
     place = Place(REPO, tmp_path / "home")
