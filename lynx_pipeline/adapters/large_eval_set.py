@@ -65,7 +65,7 @@ class LargeEvalSet:
             f"ORDER BY hash(file_row_number, '{quoted}')"
         )
         with _database() as database:
-            yield from _asked(database, query, str(self.file))
+            yield from _asked(database, query)
 
     def count(self, predictions: bytes, where: str) -> Counts:
         """Like :func:`~lynx_pipeline.domain.evaluation.score`, for a Parquet file's bytes whose
@@ -73,8 +73,9 @@ class LargeEvalSet:
 
         Raises:
             BadInput: it is no such file, or a row does not answer the item in its place.
+            SystemFailed: memory or the disk did not do, or the items' file is gone.
         """
-        with _database() as database, _kept(predictions) as file:
+        with _predictions(where, predictions) as (database, file):
             joined = _joined(database, where, self.file, file)
             right = [0] * len(self.parts)
             nulls = wrong_place = 0
@@ -83,14 +84,14 @@ class LargeEvalSet:
                 "count(*) FILTER (a.prediction IS NULL), "
                 f"count(*) FILTER (i.id IS DISTINCT FROM a.id) FROM {joined} GROUP BY cell"
             )
-            for cell, same, null, elsewhere in _asked(database, query, where):
+            for cell, same, null, elsewhere in _asked(database, query):
                 wrong_place += elsewhere
                 if cell is not None:
                     right[cell] += same
                     nulls += null
             if wrong_place:
                 query = f"SELECT i.id, a.id FROM {joined} WHERE i.id IS DISTINCT FROM a.id LIMIT 1"
-                ((expected, found),) = _asked(database, query, where)
+                ((expected, found),) = _asked(database, query)
                 raise BadInput(
                     f"{where}: not the predictions of this eval set: a row answers the item "
                     f"{found!r} where {expected!r} is expected."
@@ -100,22 +101,28 @@ class LargeEvalSet:
                 "SELECT cell, a.prediction, answers[1], if(len(answers) > 1, answers[2:], NULL) "
                 f"FROM {joined} WHERE a.prediction <> answers[1]"
             )
-            for cell, prediction, first, more in _asked(database, query, where):
+            for cell, prediction, first, more in _asked(database, query):
                 right[cell] += _is_right(self.scorer, prediction, (first, *(more or ())))
         cells = {buckets: n for (buckets, _), n in zip(self.parts, right, strict=True)}
         return counted(self, rolled_up(cells), sum(right), nulls)
 
     def compare(self, reference: bytes, candidate: bytes) -> Comparison:
         """Like :func:`~lynx_pipeline.domain.comparison.compare`, for two files that
-        :meth:`count` has taken."""
+        :meth:`count` has taken.
+
+        Raises:
+            BadInput: one is no predictions file.
+            SystemFailed: memory or the disk did not do, or the items' file is gone.
+        """
         lost, gained = [], []
-        with _database() as database, _kept(reference) as old, _kept(candidate) as new:
+        where = "predictions"
+        with _predictions(where, reference, candidate) as (database, old, new):
             query = (
                 "SELECT i.id, i.prompt, i.answers, i.cell, a.prediction, b.prediction FROM "
-                f"{_joined(database, 'predictions', self.file, old, new)} "
+                f"{_joined(database, where, self.file, old, new)} "
                 "WHERE a.prediction IS DISTINCT FROM b.prediction"
             )
-            for item_id, prompt, answers, cell, before, after in _asked(database, query, ""):
+            for item_id, prompt, answers, cell, before, after in _asked(database, query):
                 right = tuple(answers)
                 was, now = (
                     a is not None and _is_right(self.scorer, a, right) for a in (before, after)
@@ -224,15 +231,21 @@ def _opened(
 ) -> LargeEvalSet:
     import pyarrow.parquet as pq
 
-    about = json.loads(pq.read_metadata(file).metadata[_FORMAT])
-    parts = tuple((tuple(buckets), count) for buckets, count in about["cells"])
+    try:
+        about = json.loads(pq.read_metadata(file).metadata[_FORMAT])
+        parts = tuple((tuple(buckets), count) for buckets, count in about["cells"])
+    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's are ValueErrors too
+        raise SystemFailed(
+            f"{file}: the eval set's items were kept here and can't be read: {_said(error)}. "
+            "Delete this file, then run this again."
+        ) from None
     return LargeEvalSet(dvc_hash, sha256, scorer, file, parts, about["words"], folder)
 
 
 def _check_ids(file: Path, where: str) -> None:
     query = f"SELECT id FROM {_parquet_of(file)} GROUP BY id HAVING count(*) > 1 LIMIT 1"
     with _database() as database:
-        for (twice,) in _asked(database, query, where):
+        for (twice,) in _asked(database, query):
             raise BadInput(f"{where}: the id {twice!r} stands twice in this file.")
 
 
@@ -241,29 +254,76 @@ def _check_ids(file: Path, where: str) -> None:
 
 @contextmanager
 def _database() -> Iterator["duckdb.DuckDBPyConnection"]:
+    """A database for as long as the block runs.
+
+    Raises:
+        SystemFailed: whatever DuckDB, Arrow or the disk raise in the block.
+    """
     import duckdb
+    import pyarrow as pa
 
     # At the end of a process it reports all that is not collected, on standard error.
     atexit.unregister(gc.freeze)
-    with tempfile.TemporaryDirectory(prefix="lynx-duckdb-") as folder:
-        config: dict[str, Any] = {
-            "memory_limit": MEMORY,
-            "temp_directory": folder,
-            "threads": os.cpu_count() or 1,
-            "autoinstall_known_extensions": False,
-            "autoload_known_extensions": False,
-        }
-        with duckdb.connect(":memory:", config=config) as database:
-            yield database
+    try:
+        with tempfile.TemporaryDirectory(prefix="lynx-duckdb-") as folder:
+            config: dict[str, Any] = {
+                "memory_limit": MEMORY,
+                "temp_directory": folder,
+                "threads": os.cpu_count() or 1,
+                "autoinstall_known_extensions": False,
+                "autoload_known_extensions": False,
+            }
+            with duckdb.connect(":memory:", config=config) as database:
+                yield database
+    except (duckdb.Error, pa.ArrowException, OSError) as error:
+        raise SystemFailed(
+            f"DuckDB could not work on the eval set: {_said(error)}. Check that memory and the "
+            "disk, also where temporary files go, have room, then run this again."
+        ) from None
 
 
 @contextmanager
-def _kept(raw: bytes) -> Iterator[Path]:
-    """The bytes as a file, since DuckDB reads no others: so they are the ones that were hashed."""
-    with tempfile.TemporaryDirectory(prefix="lynx-predictions-") as folder:
-        file = Path(folder) / "predictions.parquet"
-        file.write_bytes(raw)
-        yield file
+def _predictions(where: str, *given: bytes) -> Iterator[tuple[Any, ...]]:
+    """A database, and each of ``given`` as a file, since DuckDB reads no others: so they are the
+    bytes that were hashed. They are called ``where`` if it is their fault that the block fails.
+
+    Raises:
+        BadInput: one is no predictions file.
+        SystemFailed: whatever else DuckDB, Arrow or the disk raise in the block.
+    """
+    import duckdb
+    import pyarrow as pa
+
+    with _database() as database, tempfile.TemporaryDirectory(prefix="lynx-predictions-") as folder:
+        files = [Path(folder) / f"{number}.parquet" for number in range(len(given))]
+        for file, raw in zip(files, given, strict=True):
+            file.write_bytes(raw)
+        try:
+            yield database, *files
+        except (duckdb.Error, pa.ArrowException, OSError):
+            for file in files:
+                _check_readable(file, where)
+            raise
+
+
+def _check_readable(file: Path, where: str) -> None:
+    """That DuckDB can read these predictions if it does nothing else, so that it takes no memory.
+
+    Raises:
+        BadInput: it can't.
+    """
+    import duckdb
+
+    with _database() as database:
+        try:
+            # Both columns are read to their end for this, not only what is said about them.
+            database.sql(
+                f"SELECT sum(strlen(id)), sum(strlen(prediction)) FROM {_parquet_of(file)}"
+            ).fetchall()
+        except duckdb.OutOfMemoryException:
+            raise
+        except duckdb.Error as error:
+            raise BadInput(f"{where}: not a predictions file: {_said(error)}.") from None
 
 
 def _joined(
@@ -273,7 +333,7 @@ def _joined(
     text = f"{_parquet_of(items)} i"
     for name, file in zip("ab", predictions, strict=False):
         query = f"DESCRIBE SELECT id, prediction FROM {_parquet_of(file)}"
-        if [row[1] for row in _asked(database, query, where)] != ["VARCHAR", "VARCHAR"]:
+        if [row[1] for row in _asked(database, query)] != ["VARCHAR", "VARCHAR"]:
             raise BadInput(f"{where}: not a predictions file: expected two columns of text.")
         text += f" POSITIONAL JOIN (SELECT id, prediction FROM {_parquet_of(file)}) {name}"
     return text
@@ -284,19 +344,14 @@ def _parquet_of(file: Path, *options: str) -> str:
     return f"read_parquet({', '.join((quoted, *options))})"
 
 
-def _asked(
-    database: "duckdb.DuckDBPyConnection", query: str, where: str
-) -> Iterator[tuple[Any, ...]]:
-    """The rows, a part of them at a time. ``where`` is the file that a failure is blamed on."""
-    import duckdb
-    import pyarrow as pa
+def _asked(database: "duckdb.DuckDBPyConnection", query: str) -> Iterator[tuple[Any, ...]]:
+    """The rows, a part of them at a time."""
+    for batch in database.sql(query).to_arrow_reader(_ROWS // 8):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
-    try:
-        for batch in database.sql(query).to_arrow_reader(_ROWS // 8):
-            yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        said = " ".join(str(error).split())[:300]
-        raise BadInput(f"{where}: not a predictions file: {said}.") from None
+
+def _said(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 @contextmanager

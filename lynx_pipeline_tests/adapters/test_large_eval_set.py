@@ -3,6 +3,7 @@
 import io
 import json
 import random
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from lynx_pipeline.domain.comparison import compare
 from lynx_pipeline.domain.eval_set import EvalSet, Item, bucket_sizes, parse_eval_set
 from lynx_pipeline.domain.evaluation import score
 from lynx_pipeline.domain.scorers import EXACT
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.errors import BadInput, SystemFailed
 
 ODD = [
     "went",
@@ -226,3 +227,58 @@ def test_the_items_of_flips_are_whole() -> None:
     found = large(raw).compare(encoded(held, right), encoded(held, [None, *right[1:]]))
     assert [flip.item for flip in found.lost] == [held.items[0]]
     assert isinstance(found.lost[0].item, Item)
+
+
+def test_predictions_damaged_within_are_no_predictions_file() -> None:
+    """What the file says of itself is whole; what it holds is not."""
+    raw = lines()
+    kept, good = large(raw), encoded(small(raw), answers(small(raw), 1))
+    damaged = good[:40] + bytes(byte ^ 0x55 for byte in good[40:400]) + good[400:]
+    with pytest.raises(BadInput, match="p: not a predictions file"):
+        kept.count(damaged, "p")
+    with pytest.raises(BadInput, match="predictions: not a predictions file"):
+        kept.compare(good, good[:-9])
+
+
+def test_without_its_items_the_system_failed(tmp_path: Path) -> None:
+    """The predictions are as good as ever."""
+    raw = lines()
+    kept = build(raw, "f", "md5", "sha", EXACT, tmp_path / "sha.parquet")
+    good = encoded(small(raw), answers(small(raw), 1))
+    kept.file.unlink()
+    for use in (
+        lambda: kept.count(good, "p"),
+        lambda: kept.compare(good, good),
+        lambda: list(kept.shuffled("seed")),
+        lambda: kept.write_answers(batches([None] * N, N, 1), tmp_path / "p", tmp_path / "t"),
+    ):
+        with pytest.raises(SystemFailed, match="DuckDB could not work on the eval set"):
+            use()
+
+
+def test_too_little_memory_is_a_failed_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the machine's, and not of the file's that was read last."""
+    raw = lines()
+    kept, good = large(raw), encoded(small(raw), answers(small(raw), 1))
+    monkeypatch.setattr(large_eval_set, "MEMORY", "1KB")
+    with pytest.raises(SystemFailed, match="DuckDB could not work on the eval set"):
+        kept.count(good, "p")
+
+
+def test_no_place_for_temporary_files_is_a_failed_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The place is named."""
+    raw = lines()
+    kept, good = large(raw), encoded(small(raw), answers(small(raw), 1))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    with pytest.raises(SystemFailed, match=f"{tmp_path}/gone"):
+        kept.count(good, "p")
+
+
+def test_a_kept_one_that_is_damaged_is_to_be_deleted(tmp_path: Path) -> None:
+    """It can be made again."""
+    for damaged in (b"", b"x" * 99):
+        (tmp_path / "sha.parquet").write_bytes(damaged)
+        with pytest.raises(SystemFailed, match=r"sha\.parquet: .* Delete this file"):
+            build(lines(), "f", "md5", "sha", EXACT, tmp_path / "sha.parquet")
