@@ -12,11 +12,11 @@ the line is taken back, and the error says so.
 
 import hashlib
 import os
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
-from lynx_pipeline.adapters.files import sync, write_whole
+from lynx_pipeline.adapters.files import locked, sync, write_whole
 from lynx_pipeline.domain.ledger import (
     Checkpoint,
     Decision,
@@ -69,7 +69,11 @@ class DirectoryLedger:
             SystemFailed: the lock or the disk failed. The ledger is the old one, or, where
                 only the checkpoint failed, the new one; running it again is right for both.
         """
-        with self._locked():
+        busy = (
+            f"{self.folder}: another process has held the registry's lock for "
+            f"{LOCK_SECONDS:.0f} seconds. Wait for it, then run this again."
+        )
+        with locked(self.folder / ".lock", LOCK_SECONDS, busy):
             ledger = self.read()
             decided = decide(ledger)
             self._catch_up(ledger)
@@ -117,6 +121,22 @@ class DirectoryLedger:
         except OSError as error:
             raise SystemFailed(f"{self.file} can't be opened: {error.strerror}.") from None
         try:
+            self._put(handle, line, ledger)
+        except BaseException:
+            with suppress(OSError):
+                os.close(handle)
+            raise
+        try:
+            os.close(handle)
+        except OSError as error:
+            raise SystemFailed(
+                f"{self.file}: the entry is there, and the file could not be closed: "
+                f"{error.strerror}. Mend the disk and run this again: it finds the entry."
+            ) from None
+
+    def _put(self, handle: int, line: bytes, ledger: Ledger) -> None:
+        """Write the line and sync it, or take it back."""
+        try:
             if ledger.torn:
                 os.ftruncate(handle, ledger.size)
             try:
@@ -132,8 +152,6 @@ class DirectoryLedger:
                 f"{self.file}: the entry could not be written: {error.strerror}. The ledger is "
                 "as it was. Mend the disk and run this again."
             ) from None
-        finally:
-            os.close(handle)
 
     def _take_back(self, handle: int, ledger: Ledger) -> None:
         try:
@@ -153,24 +171,6 @@ class DirectoryLedger:
         if raw is None:
             return None
         return read_checkpoint(raw, str(self.checkpoint_file))
-
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        from filelock import FileLock, Timeout
-
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with FileLock(self.folder / ".lock", timeout=LOCK_SECONDS):
-                yield
-        except Timeout:
-            raise SystemFailed(
-                f"{self.folder}: another process has held the registry's lock for "
-                f"{LOCK_SECONDS:.0f} seconds. Wait for it, then run this again."
-            ) from None
-        except OSError as error:
-            raise SystemFailed(
-                f"{self.folder}: the registry can't be locked: {error.strerror}."
-            ) from None
 
 
 def _sync(*paths: Path) -> None:

@@ -7,12 +7,12 @@ are hashed here, every time. DVC itself is imported only when something has to b
 import hashlib
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lynx_pipeline.adapters.files import read_bytes
+from lynx_pipeline.adapters.files import locked, read_bytes
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 PULL_SECONDS = 600.0
@@ -150,20 +150,14 @@ def _repo(root: Path, failure: str) -> Iterator[Any]:
         log.handlers = handlers
 
 
-@contextmanager
-def _one_at_a_time(root: Path) -> Iterator[None]:
+def _one_at_a_time(root: Path) -> AbstractContextManager[None]:
     """DVC gives up when another process holds its lock; two runs that start together wait."""
-    from filelock import FileLock, Timeout
-
-    try:
-        (root / ".dvc" / "tmp").mkdir(parents=True, exist_ok=True)
-        with FileLock(root / ".dvc" / "tmp" / "lynx-pull.lock", timeout=PULL_SECONDS):
-            yield
-    except Timeout:
-        raise SystemFailed(
-            f"{root}: another process has been pulling data for {PULL_SECONDS:.0f} seconds. "
-            "Wait for it, then run this again."
-        ) from None
+    return locked(
+        root / ".dvc" / "tmp" / "lynx-pull.lock",
+        PULL_SECONDS,
+        f"{root}: another process has been pulling data for {PULL_SECONDS:.0f} seconds. Wait for "
+        "it, then run this again.",
+    )
 
 
 def tracked_hash(raw: bytes, where: str, name: str) -> str:

@@ -26,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from lynx_pipeline.adapters.files import read_bytes
+from lynx_pipeline.adapters.files import locked, read_bytes
 from lynx_pipeline.adapters.isolation import Isolation
 from lynx_pipeline.errors import BadInput, SystemFailed
 
@@ -59,26 +59,22 @@ def own_environment(bundle: Path, environments: Path, isolation: Isolation) -> E
         BadInput: the bundle doesn't say, asks for another Python, or for what can't be had.
         SystemFailed: uv is not there or failed, or the disk did.
     """
-    from filelock import FileLock, Timeout
-
     _check_python(bundle)
     wanted = read_requirements(bundle / REQUIREMENTS)
     here = [platform.python_implementation(), platform.python_version(), sysconfig.get_platform()]
     key = _digest([*here, *wanted])
     folder = environments / key
+    busy = (
+        f"another process has been building {folder} for {BUILD_SECONDS:.0f} s. End it, then run "
+        "this again."
+    )
     try:
-        environments.mkdir(parents=True, exist_ok=True)
-        with FileLock(environments / f"{key}.lock", timeout=BUILD_SECONDS):
+        with locked(environments / f"{key}.lock", BUILD_SECONDS, busy):
             # One whose interpreter was uninstalled since is none.
             if not (folder / "bin/python").exists():
                 shutil.rmtree(folder, ignore_errors=True)
                 _build(wanted, folder, isolation)
         lock = (folder / LOCK).read_text(encoding="utf-8")
-    except Timeout:
-        raise SystemFailed(
-            f"another process has been building {folder} for {BUILD_SECONDS:.0f} s. End it, "
-            "then run this again."
-        ) from None
     except OSError as error:
         raise SystemFailed(f"{folder} can't be made: {error.strerror}.") from None
     return Environment(folder, _digest([*here, lock]))

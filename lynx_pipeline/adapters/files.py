@@ -1,9 +1,10 @@
-"""Files that are either whole or not there."""
+"""Files that are either whole or not there, folders, and locks."""
 
 import contextlib
 import hashlib
 import os
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 from lynx_pipeline.errors import BadInput, SystemFailed
@@ -62,6 +63,31 @@ def make_folder(path: Path) -> Path:
             "written to, then run this again."
         ) from None
     return path
+
+
+@contextlib.contextmanager
+def locked(path: Path, seconds: float, busy: str) -> Iterator[None]:
+    """Hold the lock at ``path``, whose folder is made, while the block runs. What the block raises
+    is its own.
+
+    Raises:
+        SystemFailed: another process holds it for all of ``seconds``, which ``busy`` says, or it
+            can't be taken at all.
+    """
+    from filelock import FileLock, Timeout
+
+    make_folder(path.parent)
+    lock = FileLock(path, timeout=seconds)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise SystemFailed(busy) from None
+    except OSError as error:
+        raise SystemFailed(f"{path}: the lock can't be taken: {error.strerror}.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def sync(path: Path) -> None:

@@ -2,20 +2,21 @@
 
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lynx_pipeline.adapters import mlflow_tracking
+from lynx_pipeline.adapters import files, mlflow_tracking
 from lynx_pipeline.adapters.bundle_files import read_bundle
-from lynx_pipeline.adapters.files import make_folder
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.bundle import Bundle
-from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline.errors import BadInput
 
 # What an MLflow run, and the Dagster run for it, may be tagged with: the version that is asked for,
 # and the address of the pull request that asks.
 SEMVER_TAG, PULL_REQUEST_TAG = "lynx.semver", "lynx.pull_request"
+
+_LOCK_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,24 +83,18 @@ def fresh_bundle(settings: Settings, run_id: str) -> Iterator[tuple[Path, Bundle
     """A fresh download, for as long as the block runs: its folder, identity and artifact URI."""
     here = candidate(settings, run_id)
     model = mlflow_tracking.find_model(settings.tracking_uri, run_id, settings.artifact_locations)
-    make_folder(here.folder)
+    files.make_folder(here.folder)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=here.folder) as scratch:
         folder = Path(scratch) / "bundle"
         mlflow_tracking.download(settings.tracking_uri, model.location, folder)
         yield folder, read_bundle(folder), model.uri
 
 
-@contextmanager
-def locked(here: Candidate) -> Iterator[None]:
+def locked(here: Candidate) -> AbstractContextManager[None]:
     """One process at a time works on a candidate's folder."""
-    from filelock import FileLock, Timeout
-
-    make_folder(here.folder)
-    try:
-        with FileLock(here.folder / ".lock", timeout=3600):
-            yield
-    except Timeout:
-        raise SystemFailed(
-            f"another process has worked on candidate {here.run_id} for an hour. End it, then "
-            "run this again."
-        ) from None
+    return files.locked(
+        here.folder / ".lock",
+        _LOCK_SECONDS,
+        f"another process has worked on candidate {here.run_id} for an hour. End it, then run "
+        "this again.",
+    )

@@ -87,6 +87,38 @@ def test_a_failed_sync_is_not_tried_again(
     assert place.all() == before
 
 
+def test_an_entry_whose_file_is_not_closed_is_there(
+    store: DirectoryLedger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The close tells of writes that the sync has seen through."""
+    real = os.close
+
+    def close(handle: int) -> None:
+        path = Path(f"/proc/self/fd/{handle}").readlink()
+        real(handle)
+        if path == store.file:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "close", close)
+        with pytest.raises(SystemFailed, match=r"the entry is there, .* it finds the entry"):
+            promote(store, 9)
+    assert facts(store) == [version(9)]
+    promote(store, 9)
+    assert facts(store) == [version(9)]
+
+
+def test_what_a_decision_meets_is_not_the_locks(store: DirectoryLedger) -> None:
+    """It asks git and reads files, and their errors are theirs."""
+
+    def decide(_: Ledger) -> Fact:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(OSError, match="No space left"):
+        store.append(decide)
+    promote(store, 9)
+
+
 def test_an_entry_that_cannot_be_taken_back_is_not_called_gone(
     place: InFolder, store: DirectoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
