@@ -56,11 +56,16 @@ def read_eval_set_of(settings: Settings, dvc_hash: str, sha256: str, scorer: Sco
         BadInput: it is nowhere, or what is there under its MD5 has other bytes.
         SystemFailed: DVC could not be asked.
     """
-    path = settings.eval_set
-    data = digest(path.read_bytes()) if path.is_file() else None
-    if data is None or (data.dvc_hash, data.sha256) != (dvc_hash, sha256):
+    path, wanted = settings.eval_set, (dvc_hash, sha256)
+    data = None
+    if path.is_file() and path.stat().st_size > LARGE:
+        if digests(path) == wanted:
+            return _large(path, dvc_hash, sha256, scorer, _keep(settings, sha256, scorer))
+    elif path.is_file():
+        data = digest(read_bytes(path, "the eval set"))
+    if data is None or (data.dvc_hash, data.sha256) != wanted:
         data = digest(read_object(settings.root, dvc_hash))
-    if (data.dvc_hash, data.sha256) != (dvc_hash, sha256):
+    if (data.dvc_hash, data.sha256) != wanted:
         raise BadInput(
             f"the eval set {dvc_hash} was to have the SHA-256 {sha256}, and what DVC keeps under "
             f"this name has {data.sha256}: it was changed. Restore it from a copy."
