@@ -2,7 +2,6 @@
 only, and half the ways to launch a step go round it: the gate is in the promotion itself."""
 
 import warnings
-from typing import Any
 
 from dagster import (
     AssetCheckExecutionContext,
@@ -74,10 +73,9 @@ def buckets_can_resolve_tolerance() -> AssetCheckResult:
 @asset_check(asset=candidate_eval, blocking=True, partitions_def=CANDIDATES)
 def no_bucket_regression(context: AssetCheckExecutionContext) -> AssetCheckResult:
     """The gate: no bucket fell below the baseline by more than the tolerance."""
-    settings = load_settings()
-    run_id: Any = context.run.tags.get("dagster/partition")
     with failures():
-        here = candidate(settings, str(run_id))
+        settings = load_settings()
+        here = candidate(settings, context.partition_key)
         report = build_report(settings, judge_evidence(settings, here.evidence))
         write_report(report, here.folder)
     verdict = report.verdict
@@ -101,17 +99,17 @@ def no_bucket_regression(context: AssetCheckExecutionContext) -> AssetCheckResul
 def within_latency_budget(context: AssetCheckExecutionContext) -> AssetCheckResult:
     """The candidate answers about as fast as the baseline's model did. Decides nothing: the
     machine may be another one."""
-    settings = load_settings()
-    run_id: Any = context.run.tags.get("dagster/partition")
     with failures():
+        settings = load_settings()
         baseline = data.read_baseline(settings.baseline)
-        found = measured(candidate(settings, str(run_id)).evidence).get(LATENCY)
+        found = measured(candidate(settings, context.partition_key).evidence).get(LATENCY)
     budget = baseline.latency_budget_ms
     if budget is None or found is None:
+        lacks = "baseline" if budget is None else "candidate's evaluation"
         return AssetCheckResult(
             passed=True,
             severity=AssetCheckSeverity.WARN,
-            description=f"Nothing to compare: the baseline names no {LATENCY}.",
+            description=f"Nothing to compare: the {lacks} names no {LATENCY}.",
         )
     text = f"95 % of the questions took at most {found:.4g} ms each, the budget is {budget:.4g} ms."
     return AssetCheckResult(

@@ -177,3 +177,9 @@ def test_a_slow_candidate_is_warned_of_and_passes(demo: Demo, tmp_path: Path) ->
         assert (found.passed, found.severity.value, found.blocking) == (within, "WARN", False)
         assert found.metadata["latency_p95_ms"].value == latency
         assert found.metadata["budget_ms"].value == 0.14
+    del values["measured"]["latency_p95_ms"]
+    file.write_text(json.dumps(values))
+    assert place.dagster(*job("evaluate", demo.good)).returncode == 0
+    found = place.checked("candidate_eval", "within_latency_budget", demo.good).found
+    assert found.passed
+    assert "the candidate's evaluation names no latency_p95_ms" in (found.description or "")
