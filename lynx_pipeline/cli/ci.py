@@ -57,8 +57,6 @@ def prepare(arguments: Namespace) -> int:
 def outcome(arguments: Namespace) -> int:
     """Say how a candidate's evaluation ended, with the exit code that says the same. The job's
     summary gets the report, for whoever has to let the promotion through."""
-    import hashlib
-
     from lynx_pipeline.config import load_settings
     from lynx_pipeline.defs.outcome import failure_of
     from lynx_pipeline.flow.candidate import candidate
@@ -70,10 +68,9 @@ def outcome(arguments: Namespace) -> int:
     settings = load_settings()
     here = candidate(settings, arguments.run_id)
     failure = failure_of(here.run_id)
-    written = here.evidence / EVAL
-    if written.is_file():
+    if (here.evidence / EVAL).is_file():
         judged = judge_evidence(settings, here.evidence)
-        actions.output(evidence_sha256=hashlib.sha256(written.read_bytes()).hexdigest())
+        actions.output(evidence_sha256=judged.evidence.sha256)
         actions.summary(markdown(build_report(settings, judged)))
         if not judged.verdict.passed:
             raise GateRefused(judged.verdict)
