@@ -19,11 +19,10 @@ from pathlib import Path
 
 from lynx_pipeline import launcher, worker
 from lynx_pipeline.config import Limits
+from lynx_pipeline.domain.evaluation import BUBBLEWRAP, NONE
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused
 
-BUBBLEWRAP = "bubblewrap"
-NONE = "none"
 TMP = "/tmp"  # noqa: S108  # the one inside the sandbox, private to it
 SHARED = "/dev/shm"  # noqa: S108  # likewise
 ENVIRONMENT = "/environment"  # the model's own, inside the sandbox
@@ -56,13 +55,13 @@ _FORBIDS = (
 
 @dataclass(frozen=True, slots=True)
 class Isolation:
-    """How the worker is shut in. ``level`` goes into the evidence; ``more`` are options that not
+    """How the worker is shut in. ``level`` goes into the evidence, :data:`BUBBLEWRAP` or
+    :data:`NONE`; ``more`` are options that not
     every bwrap or machine takes. ``environment`` is the virtual environment that the worker runs
     in, None for ours."""
 
     level: str
     bwrap: str | None = None
-    why: str = ""
     hidden: tuple[Path, ...] = field(default=())
     more: tuple[str, ...] = field(default=())
     environment: Path | None = None
@@ -148,7 +147,7 @@ def choose_isolation(env: Env, hidden: Sequence[Path], warn: Callable[[str], Non
         f"NO ISOLATION: {why}. The candidate runs with your rights and can read your files; "
         "the evidence will say isolation: none."
     )
-    return Isolation(NONE, why=why)
+    return Isolation(NONE)
 
 
 def _remedy() -> str:

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
-from lynx_pipeline.adapters.isolation import NONE, Isolation
+from lynx_pipeline.adapters.isolation import Isolation
 from lynx_pipeline.adapters.watch import Watch
 from lynx_pipeline.config import Limits
+from lynx_pipeline.domain.evaluation import NONE
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
 
 _STDERR_KEPT = 4000

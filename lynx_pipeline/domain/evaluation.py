@@ -15,6 +15,9 @@ from lynx_pipeline.domain.strict_json import Fields, parse_object
 from lynx_pipeline.errors import BadInput
 
 LOCAL = "local"
+# How a candidate was shut in.
+BUBBLEWRAP = "bubblewrap"
+NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,12 @@ class CandidateEval:
     counts: Counts
     measured: Mapping[str, float]
     environment: str = LOCAL
+
+    @property
+    def isolated(self) -> bool:
+        """Whether the candidate could see nothing but prompts, which prod asks of it. An isolation
+        that nobody knows is none."""
+        return self.isolation == BUBBLEWRAP
 
     @property
     def scores(self) -> Scores:

@@ -6,7 +6,6 @@ by the entry alone: that the token was genuine, the artifact's URI, the cost.
 """
 
 from lynx_pipeline.adapters import git_files
-from lynx_pipeline.adapters.isolation import BUBBLEWRAP
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.audit import Audit, lineage
 from lynx_pipeline.domain.baseline import parse_baseline
@@ -105,7 +104,7 @@ def _differences(promotion: Entry, judged: Judged) -> list[str]:
     ]
     if not judged.verdict.passed:
         found.append("the replayed verdict is a refusal: it should never have been promoted")
-    if fact.env is Env.PROD and evaluation.isolation != BUBBLEWRAP:
+    if fact.env is Env.PROD and not evaluation.isolated:
         found.append(f"it was evaluated with isolation {evaluation.isolation!r}")
     return found
 

@@ -17,14 +17,20 @@ from pathlib import Path
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.environment import own_environment
 from lynx_pipeline.adapters.files import read_bytes, write_whole
-from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, choose_isolation
+from lynx_pipeline.adapters.isolation import choose_isolation
 from lynx_pipeline.adapters.journal import Journal
 from lynx_pipeline.adapters.mlflow_tracking import RUN_ID
 from lynx_pipeline.adapters.workers import Answered, Batch, Engine, Local
 from lynx_pipeline.config import RAY, Asking, Settings
 from lynx_pipeline.domain.baseline import LATENCY
 from lynx_pipeline.domain.bundle import MLMODEL, Bundle, read_mlmodel
-from lynx_pipeline.domain.evaluation import LOCAL, CandidateEval, parse_candidate_eval
+from lynx_pipeline.domain.evaluation import (
+    BUBBLEWRAP,
+    LOCAL,
+    NONE,
+    CandidateEval,
+    parse_candidate_eval,
+)
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow import answers
@@ -239,8 +245,8 @@ def _still_holds(here: Candidate, eval_set: AnyEvalSet, settings: Settings) -> C
         return None
     same = kept.canonical_sha == read_bundle(here.bundle).canonical_sha
     same &= (kept.environment == LOCAL) == (settings.asking.environments is None)
-    isolated = settings.env is not Env.PROD or kept.isolation != NONE
-    return kept if same and isolated and kept.mlflow_run_id == here.run_id else None
+    enough = kept.isolated or settings.env is not Env.PROD
+    return kept if same and enough and kept.mlflow_run_id == here.run_id else None
 
 
 @dataclass(frozen=True, slots=True)

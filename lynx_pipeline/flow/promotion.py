@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.adapters.files import read_bytes
-from lynx_pipeline.adapters.isolation import BUBBLEWRAP
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.cost import cpqu
+from lynx_pipeline.domain.evaluation import BUBBLEWRAP
 from lynx_pipeline.domain.gate import Verdict, judge
 from lynx_pipeline.domain.ledger import PROMOTED, Fact
 from lynx_pipeline.domain.versioning import Env
@@ -82,7 +82,7 @@ def judged_fact(
     """
     judged = judge_evidence(settings, folder)
     evaluation = judged.evidence.evaluation
-    if settings.env is Env.PROD and evaluation.isolation != BUBBLEWRAP:
+    if settings.env is Env.PROD and not evaluation.isolated:
         raise Refused(
             f"the candidate was evaluated with isolation {evaluation.isolation!r}, and could "
             f"have read the answers; prod expects {BUBBLEWRAP!r}. Evaluate it again."

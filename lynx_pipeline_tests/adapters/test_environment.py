@@ -12,7 +12,8 @@ import pytest
 
 from lynx_pipeline.adapters import environment
 from lynx_pipeline.adapters.environment import own_environment, read_requirements
-from lynx_pipeline.adapters.isolation import NONE, Isolation
+from lynx_pipeline.adapters.isolation import Isolation
+from lynx_pipeline.domain.evaluation import NONE
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.builders import bundle
 from lynx_pipeline_tests.strangers import asked, isolation, speaks

@@ -17,8 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline.adapters.isolation import NONE, Isolation, choose_isolation
+from lynx_pipeline.adapters.isolation import Isolation, choose_isolation
 from lynx_pipeline.adapters.workers import Local
+from lynx_pipeline.domain.evaluation import NONE
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline_tests.adapters.hostile import CANARY, TIGHT, Scene, staged

@@ -20,12 +20,11 @@ import pytest
 
 from lynx_pipeline.adapters import ray_engine
 from lynx_pipeline.adapters.bundle_files import read_bundle
-from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE
 from lynx_pipeline.adapters.ray_engine import Ray
 from lynx_pipeline.adapters.ray_node import software
 from lynx_pipeline.adapters.workers import Answered, Batch
 from lynx_pipeline.config import Asking, Limits
-from lynx_pipeline.domain.evaluation import CandidateEval
+from lynx_pipeline.domain.evaluation import BUBBLEWRAP, NONE, CandidateEval
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS, evaluate, read_evidence

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, Isolation
+from lynx_pipeline.adapters.isolation import Isolation
 from lynx_pipeline.adapters.workers import Batch, Local
 from lynx_pipeline.config import Limits
+from lynx_pipeline.domain.evaluation import BUBBLEWRAP, NONE
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline_tests.builders import bundle
 from lynx_pipeline_tests.strangers import (

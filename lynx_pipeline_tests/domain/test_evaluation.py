@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lynx_pipeline.domain.evaluation import score
+from lynx_pipeline.domain.evaluation import BUBBLEWRAP, NONE, score
 from lynx_pipeline.domain.scores import Score
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline_tests.builders import eval_items, eval_set
+from lynx_pipeline_tests.builders import candidate_eval, eval_items, eval_set
 
 ITEMS = eval_set()
 RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.items}
@@ -51,3 +51,10 @@ def test_answers_that_do_not_fit_the_questions_are_an_error(
     """Never a smaller n, never the better of two."""
     with pytest.raises(BadInput, match=says):
         score(ITEMS, rows)
+
+
+@pytest.mark.parametrize("isolation", [NONE, "", "Bubblewrap", "bubblewrap ", "chroot"])
+def test_only_an_isolation_that_is_known_counts(isolation: str) -> None:
+    """Evidence is a file, and anybody may have written it."""
+    assert candidate_eval(ITEMS, b"", RIGHT, isolation=BUBBLEWRAP).isolated
+    assert not candidate_eval(ITEMS, b"", RIGHT, isolation=isolation).isolated

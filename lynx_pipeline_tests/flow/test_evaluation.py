@@ -12,11 +12,11 @@ import pytest
 
 from lynx_pipeline import worker
 from lynx_pipeline.adapters.bundle_files import read_bundle
-from lynx_pipeline.adapters.isolation import BUBBLEWRAP, NONE, choose_isolation
+from lynx_pipeline.adapters.isolation import choose_isolation
 from lynx_pipeline.adapters.large_eval_set import build
 from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions
 from lynx_pipeline.config import Asking, Limits, Settings
-from lynx_pipeline.domain.evaluation import LOCAL, CandidateEval
+from lynx_pipeline.domain.evaluation import BUBBLEWRAP, LOCAL, NONE, CandidateEval
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
@@ -371,6 +371,25 @@ def test_prod_without_isolation_runs_nothing(
     assert run(model, tmp_path / "out").isolation == NONE
     assert marker.exists()
     assert json.loads((tmp_path / "out" / EVAL).read_bytes())["isolation"] == NONE
+
+
+@pytest.mark.parametrize("isolation", [NONE, "chroot", ""])
+def test_an_evaluation_that_prod_would_not_promote_is_not_kept_there(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: str
+) -> None:
+    """The candidate is asked again, which here can't be done."""
+    settings = replace(project(tmp_path / "project"), env=Env.PROD)
+    here = candidate(settings, RUN)
+    here.folder.mkdir(parents=True)
+    model.rename(here.bundle)
+    evaluation = run(here.bundle, here.evidence)
+    text = json.dumps(replace(evaluation, mlflow_run_id=RUN, isolation=isolation).to_json())
+    (here.evidence / EVAL).write_text(text)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Refused, match="only in isolation"):
+        evaluate_candidate(
+            settings, here, again=False, warn=lambda _: None, progress=lambda *_: None
+        )
 
 
 def test_an_evaluation_in_another_environment_does_not_hold(
