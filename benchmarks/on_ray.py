@@ -14,7 +14,8 @@ from lynx_pipeline.config import Asking, Limits
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.flow.data import read_eval_file
-from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS, evaluate
+from lynx_pipeline.flow.evaluation import evaluate
+from lynx_pipeline.flow.evidence import EVAL, PREDICTIONS
 
 SMALL = {"object_store_memory": 80 << 20, "include_dashboard": False}
 

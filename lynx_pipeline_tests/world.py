@@ -11,7 +11,7 @@ from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.eval_set import EvalSet
 from lynx_pipeline.domain.ledger import Entry
 from lynx_pipeline.flow.data import read_eval_set
-from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS
+from lynx_pipeline.flow.evidence import EVAL, PREDICTIONS
 from lynx_pipeline_tests.builders import bundle, candidate_eval
 from lynx_pipeline_tests.conftest import Tracking
 

@@ -60,7 +60,7 @@ def outcome(arguments: Namespace) -> int:
     from lynx_pipeline.config import load_settings
     from lynx_pipeline.defs.outcome import failure_of
     from lynx_pipeline.flow.candidate import candidate
-    from lynx_pipeline.flow.evaluation import EVAL
+    from lynx_pipeline.flow.evidence import EVAL
     from lynx_pipeline.flow.promotion import GateRefused, judge_evidence
     from lynx_pipeline.flow.report import build_report
     from lynx_pipeline.reports.markdown import markdown
@@ -86,7 +86,7 @@ def promote(arguments: Namespace) -> int:
     from lynx_pipeline.adapters.github import GitHub
     from lynx_pipeline.cli.ledger import mirror_now, print_entry
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.flow.evaluation import check_handed_over
+    from lynx_pipeline.flow.evidence import check_handed_over
     from lynx_pipeline.flow.pull_request import check_still_asked
 
     settings, github = load_settings(), GitHub()

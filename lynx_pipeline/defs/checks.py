@@ -27,7 +27,7 @@ from lynx_pipeline.domain.gate import unresolvable
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow import data
 from lynx_pipeline.flow.candidate import candidate
-from lynx_pipeline.flow.evaluation import measured
+from lynx_pipeline.flow.evidence import measured
 from lynx_pipeline.flow.promotion import judge_evidence
 from lynx_pipeline.flow.report import PAGE, build_report, write_report
 from lynx_pipeline.reports.report import summary

@@ -16,7 +16,7 @@ from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.ledger import Entry, read_entry
 from lynx_pipeline.domain.strict_json import parse_object
 from lynx_pipeline.errors import BadInput, LynxError
-from lynx_pipeline.flow.evaluation import EVAL, check_handed_over
+from lynx_pipeline.flow.evidence import EVAL, check_handed_over
 from lynx_pipeline.flow.promotion import judge_evidence
 from lynx_pipeline.flow.report import build_report
 from lynx_pipeline.reports.pull_request import Deployment, comment

@@ -10,7 +10,8 @@ import pytest
 from lynx_pipeline.config import Settings
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow.candidate import Candidate
-from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS, TIMINGS, evaluate_candidate
+from lynx_pipeline.flow.evaluation import evaluate_candidate
+from lynx_pipeline.flow.evidence import EVAL, PREDICTIONS, TIMINGS
 from lynx_pipeline_tests.adapters.hostile import CANARY, Scene, staged
 from lynx_pipeline_tests.builders import RUN, bundle, project
 from lynx_pipeline_tests.places import InFolder, promote

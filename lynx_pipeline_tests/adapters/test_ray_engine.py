@@ -27,7 +27,8 @@ from lynx_pipeline.config import Asking, Limits
 from lynx_pipeline.domain.evaluation import BUBBLEWRAP, NONE, CandidateEval
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
-from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS, evaluate, read_evidence
+from lynx_pipeline.flow.evaluation import evaluate
+from lynx_pipeline.flow.evidence import EVAL, PREDICTIONS, read_evidence
 from lynx_pipeline_tests.builders import GOOD, bundle, eval_items, eval_set
 from lynx_pipeline_tests.strangers import ask, batches, isolation
 

@@ -14,7 +14,7 @@ from lynx_pipeline.domain.identity import PRESENT
 from lynx_pipeline.domain.ledger import PROMOTED, ROLLED_BACK
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
-from lynx_pipeline.flow.evaluation import EVAL, PREDICTIONS
+from lynx_pipeline.flow.evidence import EVAL, PREDICTIONS
 from lynx_pipeline.flow.promotion import GateRefused
 from lynx_pipeline_tests.fake_issuer import MAIN, WORKFLOW_REF, jwk, rs, running
 from lynx_pipeline_tests.places import git
