@@ -25,12 +25,9 @@ from lynx_pipeline.domain.ledger import (
     Entry,
     Fact,
     Ledger,
-    State,
     Store,
-    check_promotion,
-    check_unused,
-    fold,
 )
+from lynx_pipeline.domain.standing import State, check_promotion, check_unused, fold
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import BadInput, Refused
 
@@ -269,13 +266,6 @@ def verify(*, settings: Settings | None = None) -> Ledger:
         BadInput: a line is damaged, out of place or cut off; the message names it.
     """
     return open_store(settings or load_settings()).read()
-
-
-def broken_rules(ledger: Ledger) -> list[tuple[Entry, str]]:
-    """Entries of a whole ledger that count for nothing, since they break a rule, with why."""
-    kinds = {(entry.fact.env, entry.fact.model) for entry in ledger.entries}
-    found = [pair for env, model in kinds for pair in fold(ledger, env, model).ignored]
-    return sorted(found, key=lambda pair: pair[0].seq)
 
 
 def audit(version: str, *, settings: Settings | None = None) -> "Audit":

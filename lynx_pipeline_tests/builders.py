@@ -16,7 +16,7 @@ from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.eval_set import EvalSet, bucket_sizes, parse_eval_set
 from lynx_pipeline.domain.evaluation import CandidateEval, score
 from lynx_pipeline.domain.identity import RECORDED
-from lynx_pipeline.domain.ledger import EVIDENCE_FILES, REGISTERED, Fact
+from lynx_pipeline.domain.ledger import EVIDENCE_FILES, REGISTERED, Fact, Ledger
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.versioning import Env
 
@@ -176,6 +176,15 @@ def fact(**changes: Any) -> Fact:
     if changes.get("env") is Env.PROD:
         values |= {"actor": actor(), "evidence": evidence()}
     return Fact(**{**values, **changes})
+
+
+def chain(*facts: Fact) -> Ledger:
+    """The ledger of these facts."""
+    ledger = Ledger()
+    for each in facts:
+        entry = ledger.next_entry(each)
+        ledger = Ledger((*ledger.entries, entry), ledger.size + len(entry.to_line()))
+    return ledger
 
 
 def project(

@@ -13,7 +13,8 @@ from typing import Protocol
 from lynx_pipeline.adapters.directory_ledger import DirectoryLedger
 from lynx_pipeline.adapters.git_ledger import GitLedger
 from lynx_pipeline.config import GitRemote
-from lynx_pipeline.domain.ledger import PROMOTED, Entry, Fact, Store, check_promotion, evidence_path
+from lynx_pipeline.domain.ledger import PROMOTED, Entry, Fact, Store, evidence_path
+from lynx_pipeline.domain.standing import check_promotion
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline_tests.builders import fact, sha256
 

@@ -22,7 +22,7 @@ from lynx_pipeline.domain.ledger import (
     Decision,
     Entry,
     Ledger,
-    check_evidence,
+    check_digest,
     evidence_path,
     parse_ledger,
     read_checkpoint,
@@ -93,7 +93,7 @@ class DirectoryLedger:
             BadInput: it is not there, or its bytes have another digest.
         """
         raw = _read_if_there(self.folder / evidence_path(sha256))
-        return check_evidence(raw, sha256, str(self.folder))
+        return check_digest(raw, sha256, str(self.folder))
 
     def _catch_up(self, ledger: Ledger) -> None:
         """Move a checkpoint that lags. The append that it missed may have been killed before its

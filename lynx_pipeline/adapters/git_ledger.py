@@ -33,7 +33,7 @@ from lynx_pipeline.domain.ledger import (
     Decision,
     Entry,
     Ledger,
-    check_evidence,
+    check_digest,
     evidence_path,
     parse_ledger,
     read_checkpoint,
@@ -133,7 +133,7 @@ class GitLedger:
         """
         with self._clone() as clone:
             raw = clone.file(evidence_path(sha256)) if clone.fetch() else None
-            return check_evidence(raw, sha256, str(self.remote))
+            return check_digest(raw, sha256, str(self.remote))
 
     @contextmanager
     def _clone(self) -> Iterator["_Clone"]:

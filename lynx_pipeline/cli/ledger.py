@@ -82,9 +82,10 @@ def registry_resolve(arguments: Namespace) -> int:
 
 def registry_verify(arguments: Namespace) -> int:
     from lynx_pipeline import registry
+    from lynx_pipeline.domain.standing import broken_rules
 
     ledger = registry.verify()
-    broken = registry.broken_rules(ledger)
+    broken = broken_rules(ledger)
     for entry, reason in broken:
         print(f"lynx-pipeline: line {entry.seq} counts for nothing: {reason}", file=sys.stderr)
     if broken:

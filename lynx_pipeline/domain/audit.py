@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.gate import Verdict
-from lynx_pipeline.domain.ledger import Entry, State
+from lynx_pipeline.domain.ledger import Entry
+from lynx_pipeline.domain.standing import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,8 @@ the entry before (null for the first); ``hash`` is the SHA-256 of the entry's ca
 without ``hash``. A line is committed by its newline: what follows the last newline was never
 committed and may be dropped. Anything else that is off is damage, and refused by line.
 
-State is a fold over the entries of one model in one environment. An entry that breaks a rule
-(a dev version in ``prod``, a promotion nobody was verified for) never counts, and the fold
-says so. Reading and writing files is the store's.
+Which entries count, and what holds now, :mod:`lynx_pipeline.domain.standing` says. Reading and
+writing files is the store's.
 
 The files that a promotion's evidence consists of are kept beside the ledger under the digests
 that the entry names: :func:`evidence_path`.
@@ -16,22 +15,21 @@ that the entry names: :func:`evidence_path`.
 import hashlib
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from lynx_pipeline.domain.identity import RECORDED
 from lynx_pipeline.domain.strict_json import Fields, JsonObject, canonical, parse_object
-from lynx_pipeline.domain.versioning import Env, Version, check_semver
-from lynx_pipeline.errors import BadInput, Refused
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import BadInput
 
 REGISTERED = "registered"
 PROMOTED = "promoted"
 ROLLED_BACK = "rolled_back"
 # What a promotion keeps beside the ledger; its evidence names each as ``<name>_sha256``.
 EVIDENCE_FILES = ("baseline", "candidate_eval", "predictions")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 _TIME_FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
@@ -164,7 +162,7 @@ def read_checkpoint(raw: bytes, where: str) -> Checkpoint:
     return Checkpoint(size, seq, fields.text("hash"))
 
 
-def check_evidence(raw: bytes | None, sha256: str, where: str) -> bytes:
+def check_digest(raw: bytes | None, sha256: str, where: str) -> bytes:
     """``raw``, if it is the piece of evidence with this digest.
 
     Raises:
@@ -182,7 +180,7 @@ def evidence_path(sha256: str) -> str:
     Raises:
         BadInput: ``sha256`` is no such digest, so it names no place.
     """
-    if not _DIGEST.fullmatch(sha256):
+    if not DIGEST.fullmatch(sha256):
         raise BadInput(f"{sha256!r:.80} is not a SHA-256 in hex, so it names no evidence.")
     return f"evidence/{sha256[:2]}/{sha256}"
 
@@ -220,141 +218,6 @@ def parse_ledger(raw: bytes, where: str, remembered: Iterable[Checkpoint] = ()) 
             f"has {len(entries)}. {_ADVICE}"
         )
     return Ledger(tuple(entries), size, len(tail))
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """What holds now for one model in one environment: a fold over its entries.
-
-    ``registered`` by canonical sha, ``promoted`` by semver, ``latest`` is what resolves, a
-    promotion or none; ``since`` is the entry that made it so, itself or a rollback. ``newest``
-    is the greatest version promoted. ``ignored`` are entries that break a rule, each with its
-    reason: this package never writes such, and they count for nothing.
-    """
-
-    registered: Mapping[str, Entry] = field(default_factory=dict)
-    promoted: Mapping[str, Entry] = field(default_factory=dict)
-    latest: Entry | None = None
-    since: Entry | None = None
-    newest: Version | None = None
-    ignored: tuple[tuple[Entry, str], ...] = ()
-
-
-def fold(ledger: Ledger, env: Env, model: str) -> State:
-    """The state of ``model`` in ``env``."""
-    registered: dict[str, Entry] = {}
-    promoted: dict[str, Entry] = {}
-    latest: Entry | None = None
-    since: Entry | None = None
-    newest: Version | None = None
-    tokens: set[str] = set()
-    ignored: list[tuple[Entry, str]] = []
-    for entry in ledger.entries:
-        fact = entry.fact
-        if fact.env is not env or fact.model != model:
-            continue
-        if fact.event == REGISTERED:
-            registered[fact.canonical_sha] = entry
-            continue
-        reason = _unproven(fact, tokens) or _broken_rule(fact, promoted, newest)
-        if reason:
-            ignored.append((entry, reason))
-            continue
-        assert fact.semver is not None
-        if fact.event == PROMOTED:
-            version = check_semver(fact.semver, env)
-            newest = version if newest is None else max(newest, version)
-            promoted[fact.semver] = entry
-        latest, since = promoted[fact.semver], entry
-        if fact.actor is not None:
-            tokens.add(fact.actor["jti"])
-    return State(registered, promoted, latest, since, newest, tuple(ignored))
-
-
-def _unproven(fact: Fact, tokens: Collection[str]) -> str | None:
-    """Why nobody who may changed prod here, or on no evidence; None if it was so."""
-    if fact.env is not Env.PROD:
-        return None
-    actor, evidence = fact.actor or {}, fact.evidence or {}
-    unnamed = [name for name in RECORDED if not (isinstance(v := actor.get(name), str) and v)]
-    if unnamed:
-        return f"in prod only a verified identity changes anything; its {unnamed[0]} is not here"
-    if actor["jti"] in tokens:
-        return f"its token (jti {actor['jti']!r:.80}) was used before"
-    if fact.event == PROMOTED:
-        for name in EVIDENCE_FILES:
-            if not _DIGEST.fullmatch(str(evidence.get(f"{name}_sha256"))):
-                return f"in prod only evidence promotes; the digest of its {name} is not here"
-    return None
-
-
-def _broken_rule(fact: Fact, promoted: Mapping[str, Entry], newest: Version | None) -> str | None:
-    """Why a promotion or rollback can't count after those before it; None if it does."""
-    assert fact.semver is not None
-    try:
-        version = check_semver(fact.semver, fact.env)
-    except BadInput as error:
-        return str(error)
-    known = promoted.get(fact.semver)
-    if fact.event == ROLLED_BACK:
-        if known is None or known.fact.canonical_sha != fact.canonical_sha:
-            return f"it rolls back to {fact.semver} of a bundle that was never promoted as that"
-        return None
-    if known is not None:
-        return f"{fact.semver} was promoted before, in entry {known.seq}"
-    if fact.env is Env.PROD and newest is not None and version <= newest:
-        return f"{fact.semver} is not greater than {newest}"
-    return None
-
-
-def check_promotion(
-    ledger: Ledger, env: Env, model: str, canonical_sha: str, semver: str
-) -> Entry | None:
-    """Whether ``semver`` may name ``canonical_sha`` now.
-
-    Returns:
-        The entry that already says so, or None if the promotion is new.
-
-    Raises:
-        BadInput: ``semver`` is none for this environment.
-        Refused: it names another bundle, or is not greater than every production version;
-            the message says which entry won.
-    """
-    version = check_semver(semver, env)
-    state = fold(ledger, env, model)
-    known = state.promoted.get(semver)
-    if known is not None and known.fact.canonical_sha == canonical_sha:
-        return known
-    for entry in ledger.entries:
-        fact = entry.fact
-        if (fact.event, fact.semver, fact.model) == (PROMOTED, semver, model):
-            raise Refused(
-                f"{semver} already names the bundle {fact.canonical_sha[:12]} (entry "
-                f"{entry.seq}, {fact.time}); a version is never reused. Choose a new one."
-            )
-    if env is Env.PROD and state.newest is not None and version <= state.newest:
-        won = state.promoted[str(state.newest)]
-        raise Refused(
-            f"{semver} is not greater than {state.newest}, the newest version promoted in prod "
-            f"(entry {won.seq}, {won.fact.time}). Choose a greater one."
-        )
-    return None
-
-
-def check_unused(ledger: Ledger, actor: Mapping[str, Any] | None) -> None:
-    """That the token with this ``jti`` has not changed the ledger before.
-
-    Raises:
-        Refused: it has.
-    """
-    if actor is None:
-        return
-    for entry in ledger.entries:
-        if entry.fact.actor is not None and entry.fact.actor.get("jti") == actor["jti"]:
-            raise Refused(
-                f"claim 'jti': got {actor['jti']!r}, which entry {entry.seq} already used; "
-                "expected a token that was not used before. Request a new one."
-            )
 
 
 _ADVICE = "Restore the registry from a copy that verifies; nothing was changed."

@@ -11,8 +11,9 @@ from lynx_pipeline.domain.audit import Audit, lineage
 from lynx_pipeline.domain.baseline import parse_baseline
 from lynx_pipeline.domain.gate import judge
 from lynx_pipeline.domain.identity import Claims, check_identity, check_policy
-from lynx_pipeline.domain.ledger import EVIDENCE_FILES, Entry, Store, fold
+from lynx_pipeline.domain.ledger import EVIDENCE_FILES, Entry, Store
 from lynx_pipeline.domain.scorers import scorer_named
+from lynx_pipeline.domain.standing import fold
 from lynx_pipeline.domain.strict_json import Fields
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused

@@ -17,16 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from lynx_pipeline.adapters import git, git_ledger
-from lynx_pipeline.domain.ledger import (
-    PROMOTED,
-    REGISTERED,
-    ROLLED_BACK,
-    Entry,
-    Fact,
-    Ledger,
-    check_promotion,
-    fold,
-)
+from lynx_pipeline.domain.ledger import PROMOTED, REGISTERED, ROLLED_BACK, Entry, Fact, Ledger
+from lynx_pipeline.domain.standing import check_promotion, fold
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline_tests.builders import actor, fact

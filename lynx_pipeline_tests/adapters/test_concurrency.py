@@ -12,15 +12,8 @@ from typing import Any
 
 import pytest
 
-from lynx_pipeline.domain.ledger import (
-    PROMOTED,
-    Entry,
-    Fact,
-    Ledger,
-    check_promotion,
-    check_unused,
-    fold,
-)
+from lynx_pipeline.domain.ledger import PROMOTED, Entry, Fact, Ledger
+from lynx_pipeline.domain.standing import check_promotion, check_unused, fold
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import LynxError, Refused
 from lynx_pipeline_tests.builders import actor, fact

@@ -15,6 +15,7 @@ from lynx_pipeline.cli import main
 from lynx_pipeline.domain.audit import Audit
 from lynx_pipeline.domain.ledger import PROMOTED, Fact, evidence_path, seal
 from lynx_pipeline.domain.scorers import NUMERIC
+from lynx_pipeline.domain.standing import broken_rules
 from lynx_pipeline.domain.strict_json import canonical
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
@@ -242,7 +243,7 @@ def test_an_unproven_entry_in_prod_counts_for_nothing(
     values = {"env": Env.PROD, "event": PROMOTED, "semver": "v1.0.0", "canonical_sha": B}
     append(world, fact(**{**values, **changes}))
     assert registry.resolve(settings=world.prod).canonical_sha == A
-    (broken,) = registry.broken_rules(registry.verify(settings=world.settings))
+    (broken,) = broken_rules(registry.verify(settings=world.settings))
     assert broken[0].seq == 3
     assert says in broken[1]
 
@@ -253,7 +254,7 @@ def test_a_token_that_two_entries_name_counts_once(world: World) -> None:
     append(world, first)
     append(world, replace(first, semver="v1.0.0", canonical_sha=B))
     assert registry.resolve(settings=world.prod).canonical_sha == A
-    (broken,) = registry.broken_rules(registry.verify(settings=world.settings))
+    (broken,) = broken_rules(registry.verify(settings=world.settings))
     assert "was used before" in broken[1]
 
 
