@@ -14,8 +14,9 @@ from lynx_pipeline import registry
 from lynx_pipeline.adapters import mlflow_tracking
 from lynx_pipeline.adapters.files import write_whole
 from lynx_pipeline.config import Settings
-from lynx_pipeline.defs.instance import add_candidate, launch_command
+from lynx_pipeline.defs.requests import prepare
 from lynx_pipeline.domain.eval_set import bucket_sizes
+from lynx_pipeline.domain.request import LABEL
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused, SystemFailed
 from lynx_pipeline.flow.candidate import SEMVER_TAG, candidate, fetch
@@ -73,7 +74,7 @@ def run(settings: Settings) -> None:
 
 
 def _train(settings: Settings, config: TrainConfig, semver: str) -> Tutor:
-    run_id = train_and_log(settings, config, {"deploy-candidate": "true"})
+    run_id = train_and_log(settings, config, {LABEL: "true"})
     semver = _free_version(settings, run_id, semver)
     mlflow_tracking.tag_run(settings.tracking_uri, run_id, SEMVER_TAG, semver)
     print(f"Trained {config.name!r}, logged as MLflow run {run_id}, asking for {semver}.")
@@ -94,11 +95,7 @@ def _free_version(settings: Settings, run_id: str, semver: str) -> str:
 
 def _launch(settings: Settings, tutor: Tutor, *, expected: int) -> None:
     """Run the job as CI does, and print the verdict."""
-    add_candidate(tutor.run_id)
-    config = settings.home / "requests" / f"{tutor.run_id}.yaml"
-    text = f"ops:\n  promotion_decision:\n    config:\n      semver: {tutor.semver}\n"
-    write_whole(config, text.encode())
-    arguments = launch_command(tutor.run_id, tutor.semver, config)
+    arguments = prepare(settings, tutor.run_id, tutor.semver)
     print(f"\n$ {shlex.join(['dagster', *arguments])}")
     done = subprocess.run(
         [sys.executable, "-m", "dagster", *arguments],

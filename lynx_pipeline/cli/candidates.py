@@ -1,6 +1,5 @@
 """Commands about candidates and the gate: demo, minieval, compare-baseline, request, gate power."""
 
-import json
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -108,7 +107,6 @@ def compare_baseline(arguments: Namespace) -> int:
 def request(arguments: Namespace) -> int:
     import shlex
 
-    from lynx_pipeline.adapters.files import write_whole
     from lynx_pipeline.adapters.mlflow_tracking import find_model
     from lynx_pipeline.config import load_settings
     from lynx_pipeline.domain.versioning import check_semver
@@ -117,22 +115,18 @@ def request(arguments: Namespace) -> int:
     asked = _asked(arguments)
     check_semver(asked.semver, settings.env)
     find_model(settings.tracking_uri, asked.mlflow_run_id, settings.artifact_locations)
-    default = settings.home / "requests" / f"{asked.mlflow_run_id}.yaml"
-    output = Path(arguments.output).absolute() if arguments.output else default
-    config = {"ops": {"promotion_decision": {"config": {"semver": asked.semver}}}}
-    write_whole(output, (json.dumps(config, indent=2) + "\n").encode())
 
-    from lynx_pipeline.defs.instance import add_candidate, launch_command
+    from lynx_pipeline.defs.requests import prepare
 
-    add_candidate(asked.mlflow_run_id)
-    command = ["dagster", *launch_command(asked.mlflow_run_id, asked.semver, output)]
+    output = Path(arguments.output).absolute() if arguments.output else None
+    run_id, semver = asked.mlflow_run_id, asked.semver
+    command = ["dagster", *prepare(settings, run_id, semver, output)]
     if arguments.json:
-        run_id, semver = asked.mlflow_run_id, asked.semver
         print_json(
-            {"mlflow_run_id": run_id, "semver": semver, "config": str(output), "command": command}
+            {"mlflow_run_id": run_id, "semver": semver, "config": command[-1], "command": command}
         )
     else:
-        print(f"Request accepted: run {asked.mlflow_run_id} as {asked.semver}. To run it:")
+        print(f"Request accepted: run {run_id} as {semver}. To run it:")
         print(f"  {shlex.join(command)}")
     return 0
 

@@ -4,7 +4,6 @@ ci approved, of the workflow that checks a change of the baseline.
 What the jobs tell each other are outputs of these steps.
 """
 
-import json
 import os
 from argparse import Namespace
 from pathlib import Path
@@ -40,15 +39,13 @@ def request(_: Namespace) -> int:
 
 def prepare(arguments: Namespace) -> int:
     """Let Dagster know a candidate whose bundle was fetched by a job before."""
-    from lynx_pipeline.adapters.files import write_whole
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.defs.instance import add_candidate
+    from lynx_pipeline.defs.requests import FETCHED, add_candidate, write_config
     from lynx_pipeline.flow.candidate import candidate
 
     here = candidate(load_settings(), arguments.run_id)
-    config = {"ops": {"candidate_bundle": {"config": {"fetched": True}}}}
     output = Path(arguments.output).absolute()
-    write_whole(output, (json.dumps(config, indent=2) + "\n").encode())
+    write_config(output, FETCHED)
     add_candidate(here.run_id)
     print(f"Candidate {here.run_id} can be evaluated. Run config: {output}")
     return 0

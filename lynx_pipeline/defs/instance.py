@@ -4,11 +4,9 @@
 this package share one history without ``DAGSTER_HOME``. A ``DAGSTER_HOME`` that is set wins.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from dagster import DagsterInstance
@@ -16,7 +14,6 @@ from dagster._core.instance import InstanceRef
 
 from lynx_pipeline.adapters.files import make_folder
 from lynx_pipeline.config import load_settings
-from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.errors import BadInput
 
 
@@ -54,17 +51,3 @@ def open_instance() -> Iterator[DagsterInstance]:
     ref = InstanceRef.from_dir(str(folder), config_dir=str(settings.root))
     with DagsterInstance.from_ref(ref) as instance:
         yield instance
-
-
-def add_candidate(run_id: str) -> None:
-    """Make ``run_id`` a partition, so that jobs can be launched for it."""
-    with open_instance() as instance:
-        instance.add_dynamic_partitions(CANDIDATES.name or "", [run_id])
-
-
-def launch_command(run_id: str, semver: str, config: Path) -> list[str]:
-    """The arguments of the ``dagster`` command that evaluates and promotes the candidate. The
-    version is among the tags, so that a list of runs can be read."""
-    tags = json.dumps({"dagster/partition": run_id, "lynx.semver": semver})
-    target = ["-m", "lynx_pipeline.definitions", "-j", "eval_and_promote"]
-    return ["job", "execute", *target, "--tags", tags, "-c", str(config)]

@@ -5,6 +5,7 @@ from typing import Any
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 
 from lynx_pipeline.defs.instance import open_instance
+from lynx_pipeline.defs.partitions import PARTITION_TAG
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 
 _ERRORS: dict[Any, type[LynxError]] = {
@@ -18,7 +19,7 @@ def failure_of(run_id: str) -> LynxError | None:
     Raises:
         SystemFailed: it was never run here.
     """
-    mine = RunsFilter(tags={"dagster/partition": run_id})
+    mine = RunsFilter(tags={PARTITION_TAG: run_id})
     with open_instance() as instance:
         run = next(iter(instance.get_runs(mine, limit=1)), None)
         if run is None:

@@ -2,4 +2,7 @@
 
 from dagster import DynamicPartitionsDefinition
 
+# What Dagster calls the partition among a run's tags.
+PARTITION_TAG = "dagster/partition"
+
 CANDIDATES = DynamicPartitionsDefinition(name="candidates")

@@ -26,6 +26,7 @@ from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.assets import promotion_decision
 from lynx_pipeline.defs.jobs import eval_and_promote, evaluate, promote
 from lynx_pipeline.defs.partitions import CANDIDATES
+from lynx_pipeline.defs.requests import promotes
 from lynx_pipeline.domain.ledger import Entry
 from lynx_pipeline.domain.request import LABEL
 from lynx_pipeline.domain.versioning import Env, check_semver
@@ -79,7 +80,7 @@ def _made_by(context: RunStatusSensorContext) -> Entry | None:
     minimum_interval_seconds=60,
     default_status=DefaultSensorStatus.STOPPED,
     description=(
-        "Requests a run for each finished MLflow run tagged deploy-candidate=true and lynx.semver: "
+        f"Requests a run for each finished MLflow run tagged {LABEL}=true and {SEMVER_TAG}: "
         "in dev evaluation and promotion, in prod the evaluation. Off until it is switched on."
     ),
 )
@@ -151,12 +152,11 @@ def _requested(instance: DagsterInstance, keys: list[str]) -> set[str]:
 def _request(run: TaggedRun, semver: str, env: Env) -> RunRequest:
     """The request. The version is pinned to what the tag says now."""
     tags = {SEMVER_TAG: semver, PULL_REQUEST_TAG: run.tags.get(PULL_REQUEST_TAG)}
-    config = {"ops": {promotion_decision.op.name: {"config": {"semver": semver}}}}
     return RunRequest(
         run_key=_key(run, semver),
         job_name=evaluate.name if env is Env.PROD else eval_and_promote.name,
         partition_key=run.run_id,
-        run_config={} if env is Env.PROD else config,
+        run_config={} if env is Env.PROD else promotes(semver),
         tags={key: value for key, value in tags.items() if value},
     )
 

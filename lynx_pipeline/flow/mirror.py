@@ -6,6 +6,7 @@ from lynx_pipeline.adapters.mlflow_tracking import mirror_alias
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.ledger import Fact
 from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.flow.candidate import SEMVER_TAG
 
 ALIASES = {Env.DEV: "dev", Env.PROD: "production"}
 
@@ -28,7 +29,7 @@ def mirror(settings: Settings, latest: Callable[[], Fact]) -> dict[str, str]:
             alias=alias,
             uri=fact.artifact_uri or "",
             run_id=fact.mlflow_run_id or "",
-            tags={"lynx.semver": fact.semver or "", "lynx.canonical_sha": fact.canonical_sha},
+            tags={SEMVER_TAG: fact.semver or "", "lynx.canonical_sha": fact.canonical_sha},
         )
         if latest() == fact:
             return {
