@@ -1,6 +1,7 @@
 """A judged candidate's report, with whatever is known beside the verdict."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lynx_pipeline.adapters.files import write_whole
 from lynx_pipeline.config import Settings
@@ -8,6 +9,9 @@ from lynx_pipeline.flow.answers import compare
 from lynx_pipeline.flow.baseline import read_reference
 from lynx_pipeline.flow.promotion import Judged
 from lynx_pipeline.reports.report import Report
+
+if TYPE_CHECKING:
+    from lynx_pipeline.domain.power import GatePower
 
 MARKDOWN = "report.md"
 PAGE = "report.html"
@@ -26,10 +30,12 @@ def build_report(settings: Settings, judged: Judged) -> Report:
     if reference is not None:
         comparison = compare(judged.eval_set, reference[0], judged.evidence.files[1])
     counts = evaluation.counts
+    power = None if judged.verdict.passed else _power(judged)
     return Report(
         verdict=judged.verdict,
         comparison=comparison,
-        refusal={} if judged.verdict.passed else _refusal(judged),
+        refusal=power.refusal if power else None,
+        refusals={bucket.name: bucket.refusal for bucket in power.buckets} if power else {},
         facts={
             "MLflow run": evaluation.mlflow_run_id or "unknown",
             "canonical sha": evaluation.canonical_sha,
@@ -55,10 +61,9 @@ def write_report(report: Report, folder: Path) -> None:
     write_whole(folder / PAGE, page(report).encode())
 
 
-def _refusal(judged: Judged) -> dict[str, float]:
+def _power(judged: Judged) -> "GatePower":
     from lynx_pipeline.domain.power import cells_of, gate_power
 
     baseline = judged.baseline
     cells = cells_of(judged.eval_set, list(baseline.buckets))
-    power = gate_power(cells, baseline.buckets, baseline.tolerance)
-    return {"": power.refusal, **{bucket.name: bucket.refusal for bucket in power.buckets}}
+    return gate_power(cells, baseline.buckets, baseline.tolerance)

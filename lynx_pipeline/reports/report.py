@@ -12,14 +12,16 @@ from lynx_pipeline.domain.statistics import wilson
 class Report:
     """A verdict with its context.
 
-    ``comparison`` is None where the reference's predictions are not at hand; ``refusal`` holds
-    the chance that each bucket, and under the empty name the whole gate, refuses a model as
-    good as the reference; ``facts`` are lines such as the run and the bundle's sha.
+    ``comparison`` is None where the reference's predictions are not at hand. ``refusal`` is the
+    chance that the gate refuses a model as good as the reference, None where it was not worked
+    out, and ``refusals`` each bucket's own. ``facts`` are lines such as the run and the bundle's
+    sha.
     """
 
     verdict: Verdict
     comparison: Comparison | None = None
-    refusal: Mapping[str, float] = field(default_factory=dict)
+    refusal: float | None = None
+    refusals: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -52,7 +54,7 @@ def head(report: Report, *, power: bool) -> tuple[str, ...]:
     """The table's column names; the last one, without a name, is the result. ``power`` adds
     what the bucket can see, where that is known; a terminal is too narrow for it."""
     paired = HEAD_PAIRED if report.comparison else ()
-    return (*HEAD, *paired, *(HEAD_POWER if power and report.refusal else ()), "")
+    return (*HEAD, *paired, *(HEAD_POWER if power and report.refusals else ()), "")
 
 
 def row(report: Report, bucket: BucketVerdict, *, power: bool) -> tuple[str, ...]:
@@ -71,8 +73,8 @@ def row(report: Report, bucket: BucketVerdict, *, power: bool) -> tuple[str, ...
         lost, gained = report.comparison.changed(bucket.name)
         p = report.comparison.p_value(bucket.name)
         cells += [str(lost), str(gained), "<0.001" if p < 0.001 else f"{p:.3f}"]
-    if power and report.refusal:
-        cells += [f"{100 / bucket.baseline.n:.2f}", f"{report.refusal[bucket.name]:.1%}"]
+    if power and report.refusals:
+        cells += [f"{100 / bucket.baseline.n:.2f}", f"{report.refusals[bucket.name]:.1%}"]
     return (*cells, "ok" if bucket.passed else "FAILED")
 
 
@@ -89,9 +91,9 @@ def notes(report: Report) -> list[str]:
             "the reference; p is the exact McNemar test: how often two equally good models "
             "would differ at least this much."
         )
-    if "" in report.refusal:
+    if report.refusal is not None:
         lines.append(
-            f"This gate refuses a model exactly as good as the reference {report.refusal['']:.0%} "
+            f"This gate refuses a model exactly as good as the reference {report.refusal:.0%} "
             "of the time, if each of its answers is an independent draw; 'refuses an equal' is "
             "one bucket's own chance of it, 'one question' the points a single answer is worth."
         )

@@ -42,7 +42,7 @@ def flipped(count: int, prompt: str = "He ___ (go).", answer: str = "goed") -> R
     wrong = {item.id: answer for item in items}
     comparison = compare(EvalSet(items, "h", "s"), right, wrong)
     return Report(
-        REFUSED, comparison, {"": 0.25, **dict.fromkeys(REFUSED_NAMES, 0.1)}, {"MLflow run": "abc"}
+        REFUSED, comparison, 0.25, dict.fromkeys(REFUSED_NAMES, 0.1), {"MLflow run": "abc"}
     )
 
 
@@ -82,6 +82,8 @@ def test_markdown_folds_what_passed() -> None:
     assert "1 buckets kept their floor" in folded
     assert "3 answers went right to wrong" in folded
     assert "- MLflow run: `abc`" in opened
+    assert "as good as the reference 25% of the time" in text
+    assert "10.0%" in opened
 
 
 @pytest.mark.parametrize("count", [0, 1, 5_000])
