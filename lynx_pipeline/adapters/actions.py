@@ -70,6 +70,18 @@ def run_id() -> int:
     return int(text)
 
 
+def is_this_run(number: str | None) -> bool:
+    """Whether this workflow run has this number, as its identity says it; None: whether there is
+    no workflow run."""
+    return number == os.environ.get("GITHUB_RUN_ID")
+
+
+def this_run_url() -> str:
+    """The page of this workflow run."""
+    names = ("GITHUB_REPOSITORY", "GITHUB_RUN_ID")
+    return run_url(*(os.environ.get(name, "") for name in names))
+
+
 def output(**values: Any) -> None:
     """Set outputs of this step. A value may have any characters and lines."""
     _append("GITHUB_OUTPUT", "".join(_entry(name, str(value)) for name, value in values.items()))

@@ -27,6 +27,11 @@ class DataFile:
     sha256: str
 
 
+def dvc_file(path: Path) -> Path:
+    """The ``.dvc`` file of a data file, beside it."""
+    return path.with_name(path.name + ".dvc")
+
+
 def digests(path: Path) -> tuple[str, str]:
     """The MD5 and the SHA-256 of a file, read in blocks."""
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
@@ -63,9 +68,9 @@ def pulled(root: Path, path: Path) -> str:
         BadInput: there is no usable ``.dvc`` file.
         SystemFailed: DVC could not pull.
     """
-    dvc_file = path.with_name(path.name + ".dvc")
-    raw = read_bytes(dvc_file, "the data is not under DVC")
-    expected = tracked_hash(raw, str(dvc_file), path.name)
+    file = dvc_file(path)
+    raw = read_bytes(file, "the data is not under DVC")
+    expected = tracked_hash(raw, str(file), path.name)
     if not path.exists():
         with _one_at_a_time(root):
             if not path.exists():
@@ -95,7 +100,7 @@ def pull(root: Path, path: Path) -> None:
         SystemFailed: DVC says it can't.
     """
     with _repo(root, f"{path}: DVC could not pull it") as repo:
-        repo.pull(targets=[f"{path}.dvc"])
+        repo.pull(targets=[str(dvc_file(path))])
 
 
 def read_object(root: Path, md5: str) -> bytes:
@@ -123,7 +128,7 @@ def track(root: Path, path: Path) -> None:
     """
     with _one_at_a_time(root), _repo(root, f"{path}: DVC could not take it in") as repo:
         repo.add([str(path)])
-        repo.push(targets=[f"{path}.dvc"])
+        repo.push(targets=[str(dvc_file(path))])
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from typing import NamedTuple
 
 from lynx_pipeline.adapters.files import locked, read_bytes
 from lynx_pipeline.adapters.isolation import Isolation
+from lynx_pipeline.domain.text import printable
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 REQUIREMENTS = "requirements.txt"
@@ -105,7 +106,7 @@ def read_requirements(file: Path) -> list[str]:
             requirement = None
         if requirement is None or requirement.url is not None or "===" in text or "$" in text:
             raise BadInput(
-                f"{file}, line {number}: {_printable(line)[:80]!r}: expected a package's name "
+                f"{file}, line {number}: {printable(line)[:80]!r}: expected a package's name "
                 "and version. Options, URLs and paths are not followed: the file is the "
                 "candidate's. Log the model with pip_requirements that an index has; indexes are "
                 "set up in uv's own configuration."
@@ -193,7 +194,7 @@ def _run(command: list[str], scratch: str) -> None:
         ) from None
     if done.returncode == 0:
         return
-    said = _printable(done.stderr.decode(errors="replace")).replace(f"{scratch}/", "")
+    said = printable(done.stderr.decode(errors="replace"), "\n\t").replace(f"{scratch}/", "")
     said = " ".join(_CREDENTIAL.sub("://", said).split())[:1500]
     if done.returncode == 1:  # uv's word for requirements that can't be met
         raise BadInput(
@@ -219,7 +220,3 @@ def _compile(isolation: Isolation, new: Path) -> None:
 
 def _digest(values: list[str]) -> str:
     return hashlib.sha256(json.dumps(values).encode()).hexdigest()
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)

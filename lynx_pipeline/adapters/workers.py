@@ -20,6 +20,7 @@ from lynx_pipeline.adapters.isolation import Isolation
 from lynx_pipeline.adapters.watch import Watch
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.evaluation import NONE
+from lynx_pipeline.domain.text import printable
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
 
 _STDERR_KEPT = 4000
@@ -268,7 +269,8 @@ class _Process:
             raise self._failed("it answered something that is no JSON object")
         if "error" in reply:
             self._hear_out()
-            raise self._failed(f"{during} failed with {_printable(str(reply['error']))[:500]}")
+            said = printable(str(reply["error"]), "\n")[:500]
+            raise self._failed(f"{during} failed with {said}")
         return reply
 
     def _hear_out(self) -> None:
@@ -324,7 +326,7 @@ class _Process:
         return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
     def _failed(self, how: str) -> BadInput:
-        last = _printable(self.said.decode(errors="replace")).split("\n")
+        last = printable(self.said.decode(errors="replace"), "\n").split("\n")
         return _broken(how, " / ".join(line for line in last if line.strip())[-600:])
 
 
@@ -360,7 +362,3 @@ def _started(
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream is not None:
                     stream.close()
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

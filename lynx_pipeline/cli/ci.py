@@ -103,7 +103,7 @@ def promote(arguments: Namespace) -> int:
     entry = registry.promote(
         arguments.sha, arguments.semver, evidence=evidence, settings=settings, confirm=confirm
     )
-    new = (entry.fact.actor or {}).get("run_id") == os.environ.get("GITHUB_RUN_ID")
+    new = actions.is_this_run((entry.fact.actor or {}).get("run_id"))
     actions.output(entry=entry.to_line().decode().rstrip("\n"), new=str(new).lower())
     mirror_now(entry)
     print_entry(entry, arguments)

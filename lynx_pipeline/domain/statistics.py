@@ -9,20 +9,20 @@ changed, each direction is equally likely if the models are equally good.
 from math import sqrt
 
 # Two-sided 95 %: the normal distribution's 97.5 % point.
-_Z95 = 1.959963984540054
+_Z = 1.959963984540054
 
 
-def wilson(correct: int, n: int, z: float = _Z95) -> tuple[float, float]:
-    """The Wilson score interval for ``correct`` of ``n``: two shares from 0 to 1.
+def wilson(correct: int, n: int) -> tuple[float, float]:
+    """The 95 % Wilson score interval for ``correct`` of ``n``: two shares from 0 to 1.
 
     Raises:
         ValueError: ``n`` is not positive, or ``correct`` not within 0 to ``n``.
     """
     if n <= 0 or not 0 <= correct <= n:
         raise ValueError(f"{correct} of {n} is no share")
-    share, z2 = correct / n, z * z
+    share, z2 = correct / n, _Z * _Z
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
-    half = z / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    half = _Z / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     low = 0.0 if correct == 0 else max(0.0, middle - half)
     high = 1.0 if correct == n else min(1.0, middle + half)
     return low, high

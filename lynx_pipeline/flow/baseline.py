@@ -91,7 +91,7 @@ def read_reference(settings: Settings, eval_set: AnyEvalSet) -> tuple[bytes, Cou
         SystemFailed: DVC could not deliver it.
     """
     path = reference_file(settings)
-    if not path.with_name(path.name + ".dvc").exists():
+    if not dvc_data.dvc_file(path).exists():
         return None
     raw = dvc_data.read_versioned(settings.root, path).raw
     return raw, answers.count(eval_set, raw, str(path))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.adapters import git_files
-from lynx_pipeline.adapters.dvc_data import tracked_hash
+from lynx_pipeline.adapters.dvc_data import dvc_file, tracked_hash
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.ledger import Fact
@@ -53,13 +53,13 @@ def check_judged(settings: Settings, commit: str, fact: Fact) -> None:
     Raises:
         Refused: by others, which were there only while it was judged.
     """
-    baseline, dvc_file = (
+    baseline, tracked = (
         git_files.file_at(settings.root, commit, path) or b"" for path in _inputs(settings)
     )
     where, name = str(_inputs(settings)[1]), settings.eval_set.name
     committed = {
         "baseline_sha256": hashlib.sha256(baseline).hexdigest(),
-        "eval_set_dvc_hash": tracked_hash(dvc_file, where, name),
+        "eval_set_dvc_hash": tracked_hash(tracked, where, name),
     }
     for key, value in committed.items():
         if (fact.evidence or {}).get(key) != value:
@@ -103,7 +103,7 @@ def changes(settings: Settings, old: str, new: str) -> list[str]:
 
 
 def _inputs(settings: Settings) -> tuple[Path, Path]:
-    return settings.baseline, settings.eval_set.with_name(settings.eval_set.name + ".dvc")
+    return settings.baseline, dvc_file(settings.eval_set)
 
 
 def _table(root: Path, commit: str, path: Path) -> Any:

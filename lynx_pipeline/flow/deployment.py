@@ -4,14 +4,13 @@ What a job says is shown, not believed: whether anything was promoted is in the 
 job that promotes has from the registry, and the verdict is worked out again from the evidence.
 """
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lynx_pipeline.adapters.actions import run_url
+from lynx_pipeline.adapters.actions import this_run_url
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.ledger import Entry, read_entry
 from lynx_pipeline.domain.strict_json import parse_object
@@ -96,9 +95,7 @@ def told(settings: Settings, needs: Needs, evidence: Path, announced: str) -> st
         )
     return comment(
         Deployment(
-            run_url=run_url(
-                os.environ.get("GITHUB_REPOSITORY", ""), os.environ.get("GITHUB_RUN_ID", "")
-            ),
+            run_url=this_run_url(),
             semver=requested.get("semver") or None,
             run_id=requested.get("run_id") or None,
             entry=entry,

@@ -6,6 +6,7 @@ from typing import Any
 from lynx_pipeline.domain.audit import Audit
 from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.ledger import Entry
+from lynx_pipeline.domain.text import printable
 from lynx_pipeline.reports.data import verdict_json
 from lynx_pipeline.reports.report import Report
 from lynx_pipeline.reports.terminal import print_report
@@ -13,7 +14,7 @@ from lynx_pipeline.reports.terminal import print_report
 
 def entry_line(entry: Entry) -> str:
     """An entry in one line, on any terminal: a stranger may have written it."""
-    return _printable(_line(entry))
+    return printable(_line(entry))
 
 
 def _line(entry: Entry) -> str:
@@ -52,17 +53,17 @@ def _floors_json(baseline: Baseline) -> dict[str, Any]:
 def print_audit(audit: Audit) -> None:
     """Print the audit to standard output: what happened, the verdict again, what is wrong."""
     for line in _story(audit):
-        print(_printable(line))
+        print(printable(line))
     if audit.verdict:
         print("\nThe verdict, worked out again from the kept evidence:\n")
         print_report(Report(audit.verdict))
     print()
     for note in audit.notes:
-        print(f"Elsewhere in the ledger: {_printable(note)}")
+        print(f"Elsewhere in the ledger: {printable(note)}")
     if audit.findings:
         print("FINDINGS:")
         for finding in audit.findings:
-            print(f"  - {_printable(finding)}")
+            print(f"  - {printable(finding)}")
     else:
         print("Everything holds: the entry says what its evidence shows.")
 
@@ -90,10 +91,6 @@ def _story(audit: Audit) -> Iterator[str]:
     yield "Every entry that names it:"
     for entry in audit.entries:
         yield entry_line(entry)
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def _actor(entry: Entry) -> str:

@@ -16,6 +16,7 @@ REGULAR = (
 )  # fmt: skip
 IRREGULAR = ("be", "have", "do", "go", "come", "see", "eat", "write")
 EVAL_VERBS = REGULAR + IRREGULAR
+STATIVE = frozenset({"want", "like", "need", "love"})
 
 BE_PRESENT = {"1sg": "am", "2sg": "are", "3sg": "is"}
 BE_PAST = {"1sg": "was", "2sg": "were", "3sg": "was"}
@@ -84,6 +85,13 @@ need    needs    needed    needed    needing
 sing    sings    sang      sung      singing
 buy     buys     bought    bought    buying
 """)
+
+
+def kind(verb: str) -> str:
+    """What sentences suit the verb: be, state or action."""
+    if verb == "be":
+        return "be"
+    return "state" if verb in STATIVE else "action"
 
 
 def gold(verb: str, tense: str, person: str) -> str:

@@ -8,7 +8,7 @@ has fewer rows than a present one. Leaves to others: writing files (``corpus``).
 
 from collections.abc import Iterator
 
-from lynx_pipeline.tutor.forms import FORMS, PERSONS, TENSES, gold
+from lynx_pipeline.tutor.forms import FORMS, PERSONS, TENSES, gold, kind
 from lynx_pipeline.tutor.frames import Row, fill, he, she, subject_for
 
 THIRDS = (
@@ -33,8 +33,6 @@ ROWS = {
     "past_participle": 3,
     "simple_future": 6,
 }
-
-STATIVE = frozenset({"want", "like", "need", "love"})
 
 FRAMES: dict[str, dict[str, tuple[str, ...]]] = {
     "action": {
@@ -277,19 +275,13 @@ COMPLEMENTS: dict[str, tuple[str, ...]] = {
 }
 
 
-def _kind(verb: str) -> str:
-    if verb == "be":
-        return "be"
-    return "state" if verb in STATIVE else "action"
-
-
 def lesson_rows() -> Iterator[Row]:
     """All training rows, always in the same order."""
     for v, verb in enumerate(FORMS):
         for t, tense in enumerate(TENSES):
             if (verb, tense) in LEFT_OUT:
                 continue
-            frames = FRAMES[_kind(verb)][tense]
+            frames = FRAMES[kind(verb)][tense]
             complements = COMPLEMENTS[verb]
             for p, person in enumerate(PERSONS):
                 for i in range(ROWS[tense]):

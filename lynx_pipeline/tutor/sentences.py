@@ -15,6 +15,7 @@ from lynx_pipeline.tutor.forms import (
     TENSES,
     future_alternatives,
     gold,
+    kind,
 )
 from lynx_pipeline.tutor.frames import Row, fill, he, she, subject_for
 
@@ -22,8 +23,6 @@ THIRDS = (
     he(), she("my sister"), he("Tom"), she(), she("the teacher"), he("my grandfather"),
     she("Anna"), he("Mr Clark"), she("Peter's aunt"), he("our guide"), she("Mrs Brown"),
 )  # fmt: skip
-
-STATIVE = frozenset({"want", "like"})
 
 # One tuple of four frames per kind of verb and tense, in the order of TENSES.
 FRAMES: dict[str, dict[str, tuple[str, str, str, str]]] = {
@@ -154,13 +153,6 @@ COMPLEMENTS: dict[str, tuple[str, str, str, str]] = {
     "eat": ("breakfast in the kitchen", "fish", "fresh fruit", "a cheese sandwich"),
     "write": ("a letter", "a poem", "in {p} diary", "to the newspaper"),
 }
-
-
-def kind(verb: str) -> str:
-    """Which set of frames suits the verb."""
-    if verb == "be":
-        return "be"
-    return "state" if verb in STATIVE else "action"
 
 
 def _accept(verb: str, tense: str, person: str, frame: str, complement: str) -> list[str]:

@@ -20,14 +20,13 @@ from typing import Any
 from lynx_pipeline.adapters import mlflow_tracking
 from lynx_pipeline.adapters.dvc_data import read_versioned
 from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.domain.bundle import MANIFEST
 from lynx_pipeline.domain.eval_set import parse_eval_set
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.tutor import grammar_tutor
 from lynx_pipeline.tutor.configs import CONFIGS, TrainConfig
 from lynx_pipeline.tutor.corpus import TRAIN_FILE
 from lynx_pipeline.tutor.learner import Lesson, learn
-
-MANIFEST = "train_manifest.json"
 
 
 def train_tutor(corpus: Path, config: TrainConfig, out: Path) -> Path:

@@ -114,3 +114,15 @@ def _event(name: str, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     (folder / "event.json").write_text(text)
     monkeypatch.setenv("GITHUB_EVENT_NAME", name)
     monkeypatch.setenv("GITHUB_EVENT_PATH", str(folder / "event.json"))
+
+
+def test_a_run_knows_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the number that its identity has too; outside of a workflow nothing has one."""
+    assert actions.is_this_run(None)
+    assert not actions.is_this_run("7")
+    monkeypatch.setenv("GITHUB_RUN_ID", "7")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "acme/tutor")
+    assert actions.is_this_run("7")
+    assert not actions.is_this_run("8")
+    assert not actions.is_this_run(None)
+    assert actions.this_run_url() == "https://github.com/acme/tutor/actions/runs/7"
