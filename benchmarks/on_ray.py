@@ -13,9 +13,9 @@ from pathlib import Path
 from lynx_pipeline.config import Asking, Limits
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline.flow.data import read_eval_file
 from lynx_pipeline.flow.evaluation import evaluate
 from lynx_pipeline.flow.evidence import EVAL, PREDICTIONS
+from lynx_pipeline.flow.inputs import read_eval_file
 
 SMALL = {"object_store_memory": 80 << 20, "include_dashboard": False}
 

@@ -20,7 +20,7 @@ from lynx_pipeline.domain.request import LABEL
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused, SystemFailed
 from lynx_pipeline.flow.candidate import SEMVER_TAG, candidate, fetch
-from lynx_pipeline.flow.data import matched_inputs
+from lynx_pipeline.flow.inputs import matched_inputs
 from lynx_pipeline.flow.promotion import judge_evidence
 from lynx_pipeline.flow.report import PAGE, build_report
 from lynx_pipeline.reports.terminal import print_report

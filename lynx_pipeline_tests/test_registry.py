@@ -16,8 +16,8 @@ from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.ledger import PROMOTED, Entry
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
-from lynx_pipeline.flow.data import read_eval_set
 from lynx_pipeline.flow.evidence import EVAL, PREDICTIONS
+from lynx_pipeline.flow.inputs import read_eval_set
 from lynx_pipeline.flow.promotion import GateRefused
 from lynx_pipeline_tests.builders import (
     baseline_of,

@@ -10,8 +10,8 @@ from lynx_pipeline.adapters.parquet import predictions_bytes
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.eval_set import EvalSet
 from lynx_pipeline.domain.ledger import Entry
-from lynx_pipeline.flow.data import read_eval_set
 from lynx_pipeline.flow.evidence import EVAL, PREDICTIONS
+from lynx_pipeline.flow.inputs import read_eval_set
 from lynx_pipeline_tests.builders import bundle, candidate_eval
 from lynx_pipeline_tests.conftest import Tracking
 

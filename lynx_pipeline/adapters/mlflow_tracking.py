@@ -129,7 +129,7 @@ def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) ->
             listed = [file.path for file in client.list_artifacts(run_id)]
             named = ", ".join(model.uri for model in found) or "none"
             raise BadInput(
-                f"run {run_id} at {shown(tracking_uri)} has to hold one model and holds "
+                f"run {run_id} at {without_secrets(tracking_uri)} has to hold one model and holds "
                 f"{len(found)} ({named}). Its artifacts: {', '.join(listed) or 'none'}. Log one "
                 "model in it, as mlflow.<flavor>.log_model does."
             )
@@ -160,8 +160,9 @@ def check_location(tracking_uri: str, location: str, locations: Sequence[str]) -
             return
         if any(f"{location}/".startswith(f"{base.rstrip('/')}/") for base in locations):
             return
+    server, place = without_secrets(tracking_uri), without_secrets(location)[:200]
     raise Refused(
-        f"MLflow at {shown(tracking_uri)} keeps the model at {shown(location)[:200]!r}, which is "
+        f"MLflow at {server} keeps the model at {place!r}, which is "
         "neither its own artifact service nor in 'artifact_locations' of [tool.lynx_pipeline] in "
         "pyproject.toml. Add the place there if your team's artifacts lie in it."
     )
@@ -239,7 +240,7 @@ def artifact_root(settings: Settings) -> Path | None:
     return None
 
 
-def shown(uri: str) -> str:
+def without_secrets(uri: str) -> str:
     """A text without the passwords and signatures that URIs in it may hold."""
     bare = re.sub(r"//[^/\s]*@", "//", uri)
     return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]+", r"\1?…", bare)
@@ -318,22 +319,23 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
     import mlflow
     from mlflow.exceptions import MlflowException
 
+    server = without_secrets(tracking_uri)
     try:
         with _as_global(tracking_uri), _quiet():
             yield mlflow.MlflowClient(tracking_uri=tracking_uri, registry_uri=tracking_uri)
     except LynxError:
         raise
     except MlflowException as error:
-        message = shown(" ".join(str(error.message).split()))
+        message = without_secrets(" ".join(str(error.message).split()))
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise BadInput(
-                f"MLflow at {shown(tracking_uri)} does not have it: {message}. Check the run id "
-                "and MLFLOW_TRACKING_URI."
+                f"MLflow at {server} does not have it: {message}. Check the run id and "
+                "MLFLOW_TRACKING_URI."
             ) from None
-        raise SystemFailed(f"MLflow at {shown(tracking_uri)} failed: {message[:500]}") from None
+        raise SystemFailed(f"MLflow at {server} failed: {message[:500]}") from None
     except Exception as error:  # its stores raise whatever their libraries do
-        said = f"{type(error).__name__}: {shown(str(error))[:500]}"
-        raise SystemFailed(f"MLflow at {shown(tracking_uri)} failed: {said}") from None
+        said = f"{type(error).__name__}: {without_secrets(str(error))[:500]}"
+        raise SystemFailed(f"MLflow at {server} failed: {said}") from None
 
 
 def tag_run(tracking_uri: str, run_id: str, key: str, value: str) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from lynx_pipeline.adapters import actions
 from lynx_pipeline.cli import baselines, candidates, ci, ledger
-from lynx_pipeline.cli.shown import warn
+from lynx_pipeline.cli.output import warn
 from lynx_pipeline.errors import LynxError, of_the_disk
 
 

@@ -4,7 +4,7 @@ import sys
 from argparse import Namespace
 from pathlib import Path
 
-from lynx_pipeline.cli.shown import warn
+from lynx_pipeline.cli.output import warn
 
 
 def baseline_propose(arguments: Namespace) -> int:

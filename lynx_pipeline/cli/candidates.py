@@ -5,7 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lynx_pipeline.cli.shown import print_json, warn
+from lynx_pipeline.cli.output import print_json, warn
 from lynx_pipeline.errors import BadInput
 
 if TYPE_CHECKING:
@@ -28,8 +28,8 @@ def minieval(arguments: Namespace) -> int:
 
     from lynx_pipeline.config import Asking, NoProject, load_settings, read_env
     from lynx_pipeline.domain.scorers import EXACT
-    from lynx_pipeline.flow.data import read_eval_file
     from lynx_pipeline.flow.evaluation import evaluate
+    from lynx_pipeline.flow.inputs import read_eval_file
     from lynx_pipeline.reports.progress import shown
 
     eval_file, output = Path(arguments.eval_set).absolute(), Path(arguments.output).absolute()
@@ -90,7 +90,7 @@ def compare_baseline(arguments: Namespace) -> int:
     if arguments.report:
         _write_report(Path(arguments.report).absolute(), report)
     if arguments.json:
-        from lynx_pipeline.reports.data import verdict_json
+        from lynx_pipeline.reports.verdict_json import verdict_json
 
         print_json(verdict_json(verdict))
     else:
@@ -135,7 +135,7 @@ def gate_power(arguments: Namespace) -> int:
     from lynx_pipeline.adapters.files import write_whole
     from lynx_pipeline.config import load_settings
     from lynx_pipeline.domain import power
-    from lynx_pipeline.flow.data import check_match, read_baseline, read_eval_file, read_eval_set
+    from lynx_pipeline.flow.inputs import check_match, read_baseline, read_eval_file, read_eval_set
     from lynx_pipeline.reports.power import figure, power_json, print_power
 
     if arguments.eval_set and arguments.baseline:

@@ -114,7 +114,7 @@ def report(arguments: Namespace) -> int:
     """Tell the pull request and the run's summary how it ended."""
     from lynx_pipeline.adapters.github import GitHub
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.flow.deployment import in_force, read_needs, told
+    from lynx_pipeline.flow.workflow_outcome import in_force, read_needs, told
     from lynx_pipeline.reports.pull_request import NAME
 
     settings = load_settings()

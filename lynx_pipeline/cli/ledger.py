@@ -6,7 +6,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lynx_pipeline.cli.shown import print_json, warn
+from lynx_pipeline.cli.output import print_json, warn
 from lynx_pipeline.errors import LynxError, Refused
 
 if TYPE_CHECKING:

@@ -18,19 +18,19 @@ from dagster import (
 from lynx_pipeline import registry
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.config import load_settings
-from lynx_pipeline.defs.partitions import CANDIDATES
-from lynx_pipeline.defs.shown import (
+from lynx_pipeline.defs.failures import failures
+from lynx_pipeline.defs.metadata import (
     baseline_metadata,
     buckets_metadata,
     entry_metadata,
     evaluation_metadata,
-    failures,
     run_metadata,
     verdict_metadata,
 )
+from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.eval_set import bucket_sizes
 from lynx_pipeline.domain.gate import judge
-from lynx_pipeline.flow import data
+from lynx_pipeline.flow import inputs
 from lynx_pipeline.flow.candidate import candidate, fetch, tagged_semver
 from lynx_pipeline.flow.evaluation import evaluate_candidate
 from lynx_pipeline.flow.mirror import mirror
@@ -66,7 +66,7 @@ def eval_set() -> Result:
     """
     with failures():
         settings = load_settings()
-        items = data.read_eval_set(settings)
+        items = inputs.read_eval_set(settings)
     return MaterializeResult(
         data_version=DataVersion(items.dvc_hash),
         metadata={
@@ -85,7 +85,7 @@ def eval_baseline() -> Result:
     """The committed floor: every bucket's accuracy, and how far below it a candidate may be."""
     with failures():
         settings = load_settings()
-        baseline = data.read_baseline(settings.baseline)
+        baseline = inputs.read_baseline(settings.baseline)
     return MaterializeResult(
         data_version=DataVersion(baseline.sha256),
         metadata={
@@ -140,7 +140,7 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
             warn=context.log.warning,
             progress=lines(context.log.info),
         )
-        verdict = judge(data.read_baseline(settings.baseline), result.scores)
+        verdict = judge(inputs.read_baseline(settings.baseline), result.scores)
     return MaterializeResult(
         data_version=DataVersion(result.predictions_sha256),
         metadata={

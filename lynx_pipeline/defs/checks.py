@@ -15,17 +15,13 @@ from dagster import (
 
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.assets import candidate_eval, eval_set
+from lynx_pipeline.defs.failures import failures
+from lynx_pipeline.defs.metadata import pull_request_metadata, report_metadata, run_metadata
 from lynx_pipeline.defs.partitions import CANDIDATES
-from lynx_pipeline.defs.shown import (
-    failures,
-    pull_request_metadata,
-    report_metadata,
-    run_metadata,
-)
 from lynx_pipeline.domain.baseline import LATENCY
 from lynx_pipeline.domain.gate import unresolvable
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline.flow import data
+from lynx_pipeline.flow import inputs
 from lynx_pipeline.flow.candidate import candidate
 from lynx_pipeline.flow.evidence import measured
 from lynx_pipeline.flow.promotion import judge_evidence
@@ -42,7 +38,7 @@ def eval_set_matches_baseline() -> AssetCheckResult:
     """The baseline was measured on exactly this eval set."""
     with failures():
         try:
-            data.matched_inputs(load_settings())
+            inputs.matched_inputs(load_settings())
         except BadInput as error:
             return AssetCheckResult(passed=False, description=str(error))
     return AssetCheckResult(passed=True, description="The baseline names this eval set's bytes.")
@@ -52,7 +48,7 @@ def eval_set_matches_baseline() -> AssetCheckResult:
 def buckets_can_resolve_tolerance() -> AssetCheckResult:
     """No bucket is so small that one question weighs more than the tolerance."""
     with failures():
-        baseline = data.read_baseline(load_settings().baseline)
+        baseline = inputs.read_baseline(load_settings().baseline)
     coarse = unresolvable(baseline)
     tolerance = float(baseline.tolerance * 100)
     if not coarse:
@@ -101,7 +97,7 @@ def within_latency_budget(context: AssetCheckExecutionContext) -> AssetCheckResu
     machine may be another one."""
     with failures():
         settings = load_settings()
-        baseline = data.read_baseline(settings.baseline)
+        baseline = inputs.read_baseline(settings.baseline)
         found = measured(candidate(settings, context.partition_key).evidence).get(LATENCY)
     budget = baseline.latency_budget_ms
     if budget is None or found is None:

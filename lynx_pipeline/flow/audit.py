@@ -18,8 +18,8 @@ from lynx_pipeline.domain.strict_json import Fields
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused
 from lynx_pipeline.flow.committed import check_judged
-from lynx_pipeline.flow.data import check_match, read_eval_set_of
 from lynx_pipeline.flow.evidence import check_evidence
+from lynx_pipeline.flow.inputs import check_match, read_eval_set_of
 from lynx_pipeline.flow.promotion import Judged, digests
 
 

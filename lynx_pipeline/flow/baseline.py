@@ -22,8 +22,8 @@ from lynx_pipeline.domain.scores import Score, written
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow import answers
 from lynx_pipeline.flow.answers import AnyEvalSet
-from lynx_pipeline.flow.data import read_baseline, read_eval_set
 from lynx_pipeline.flow.evidence import EVAL, read_evidence
+from lynx_pipeline.flow.inputs import read_baseline, read_eval_set
 
 FIRST_TOLERANCE = 0.02
 

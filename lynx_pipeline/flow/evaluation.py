@@ -25,8 +25,8 @@ from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow import answers
 from lynx_pipeline.flow.answers import AnyEvalSet
 from lynx_pipeline.flow.candidate import Candidate, locked
-from lynx_pipeline.flow.data import matched_inputs
 from lynx_pipeline.flow.evidence import EVAL, PREDICTIONS, TIMINGS, read_evidence
+from lynx_pipeline.flow.inputs import matched_inputs
 
 
 def evaluate(

@@ -18,8 +18,8 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.flow.answers import AnyEvalSet
 from lynx_pipeline.flow.candidate import fresh_bundle
-from lynx_pipeline.flow.data import matched_inputs
 from lynx_pipeline.flow.evidence import Evidence, read_evidence
+from lynx_pipeline.flow.inputs import matched_inputs
 
 
 class GateRefused(Refused):

@@ -7,9 +7,9 @@ from lynx_pipeline.domain.audit import Audit
 from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.ledger import Entry
 from lynx_pipeline.domain.text import printable
-from lynx_pipeline.reports.data import verdict_json
 from lynx_pipeline.reports.report import Report
 from lynx_pipeline.reports.terminal import print_report
+from lynx_pipeline.reports.verdict_json import verdict_json
 
 
 def entry_line(entry: Entry) -> str:

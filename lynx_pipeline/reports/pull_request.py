@@ -1,4 +1,5 @@
-"""How a deployment ended, as the comment that a pull request keeps: one, written anew each time.
+"""How a run of the deploy workflow ended, as the comment that a pull request keeps: one, written
+anew each time.
 
 Everything that a candidate or a stranger can have worded is escaped.
 """
@@ -14,7 +15,7 @@ _LONGEST_ERROR, _LONGEST_NOTE = 500, 300  # an escaped character can take six
 
 
 @dataclass(frozen=True, slots=True)
-class Deployment:
+class Outcome:
     """How it ended. ``entry`` is the promotion, ``new`` if this run made it; ``failed`` is the job
     that ended it otherwise, with what it said. ``notes`` are sentences for whoever has to act."""
 
@@ -29,7 +30,7 @@ class Deployment:
     notes: tuple[str, ...] = ()
 
 
-def comment(it: Deployment) -> str:
+def comment(it: Outcome) -> str:
     """The comment's text, without its name."""
     parts = [f"### {_title(it)}", ""]
     if it.error and not _gate_refused(it):
@@ -49,7 +50,7 @@ def comment(it: Deployment) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _title(it: Deployment) -> str:
+def _title(it: Outcome) -> str:
     version = f"`{it.semver}`" if it.semver else "the candidate"
     if it.entry is not None:
         return f"Promoted {version}" if it.new else f"{version} was promoted before"
@@ -58,5 +59,5 @@ def _title(it: Deployment) -> str:
     return f"{version} was stopped in the job `{it.failed}`"
 
 
-def _gate_refused(it: Deployment) -> bool:
+def _gate_refused(it: Outcome) -> bool:
     return it.report is not None and not it.report.verdict.passed

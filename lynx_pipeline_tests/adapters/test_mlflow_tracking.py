@@ -20,8 +20,8 @@ from lynx_pipeline.adapters.mlflow_tracking import (
     mirror_alias,
     run_page,
     run_tags,
-    shown,
     tag_run,
+    without_secrets,
 )
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline_tests.builders import GOOD, bundle
@@ -132,7 +132,7 @@ def test_a_servers_own_artifacts_and_the_listed_places_are_fetched(location: str
 
 def test_signatures_in_addresses_are_not_shown() -> None:
     """As object stores sign them, beside passwords."""
-    said = shown(
+    said = without_secrets(
         "GET https://me:secret@host/a?sig=secret&x=secret failed. Why? 'sftp://h/b?k=secret'"
     )
     assert said == "GET https://host/a?… failed. Why? 'sftp://h/b?…'"
@@ -277,7 +277,7 @@ def test_mirroring_twice_changes_nothing(tracking: Tracking, folder: Path) -> No
 )
 def test_a_password_is_not_shown(uri: str, text: str) -> None:
     """Errors end up in logs that anyone can read."""
-    assert shown(uri) == text
+    assert without_secrets(uri) == text
 
 
 def test_a_fetched_model_is_one_that_mlflow_serves(

@@ -20,7 +20,7 @@ from lynx_pipeline.domain.power import (
 )
 from lynx_pipeline.domain.scores import Score
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline.flow.data import matched_inputs
+from lynx_pipeline.flow.inputs import matched_inputs
 
 ROOT = Path(__file__).parents[2]
 Z99 = 2.5758

@@ -17,8 +17,8 @@ from lynx_pipeline.domain.evaluation import CandidateEval, score
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.flow.baseline import check, propose, read_reference, reference_file
-from lynx_pipeline.flow.data import read_eval_set
 from lynx_pipeline.flow.evidence import EVAL, PREDICTIONS
+from lynx_pipeline.flow.inputs import read_eval_set
 from lynx_pipeline_tests.places import git
 
 ITEMS = [

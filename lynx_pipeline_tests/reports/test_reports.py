@@ -13,11 +13,11 @@ from lynx_pipeline.domain.eval_set import EvalSet, Item
 from lynx_pipeline.domain.gate import Verdict, judge
 from lynx_pipeline.domain.scorers import EXACT, normalise
 from lynx_pipeline.domain.scores import Score, Scores
-from lynx_pipeline.reports.data import verdict_json
 from lynx_pipeline.reports.markdown import LONGEST, markdown
 from lynx_pipeline.reports.page import page
 from lynx_pipeline.reports.report import Report
 from lynx_pipeline.reports.terminal import print_report
+from lynx_pipeline.reports.verdict_json import verdict_json
 
 
 def verdict_of(floors: dict[str, int], reached: dict[str, int], n: int = 100) -> Verdict:

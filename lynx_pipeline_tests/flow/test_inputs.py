@@ -8,8 +8,8 @@ from lynx_pipeline.adapters.large_eval_set import LargeEvalSet
 from lynx_pipeline.domain.eval_set import EvalSet
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.errors import LynxError
-from lynx_pipeline.flow import data
-from lynx_pipeline.flow.data import read_eval_set_of
+from lynx_pipeline.flow import inputs
+from lynx_pipeline.flow.inputs import read_eval_set_of
 from lynx_pipeline_tests.builders import eval_set, project
 
 ITEMS = eval_set()
@@ -27,7 +27,7 @@ def test_an_audits_large_eval_set_is_not_held(
 ) -> None:
     """It may be larger than memory."""
     settings = project(tmp_path / "p")
-    monkeypatch.setattr(data, "LARGE", 10)
+    monkeypatch.setattr(inputs, "LARGE", 10)
     with monkeypatch.context() as patch:
         patch.delattr(Path, "read_bytes")
         found = read_eval_set_of(settings, ITEMS.dvc_hash, ITEMS.sha256, EXACT)
@@ -40,7 +40,7 @@ def test_another_eval_set_on_the_disk_is_not_taken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int
 ) -> None:
     """DVC is asked for the one that is meant; here it has none."""
-    monkeypatch.setattr(data, "LARGE", large)
+    monkeypatch.setattr(inputs, "LARGE", large)
     settings = project(tmp_path / "p")
     for digests in ((ITEMS.dvc_hash, "0" * 64), ("0" * 32, ITEMS.sha256)):
         with pytest.raises(LynxError, match="DVC"):

@@ -18,7 +18,7 @@ from lynx_pipeline.errors import BadInput, LynxError
 from lynx_pipeline.flow.evidence import EVAL, check_handed_over
 from lynx_pipeline.flow.promotion import judge_evidence
 from lynx_pipeline.flow.report import build_report
-from lynx_pipeline.reports.pull_request import Deployment, comment
+from lynx_pipeline.reports.pull_request import Outcome, comment
 
 REQUEST, EVALUATE, PROMOTE = JOBS = ("request", "evaluate", "promote")
 _SUCCESS = "success"
@@ -94,7 +94,7 @@ def told(settings: Settings, needs: Needs, evidence: Path, announced: str) -> st
             "promotion happened wholly or not at all: run the failed jobs again, that is safe."
         )
     return comment(
-        Deployment(
+        Outcome(
             run_url=this_run_url(),
             semver=requested.get("semver") or None,
             run_id=requested.get("run_id") or None,

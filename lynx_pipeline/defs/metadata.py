@@ -1,4 +1,4 @@
-"""How the steps' values and errors look in Dagster.
+"""How the steps' values look in Dagster.
 
 Numbers stay numbers, so that the UI plots them over time. No metadata holds a secret: of the
 tracking server's URI only the link to a run is shown, without a user or a password.
@@ -6,11 +6,10 @@ tracking server's URI only the link to a run is shown, without a user or a passw
 
 import re
 from base64 import b64encode
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
-from dagster import Failure, MetadataValue, TableColumn, TableRecord, TableSchema
+from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 
 from lynx_pipeline.adapters.actions import run_url
 from lynx_pipeline.adapters.mlflow_tracking import run_page
@@ -19,9 +18,7 @@ from lynx_pipeline.domain.baseline import Baseline
 from lynx_pipeline.domain.evaluation import CandidateEval
 from lynx_pipeline.domain.gate import Verdict
 from lynx_pipeline.domain.ledger import Entry
-from lynx_pipeline.errors import LynxError, of_the_disk
 from lynx_pipeline.flow.candidate import PULL_REQUEST_TAG
-from lynx_pipeline.flow.promotion import GateRefused
 from lynx_pipeline.reports.markdown import markdown
 from lynx_pipeline.reports.page import figure
 from lynx_pipeline.reports.report import Report
@@ -31,22 +28,6 @@ Shown = Mapping[str, Any]
 # A figure is kept with every evaluation; one of more buckets is for the report's page.
 _DRAWN = 100
 _PULL_REQUEST = re.compile(r"https?://[A-Za-z0-9.:-]+/[\w./-]+/pull/[0-9]+", re.ASCII)
-
-
-@contextmanager
-def failures() -> Iterator[None]:
-    """Turn our errors into step failures that say what to do, with the verdict if there is one.
-
-    They are not retried: the same input gives the same answer.
-    """
-    try:
-        yield
-    except (LynxError, OSError) as error:
-        told = error if isinstance(error, LynxError) else of_the_disk(error)
-        metadata: dict[str, Any] = {"exit_code": told.exit_code}
-        if isinstance(told, GateRefused):
-            metadata.update(report_metadata(Report(told.verdict)))
-        raise Failure(str(told), metadata=metadata, allow_retries=False) from None
 
 
 def run_metadata(settings: Settings, run_id: str) -> Shown:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline.flow.deployment import JOBS, Needs, in_force, read_needs, told
+from lynx_pipeline.flow.workflow_outcome import JOBS, Needs, in_force, read_needs, told
 from lynx_pipeline_tests.builders import RUN, project
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.world import Made, World

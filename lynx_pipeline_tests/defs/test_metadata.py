@@ -1,12 +1,9 @@
-"""What of a run's own words gets to be a link in the UI, and how a step says that it failed."""
-
-from pathlib import Path
+"""What of a run's own words gets to be a link in the UI."""
 
 import pytest
-from dagster import Failure, UrlMetadataValue
+from dagster import UrlMetadataValue
 
-from lynx_pipeline.defs.shown import failures, pull_request_metadata
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.defs.metadata import pull_request_metadata
 from lynx_pipeline.flow.candidate import PULL_REQUEST_TAG
 
 PULLS = [
@@ -39,18 +36,3 @@ def test_what_is_no_pull_request_is_not_shown(page: str) -> None:
     """Anybody who can tag a run writes this."""
     assert pull_request_metadata({PULL_REQUEST_TAG: page}) == {}
     assert pull_request_metadata({}) == {}
-
-
-def test_an_error_of_ours_fails_the_step_with_its_exit_code() -> None:
-    """And is not tried again."""
-    with pytest.raises(Failure, match="the file is none") as caught, failures():
-        raise BadInput("the file is none.")
-    assert caught.value.metadata["exit_code"].value == 2
-    assert not caught.value.allow_retries
-
-
-def test_an_error_of_the_disk_fails_the_step_as_a_systems(tmp_path: Path) -> None:
-    """With the file it is about."""
-    with pytest.raises(Failure, match=f"{tmp_path}/none: No such file") as caught, failures():
-        (tmp_path / "none").read_bytes()
-    assert caught.value.metadata["exit_code"].value == 3

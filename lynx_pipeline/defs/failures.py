@@ -1,0 +1,28 @@
+"""How the steps' errors look in Dagster."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dagster import Failure
+
+from lynx_pipeline.defs.metadata import report_metadata
+from lynx_pipeline.errors import LynxError, of_the_disk
+from lynx_pipeline.flow.promotion import GateRefused
+from lynx_pipeline.reports.report import Report
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Turn our errors into step failures that say what to do, with the verdict if there is one.
+
+    They are not retried: the same input gives the same answer.
+    """
+    try:
+        yield
+    except (LynxError, OSError) as error:
+        told = error if isinstance(error, LynxError) else of_the_disk(error)
+        metadata: dict[str, Any] = {"exit_code": told.exit_code}
+        if isinstance(told, GateRefused):
+            metadata.update(report_metadata(Report(told.verdict)))
+        raise Failure(str(told), metadata=metadata, allow_retries=False) from None
