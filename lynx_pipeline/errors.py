@@ -41,7 +41,9 @@ class SystemFailed(LynxError):
 def of_the_disk(error: OSError) -> SystemFailed:
     """What to say of an error that nobody knew more about than the system itself."""
     where = "" if error.filename is None else f"{error.filename}: "
+    # Libraries raise their own kinds, with a text of any length and lines, or with none.
+    said = error.strerror or " ".join(str(error).split())[:500] or type(error).__name__
     return SystemFailed(
-        f"{where}{error.strerror or error}. Check that it can be made, read and written and that "
-        "the disk is not full, then run this again."
+        f"{where}{said}. Check that it can be made, read and written and that the disk is not "
+        "full, then run this again."
     )
