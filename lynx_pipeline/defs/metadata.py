@@ -19,8 +19,8 @@ from lynx_pipeline.domain.evaluation import CandidateEval
 from lynx_pipeline.domain.gate import Verdict
 from lynx_pipeline.domain.ledger import Entry
 from lynx_pipeline.flow.candidate import PULL_REQUEST_TAG
+from lynx_pipeline.reports.figure import figure_file
 from lynx_pipeline.reports.markdown import markdown
-from lynx_pipeline.reports.page import figure
 from lynx_pipeline.reports.report import Report
 
 Shown = Mapping[str, Any]
@@ -94,7 +94,7 @@ def buckets_metadata(verdict: Verdict) -> Shown:
     ]
     if len(rows) > _DRAWN:
         return {"buckets": _table(rows)}
-    picture = b64encode(figure(report).encode()).decode()
+    picture = b64encode(figure_file(report).encode()).decode()
     return {
         "figure": MetadataValue.md(f"![Every bucket](data:image/svg+xml;base64,{picture})"),
         "buckets": _table(rows),
