@@ -1,10 +1,10 @@
 """The registry: what may change production, and what production is.
 
-Every change goes through :func:`promote`, which takes evidence and judges it itself, here,
-where the ledger changes; a verdict from elsewhere counts for nothing. In ``prod`` it takes the
-CI workflow's verified identity as well, and what it judges by has to be committed. In ``dev`` a
-registered bundle can be promoted under a dev version without evidence, loudly; its entry says
-so with ``"evidence": null``.
+A new version goes through :func:`promote`, which takes evidence and judges it itself, here,
+where the ledger changes; a verdict from elsewhere counts for nothing. :func:`rollback` points back
+to a version that went through it. In ``prod`` both take the CI workflow's verified identity as
+well, and what is judged by has to be committed. In ``dev`` a registered bundle can be promoted
+under a dev version without evidence, loudly; its entry says so with ``"evidence": null``.
 
 Reading (:func:`resolve`, :func:`history`, :func:`verify`) imports neither Dagster nor MLflow.
 """

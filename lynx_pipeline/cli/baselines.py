@@ -38,8 +38,8 @@ def baseline_check(arguments: Namespace) -> int:
     for name, drop in sorted(change.drift.items(), key=lambda pair: pair[1]):
         if -drop > change.tolerance:
             warn(
-                f"{name}: the drops accepted since the oldest baseline add up to {points(drop)} "
-                "points, more than the gate lets one candidate fall."
+                f"{name}: the drops accepted since the first baseline of this eval set add up to "
+                f"{points(drop)} points, more than the gate lets one candidate fall."
             )
     for objection in change.objections:
         print(f"lynx-pipeline: {settings.baseline.name}: refused: {objection}", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""Commands about the registry: registry ..., audit."""
+"""Commands about the registry: registry ..., audit, announce."""
 
 import sys
 import warnings

@@ -18,6 +18,6 @@ def owners_of(text: str, path: str) -> frozenset[str]:
     ``path`` is relative to the repository's root."""
     try:
         found = CodeOwners(_COMMENT.sub("", text)).of(path)
-    except ValueError:  # a line that is no pattern: GitHub would skip it, we say who may from none
+    except ValueError:  # a line that is no pattern: GitHub skips it; to us then nobody is an owner
         return frozenset()
     return frozenset(name.removeprefix("@").lower() for kind, name in found if kind == "USERNAME")
