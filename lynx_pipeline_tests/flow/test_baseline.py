@@ -142,7 +142,8 @@ def test_drift_is_warned_about(project: Settings, capsys: pytest.CaptureFixture[
     assert main(["baseline", "check", "--base", "HEAD~1"]) == 0
     captured = capsys.readouterr()
     assert (
-        "d.a: the drops accepted since the oldest baseline add up to -6.00 points" in captured.err
+        "d.a: the drops accepted since the first baseline of this eval set add up to -6.00 points"
+        in captured.err
     )
 
 
