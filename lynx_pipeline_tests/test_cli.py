@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
-from lynx_pipeline import registry, worker
+from lynx_pipeline import registry
 from lynx_pipeline.adapters.directory_ledger import DirectoryLedger
 from lynx_pipeline.cli import main
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.ledger import PROMOTED
+from lynx_pipeline.sandboxed import worker
 from lynx_pipeline_tests.builders import (
     RUN,
     SHA,

@@ -2,8 +2,8 @@
 libraries, the bundle and the prompts. No repository, no eval set, no environment variable, no
 network; a private ``/tmp`` and ``/dev/shm`` of limited size, and nothing else that it can write.
 
-:mod:`lynx_pipeline.launcher` adds what stays with a process, with isolation or without: limits
-and a filter on system calls.
+:mod:`lynx_pipeline.sandboxed.launcher` adds what stays with a process, with isolation or without:
+limits and a filter on system calls.
 
 Whether isolation works is found out by doing it. Without it, ``prod`` refuses and ``dev`` goes
 on and says so.
@@ -17,11 +17,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lynx_pipeline import launcher, worker
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.evaluation import BUBBLEWRAP, NONE
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused
+from lynx_pipeline.sandboxed import launcher, worker
 
 TMP = "/tmp"  # noqa: S108  # the one inside the sandbox, private to it
 SHARED = "/dev/shm"  # noqa: S108  # likewise

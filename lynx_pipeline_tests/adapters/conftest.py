@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline import worker
 from lynx_pipeline.adapters import oidc
 from lynx_pipeline.adapters.isolation import choose_isolation
 from lynx_pipeline.domain.evaluation import NONE
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused
+from lynx_pipeline.sandboxed import worker
 from lynx_pipeline_tests.builders import bundle
 from lynx_pipeline_tests.fake_issuer import FakeIssuer, jwk, running
 from lynx_pipeline_tests.places import GIT_ENV

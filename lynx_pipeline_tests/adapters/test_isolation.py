@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline import launcher, worker
 from lynx_pipeline.adapters import isolation as isolation_module
 from lynx_pipeline.adapters.isolation import Isolation, choose_isolation
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.evaluation import BUBBLEWRAP, NONE
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused
+from lynx_pipeline.sandboxed import launcher, worker
 from lynx_pipeline_tests.strangers import asked, isolation, speaks
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline import worker
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.isolation import choose_isolation
 from lynx_pipeline.adapters.large_eval_set import build
@@ -20,6 +19,7 @@ from lynx_pipeline.flow.answers import AnyEvalSet
 from lynx_pipeline.flow.candidate import candidate
 from lynx_pipeline.flow.evaluation import evaluate, evaluate_candidate
 from lynx_pipeline.flow.evidence import EVAL, PREDICTIONS, TIMINGS, read_evidence
+from lynx_pipeline.sandboxed import worker
 from lynx_pipeline_tests.builders import (
     RUN,
     bundle,

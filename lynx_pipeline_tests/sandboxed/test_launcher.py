@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from lynx_pipeline import launcher
+from lynx_pipeline.sandboxed import launcher
 
 ENOSYS, EAFNOSUPPORT = 38, 97
 # The exit code is that of the program; what it prints is JSON.

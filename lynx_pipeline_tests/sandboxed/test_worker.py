@@ -12,7 +12,7 @@ import pytest
 
 from lynx_pipeline.config import Limits
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline.worker import plain, required_input
+from lynx_pipeline.sandboxed.worker import plain, required_input
 from lynx_pipeline_tests.strangers import ask
 
 
