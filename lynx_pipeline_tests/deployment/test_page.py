@@ -90,8 +90,14 @@ def healthy(machine: Machine) -> None:
         script = command.replace("systemctl status", "! systemctl is-failed")
         for port in ("3000", "3001") if "3000" in command else ("",):
             while (asked := machine.run(AS_LYNX + script.replace("3000", port))).returncode:
-                assert time.monotonic() < end, (what, asked.stdout, asked.stderr)
+                late = time.monotonic() > end
+                assert not late, (what, asked.stdout, asked.stderr, journal(machine))
                 time.sleep(1)
+
+
+def journal(machine: Machine) -> str:
+    """The last that the units said."""
+    return machine.run("journalctl --no-pager --lines=60 --unit='lynx-*'").stdout
 
 
 def entries(machine: Machine) -> list[dict[str, object]]:
