@@ -18,14 +18,13 @@ import hashlib
 import random
 import tempfile
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from lynx_pipeline.adapters.git import ref_of, run, said, without_user
+from lynx_pipeline.adapters.git_branch import Branch
 from lynx_pipeline.config import GitRemote
 from lynx_pipeline.domain.ledger import (
     PROMOTED,
@@ -38,24 +37,15 @@ from lynx_pipeline.domain.ledger import (
     parse_ledger,
     read_checkpoint,
 )
-from lynx_pipeline.errors import BadInput, Refused, SystemFailed
+from lynx_pipeline.errors import BadInput, SystemFailed
 
-# Of pushes that the remote turned down although nobody was faster: a hook, a lock, a rule.
+# Of pushes that the remote turned down although nobody was faster (a hook, a lock, a rule), and of
+# reads in which branch and tags contradict each other.
 PATIENCE = 3
 # How long to go on while others are faster.
 RACE_SECONDS = 600.0
 _INDEX = "index.jsonl"
-_NO_FILTER = "--no-filter"
 _AUTHOR = "lynx-pipeline <lynx-pipeline@localhost>"
-# People's hooks and habits are for people's pushes; these would stop or change ours.
-_PLAIN = tuple(
-    part
-    for setting in (
-        *("core.hooksPath=/dev/null", "push.gpgSign=false", "push.pushOption=", "gc.auto=0"),
-        *("maintenance.auto=false", "protocol.version=2", "push.followTags=false"),
-    )
-    for part in ("-c", setting)
-)
 
 
 class GitLedger:
@@ -112,7 +102,7 @@ class GitLedger:
                 answer = clone.push(at, pushed, evidence)
                 if answer is None:
                     return pushed
-                if clone.head() == at.commit:
+                if clone.branch.head() == at.commit:
                     turned_down += 1
                     if turned_down >= PATIENCE:
                         raise SystemFailed(
@@ -132,7 +122,7 @@ class GitLedger:
             BadInput: it is not there, or its bytes have another digest.
         """
         with self._clone() as clone:
-            raw = clone.file(evidence_path(sha256)) if clone.fetch() else None
+            raw = clone.branch.file(evidence_path(sha256)) if clone.branch.fetch() else None
             return check_digest(raw, sha256, str(self.remote))
 
     @contextmanager
@@ -162,21 +152,13 @@ class _At:
 
 
 class _Clone:
-    """A bare clone without blobs, for one operation."""
+    """The registry in a clone of its branch, for one operation."""
 
     def __init__(self, folder: Path, store: GitLedger) -> None:
-        self.folder = folder
         self.remote = store.remote
         self.model = store.model
-        self.branch = f"refs/heads/{store.remote.branch}"
+        self.branch = Branch(folder, store.remote, f"{store.model}@", pinned=store.pinned)
         self.attempt = 0
-        self.filter = "--filter=tree:0"
-        # A name of its own: git's configuration may hold settings for a remote named origin.
-        self.name = f"lynx-{uuid.uuid4().hex}"
-        self._git("init", "--quiet", "--bare", "--template=", ".")
-        self._git("remote", "add", self.name, store.remote.url)
-        if store.pinned:
-            self._check_pinned()
 
     def read(self) -> _At:
         """Fetch and verify. A push that arrives meanwhile can show its branch before its tag,
@@ -205,8 +187,9 @@ class _Clone:
         ledger = Ledger((*at.ledger.entries, entry), at.ledger.size + len(line))
         files = {evidence_path(hashlib.sha256(raw).hexdigest()): raw for raw in evidence}
         files[_INDEX] = at.raw + line
-        self._import(_commit(ref, at.commit, entry, files), _tag(ref, ledger))
-        return self._push(at.commit, f"{ref}:{self.branch}", f"refs/tags/{tag}:refs/tags/{tag}")
+        self.branch.add(_commit(ref, at.commit, entry, files), _tag(ref, ledger))
+        refs = (f"{ref}:{self.branch.ref}", f"refs/tags/{tag}:refs/tags/{tag}")
+        return self.branch.push(at.commit, *refs)
 
     def restore_tag(self, at: _At) -> None:
         """Put back the last entry's tag if it lacks.
@@ -216,35 +199,18 @@ class _Clone:
         """
         if at.untagged is None or at.commit is None:
             return
-        self._import(_tag(at.commit, at.ledger))
+        self.branch.add(_tag(at.commit, at.ledger))
         tag = _tag_name(at.untagged)
-        answer = self._push(at.commit, f"refs/tags/{tag}:refs/tags/{tag}")
+        answer = self.branch.push(at.commit, f"refs/tags/{tag}:refs/tags/{tag}")
         if answer is not None:
             raise SystemFailed(f"{self.remote}: the remote did not take the tag {tag}: {answer}.")
-
-    def _import(self, *commands: bytes) -> None:
-        script = b"".join((*commands, b"done\n"))
-        self._git("fast-import", "--quiet", "--force", "--done", stdin=script)
-
-    def head(self) -> str | None:
-        """The branch's commit on the remote now."""
-        return ref_of(self._git("ls-remote", self.name, self.branch), self.branch)
-
-    def file(self, path: str) -> bytes | None:
-        """A file at the fetched branch, or None if it has no such."""
-        listed = self._git("ls-tree", self.branch, "--", path).split()
-        if not listed:
-            return None
-        if listed[0] != b"100644":
-            raise BadInput(f"{self.remote}: {path} is no plain file on the branch.")
-        return self._git("cat-file", "blob", listed[2].decode())
 
     def _read(self) -> _At:
         commits: list[str] = []
         raw = b""
-        if self.fetch():
-            commits = self._git("rev-list", "--reverse", self.branch).decode().split()
-            found = self.file(_INDEX)
+        if self.branch.fetch():
+            commits = self.branch.commits()
+            found = self.branch.file(_INDEX)
             if found is None:
                 raise BadInput(f"{self.remote}: is no registry: it holds no {_INDEX}.")
             raw = found
@@ -292,68 +258,10 @@ class _Clone:
 
     def _tags(self) -> dict[str, _Tag]:
         """The tags that begin like ours, by name."""
-        form = "%(refname:lstrip=2)%00%(*objectname)%00%(contents)%00%01"
-        listed = self._git("for-each-ref", f"--format={form}", f"refs/tags/{self.model}@*")
-        tags = {}
-        for row in listed.split(b"\0\x01\n")[:-1]:
-            name, target, message = row.split(b"\0", 2)
-            tags[name.decode(errors="backslashreplace")] = _Tag(
-                target.decode(), _remembered(message) if target else None
-            )
-        return tags
-
-    def fetch(self) -> bool:
-        """The branch, if there is one, and this model's tags as they are now. No files yet, but
-        from a remote that can't hand them out one by one."""
-        tags = f"refs/tags/{self.model}@*"
-        refs = (f"+{self.branch}:{self.branch}", f"+{tags}:{tags}")
-        try:
-            self._fetch(*refs)
-        except SystemFailed:
-            if self.head() is None:
-                self._git("update-ref", "-d", self.branch)
-                self._fetch(refs[1])
-                return False
-            self._fetch(*refs)  # the fetch broke, or the branch is only just there
-        try:
-            self._git("cat-file", "-e", f"{self.branch}^{{tree}}")
-        except SystemFailed:
-            if self.filter == _NO_FILTER:
-                raise
-            # Protocol 0, as over an sshd that takes no GIT_PROTOCOL, gives out whole branches.
-            self.filter = _NO_FILTER
-            self._fetch("--refetch", *refs)
-        return True
-
-    def _fetch(self, *arguments: str) -> None:
-        self._git("fetch", "--quiet", "--no-tags", "--prune", self.filter, self.name, *arguments)
-
-    def _push(self, old: str | None, *refs: str) -> str | None:
-        """Push all of ``refs`` or none, if the branch still is at ``old``. None if the remote
-        took them, else what it said."""
-        lease = f"--force-with-lease={self.branch}:{old or ''}"
-        try:
-            self._git("push", "--quiet", "--no-verify", "--atomic", lease, self.name, *refs)
-        except SystemFailed as error:
-            return str(error)
-        return None
-
-    def _check_pinned(self) -> None:
-        places = self._git("ls-remote", "--get-url", self.name).decode().split()
-        places += self._git("remote", "get-url", "--push", "--all", self.name).decode().split()
-        for place in places:
-            if without_user(place) != without_user(self.remote.url):
-                raise Refused(
-                    f"git's configuration (url.*.insteadOf, pushInsteadOf) leads from "
-                    f"{self.remote.url} to {without_user(place)}. In prod the registry is the "
-                    "one in pyproject.toml."
-                )
-
-    def _git(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        done = run(self.folder, *_PLAIN, *arguments, stdin=stdin)
-        if done.returncode != 0:
-            raise SystemFailed(f"{self.remote}: git {arguments[0]} failed: {said(done)}")
-        return done.stdout
+        return {
+            name: _Tag(target, _remembered(message) if target else None)
+            for name, target, message in self.branch.annotated()
+        }
 
 
 def _tag_name(entry: Entry) -> str:

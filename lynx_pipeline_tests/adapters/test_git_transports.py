@@ -199,7 +199,7 @@ def clones(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
             finally:
                 listed = subprocess.run(
                     ["git", "cat-file", "--batch-all-objects", "--unordered", "--batch-check"],
-                    cwd=clone.folder,
+                    cwd=clone.branch.folder,
                     capture_output=True,
                     check=True,
                 ).stdout.decode()
