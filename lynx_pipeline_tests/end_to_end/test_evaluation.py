@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lynx_pipeline.flow.candidate import PULL_REQUEST_TAG
 from lynx_pipeline_tests.end_to_end.conftest import (
     MODULE,
     Demo,
@@ -79,6 +80,17 @@ def test_an_unchanged_candidate_is_not_evaluated_again(demo: Demo, tmp_path: Pat
     assert metadata(anew)["kept_from_before"] is False
     assert file.stat().st_mtime_ns > before.st_mtime_ns
     assert metadata(anew)["predictions_sha256"] == metadata(kept)["predictions_sha256"]
+
+
+def test_the_check_links_the_pull_request_that_asks(demo: Demo, tmp_path: Path) -> None:
+    """Where the run is tagged with one, as the workflow and the sensor do."""
+    place, page = demo.copy(tmp_path / "home"), "https://github.com/acme/tutor/pull/7"
+    *command, tags = job("evaluate", demo.bad)
+    tagged = json.dumps({**json.loads(tags), PULL_REQUEST_TAG: page})
+    assert place.dagster(*command, tagged).returncode == 1  # the gate refuses it
+    check = ("candidate_eval", "no_bucket_regression", demo.bad)
+    assert place.checked(*check).found.metadata["pull_request"].value == page
+    assert "pull_request" not in demo.place.checked(*check).found.metadata
 
 
 def test_an_altered_eval_set_stops_everything_before_a_model_runs(
