@@ -121,8 +121,8 @@ def _refused(
 ) -> Seen:
     """Something happens between evaluation and promotion, and nothing is promoted."""
     begun(stage)
+    stage.clear()  # whatever was played before
     with unchanged(stage):
-        stage.clear()
         run = _go_on(stage, Hooks(before={"promote": act}, extra_env={"promote": FAST}), mlflow)
     assert run.jobs["promote"].result == "failure"
     assert ended(run) == f"promote: exit code {code}", run.jobs["promote"].log
