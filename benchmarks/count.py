@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from lynx_pipeline.adapters.large_eval_set import build
-from lynx_pipeline.domain.baseline import parse_baseline
-from lynx_pipeline.domain.gate import judge
+from lynx_pipeline.domain.gate.baseline import parse_baseline
+from lynx_pipeline.domain.gate.rule import judge
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.scores import Scores
+from lynx_pipeline.evaluation.storage.large import build
 
 items, predictions, floors = (Path(name) for name in sys.argv[1:])
 baseline = parse_baseline(floors.read_bytes(), str(floors))

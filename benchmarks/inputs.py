@@ -25,7 +25,7 @@ def ten_million(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from lynx_pipeline.adapters import large_eval_set
+    from lynx_pipeline.evaluation.storage import large as large_eval_set
 
     count, cells, step = 10_000_000, 1000, 1_000_000
     items, predictions, floors = files(folder)
@@ -67,7 +67,7 @@ def ten_million(folder: Path) -> None:
 
 def ledger(folder: Path, count: int) -> None:
     """A ledger of so many promotions in dev."""
-    from lynx_pipeline.domain.ledger import PROMOTED, Checkpoint, Fact, seal
+    from lynx_pipeline.domain.ledger.chain import PROMOTED, Checkpoint, Fact, seal
     from lynx_pipeline.domain.versioning import Env
 
     folder.mkdir()

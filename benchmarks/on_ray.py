@@ -10,12 +10,12 @@ import sys
 import time
 from pathlib import Path
 
-from lynx_pipeline.config import Asking, Limits
+from lynx_pipeline.config import EvaluationSettings, Limits
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline.flow.evaluation import evaluate
-from lynx_pipeline.flow.evidence import EVAL, PREDICTIONS
-from lynx_pipeline.flow.inputs import read_eval_file
+from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS
+from lynx_pipeline.evaluation.inputs import read_eval_file
+from lynx_pipeline.evaluation.run import evaluate
 
 SMALL = {"object_store_memory": 80 << 20, "include_dashboard": False}
 
@@ -45,7 +45,7 @@ def _seconds(eval_set: Path, bundle: Path, output: Path, workers: int) -> float:
         bundle,
         read_eval_file(eval_set, EXACT),
         output / EVAL,
-        Asking(Limits(batch_size=16), engine="ray", workers=workers),
+        EvaluationSettings(Limits(batch_size=16), engine="ray", workers=workers),
         run_id=None,
         env=Env.DEV,
         warn=print,

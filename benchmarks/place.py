@@ -58,8 +58,8 @@ class Place:
         """The MLflow run of a tutor that passes the gate."""
         code = (
             "from lynx_pipeline.config import load_settings\n"
-            "from lynx_pipeline.tutor.configs import CANDIDATE\n"
-            "from lynx_pipeline.tutor.train import train_and_log\n"
+            "from examples.grammar_tutor.configs import CANDIDATE\n"
+            "from examples.grammar_tutor.train import train_and_log\n"
             "print('run', train_and_log(load_settings(), CANDIDATE, {}))"
         )
         return self._at(self.folder / "trained", code)
@@ -69,7 +69,7 @@ class Place:
         """Its bundle."""
         code = (
             "from lynx_pipeline.config import load_settings\n"
-            "from lynx_pipeline.flow.candidate import candidate, fetch\n"
+            "from lynx_pipeline.evaluation.candidate import candidate, fetch\n"
             f"fetch(load_settings(), {self.run_id!r})\n"
             f"print('at', candidate(load_settings(), {self.run_id!r}).bundle)"
         )

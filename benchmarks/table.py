@@ -19,7 +19,7 @@ from typing import NamedTuple
 from benchmarks.inputs import apart, files, ledger, ten_million
 from benchmarks.measure import Command, Run, middle, pairs, ratio, run
 from benchmarks.place import BARE, EVAL_SET, PYTHON, REPO, Place
-from lynx_pipeline_tests.builders import bundle
+from lynx_pipeline_tests.support.builders import bundle
 
 RESULT = REPO / "benchmarks" / "results.md"
 

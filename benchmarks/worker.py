@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from lynx_pipeline.adapters.isolation import choose_isolation
-from lynx_pipeline.adapters.workers import Batch, Local
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.sandbox.isolation import choose_isolation
+from lynx_pipeline.sandbox.workers import Batch, Local
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lynx_pipeline.domain.identity import Policy
+from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.domain.scorers import EXACT, Scorer, scorer_named
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, SystemFailed
@@ -50,7 +50,7 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class EvaluationSettings:
     """How candidates are asked. ``engine`` is where, one of :data:`ENGINES`; ``workers`` is how
     many processes may answer at once, 0 for one a core. ``environments`` is the folder of the
     candidates' own environments; None if they run in ours."""
@@ -88,7 +88,7 @@ class Settings:
     artifact_locations: tuple[str, ...] = ()
     scorer: Scorer = EXACT
     identity: Policy | None = None
-    asking: Asking = field(default_factory=Asking)
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
 
     @property
     def candidates(self) -> Path:
@@ -154,7 +154,7 @@ def load_settings(
             f"{locations!r}."
         )
     home = Path(_set_or(environ, "LYNX_HOME", str(root / ".lynx"))).absolute()
-    asking = _read_asking(evaluation, f"{where} evaluation", home)
+    options = _read_evaluation(evaluation, f"{where} evaluation", home)
     return Settings(
         root=root,
         home=home,
@@ -168,7 +168,7 @@ def load_settings(
         artifact_locations=tuple(locations),
         scorer=scorer,
         identity=_read_policy(identity, f"{where} identity") if identity else None,
-        asking=asking,
+        evaluation=options,
     )
 
 
@@ -252,7 +252,7 @@ def _inside(root: Path, name: str, where: str) -> Path:
     return root / path
 
 
-def _read_asking(table: dict[str, Any], where: str, home: Path) -> Asking:
+def _read_evaluation(table: dict[str, Any], where: str, home: Path) -> EvaluationSettings:
     table = dict(table)
     workers = _take(table, "workers", int, where, default=0)
     if workers < 0:
@@ -273,7 +273,9 @@ def _read_asking(table: dict[str, Any], where: str, home: Path) -> Asking:
     for name, value in values.items():
         if value <= 0:
             raise BadInput(f"{where}: {name!r}: expected more than 0, found {value}.")
-    return Asking(Limits(**values), engine, workers, home / "environments" if own else None)
+    return EvaluationSettings(
+        Limits(**values), engine, workers, home / "environments" if own else None
+    )
 
 
 def _one_of(table: dict[str, Any], key: str, words: tuple[str, ...], where: str) -> str:

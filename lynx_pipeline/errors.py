@@ -9,7 +9,7 @@
 
 A message is one plain paragraph: what is wrong, where, what was expected, what to do.
 An OSError that got past the adapters is the disk's, so the command line and Dagster's steps tell
-it as a SystemFailed: :func:`of_the_disk`. Anything else that escapes is a bug in this package and
+it as a SystemFailed: :func:`from_os_error`. Anything else that escapes is a bug in this package and
 keeps its traceback; it exits with 3, since 1 would say that the gate refused.
 """
 
@@ -38,7 +38,7 @@ class SystemFailed(LynxError):
     exit_code = 3
 
 
-def of_the_disk(error: OSError) -> SystemFailed:
+def from_os_error(error: OSError) -> SystemFailed:
     """What to say of an error that nobody knew more about than the system itself."""
     where = "" if error.filename is None else f"{error.filename}: "
     # Libraries raise their own kinds, with a text of any length and lines, or with none.

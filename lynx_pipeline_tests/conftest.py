@@ -10,9 +10,9 @@ import pytest
 
 from lynx_pipeline.adapters import notify
 from lynx_pipeline.adapters.mlflow_tracking import connected
-from lynx_pipeline_tests import fake_issuer
-from lynx_pipeline_tests.fake_issuer import FakeIssuer
-from lynx_pipeline_tests.receiver import Receiver, receiving
+from lynx_pipeline_tests.support import fake_issuer
+from lynx_pipeline_tests.support.fake_issuer import FakeIssuer
+from lynx_pipeline_tests.support.receiver import Receiver, receiving
 
 # What the variables begin with that the package, and what it calls, read.
 OURS = ("LYNX_", "DAGSTER_", "MLFLOW_", "DVC_", "GITHUB_", "ACTIONS_", "APPRISE_")

@@ -18,18 +18,18 @@ from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.adapters.dvc_data import tracked_hash
-from lynx_pipeline.adapters.parquet import predictions_bytes, read_predictions
 from lynx_pipeline.config import load_settings
-from lynx_pipeline.domain.baseline import parse_baseline
 from lynx_pipeline.domain.bundle import parent_sha, stable_mlmodel
+from lynx_pipeline.domain.candidate_eval import parse_candidate_eval
 from lynx_pipeline.domain.eval_set import parse_eval_set
-from lynx_pipeline.domain.evaluation import parse_candidate_eval
-from lynx_pipeline.domain.ledger import PROMOTED, Fact, Ledger, parse_ledger
-from lynx_pipeline.domain.request import parse_comment
+from lynx_pipeline.domain.gate.baseline import parse_baseline
+from lynx_pipeline.domain.ledger.chain import PROMOTED, Fact, Ledger, parse_ledger
+from lynx_pipeline.domain.release.request import parse_comment
 from lynx_pipeline.domain.scores import read_scores
 from lynx_pipeline.domain.strict_json import parse_object
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
+from lynx_pipeline.evaluation.storage.parquet import predictions_bytes, read_predictions
 
 Fault = Callable[[random.Random, bytes], bytes | None]
 

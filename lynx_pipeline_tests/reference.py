@@ -12,7 +12,7 @@ from dagster import AssetSpec
 from lynx_pipeline.cli import command_line
 from lynx_pipeline.config import ENGINES, ENV_MANAGERS, Limits
 from lynx_pipeline.definitions import defs
-from lynx_pipeline.domain.identity import Policy
+from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.domain.scorers import SCORERS
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 

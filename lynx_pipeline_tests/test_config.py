@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from lynx_pipeline.config import Asking, Limits, NoProject, load_settings, read_env
+from lynx_pipeline.config import EvaluationSettings, Limits, NoProject, load_settings, read_env
 from lynx_pipeline.domain.scorers import NUMERIC
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline_tests.builders import project
+from lynx_pipeline_tests.support.builders import project
 
 LEAST = '[tool.lynx_pipeline]\nmodel = "m"\neval_set = "e"\nbaseline = "b"\n'
 
@@ -28,7 +28,7 @@ def test_the_least_is_enough(tmp_path: Path) -> None:
     assert (found.eval_set, found.baseline) == (tmp_path / "e", tmp_path / "b")
     assert found.registry == tmp_path / ".lynx" / "registry"
     assert found.tracking_uri == f"sqlite:///{tmp_path}/.lynx/mlflow.db"
-    assert (found.price_per_hour, found.asking) == (0.05, Asking())
+    assert (found.price_per_hour, found.evaluation) == (0.05, EvaluationSettings())
     assert not found.home.exists()
 
 
@@ -111,10 +111,10 @@ def test_what_is_set_is_read(tmp_path: Path) -> None:
     found = load_settings(write(tmp_path, text), {})
     assert (found.price_per_hour, found.scorer) == (2.0, NUMERIC)
     limits = Limits(total_seconds=5.0, batch_size=3)
-    assert found.asking == Asking(limits, engine="ray", workers=7)
-    assert found.asking.environments is None
+    assert found.evaluation == EvaluationSettings(limits, engine="ray", workers=7)
+    assert found.evaluation.environments is None
     found = load_settings(write(tmp_path, LEAST + 'evaluation.env_manager = "uv"\n'), {})
-    assert found.asking.environments == found.home / "environments"
+    assert found.evaluation.environments == found.home / "environments"
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import errno
 
 import pytest
 
-from lynx_pipeline.errors import of_the_disk
+from lynx_pipeline.errors import from_os_error
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/x/y")
 KINDS = {
@@ -18,7 +18,7 @@ KINDS = {
 @pytest.mark.parametrize(("error", "says"), KINDS.values(), ids=KINDS.keys())
 def test_an_error_of_the_system_is_one_paragraph(error: OSError, says: str) -> None:
     """With what there is to say."""
-    told = of_the_disk(error)
+    told = from_os_error(error)
     assert str(told).startswith(says)
     assert "\n" not in str(told)
     assert told.exit_code == 3

@@ -1,1 +1,1 @@
-"""The outside world, one system a module. Foreign exceptions become ours here."""
+"""Adapters: one outside system per module. Foreign exceptions become ours here."""

@@ -25,7 +25,7 @@ def read_bytes(path: Path, what: str) -> bytes:
         raise SystemFailed(f"{what}: {path} can't be read: {error.strerror}.") from None
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes) -> None:
     """Replace ``path`` with ``data``, durably: readers see the old bytes or the new.
 
     Raises:

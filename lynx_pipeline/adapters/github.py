@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from lynx_pipeline.domain.approval import Commit, Review
-from lynx_pipeline.domain.request import Comment, PullRequest
+from lynx_pipeline.domain.release.approval import Commit, Review
+from lynx_pipeline.domain.release.request import Comment, PullRequest
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 if TYPE_CHECKING:

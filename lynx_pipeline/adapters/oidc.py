@@ -11,7 +11,7 @@ import re
 import time
 from typing import TYPE_CHECKING, Any, NewType
 
-from lynx_pipeline.domain.identity import Claims, Policy
+from lynx_pipeline.domain.release.identity import Claims, Policy
 from lynx_pipeline.errors import LynxError, Refused, SystemFailed
 
 if TYPE_CHECKING:

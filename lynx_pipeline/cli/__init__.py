@@ -15,7 +15,7 @@ from typing import Any
 from lynx_pipeline.adapters import actions
 from lynx_pipeline.cli import baselines, candidates, ci, ledger
 from lynx_pipeline.cli.output import warn
-from lynx_pipeline.errors import LynxError, of_the_disk
+from lynx_pipeline.errors import LynxError, from_os_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def _exit_code(arguments: argparse.Namespace) -> int:
     except (LynxError, OSError) as error:
         if arguments.debug:
             _print_traceback()
-        told = error if isinstance(error, LynxError) else of_the_disk(error)
+        told = error if isinstance(error, LynxError) else from_os_error(error)
         actions.fail(str(told))
         return told.exit_code
     except KeyboardInterrupt:

@@ -9,7 +9,7 @@ from lynx_pipeline.cli.output import warn
 
 def baseline_propose(arguments: Namespace) -> int:
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.flow.baseline import propose, reference_file
+    from lynx_pipeline.evaluation.baseline import propose, reference_file
 
     settings = load_settings()
     evaluation = Path(arguments.from_eval).absolute()
@@ -26,8 +26,8 @@ def baseline_propose(arguments: Namespace) -> int:
 
 def baseline_check(arguments: Namespace) -> int:
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.domain.gate import points
-    from lynx_pipeline.flow.baseline import check
+    from lynx_pipeline.domain.gate.rule import points
+    from lynx_pipeline.evaluation.baseline import check
 
     settings = load_settings()
     change = check(settings, arguments.base)

@@ -11,25 +11,33 @@ from lynx_pipeline.errors import BadInput
 if TYPE_CHECKING:
     from fractions import Fraction
 
-    from lynx_pipeline.domain.request import Request
+    from lynx_pipeline.domain.release.request import Request
     from lynx_pipeline.reports.report import Report
 
 
 def demo(arguments: Namespace) -> int:
-    from lynx_pipeline.config import load_settings
-    from lynx_pipeline.demo import run
+    import importlib
 
-    run(load_settings())
+    from lynx_pipeline.config import load_settings
+
+    settings = load_settings()
+    if not (settings.root / "examples/grammar_tutor/demo.py").is_file():
+        raise BadInput(
+            f"{settings.root} has no examples/grammar_tutor: the demo runs the example project. "
+            "Run it in a clone of this repository."
+        )
+    sys.path.insert(0, str(settings.root))
+    importlib.import_module("examples.grammar_tutor.demo").run(settings)
     return 0
 
 
 def minieval(arguments: Namespace) -> int:
     import os
 
-    from lynx_pipeline.config import Asking, NoProject, load_settings, read_env
+    from lynx_pipeline.config import EvaluationSettings, NoProject, load_settings, read_env
     from lynx_pipeline.domain.scorers import EXACT
-    from lynx_pipeline.flow.evaluation import evaluate
-    from lynx_pipeline.flow.inputs import read_eval_file
+    from lynx_pipeline.evaluation.inputs import read_eval_file
+    from lynx_pipeline.evaluation.run import evaluate
     from lynx_pipeline.reports.progress import shown
 
     eval_file, output = Path(arguments.eval_set).absolute(), Path(arguments.output).absolute()
@@ -37,16 +45,16 @@ def minieval(arguments: Namespace) -> int:
     try:
         settings = load_settings()
     except NoProject:  # a bundle and an eval set are all it takes
-        env, asking, scorer = read_env(os.environ), Asking(), EXACT
+        env, options, scorer = read_env(os.environ), EvaluationSettings(), EXACT
     else:
-        env, asking, scorer = settings.env, settings.asking, settings.scorer
+        env, options, scorer = settings.env, settings.evaluation, settings.scorer
         hidden += [settings.root, settings.home]
     with shown(always=arguments.progress) as progress:
         result = evaluate(
             Path(arguments.bundle).absolute(),
             read_eval_file(eval_file, scorer),
             output,
-            asking,
+            options,
             run_id=None,
             env=env,
             hidden=hidden,
@@ -66,8 +74,8 @@ def minieval(arguments: Namespace) -> int:
 
 def compare_baseline(arguments: Namespace) -> int:
     from lynx_pipeline.adapters.files import read_bytes
-    from lynx_pipeline.domain.baseline import parse_baseline
-    from lynx_pipeline.domain.gate import judge
+    from lynx_pipeline.domain.gate.baseline import parse_baseline
+    from lynx_pipeline.domain.gate.rule import judge
     from lynx_pipeline.domain.scores import read_scores
     from lynx_pipeline.domain.strict_json import parse_object
 
@@ -132,10 +140,15 @@ def request(arguments: Namespace) -> int:
 
 
 def gate_power(arguments: Namespace) -> int:
-    from lynx_pipeline.adapters.files import write_whole
+    from lynx_pipeline.adapters.files import write_atomic
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.domain import power
-    from lynx_pipeline.flow.inputs import check_match, read_baseline, read_eval_file, read_eval_set
+    from lynx_pipeline.domain.gate import power
+    from lynx_pipeline.evaluation.inputs import (
+        check_match,
+        read_baseline,
+        read_eval_file,
+        read_eval_set,
+    )
     from lynx_pipeline.reports.power import figure, power_json, print_power
 
     if arguments.eval_set and arguments.baseline:
@@ -155,7 +168,7 @@ def gate_power(arguments: Namespace) -> int:
     cells = power.cells_of(eval_set, list(baseline.buckets))
     result = power.gate_power(cells, baseline.buckets, tolerance, drops=power.DROPS)
     if arguments.figure:
-        write_whole(Path(arguments.figure).absolute(), figure(result).encode())
+        write_atomic(Path(arguments.figure).absolute(), figure(result).encode())
     if arguments.json:
         print_json(power_json(result))
     else:
@@ -165,7 +178,7 @@ def gate_power(arguments: Namespace) -> int:
 
 def _tolerance(text: str) -> "Fraction":
     """A tolerance given by hand, read as strictly as the one in a file."""
-    from lynx_pipeline.domain.baseline import read_tolerance
+    from lynx_pipeline.domain.gate.baseline import read_tolerance
     from lynx_pipeline.domain.strict_json import Fields, exact
 
     try:
@@ -177,7 +190,7 @@ def _tolerance(text: str) -> "Fraction":
 
 
 def _write_report(path: Path, report: "Report") -> None:
-    from lynx_pipeline.adapters.files import write_whole
+    from lynx_pipeline.adapters.files import write_atomic
 
     if path.suffix == ".md":
         from lynx_pipeline.reports.markdown import markdown
@@ -189,12 +202,12 @@ def _write_report(path: Path, report: "Report") -> None:
         text = page(report)
     else:
         raise BadInput(f"--report {path}: expected a name that ends in .md or .html.")
-    write_whole(path, text.encode())
+    write_atomic(path, text.encode())
 
 
 def _asked(arguments: Namespace) -> "Request":
     from lynx_pipeline.adapters.files import read_bytes
-    from lynx_pipeline.domain.request import Request, parse_comment
+    from lynx_pipeline.domain.release.request import Request, parse_comment
 
     if arguments.from_comment:
         if arguments.run_id or arguments.semver:

@@ -15,10 +15,10 @@ def request(_: Namespace) -> int:
     """Choose the comment, read its request, and fetch the candidate it names."""
     from lynx_pipeline.adapters.github import GitHub
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.domain.request import read_comment
+    from lynx_pipeline.deploy_workflow.release_request import asking_comment
+    from lynx_pipeline.domain.release.request import read_comment
     from lynx_pipeline.domain.versioning import check_semver
-    from lynx_pipeline.flow.candidate import fetch
-    from lynx_pipeline.flow.pull_request import asking_comment
+    from lynx_pipeline.evaluation.candidate import fetch
 
     settings, event = load_settings(), actions.read_event()
     comment = asking_comment(settings, GitHub(), event.pull_request, event.comment)
@@ -41,7 +41,7 @@ def prepare(arguments: Namespace) -> int:
     """Let Dagster know a candidate whose bundle was fetched by a job before."""
     from lynx_pipeline.config import load_settings
     from lynx_pipeline.defs.requests import FETCHED, add_candidate, write_config
-    from lynx_pipeline.flow.candidate import candidate
+    from lynx_pipeline.evaluation.candidate import candidate
 
     here = candidate(load_settings(), arguments.run_id)
     output = Path(arguments.output).absolute()
@@ -56,10 +56,10 @@ def outcome(arguments: Namespace) -> int:
     summary gets the report, for whoever has to let the promotion through."""
     from lynx_pipeline.config import load_settings
     from lynx_pipeline.defs.outcome import failure_of
-    from lynx_pipeline.flow.candidate import candidate
-    from lynx_pipeline.flow.evidence import EVAL
-    from lynx_pipeline.flow.promotion import GateRefused, judge_evidence
-    from lynx_pipeline.flow.report import build_report
+    from lynx_pipeline.evaluation.candidate import candidate
+    from lynx_pipeline.evaluation.evidence import EVAL
+    from lynx_pipeline.registry.promotion import GateRefused, judge_evidence
+    from lynx_pipeline.reports.build import build_report
     from lynx_pipeline.reports.markdown import markdown
 
     settings = load_settings()
@@ -79,12 +79,12 @@ def outcome(arguments: Namespace) -> int:
 
 def promote(arguments: Namespace) -> int:
     """Promote what was asked for, if it is still asked for, on evidence that is what was found."""
-    from lynx_pipeline import registry
     from lynx_pipeline.adapters.github import GitHub
     from lynx_pipeline.cli.ledger import mirror_now, print_entry
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.flow.evidence import check_handed_over
-    from lynx_pipeline.flow.pull_request import check_still_asked
+    from lynx_pipeline.deploy_workflow.release_request import check_still_asked
+    from lynx_pipeline.evaluation.evidence import check_handed_over
+    from lynx_pipeline.registry import registry
 
     settings, github = load_settings(), GitHub()
     evidence, run_id = Path(arguments.evidence).absolute(), arguments.run_id
@@ -114,8 +114,8 @@ def report(arguments: Namespace) -> int:
     """Tell the pull request and the run's summary how it ended."""
     from lynx_pipeline.adapters.github import GitHub
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.flow.workflow_outcome import in_force, read_needs, told
-    from lynx_pipeline.reports.pull_request import NAME
+    from lynx_pipeline.deploy_workflow.comment import NAME
+    from lynx_pipeline.deploy_workflow.outcome import in_force, read_needs, told
 
     settings = load_settings()
     needs = read_needs(os.environ.get("NEEDS", ""))
@@ -133,8 +133,8 @@ def approved(arguments: Namespace) -> int:
     """Fail a change of what verdicts are by that nobody but its author has approved."""
     from lynx_pipeline.adapters.github import GitHub
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.flow.committed import changes
-    from lynx_pipeline.flow.pull_request import approval
+    from lynx_pipeline.deploy_workflow.release_request import approval
+    from lynx_pipeline.registry.gate_inputs import changes
 
     settings, event = load_settings(), actions.read_event()
     changed = changes(settings, arguments.base, "HEAD")

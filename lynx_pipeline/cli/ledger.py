@@ -10,11 +10,11 @@ from lynx_pipeline.cli.output import print_json, warn
 from lynx_pipeline.errors import LynxError, Refused
 
 if TYPE_CHECKING:
-    from lynx_pipeline.domain.ledger import Entry
+    from lynx_pipeline.domain.ledger.chain import Entry
 
 
 def registry_register(arguments: Namespace) -> int:
-    from lynx_pipeline import registry
+    from lynx_pipeline.registry import registry
 
     warnings.simplefilter("always", registry.NotTheCIPath)
     print_entry(registry.register_pending(arguments.run_id), arguments)
@@ -22,7 +22,7 @@ def registry_register(arguments: Namespace) -> int:
 
 
 def registry_promote(arguments: Namespace) -> int:
-    from lynx_pipeline import registry
+    from lynx_pipeline.registry import registry
 
     warnings.simplefilter("always", registry.NotTheCIPath)
     evidence = Path(arguments.evidence).absolute() if arguments.evidence else None
@@ -33,7 +33,7 @@ def registry_promote(arguments: Namespace) -> int:
 
 
 def registry_rollback(arguments: Namespace) -> int:
-    from lynx_pipeline import registry
+    from lynx_pipeline.registry import registry
 
     entry = registry.rollback(arguments.semver)
     mirror_now(entry)
@@ -42,8 +42,8 @@ def registry_rollback(arguments: Namespace) -> int:
 
 
 def registry_list(arguments: Namespace) -> int:
-    from lynx_pipeline import registry
     from lynx_pipeline.domain.versioning import Env
+    from lynx_pipeline.registry import registry
 
     entries = list(registry.history(Env(arguments.env) if arguments.env else None))
     if arguments.json:
@@ -57,7 +57,7 @@ def registry_list(arguments: Namespace) -> int:
 
 
 def registry_show(arguments: Namespace) -> int:
-    from lynx_pipeline import registry
+    from lynx_pipeline.registry import registry
 
     found = [e.to_json() for e in registry.history() if e.fact.semver == arguments.version]
     if not found:
@@ -69,7 +69,7 @@ def registry_show(arguments: Namespace) -> int:
 def registry_resolve(arguments: Namespace) -> int:
     from dataclasses import asdict
 
-    from lynx_pipeline import registry
+    from lynx_pipeline.registry import registry
 
     resolved = registry.resolve(arguments.version)
     if arguments.json:
@@ -81,8 +81,8 @@ def registry_resolve(arguments: Namespace) -> int:
 
 
 def registry_verify(arguments: Namespace) -> int:
-    from lynx_pipeline import registry
-    from lynx_pipeline.domain.standing import broken_rules
+    from lynx_pipeline.domain.ledger.state import broken_rules
+    from lynx_pipeline.registry import registry
 
     ledger = registry.verify()
     broken = broken_rules(ledger)
@@ -96,7 +96,7 @@ def registry_verify(arguments: Namespace) -> int:
 
 
 def audit(arguments: Namespace) -> int:
-    from lynx_pipeline import registry
+    from lynx_pipeline.registry import registry
     from lynx_pipeline.reports.audit import audit_json, print_audit
 
     result = registry.audit(arguments.version)
@@ -108,9 +108,9 @@ def audit(arguments: Namespace) -> int:
 
 
 def announce(arguments: Namespace) -> int:
-    from lynx_pipeline import registry
     from lynx_pipeline.adapters.notify import CHANNELS
-    from lynx_pipeline.flow.announce import announce, announcement
+    from lynx_pipeline.registry import registry
+    from lynx_pipeline.registry.announcement import announce, announcement
 
     entry, now = registry.promoted(arguments.version), registry.latest()
     if now.fact.semver != entry.fact.semver:
@@ -131,9 +131,9 @@ def announce(arguments: Namespace) -> int:
 def mirror_now(done: "Entry") -> None:
     """Let MLflow's alias follow. What is in production is the registry's to say, so a failure
     here is told and nothing more."""
-    from lynx_pipeline import registry
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.flow.mirror import mirror
+    from lynx_pipeline.registry import registry
+    from lynx_pipeline.registry.mirror import mirror
 
     settings = load_settings()
     try:

@@ -15,7 +15,6 @@ from dagster import (
     asset,
 )
 
-from lynx_pipeline import registry
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.failures import failures
@@ -29,11 +28,12 @@ from lynx_pipeline.defs.metadata import (
 )
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.eval_set import bucket_sizes
-from lynx_pipeline.domain.gate import judge
-from lynx_pipeline.flow import inputs
-from lynx_pipeline.flow.candidate import candidate, fetch, tagged_semver
-from lynx_pipeline.flow.evaluation import evaluate_candidate
-from lynx_pipeline.flow.mirror import mirror
+from lynx_pipeline.domain.gate.rule import judge
+from lynx_pipeline.evaluation import inputs
+from lynx_pipeline.evaluation.candidate import candidate, fetch, tagged_semver
+from lynx_pipeline.evaluation.run import evaluate_candidate
+from lynx_pipeline.registry import registry
+from lynx_pipeline.registry.mirror import mirror
 from lynx_pipeline.reports.progress import lines
 
 Result = MaterializeResult[Any]

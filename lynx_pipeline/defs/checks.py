@@ -18,14 +18,14 @@ from lynx_pipeline.defs.assets import candidate_eval, eval_set
 from lynx_pipeline.defs.failures import failures
 from lynx_pipeline.defs.metadata import pull_request_metadata, report_metadata, run_metadata
 from lynx_pipeline.defs.partitions import CANDIDATES
-from lynx_pipeline.domain.baseline import LATENCY
-from lynx_pipeline.domain.gate import unresolvable
+from lynx_pipeline.domain.gate.baseline import LATENCY
+from lynx_pipeline.domain.gate.rule import unresolvable
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline.flow import inputs
-from lynx_pipeline.flow.candidate import candidate
-from lynx_pipeline.flow.evidence import measured
-from lynx_pipeline.flow.promotion import judge_evidence
-from lynx_pipeline.flow.report import PAGE, build_report, write_report
+from lynx_pipeline.evaluation import inputs
+from lynx_pipeline.evaluation.candidate import candidate
+from lynx_pipeline.evaluation.evidence import metrics
+from lynx_pipeline.registry.promotion import judge_evidence
+from lynx_pipeline.reports.build import PAGE, build_report, write_report
 from lynx_pipeline.reports.report import summary
 
 # Results by partition are new in Dagster, and without them two candidates share one result.
@@ -98,7 +98,7 @@ def within_latency_budget(context: AssetCheckExecutionContext) -> AssetCheckResu
     with failures():
         settings = load_settings()
         baseline = inputs.read_baseline(settings.baseline)
-        found = measured(candidate(settings, context.partition_key).evidence).get(LATENCY)
+        found = metrics(candidate(settings, context.partition_key).evidence).get(LATENCY)
     budget = baseline.latency_budget_ms
     if budget is None or found is None:
         lacks = "baseline" if budget is None else "candidate's evaluation"

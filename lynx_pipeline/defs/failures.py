@@ -7,8 +7,8 @@ from typing import Any
 from dagster import Failure
 
 from lynx_pipeline.defs.metadata import report_metadata
-from lynx_pipeline.errors import LynxError, of_the_disk
-from lynx_pipeline.flow.promotion import GateRefused
+from lynx_pipeline.errors import LynxError, from_os_error
+from lynx_pipeline.registry.promotion import GateRefused
 from lynx_pipeline.reports.report import Report
 
 
@@ -21,7 +21,7 @@ def failures() -> Iterator[None]:
     try:
         yield
     except (LynxError, OSError) as error:
-        told = error if isinstance(error, LynxError) else of_the_disk(error)
+        told = error if isinstance(error, LynxError) else from_os_error(error)
         metadata: dict[str, Any] = {"exit_code": told.exit_code}
         if isinstance(told, GateRefused):
             metadata.update(report_metadata(Report(told.verdict)))

@@ -14,11 +14,11 @@ from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 from lynx_pipeline.adapters.actions import run_url
 from lynx_pipeline.adapters.mlflow_tracking import run_page
 from lynx_pipeline.config import Settings
-from lynx_pipeline.domain.baseline import Baseline
-from lynx_pipeline.domain.evaluation import CandidateEval
-from lynx_pipeline.domain.gate import Verdict
-from lynx_pipeline.domain.ledger import Entry
-from lynx_pipeline.flow.candidate import PULL_REQUEST_TAG
+from lynx_pipeline.domain.candidate_eval import CandidateEval
+from lynx_pipeline.domain.gate.baseline import Baseline
+from lynx_pipeline.domain.gate.rule import Verdict
+from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.evaluation.candidate import PULL_REQUEST_TAG
 from lynx_pipeline.reports.figure import figure_file
 from lynx_pipeline.reports.markdown import markdown
 from lynx_pipeline.reports.report import Report
@@ -130,7 +130,7 @@ def evaluation_metadata(result: CandidateEval) -> Shown:
         "canonical_sha": result.canonical_sha,
         "eval_set_sha256": result.eval_set_sha256,
         "predictions_sha256": result.predictions_sha256,
-        **result.measured,
+        **result.metrics,
     }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dagster import AssetsDefinition, AssetSpec, map_asset_specs
 
 from lynx_pipeline.config import Settings, load_settings
-from lynx_pipeline.domain.owners import PLACES, owners_of
+from lynx_pipeline.domain.release.owners import PLACES, owners_of
 from lynx_pipeline.errors import LynxError
 
 

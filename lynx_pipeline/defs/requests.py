@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lynx_pipeline.adapters.files import write_whole
+from lynx_pipeline.adapters.files import write_atomic
 from lynx_pipeline.config import Settings
 from lynx_pipeline.defs.assets import candidate_bundle, promotion_decision
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline.defs.jobs import eval_and_promote
 from lynx_pipeline.defs.partitions import CANDIDATES, PARTITION_TAG
-from lynx_pipeline.flow.candidate import SEMVER_TAG
+from lynx_pipeline.evaluation.candidate import SEMVER_TAG
 
 RunConfig = Mapping[str, Any]
 
@@ -39,7 +39,7 @@ def write_config(file: Path, config: RunConfig) -> None:
     Raises:
         SystemFailed: the disk refused.
     """
-    write_whole(file, (json.dumps(config, indent=2) + "\n").encode())
+    write_atomic(file, (json.dumps(config, indent=2) + "\n").encode())
 
 
 def prepare(settings: Settings, run_id: str, semver: str, config: Path | None = None) -> list[str]:

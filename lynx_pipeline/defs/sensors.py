@@ -19,7 +19,6 @@ from dagster import (
     sensor,
 )
 
-from lynx_pipeline import registry
 from lynx_pipeline.adapters import mlflow_tracking, notify
 from lynx_pipeline.adapters.mlflow_tracking import TaggedRun
 from lynx_pipeline.config import load_settings
@@ -27,11 +26,12 @@ from lynx_pipeline.defs.assets import promotion_decision
 from lynx_pipeline.defs.jobs import eval_and_promote, evaluate, promote
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.defs.requests import promotes
-from lynx_pipeline.domain.ledger import Entry
-from lynx_pipeline.domain.request import LABEL
+from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.release.request import LABEL
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import BadInput, SystemFailed
-from lynx_pipeline.flow.candidate import PULL_REQUEST_TAG, SEMVER_TAG
+from lynx_pipeline.evaluation.candidate import PULL_REQUEST_TAG, SEMVER_TAG
+from lynx_pipeline.registry import registry
 
 # What one tick looks at, and what it asks for; the next one goes on from there.
 LOOKED_AT, REQUESTED = 200, 20
@@ -54,7 +54,7 @@ def announce_promotions(context: RunStatusSensorContext) -> SkipReason | None:
     entry = _made_by(context)
     if entry is None:
         return SkipReason("The run promoted nothing that was not promoted before.")
-    from lynx_pipeline.flow.announce import announce
+    from lynx_pipeline.registry.announcement import announce
 
     told = announce(entry)
     context.log.info(f"{told} channels know that {entry.fact.semver} is promoted.")

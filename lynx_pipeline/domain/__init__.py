@@ -1,1 +1,1 @@
-"""The rules. No Dagster, MLflow, DVC or pandas, no files, no clock: values in, values out."""
+"""The rules: values in, values out. No Dagster, MLflow, DVC or pandas, no files, no clock."""

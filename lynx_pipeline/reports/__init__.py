@@ -1,1 +1,1 @@
-"""A verdict as people read it."""
+"""Reports: verdicts, audits and gate power as people read them."""

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
-from lynx_pipeline.domain.audit import Audit
-from lynx_pipeline.domain.baseline import Baseline
-from lynx_pipeline.domain.ledger import Entry
+from lynx_pipeline.domain.gate.baseline import Baseline
+from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.text import printable
+from lynx_pipeline.registry.audited import Audit
 from lynx_pipeline.reports.report import Report
 from lynx_pipeline.reports.terminal import print_report
 from lynx_pipeline.reports.verdict_json import verdict_json

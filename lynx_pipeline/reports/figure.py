@@ -4,7 +4,7 @@ escaped."""
 from collections.abc import Callable, Sequence
 from html import escape
 
-from lynx_pipeline.domain.gate import BucketVerdict
+from lynx_pipeline.domain.gate.rule import BucketVerdict
 from lynx_pipeline.reports.report import Report, interval, summary
 
 # The page's colours and the figure's marks; the file takes both with it.

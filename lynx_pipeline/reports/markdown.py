@@ -6,8 +6,8 @@ or HTML. The text stays under GitHub's limit for a comment; what is cut is count
 
 from collections.abc import Sequence
 
-from lynx_pipeline.domain.comparison import Flip
-from lynx_pipeline.domain.gate import BucketVerdict
+from lynx_pipeline.domain.gate.comparison import Flip
+from lynx_pipeline.domain.gate.rule import BucketVerdict
 from lynx_pipeline.reports.report import Report, head, notes, row, summary
 
 # A comment holds 65,536 characters; some are left for whoever puts it in one.

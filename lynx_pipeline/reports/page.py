@@ -7,7 +7,7 @@ run and opened years later. Everything from outside is escaped.
 from collections.abc import Sequence
 from html import escape
 
-from lynx_pipeline.domain.comparison import Flip
+from lynx_pipeline.domain.gate.comparison import Flip
 from lynx_pipeline.reports.figure import COLOURS, figure
 from lynx_pipeline.reports.report import Report, head, notes, row, summary
 

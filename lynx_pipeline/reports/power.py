@@ -7,7 +7,7 @@ from dataclasses import asdict
 from html import escape
 from typing import Any
 
-from lynx_pipeline.domain.power import TARGET_POWER, TARGET_REFUSAL, BucketPower, GatePower
+from lynx_pipeline.domain.gate.power import TARGET_POWER, TARGET_REFUSAL, BucketPower, GatePower
 from lynx_pipeline.reports.terminal import print_table
 
 _COLOURS = ("#2563eb", "#c4320a", "#1a7f4b", "#7c3aed", "#b45309", "#0e7490")

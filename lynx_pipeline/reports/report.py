@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from lynx_pipeline.domain.comparison import Comparison
-from lynx_pipeline.domain.gate import BucketVerdict, Verdict, points
-from lynx_pipeline.domain.statistics import wilson
+from lynx_pipeline.domain.gate.comparison import Comparison
+from lynx_pipeline.domain.gate.rule import BucketVerdict, Verdict, points
+from lynx_pipeline.domain.gate.statistics import wilson
 
 
 @dataclass(frozen=True, slots=True)

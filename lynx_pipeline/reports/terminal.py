@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from lynx_pipeline.domain.comparison import Flip
+from lynx_pipeline.domain.gate.comparison import Flip
 from lynx_pipeline.reports.report import Report, head, notes, row, summary
 
 if TYPE_CHECKING:

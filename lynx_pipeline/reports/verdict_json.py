@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lynx_pipeline.domain.gate import BucketVerdict, Verdict
+from lynx_pipeline.domain.gate.rule import BucketVerdict, Verdict
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:

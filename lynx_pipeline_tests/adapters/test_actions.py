@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from lynx_pipeline.adapters import actions
 from lynx_pipeline.adapters.actions import Event
 from lynx_pipeline.errors import BadInput, SystemFailed
-from lynx_pipeline_tests.rehearsal.runner import parse_env_file
+from lynx_pipeline_tests.simulators.actions.runner import parse_env_file
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

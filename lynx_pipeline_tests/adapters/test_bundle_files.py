@@ -12,7 +12,7 @@ import yaml
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.domain.bundle import SAVE_ONLY_FIELDS
 from lynx_pipeline.errors import BadInput, SystemFailed
-from lynx_pipeline_tests.builders import bundle, sha256
+from lynx_pipeline_tests.support.builders import bundle, sha256
 
 Change = Callable[[Path], object]
 

@@ -10,7 +10,7 @@ import pytest
 
 from lynx_pipeline.adapters.dvc_data import digest, read_versioned, track
 from lynx_pipeline.errors import BadInput, SystemFailed
-from lynx_pipeline_tests.builders import md5, sha256
+from lynx_pipeline_tests.support.builders import md5, sha256
 
 RAW = b'{"id": "1"}\n{"id": "2"}\n'
 

@@ -24,8 +24,8 @@ from lynx_pipeline.adapters.mlflow_tracking import (
     without_secrets,
 )
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
-from lynx_pipeline_tests.builders import GOOD, bundle
 from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support.builders import GOOD, bundle
 
 pytestmark = pytest.mark.slow
 

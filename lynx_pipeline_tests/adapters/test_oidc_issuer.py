@@ -16,10 +16,10 @@ from jwt.algorithms import RSAAlgorithm
 
 from lynx_pipeline.adapters import oidc
 from lynx_pipeline.adapters.oidc import verify
-from lynx_pipeline_tests import fake_issuer, git_server
 from lynx_pipeline_tests.adapters.tokens import failure, refusal
-from lynx_pipeline_tests.builders import JsonObject
-from lynx_pipeline_tests.fake_issuer import (
+from lynx_pipeline_tests.support import fake_issuer, git_server
+from lynx_pipeline_tests.support.builders import JsonObject
+from lynx_pipeline_tests.support.fake_issuer import (
     CONFIGURATION,
     KEYS,
     KID,

@@ -8,7 +8,15 @@ import pytest
 from lynx_pipeline.adapters.oidc import request_token, verified_claims
 from lynx_pipeline.errors import Refused
 from lynx_pipeline_tests.adapters.tokens import secret
-from lynx_pipeline_tests.fake_issuer import AUDIENCE, BEARER, TOKEN, Answer, FakeIssuer, rs, running
+from lynx_pipeline_tests.support.fake_issuer import (
+    AUDIENCE,
+    BEARER,
+    TOKEN,
+    Answer,
+    FakeIssuer,
+    rs,
+    running,
+)
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

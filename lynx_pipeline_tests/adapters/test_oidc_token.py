@@ -12,12 +12,13 @@ from cryptography.hazmat.primitives import hashes
 
 from lynx_pipeline.adapters import oidc
 from lynx_pipeline.adapters.oidc import RawToken, verified_claims, verify
-from lynx_pipeline.domain.identity import Claims, check_identity
+from lynx_pipeline.domain.release.identity import Claims, check_identity
 from lynx_pipeline.errors import Refused
-from lynx_pipeline_tests import fake_issuer
 from lynx_pipeline_tests.adapters.tokens import refusal, secret
-from lynx_pipeline_tests.builders import JsonObject
-from lynx_pipeline_tests.fake_issuer import (
+from lynx_pipeline_tests.fuzz import mutated
+from lynx_pipeline_tests.support import fake_issuer
+from lynx_pipeline_tests.support.builders import JsonObject
+from lynx_pipeline_tests.support.fake_issuer import (
     AUDIENCE,
     COMMIT,
     CONFIGURATION,
@@ -35,7 +36,6 @@ from lynx_pipeline_tests.fake_issuer import (
     running,
     unsigned,
 )
-from lynx_pipeline_tests.fuzz import mutated
 
 pytestmark = pytest.mark.usefixtures("fresh")
 HEADER = {"alg": "RS256", "kid": KID, "typ": "JWT"}

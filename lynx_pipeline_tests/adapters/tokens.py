@@ -3,7 +3,7 @@
 import pytest
 
 from lynx_pipeline.adapters.oidc import RawToken, verify
-from lynx_pipeline.domain.identity import Policy
+from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.errors import Refused, SystemFailed
 
 

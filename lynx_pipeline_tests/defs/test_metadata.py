@@ -4,7 +4,7 @@ import pytest
 from dagster import UrlMetadataValue
 
 from lynx_pipeline.defs.metadata import pull_request_metadata
-from lynx_pipeline.flow.candidate import PULL_REQUEST_TAG
+from lynx_pipeline.evaluation.candidate import PULL_REQUEST_TAG
 
 PULLS = [
     "https://github.com/acme/tutor/pull/7",

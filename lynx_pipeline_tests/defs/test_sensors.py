@@ -22,17 +22,12 @@ from dagster import (
 
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.definitions import defs
-from lynx_pipeline.defs.sensors import (
-    LOOKED_AT,
-    REQUESTED,
-    announce_promotions,
-    tagged_candidates,
-)
-from lynx_pipeline.domain.ledger import PROMOTED, TIME
-from lynx_pipeline_tests import mlflow_server
-from lynx_pipeline_tests.builders import fact, project
-from lynx_pipeline_tests.places import InFolder
-from lynx_pipeline_tests.receiver import Receiver
+from lynx_pipeline.defs.sensors import LOOKED_AT, REQUESTED, announce_promotions, tagged_candidates
+from lynx_pipeline.domain.ledger.chain import PROMOTED, TIME
+from lynx_pipeline_tests.support import mlflow_server
+from lynx_pipeline_tests.support.builders import fact, project
+from lynx_pipeline_tests.support.places import InFolder
+from lynx_pipeline_tests.support.receiver import Receiver
 
 V = "v0.1.0-dev"
 

@@ -25,9 +25,17 @@ from lynx_pipeline.definitions import defs
 from lynx_pipeline.defs import assets
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline.defs.requests import add_candidate
-from lynx_pipeline_tests.builders import GOOD, baseline_of, bundle, eval_items, eval_set, jsonl, md5
-from lynx_pipeline_tests.builders import project as new_project
 from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support.builders import (
+    GOOD,
+    baseline_of,
+    bundle,
+    eval_items,
+    eval_set,
+    jsonl,
+    md5,
+)
+from lynx_pipeline_tests.support.builders import project as new_project
 
 pytestmark = pytest.mark.slow
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from lynx_pipeline.domain.candidate_eval import score
 from lynx_pipeline.domain.eval_set import EvalSet, parse_eval_set
-from lynx_pipeline.domain.evaluation import score
 from lynx_pipeline.domain.scorers import EXACT, NUMERIC, SCORERS, Scorer, scorer_named
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline_tests.builders import eval_items, jsonl
+from lynx_pipeline_tests.support.builders import eval_items, jsonl
 
 
 @pytest.mark.parametrize(

@@ -10,17 +10,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lynx_pipeline.domain.baseline import parse_baseline
 from lynx_pipeline.domain.bundle import parent_sha, stable_mlmodel
+from lynx_pipeline.domain.candidate_eval import parse_candidate_eval
 from lynx_pipeline.domain.eval_set import Item, parse_eval_set
-from lynx_pipeline.domain.evaluation import parse_candidate_eval
-from lynx_pipeline.domain.ledger import Ledger, parse_ledger
-from lynx_pipeline.domain.request import Request, parse_comment
+from lynx_pipeline.domain.gate.baseline import parse_baseline
+from lynx_pipeline.domain.ledger.chain import Ledger, parse_ledger
+from lynx_pipeline.domain.release.request import Request, parse_comment
 from lynx_pipeline.domain.scorers import normalise
 from lynx_pipeline.domain.scores import read_scores
 from lynx_pipeline.domain.strict_json import JsonObject, canonical, parse, parse_object
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline_tests.builders import (
+from lynx_pipeline_tests.support.builders import (
     RUN,
     baseline_json,
     candidate_eval,
@@ -290,7 +290,7 @@ def test_a_candidate_eval_reads_back_equal() -> None:
     answers = {
         item.id: None if i % 3 == 0 else f"word{i % 5}" for i, item in enumerate(items.items)
     }
-    written = candidate_eval(items, b"x", answers, measured={"a": 0.1, "b": 12.0})
+    written = candidate_eval(items, b"x", answers, metrics={"a": 0.1, "b": 12.0})
     raw = json.dumps(written.to_json()).encode()
     assert asdict(parse_candidate_eval(raw, "f")) == asdict(written)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline_tests.end_to_end.conftest import Demo, Place, clone
-from lynx_pipeline_tests.places import OnGit
+from lynx_pipeline_tests.support.places import OnGit
 
 pytestmark = pytest.mark.slow
 

@@ -2,7 +2,7 @@
 clone with nothing in it, and what they are said to print has to be printed.
 
 Blocks marked ``bash`` are root's on a server with systemd: they are linted here, and run on a
-machine of their own by ``deployment/test_page.py``.
+machine of their own by ``simulators/server/test_page.py``.
 """
 
 import json
@@ -20,7 +20,7 @@ import pytest
 
 from lynx_pipeline_tests.conftest import OURS
 from lynx_pipeline_tests.end_to_end.conftest import REPO
-from lynx_pipeline_tests.places import GIT_ENV
+from lynx_pipeline_tests.support.places import GIT_ENV
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ RUN_ELSEWHERE = {
     "./dev test": "this very suite",
     "./dev rehearse": "end_to_end/test_rehearsal.py",
     "just rehearse": "end_to_end/test_rehearsal.py",
-    "just deployment": "deployment/test_deployment.py",
+    "just deployment": "simulators/server/test_deployment.py",
 }
 
 

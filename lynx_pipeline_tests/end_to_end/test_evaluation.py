@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline.flow.candidate import PULL_REQUEST_TAG
+from lynx_pipeline.evaluation.candidate import PULL_REQUEST_TAG
 from lynx_pipeline_tests.end_to_end.conftest import (
     MODULE,
     Demo,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline_tests.builders import bundle
 from lynx_pipeline_tests.end_to_end.conftest import PROGRAMS
+from lynx_pipeline_tests.support.builders import bundle
 
 pytestmark = pytest.mark.slow
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lynx_pipeline.domain.baseline import Baseline
-from lynx_pipeline.domain.comparison import compare
 from lynx_pipeline.domain.eval_set import EvalSet, Item
-from lynx_pipeline.domain.gate import Verdict, judge
+from lynx_pipeline.domain.gate.baseline import Baseline
+from lynx_pipeline.domain.gate.comparison import compare
+from lynx_pipeline.domain.gate.rule import Verdict, judge
 from lynx_pipeline.domain.scorers import EXACT, normalise
 from lynx_pipeline.domain.scores import Score, Scores
 from lynx_pipeline.reports.markdown import LONGEST, markdown

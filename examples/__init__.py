@@ -1,0 +1,1 @@
+"""Example projects. They use lynx_pipeline; lynx_pipeline does not know them."""

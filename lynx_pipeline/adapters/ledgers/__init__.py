@@ -1,0 +1,1 @@
+"""The two stores of the ledger: a directory and a git branch."""

@@ -1,0 +1,63 @@
+"""How a run of the deploy workflow ended, as the comment that a pull request keeps: one, written
+anew each time.
+
+Everything that a candidate or a stranger can have worded is escaped.
+"""
+
+from dataclasses import dataclass
+
+from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.reports.markdown import escaped, markdown
+from lynx_pipeline.reports.report import Report
+
+NAME = "lynx-pipeline: deploy-candidate"
+_LONGEST_ERROR, _LONGEST_NOTE = 500, 300  # an escaped character can take six
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How it ended. ``entry`` is the promotion, ``new`` if this run made it; ``failed`` is the job
+    that ended it otherwise, with what it said. ``notes`` are sentences for whoever has to act."""
+
+    run_url: str
+    semver: str | None = None
+    run_id: str | None = None
+    entry: Entry | None = None
+    new: bool = True
+    failed: str | None = None
+    error: str | None = None
+    report: Report | None = None
+    notes: tuple[str, ...] = ()
+
+
+def comment(it: Outcome) -> str:
+    """The comment's text, without its name."""
+    parts = [f"### {_title(it)}", ""]
+    if it.error and not _gate_refused(it):
+        parts += [escaped(it.error, _LONGEST_ERROR), ""]
+    if it.entry is not None:
+        fact = it.entry.fact
+        parts += [
+            f"- registry entry {it.entry.seq}, hash `{it.entry.hash}`",
+            f"- bundle `{fact.canonical_sha}`",
+        ]
+    if it.run_id:
+        parts.append(f"- MLflow run `{it.run_id}`")
+    parts.append(f"- [workflow run]({it.run_url})")
+    parts += [f"- {escaped(note, _LONGEST_NOTE)}" for note in it.notes]
+    if it.report is not None:
+        parts += ["", markdown(it.report)]
+    return "\n".join(parts) + "\n"
+
+
+def _title(it: Outcome) -> str:
+    version = f"`{it.semver}`" if it.semver else "the candidate"
+    if it.entry is not None:
+        return f"Promoted {version}" if it.new else f"{version} was promoted before"
+    if _gate_refused(it):
+        return f"Refused {version}: the gate said no"
+    return f"{version} was stopped in the job `{it.failed}`"
+
+
+def _gate_refused(it: Outcome) -> bool:
+    return it.report is not None and not it.report.verdict.passed

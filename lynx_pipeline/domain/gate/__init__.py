@@ -1,0 +1,1 @@
+"""The gate: its rule, the committed baseline, and the statistics shown beside a verdict."""

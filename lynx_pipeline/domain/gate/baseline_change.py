@@ -1,0 +1,136 @@
+"""A change of the committed floors, as a reviewer has to see it.
+
+A change is refused if it is silent (no new justification), if its lineage is broken
+(``previous_baseline_sha`` is not the old ``baseline_sha``), if no stored predictions give its
+numbers, or if a bucket vanished or the tolerance grew without the justification naming it. A
+floor that falls openly is allowed, and shown. Drops that were each small add up: the drift
+over all baselines is shown too, and warned about.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from itertools import pairwise
+
+from lynx_pipeline.domain.gate.baseline import Baseline
+from lynx_pipeline.domain.gate.rule import points
+from lynx_pipeline.domain.scores import Score
+
+FIRST = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class FloorChange:
+    """One bucket before and after; None where the bucket is new or gone."""
+
+    name: str
+    before: Score | None
+    after: Score | None
+
+    @property
+    def change(self) -> Fraction | None:
+        """After minus before, as a fraction."""
+        if self.before is None or self.after is None:
+            return None
+        return self.after.accuracy - self.before.accuracy
+
+    @property
+    def text(self) -> str:
+        """The change in one line."""
+        if self.before is None:
+            return f"{self.name}: new floor"
+        if self.after is None:
+            return f"{self.name}: GONE, it is no longer gated"
+        assert self.change is not None
+        way = "FALLS" if self.change < 0 else "rises"
+        old, new = float(self.before.accuracy), float(self.after.accuracy)
+        return f"{self.name}: {way} {points(self.change)} points, {old:.2%} to {new:.2%}"
+
+
+def floor_changes(before: Baseline | None, after: Baseline) -> tuple[FloorChange, ...]:
+    """The buckets whose floor changed, came or went; falling ones first, worst first."""
+    old: Mapping[str, Score] = before.buckets if before else {}
+    names = [*after.buckets, *(name for name in old if name not in after.buckets)]
+    changes = [FloorChange(name, old.get(name), after.buckets.get(name)) for name in names]
+    changed = [c for c in changes if c.change is None or c.change != 0]
+    return tuple(sorted(changed, key=_worst_first))
+
+
+def objections(
+    before: Baseline | None, after: Baseline, measured: Mapping[str, Score] | None
+) -> list[str]:
+    """Why the change from ``before`` to ``after`` must not be merged; empty if it may.
+
+    ``measured`` are the bucket scores that the stored reference predictions give now; None if
+    there are no such predictions.
+    """
+    found = []
+    said = (after.justification or "").casefold()
+    if not said.strip():
+        found.append("it has no justification.")
+    elif before is not None and after.justification == before.justification:
+        found.append("its justification is still that of the baseline before.")
+    if before is not None and after.previous_baseline_sha != before.baseline_sha:
+        found.append(
+            f"its previous_baseline_sha is {after.previous_baseline_sha or FIRST}, but the "
+            f"baseline before is {before.baseline_sha}."
+        )
+    if measured is None:
+        found.append("no stored reference predictions support its numbers.")
+    elif dict(measured) != dict(after.buckets):
+        wrong = sorted(
+            name
+            for name in {*measured, *after.buckets}
+            if measured.get(name) != after.buckets.get(name)
+        )
+        found.append(f"the stored reference predictions give other numbers: {', '.join(wrong)}.")
+    if before is not None:
+        found += [
+            f"the bucket {name} vanished and the justification does not name it."
+            for name in before.buckets
+            if name not in after.buckets and name.casefold() not in said
+        ]
+        if after.tolerance > before.tolerance and "tolerance" not in said:
+            found.append(
+                f"the tolerance grew from {float(before.tolerance):g} to "
+                f"{float(after.tolerance):g} and the justification does not name it."
+            )
+        if after.scorer is not before.scorer and "scorer" not in said:
+            found.append(
+                f"the scorer is {after.scorer.name}, it was {before.scorer.name}, and the "
+                "justification does not name it."
+            )
+    return found
+
+
+def _comparable(one: Baseline, other: Baseline) -> bool:
+    return one.eval_set_dvc_hash == other.eval_set_dvc_hash and one.scorer is other.scorer
+
+
+def drift(history: Sequence[Baseline]) -> dict[str, Fraction]:
+    """The sum of all drops since the oldest baseline, per bucket of the newest; a fraction, 0 or
+    negative. ``history`` is oldest first. It counts from where the newest's eval set and scorer
+    begin, since figures of others can't be compared.
+    """
+    if not history:
+        return {}
+    newest = history[-1]
+    start = len(history) - 1
+    while start > 0 and _comparable(history[start - 1], newest):
+        start -= 1
+    total = dict.fromkeys(newest.buckets, Fraction(0))
+    steps = history[start:]
+    for before, after in pairwise(steps):
+        for name in total:
+            old, new = before.buckets.get(name), after.buckets.get(name)
+            if old and new:
+                total[name] += min(Fraction(0), new.accuracy - old.accuracy)
+    return total
+
+
+def _worst_first(change: FloorChange) -> tuple[int, Fraction, str]:
+    if change.after is None:
+        return (0, Fraction(0), change.name)
+    if change.change is None:
+        return (2, Fraction(0), change.name)
+    return (1, change.change, change.name)

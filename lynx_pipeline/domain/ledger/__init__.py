@@ -1,0 +1,1 @@
+"""The ledger: the facts it records, the hash chain, and the registry state they add up to."""

@@ -1,0 +1,1 @@
+"""Release control: who may request, approve and perform a promotion in prod."""

@@ -1,0 +1,134 @@
+"""New floors: proposed out of an evaluation, and checked against what stood before.
+
+The predictions a baseline was counted from are kept beside the eval set, under DVC, as
+``<eval set>.reference.parquet``: they are what supports its numbers, and what candidates are
+compared with answer by answer. Committing a baseline, and who may, is git's business.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from lynx_pipeline.adapters import dvc_data, git_files
+from lynx_pipeline.adapters.files import write_atomic
+from lynx_pipeline.config import Settings
+from lynx_pipeline.domain.candidate_eval import Counts
+from lynx_pipeline.domain.gate.baseline import LATENCY, Baseline, parse_baseline
+from lynx_pipeline.domain.gate.baseline_change import FloorChange, drift, floor_changes, objections
+from lynx_pipeline.domain.scorers import EXACT
+from lynx_pipeline.domain.scores import Score, written
+from lynx_pipeline.errors import BadInput
+from lynx_pipeline.evaluation import answers
+from lynx_pipeline.evaluation.answers import AnyEvalSet
+from lynx_pipeline.evaluation.evidence import EVAL, read_evidence
+from lynx_pipeline.evaluation.inputs import read_baseline, read_eval_set
+
+FIRST_TOLERANCE = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A baseline change under review. ``objections`` empty means it may be merged; ``drift`` is
+    the sum of accepted drops per bucket, as fractions, 0 or negative."""
+
+    changed: bool
+    floors: tuple[FloorChange, ...]
+    objections: tuple[str, ...]
+    drift: Mapping[str, Fraction]
+    tolerance: Fraction
+
+
+def reference_file(settings: Settings) -> Path:
+    """Where the reference's predictions are kept."""
+    return settings.eval_set.with_suffix(".reference.parquet")
+
+
+def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[FloorChange, ...]:
+    """Write the baseline and the reference predictions from ``evaluation``, a
+    ``candidate_eval.json`` whose predictions lie beside it and are scored again. Tolerance and
+    lineage carry over from the present baseline. Returns the floors that change.
+
+    Raises:
+        BadInput: the evaluation does not verify, or there is no justification.
+        SystemFailed: DVC could not take the predictions in.
+    """
+    if not justification.strip():
+        raise BadInput("a new baseline needs a justification: say why the floors may change.")
+    if evaluation.name != EVAL:
+        raise BadInput(f"{evaluation}: expected a file named {EVAL} with its evidence beside it.")
+    eval_set = read_eval_set(settings)
+    evidence = read_evidence(evaluation.parent, eval_set)
+    proposed = evidence.evaluation
+    before = read_baseline(settings.baseline) if settings.baseline.exists() else None
+    values = {
+        "eval_set_dvc_hash": proposed.eval_set_dvc_hash,
+        "eval_set_sha256": proposed.eval_set_sha256,
+        "baseline_sha": proposed.canonical_sha,
+        "previous_baseline_sha": before.baseline_sha if before else None,
+        "tolerance_pp": float(before.tolerance) if before else FIRST_TOLERANCE,
+        **{k: v for k, v in proposed.metrics.items() if k == LATENCY and v},
+        "justification": justification.strip(),
+        "buckets": written(proposed.counts.buckets),
+    }
+    if eval_set.scorer is not EXACT:
+        values["scorer"] = eval_set.scorer.name
+    raw = json.dumps(values, indent=2, ensure_ascii=False).encode() + b"\n"
+    after = parse_baseline(raw, str(settings.baseline))
+    write_atomic(reference_file(settings), evidence.files[1])
+    dvc_data.track(settings.root, reference_file(settings))
+    write_atomic(settings.baseline, raw)
+    return floor_changes(before, after)
+
+
+def read_reference(settings: Settings, eval_set: AnyEvalSet) -> tuple[bytes, Counts] | None:
+    """The reference's predictions file and what it counts, pulled if need be; None if none are
+    kept.
+
+    Raises:
+        BadInput: the file is not the versioned one, or no predictions file.
+        SystemFailed: DVC could not deliver it.
+    """
+    path = reference_file(settings)
+    if not dvc_data.dvc_file(path).exists():
+        return None
+    raw = dvc_data.read_versioned(settings.root, path).raw
+    return raw, answers.count(eval_set, raw, str(path))
+
+
+def check(settings: Settings, base: str) -> Change:
+    """Compare the committed baseline in the checkout with the one at ``base``.
+
+    Raises:
+        BadInput: ``base`` is no commit, or a baseline or the predictions can't be read.
+    """
+    before_raw = git_files.file_at(settings.root, base, settings.baseline)
+    before = parse_baseline(before_raw, f"{base}:{settings.baseline.name}") if before_raw else None
+    after = read_baseline(settings.baseline)
+    changed = before is None or before.sha256 != after.sha256
+    found = objections(before, after, _measured(settings)) if changed else []
+    return Change(
+        changed=changed,
+        floors=floor_changes(before, after),
+        objections=tuple(found),
+        drift={n: d for n, d in drift(_history(settings, after)).items() if d},
+        tolerance=after.tolerance,
+    )
+
+
+def _measured(settings: Settings) -> Mapping[str, Score] | None:
+    reference = read_reference(settings, read_eval_set(settings))
+    return None if reference is None else reference[1].buckets
+
+
+def _history(settings: Settings, newest: Baseline) -> list[Baseline]:
+    """Every committed baseline, oldest first, and the one in the checkout."""
+    history = []
+    for commit in git_files.commits_of(settings.root, settings.baseline):
+        raw = git_files.file_at(settings.root, commit, settings.baseline)
+        if raw is not None:
+            history.append(parse_baseline(raw, f"{commit[:12]}:{settings.baseline.name}"))
+    if not history or history[-1].sha256 != newest.sha256:
+        history.append(newest)
+    return history

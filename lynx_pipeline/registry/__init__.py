@@ -1,0 +1,1 @@
+"""The registry: the only place where production changes."""

@@ -1,0 +1,338 @@
+"""Any sequence of promotions, refusals, rollbacks, crashes, races and damage, in both stores,
+against a plain list of facts."""
+
+import os
+import shutil
+import signal
+import tempfile
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from lynx_pipeline.adapters import git
+from lynx_pipeline.adapters.ledgers import git as git_ledger
+from lynx_pipeline.domain.ledger.chain import PROMOTED, REGISTERED, ROLLED_BACK, Entry, Fact, Ledger
+from lynx_pipeline.domain.ledger.state import check_promotion, replay
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import BadInput, Refused
+from lynx_pipeline_tests.simulators.faults.disk import HALFWAY, KILLED, LAST_BYTE, Disk
+from lynx_pipeline_tests.simulators.faults.git_commands import (
+    AFTER,
+    BEFORE,
+    WHILE,
+    faulty_git,
+    hurried,
+    wait_until_left,
+    whole,
+)
+from lynx_pipeline_tests.simulators.faults.trial import forked
+from lynx_pipeline_tests.support.builders import actor, fact
+from lynx_pipeline_tests.support.places import A, B, InFolder, OnGit, Place, facts
+
+Decide = Callable[[Ledger], Fact | Entry]
+VERSIONS = {
+    Env.DEV: ["v0.1.0-dev", "v0.2.0-dev", "v0.1.0-dev.1"],
+    Env.PROD: ["v0.1.0", "v0.2.0", "v0.10.0"],
+}
+shas = st.sampled_from([A, B])
+versions = st.sampled_from(Env).flatmap(
+    lambda env: st.tuples(st.just(env), st.sampled_from(VERSIONS[env]))
+)
+EVIDENCE = (b"some evidence",)
+
+
+def unlike(_: Ledger) -> Fact:
+    """A decision that must not be asked for."""
+    raise AssertionError
+
+
+def wanting(new: Fact) -> Decide:
+    """Promote it as the registry does."""
+
+    def decide(ledger: Ledger) -> Fact | Entry:
+        semver = new.semver or ""
+        return check_promotion(ledger, new.env, new.model, new.canonical_sha, semver) or new
+
+    return decide
+
+
+def numbers(semver: str) -> tuple[int, ...]:
+    """A strict version as numbers."""
+    return tuple(map(int, semver[1:].split(".")))
+
+
+class AgainstAList(RuleBasedStateMachine):
+    """A store and :func:`check_promotion` against a list. ``crash`` and ``race`` are a store's
+    own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.folder = Path(tempfile.mkdtemp(prefix="lynx-ledger-"))
+        self.place = self.new_place()
+        self.model: list[Fact] = []
+
+    def new_place(self) -> Place:
+        """Where this machine keeps its ledger."""
+        raise NotImplementedError
+
+    def crash(self, step: int, decide: Decide, how: int) -> None:
+        """Append in a process that is killed at a step."""
+        raise NotImplementedError
+
+    def race(self, first: Fact, second: Fact) -> list[Fact]:
+        """Append both at once; in which order they have to stand."""
+        raise NotImplementedError
+
+    def teardown(self) -> None:
+        shutil.rmtree(self.folder)
+
+    # What the list says.
+
+    def promoted(self) -> dict[str, Fact]:
+        """The promotions by version."""
+        return {f.semver: f for f in self.model if f.event == PROMOTED and f.semver}
+
+    def latest(self, env: Env) -> Fact | None:
+        """What holds in an environment."""
+        last = [f for f in self.model if f.env is env and f.event != REGISTERED]
+        return self.promoted()[last[-1].semver or ""] if last else None
+
+    def refused(self, new: Fact) -> bool:
+        """Whether this promotion is against the rules."""
+        assert new.semver
+        known = self.promoted().get(new.semver)
+        if known:
+            return known.canonical_sha != new.canonical_sha
+        prod = [numbers(s) for s, f in self.promoted().items() if f.env is Env.PROD]
+        return new.env is Env.PROD and any(numbers(new.semver) <= other for other in prod)
+
+    # What can happen.
+
+    @rule(env=st.sampled_from(Env), sha=shas)
+    def register(self, env: Env, sha: str) -> None:
+        new = fact(event=REGISTERED, env=env, canonical_sha=sha)
+        self.place.store.append(lambda _: new)
+        self.model.append(new)
+
+    @rule(which=versions, sha=shas)
+    def promote(self, which: tuple[Env, str], sha: str) -> None:
+        new = fact(event=PROMOTED, env=which[0], semver=which[1], canonical_sha=sha)
+        before = self.place.index()
+        try:
+            self.place.store.append(wanting(new), EVIDENCE)
+        except Refused:
+            assert self.refused(new)
+            assert self.place.index() == before
+            return
+        assert not self.refused(new)
+        if new.semver not in self.promoted():
+            self.model.append(new)
+        assert self.place.holds(EVIDENCE[0])
+
+    @precondition(lambda self: self.promoted())
+    @rule(data=st.data())
+    def roll_back(self, data: st.DataObject) -> None:
+        target = data.draw(st.sampled_from(list(self.promoted().values())))
+        back = replace(target, event=ROLLED_BACK, actor=target.actor and actor())
+        self.place.store.append(lambda _: back)
+        self.model.append(back)
+
+    @rule(which=versions, sha=shas, step=st.integers(1, 30), how=st.integers(0, 2))
+    def promote_and_crash(self, which: tuple[Env, str], sha: str, step: int, how: int) -> None:
+        """The old ledger, or the new one if it may be."""
+        new = fact(event=PROMOTED, env=which[0], semver=which[1], canonical_sha=sha)
+        self.crash(step, wanting(new), how)
+        found = facts(self.place.store)
+        may_be_new = not self.refused(new) and new.semver not in self.promoted()
+        assert found in (self.model, [*self.model, new] if may_be_new else self.model)
+        self.model = found
+
+    @rule(sha=shas)
+    def two_at_once(self, sha: str) -> None:
+        """Both are there, one after the other, whichever came first."""
+        first, second = (fact(event=REGISTERED, canonical_sha=s) for s in (sha, "c" * 64))
+        self.model += self.race(first, second)
+
+    @precondition(lambda self: self.model)
+    @rule(data=st.data())
+    def tamper(self, data: st.DataObject) -> None:
+        """One committed byte becomes another; it is seen, nothing is written, and we mend it."""
+        whole_ledger = self.place.index()
+        committed = whole_ledger.rindex(b"\n") + 1
+        # Without its newline the last line may be torn: that is for the checkpoint to know.
+        place = data.draw(st.integers(0, committed - 2))
+        damaged = bytearray(whole_ledger)
+        damaged[place] ^= data.draw(st.integers(1, 255))
+        mend = self.damage(bytes(damaged))
+        before = self.place.all()
+        for use in (self.place.store.read, lambda: self.place.store.append(unlike)):
+            with pytest.raises(BadInput, match=r"line \d+"):
+                use()
+        assert self.place.all() == before
+        mend()
+
+    def damage(self, raw: bytes) -> Callable[[], object]:
+        """Put these bytes in the ledger's place; how to take that back."""
+        before = self.place.index()
+        self.place.overwrite(raw)
+        return lambda: self.place.overwrite(before)
+
+    @invariant()
+    def holds_the_model(self) -> None:
+        ledger = self.place.store.read()
+        assert [entry.fact for entry in ledger.entries] == self.model
+        for env in Env:
+            state = replay(ledger, env, "tiny")
+            assert (state.latest.fact if state.latest else None) == self.latest(env)
+            found = {semver: entry.fact for semver, entry in state.promoted.items()}
+            assert found == {s: f for s, f in self.promoted().items() if f.env is env}
+            assert not state.ignored
+
+
+class FolderAgainstAList(AgainstAList):
+    """The directory store."""
+
+    place: InFolder
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checkpoints: list[bytes] = []
+
+    def new_place(self) -> InFolder:
+        return InFolder(self.folder / "registry")
+
+    def crash(self, step: int, decide: Decide, how: int) -> None:
+        def work(trace: list[str]) -> None:
+            # Halfway is for writes only: anywhere else the step is one before which we end.
+            disk = Disk(self.place.folder, step, (KILLED, HALFWAY, LAST_BYTE)[how], trace)
+            with disk.in_place():
+                self.place.store.append(decide, EVIDENCE)
+
+        assert forked(work).error in ("", "Refused")
+
+    def race(self, first: Fact, second: Fact) -> list[Fact]:
+        children = []
+
+        def decide(_: Ledger) -> Fact:
+            child = os.fork()  # it has to wait for the lock that we hold
+            if child == 0:
+                try:
+                    self.place.store.append(lambda _: second)
+                except BaseException:
+                    os._exit(1)
+                os._exit(0)
+            children.append(child)
+            return first
+
+        self.place.store.append(decide)
+        assert [os.waitpid(child, 0)[1] for child in children] == [0]
+        return [first, second]
+
+    @precondition(lambda self: self.place.folder.exists())
+    @rule(tail=st.binary(max_size=40))
+    def tear(self, tail: bytes) -> None:
+        """A write that never got to its newline."""
+        with self.place.store.file.open("ab") as file:
+            file.write(tail.replace(b"\n", b""))
+
+    @precondition(lambda self: self.checkpoints)
+    @rule(data=st.data())
+    def lag(self, data: st.DataObject) -> None:
+        """The checkpoint is an older one."""
+        old = data.draw(st.sampled_from(self.checkpoints))
+        self.place.store.checkpoint_file.write_bytes(old)
+
+    @invariant()
+    def remember(self) -> None:
+        """Keep the checkpoints there were."""
+        file = self.place.store.checkpoint_file
+        if file.exists() and file.read_bytes() not in self.checkpoints:
+            self.checkpoints.append(file.read_bytes())
+
+
+class GitAgainstAList(AgainstAList):
+    """The git store."""
+
+    place: OnGit
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stack = ExitStack()
+        self.stack.enter_context(hurried())
+        # Nobody pushes while we read, so a contradiction is one at once.
+        self.stack.enter_context(patch.object(git_ledger, "PATIENCE", 1))
+
+    def new_place(self) -> OnGit:
+        return OnGit.new(self.folder / "registry.git")
+
+    def teardown(self) -> None:
+        self.stack.close()
+        if self.model:
+            whole(self.place)
+        super().teardown()
+
+    def crash(self, step: int, decide: Decide, how: int) -> None:
+        work_in = Path(tempfile.mkdtemp(dir=self.folder))
+
+        def work(trace: list[str]) -> None:
+            tempfile.tempdir = str(work_in)
+            fault = (BEFORE, WHILE, AFTER)[how]
+            with patch.object(git, "subprocess", faulty_git(step % 15 + 1, fault, trace)):
+                self.place.store.append(decide, EVIDENCE)
+
+        told = forked(work)
+        wait_until_left(self.folder)
+        assert told.code in (0, -signal.SIGKILL)
+        assert told.error in ("", "Refused"), told
+
+    def race(self, first: Fact, second: Fact) -> list[Fact]:
+        asked = []
+
+        def decide(ledger: Ledger) -> Fact:
+            asked.append(len(ledger.entries))
+            if len(asked) == 1:
+                self.place.store.append(lambda _: second)
+            return first
+
+        self.place.store.append(decide)
+        assert asked == [len(self.model), len(self.model) + 1]
+        return [second, first]
+
+    def damage(self, raw: bytes) -> Callable[[], object]:
+        tip = self.place.commits()[-1]
+        self.place.overwrite(raw)
+        return lambda: self.place.git("update-ref", "refs/heads/lynx-registry", tip)
+
+    @precondition(lambda self: self.model)
+    @rule()
+    def lose_the_last_tag(self) -> None:
+        """Nothing is read until whoever wrote the entry comes again."""
+        last = self.place.store.read().entries[-1]
+        before = self.place.refs()
+        kind = last.fact.semver if last.fact.event == PROMOTED else f"{last.fact.event}-{last.seq}"
+        self.place.git("update-ref", "-d", f"refs/tags/tiny@{kind}")
+        for use in (self.place.store.read, lambda: self.place.store.append(lambda _: fact())):
+            with pytest.raises(BadInput, match=rf"line {last.seq}: its tag tiny@{kind} lacks"):
+                use()
+        assert self.place.store.append(lambda ledger: ledger.entries[-1]) == last
+        assert self.place.refs() == before
+
+
+FolderAgainstAList.TestCase.settings = settings(
+    max_examples=50, stateful_step_count=40, deadline=None
+)
+GitAgainstAList.TestCase.settings = settings(
+    max_examples=6,
+    stateful_step_count=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+TestFolderAgainstAList = pytest.mark.slow(FolderAgainstAList.TestCase)
+TestGitAgainstAList = pytest.mark.slow(GitAgainstAList.TestCase)

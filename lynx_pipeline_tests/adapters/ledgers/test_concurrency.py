@@ -1,0 +1,205 @@
+"""Thirty-two promoters at once: one history, and everybody is told the truth."""
+
+import json
+import os
+import random
+import re
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lynx_pipeline.domain.ledger.chain import PROMOTED, Entry, Fact, Ledger
+from lynx_pipeline.domain.ledger.state import check_promotion, check_unused, replay
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import LynxError, Refused
+from lynx_pipeline_tests.simulators.faults.git_commands import whole
+from lynx_pipeline_tests.support.builders import actor, fact
+from lynx_pipeline_tests.support.places import InFolder, OnGit, Place
+
+pytestmark = pytest.mark.slow
+PROMOTERS = 32
+
+
+def wanted(number: int, semver: str, env: Env = Env.DEV, jti: str = "") -> Fact:
+    """What promoter ``number`` wants: a bundle of its own, as ``semver``."""
+    changes: dict[str, Any] = {"actor": actor(jti=jti or f"{semver}-{number}")}
+    sha = f"{number:02d}" * 32
+    return fact(env=env, event=PROMOTED, semver=semver, canonical_sha=sha, **changes)
+
+
+def same_version(turn: int, number: int) -> Fact:
+    """All want one version for their own bundle."""
+    return wanted(number, f"v0.{turn}.0-dev")
+
+
+def distinct_versions(turn: int, number: int) -> Fact:
+    """Each wants a dev version of its own."""
+    return wanted(number, f"v1.{turn}.{number}-dev")
+
+
+def greater_versions(turn: int, number: int) -> Fact:
+    """Each wants a prod version of its own; only greater ones can follow."""
+    return wanted(number, f"v2.{turn}.{number}", Env.PROD)
+
+
+def one_token(turn: int, number: int) -> Fact:
+    """Each wants a version of its own with the same token."""
+    return wanted(number, f"v3.{turn}.{number}-dev", jti=f"turn {turn}")
+
+
+def promoting(want: Fact) -> Callable[[Ledger], Fact | Entry]:
+    """The decision that the registry takes for it."""
+
+    def decide(ledger: Ledger) -> Fact | Entry:
+        semver = want.semver or ""
+        done = check_promotion(ledger, want.env, "tiny", want.canonical_sha, semver)
+        if done is None:
+            check_unused(ledger, want.actor)
+        return done or want
+
+    return decide
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a promoter was told: an entry's number, or the message of a refusal."""
+
+    number: int
+    seq: int | None
+    refused: str
+
+
+def all_at_once(place: Place, wants: list[Fact]) -> list[Answer]:
+    """Fork a promoter for each, start them together, and read all the while."""
+    gate, start = os.pipe()
+    results, answers = os.pipe()
+    stop, running = os.pipe()
+    ours = (start, results, running)
+
+    def promoter(number: int) -> int:
+        return _child(lambda: _promoter(place, number, wants[number], gate, answers), ours)
+
+    children = [promoter(number) for number in range(len(wants))]
+    reader = _child(lambda: _reader(place, stop, len(wants)), (*ours, answers))
+    for handle in (gate, answers, stop):
+        os.close(handle)
+    os.close(start)  # go
+    with open(results, "rb") as pipe:  # noqa: PTH123  # a handle, not a path
+        told = [json.loads(line) for line in pipe]
+    os.close(running)
+    codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in (*children, reader)]
+    assert codes == [0] * (len(wants) + 1)
+    assert sorted(number for number, _, _ in told) == list(range(len(wants)))
+    return [Answer(*each) for each in sorted(told)]
+
+
+def _child(work: Callable[[], None], not_its: tuple[int, ...]) -> int:
+    child = os.fork()
+    if child == 0:
+        try:
+            for handle in not_its:
+                os.close(handle)
+            work()
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return child
+
+
+def _promoter(place: Place, number: int, want: Fact, gate: int, answers: int) -> None:
+    random.seed(os.getpid())  # a fork starts with its parent's dice
+    store = place.store
+    os.read(gate, 1)
+    try:
+        entry = store.append(promoting(want))
+        assert entry.fact == want
+        said = json.dumps([number, entry.seq, ""])
+    except Refused as error:
+        said = json.dumps([number, None, str(error)])
+    except LynxError as error:
+        raise AssertionError(f"promoter {number}: {error}") from error
+    os.write(answers, said.encode() + b"\n")
+
+
+def _reader(place: Place, stop: int, most: int) -> None:
+    """See nothing but whole ledgers, each of which extends the one before."""
+    os.set_blocking(stop, False)
+    seen: tuple[Entry, ...] = ()
+    first = None
+    while True:
+        entries = place.store.read().entries
+        first = len(entries) if first is None else first
+        assert entries[: len(seen)] == seen
+        assert len(entries) <= first + most
+        seen = entries
+        try:
+            if os.read(stop, 1) == b"":
+                return
+        except BlockingIOError:
+            continue
+
+
+def check(place: Place, old: Ledger, wants: list[Fact], answers: list[Answer]) -> list[Fact]:
+    """The invariants of a round; the new facts in their order."""
+    ledger = place.store.read()
+    assert ledger.entries[: len(old.entries)] == old.entries
+    assert place.index() == b"".join(entry.to_line() for entry in ledger.entries)
+    if isinstance(place, OnGit):
+        whole(place)
+        for commit, entry in zip(place.commits(), ledger.entries, strict=True):
+            lines = place.git("cat-file", "blob", f"{commit}:index.jsonl").splitlines(True)
+            assert len(lines) == entry.seq
+    new = ledger.entries[len(old.entries) :]
+    won = {entry.seq: entry.fact for entry in new}
+    told = {answer.seq: wants[answer.number] for answer in answers if answer.seq is not None}
+    assert told == won  # who was told so is in the ledger, and nobody else
+    versions = [entry.fact.semver for entry in ledger.entries]
+    assert len(set(versions)) == len(versions)
+    for env in Env:
+        assert not replay(ledger, env, "tiny").ignored
+    for answer in answers:
+        if answer.seq is None:
+            named = re.search(r"entry (\d+)", answer.refused)
+            assert named, answer
+            assert int(named[1]) in won
+            winner = won[int(named[1])]
+            assert (winner.semver or "?") in answer.refused or "'jti'" in answer.refused
+    return [entry.fact for entry in new]
+
+
+ROUNDS: list[tuple[Callable[[int, int], Fact], int, int]] = [
+    (same_version, 3, 3),
+    (distinct_versions, 2, 1),
+    (greater_versions, 3, 4),
+    (one_token, 2, 2),
+]
+
+
+@pytest.mark.parametrize("kind", [kind for kind, _, _ in ROUNDS], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("store", ["folder", "git"])
+def test_thirty_two_promoters_write_one_history(
+    tmp_path: Path, store: str, kind: Callable[[int, int], Fact]
+) -> None:
+    """Ten rounds in all on each store, the first on a ledger that does not exist yet: every
+    winner is in the ledger, every loser is told what won, and a reader that looks on all the
+    while sees only whole ledgers."""
+    folder = store == "folder"
+    place = InFolder(tmp_path / "registry") if folder else OnGit.new(tmp_path / "registry.git")
+    rounds = next(many if folder else few for k, many, few in ROUNDS if k is kind)
+    for turn in range(rounds):
+        old = place.store.read()
+        wants = [kind(turn, number) for number in range(PROMOTERS)]
+        new = check(place, old, wants, all_at_once(place, wants))
+        if kind in (same_version, one_token):
+            assert len(new) == 1
+        elif kind is distinct_versions:
+            assert sorted(f.canonical_sha for f in new) == [w.canonical_sha for w in wants]
+        else:
+            numbers = [wants.index(won) for won in new]
+            assert numbers == sorted(numbers)
+            assert numbers[-1] == PROMOTERS - 1  # nothing is greater than the greatest

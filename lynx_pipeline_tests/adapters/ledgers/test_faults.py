@@ -1,0 +1,191 @@
+"""Whatever fails at whichever step of a promotion: the old ledger or the complete new one."""
+
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.adapters.ledgers.git import GitLedger
+from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline_tests.simulators.faults.disk import DISK_FAULTS, disk_fails
+from lynx_pipeline_tests.simulators.faults.full_disk import disk_is_full
+from lynx_pipeline_tests.simulators.faults.git_commands import (
+    GIT_FAULTS,
+    git_fails,
+    three_entries,
+    whole,
+)
+from lynx_pipeline_tests.simulators.faults.remote import REMOTE_FAULTS, Remote, remote_fails
+from lynx_pipeline_tests.simulators.faults.table import (
+    COLUMNS,
+    DISK,
+    GIT,
+    INTRO,
+    REMOTE,
+    parsed,
+    rendered,
+)
+from lynx_pipeline_tests.simulators.faults.trial import Table, bwrap_works
+from lynx_pipeline_tests.support.builders import fact
+from lynx_pipeline_tests.support.places import BRANCH, OnGit, facts, promote, version
+
+pytestmark = pytest.mark.slow
+DOCUMENT = Path(__file__).parents[3] / "docs" / "faults.md"
+
+# Every failpoint, so that none vanishes unseen.
+WRITES = ("write evidence", "write index", "write checkpoint")
+READS = ("read checkpoint", "read index", "read evidence")
+DISK_CALLS = (
+    *("mkdir folder", "mkdir evidence folder"),
+    *("open lock", "open evidence", "open evidence folder", "open index", "open folder"),
+    *("open checkpoint", "sync evidence", "sync evidence folder", "sync index", "sync folder"),
+    *("sync checkpoint", "rename evidence", "rename checkpoint", "cut index"),
+    *("close evidence", "close evidence folder", "close index", "close folder"),
+    *("close checkpoint", "close lock"),
+)
+GIT_COMMANDS = (
+    *("init", "remote", "fetch", "ls-remote", "update-ref", "for-each-ref", "rev-list"),
+    *("ls-tree", "cat-file", "fast-import", "push"),
+)
+FULL = "an ever less full filesystem"
+GOLDEN = {
+    *product([DISK], WRITES, DISK_FAULTS),
+    *product([DISK], READS, ["killed before", "EIO"]),
+    *product([DISK], DISK_CALLS, ["killed before", "EIO", "ENOSPC"]),
+    (DISK, FULL, "ENOSPC"),
+    *product([GIT], [f"git {name}" for name in GIT_COMMANDS], GIT_FAULTS),
+    *product([REMOTE], [fault.__doc__ for fault in REMOTE_FAULTS], COLUMNS[REMOTE]),
+    *product([REMOTE], [FULL], COLUMNS[REMOTE]),
+}
+
+
+def in_the_document(section: str, table: Table, tmp_path: Path) -> None:
+    """What was found is what docs/faults.md says of it, no less and no more."""
+    text = rendered(section, table)
+    (tmp_path / "faults.md").write_text(text)
+    print(text)
+    documented = parsed(DOCUMENT.read_text())
+    faults = {fault for _, fault in table}
+    failpoints = {failpoint for failpoint, _ in table}
+    whole_rows = section == REMOTE or failpoints == {FULL}
+    expected = {
+        (failpoint, fault): found
+        for (where, failpoint, fault), found in documented.items()
+        if where == section
+        and fault in faults
+        and (failpoint in failpoints if whole_rows else failpoint != FULL)
+    }
+    assert table == expected
+
+
+def test_the_document_has_a_row_for_everything_that_can_fail() -> None:
+    """The golden list of store, failpoint and fault; and each leaves the old or the new ledger."""
+    documented = parsed(DOCUMENT.read_text())
+    assert set(documented) == GOLDEN
+    for (_, _, column), found in documented.items():
+        assert found
+        assert column == "the promoter hears" or found <= {"old", "new"}
+
+
+def test_the_document_is_as_it_would_be_written() -> None:
+    """Nothing in it was written by hand: parsed and rendered again it has the same bytes."""
+    text = DOCUMENT.read_text()
+    tables: dict[str, Table] = {name: {} for name in COLUMNS}
+    for (section, failpoint, fault), found in parsed(text).items():
+        tables[section][failpoint, fault] = found
+    sections = [rendered(name, table) for name, table in tables.items()]
+    assert "\n".join([INTRO, *sections]) == text
+
+
+# ----- the table ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", DISK_FAULTS)
+def test_a_disk_that_fails_at_any_step(tmp_path: Path, fault: str) -> None:
+    """Each system call of the directory store, from each state a folder can be in."""
+    in_the_document(DISK, disk_fails(tmp_path / "disk", fault), tmp_path)
+
+
+@pytest.mark.parametrize("fault", GIT_FAULTS)
+def test_a_git_command_that_fails(tmp_path: Path, fault: str) -> None:
+    """Each git command of the git store, from each state a branch can be in."""
+    in_the_document(GIT, git_fails(tmp_path, fault), tmp_path)
+
+
+@pytest.mark.parametrize("fault", REMOTE_FAULTS, ids=lambda fault: fault.__name__)
+def test_a_remote_that_fails(tmp_path: Path, fault: Callable[[Remote], None]) -> None:
+    """Hooks, kills, competitors, full disks and lost networks, all real."""
+    in_the_document(REMOTE, remote_fails(tmp_path, fault), tmp_path)
+
+
+@pytest.mark.parametrize(("section", "store"), [(DISK, "directory"), (REMOTE, "git")])
+def test_a_disk_that_is_really_full(tmp_path: Path, section: str, store: str) -> None:
+    """On a filesystem of a few pages, ever more of them free, until the promotion fits."""
+    in_the_document(section, disk_is_full(tmp_path / "full", store), tmp_path)
+    assert bwrap_works() in (True, False)
+
+
+# ----- half a transaction -------------------------------------------------------------------
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> OnGit:
+    """A remote with three entries."""
+    place = OnGit.new(tmp_path / "registry.git")
+    three_entries(place)
+    return place
+
+
+LAST = "refs/tags/tiny@v0.3.0-dev"
+
+
+def test_a_tag_that_never_arrived_is_put_back(place: OnGit) -> None:
+    """A remote that died between branch and tag: nothing is read or built on that, until the
+    same promotion brings the tag, as it was."""
+    before = place.refs()
+    place.git("update-ref", "-d", LAST)
+    for use in (place.store.read, lambda: promote(place.store, 4)):
+        with pytest.raises(BadInput, match=r"line 3: its tag tiny@v0.3.0-dev lacks"):
+            use()
+        assert LAST not in place.refs()
+    assert promote(place.store, 3).seq == 3
+    assert place.refs() == before
+    promote(place.store, 4)
+    assert facts(place.store) == [version(n) for n in (1, 2, 3, 4)]
+    whole(place)
+
+
+def test_a_tag_that_cannot_be_put_back_is_told(place: OnGit) -> None:
+    """The same promotion fails until the remote takes the tag."""
+    place.git("update-ref", "-d", LAST)
+    hook = place.hook("update", 'case "$1" in refs/tags/*) exit 1;; esac')
+    with pytest.raises(SystemFailed, match=r"did not take the tag tiny@v0.3.0-dev"):
+        promote(place.store, 3)
+    assert LAST not in place.refs()
+    hook.unlink()
+    assert promote(place.store, 3).seq == 3
+    assert LAST in place.refs()
+
+
+def test_a_tag_without_its_commit_is_refused_and_mended_by_hand(place: OnGit) -> None:
+    """What no git that moves refs atomically leaves, and what a branch that was wound back looks
+    like: nobody may guess, but the tag still holds all there is to push."""
+    tip = place.commits()[-1]
+    place.git("update-ref", f"refs/heads/{BRANCH}", f"{BRANCH}~1")
+    for use in (place.store.read, lambda: promote(place.store, 4)):
+        with pytest.raises(BadInput, match="line 3: cut off"):
+            use()
+    place.git("update-ref", f"refs/heads/{BRANCH}", tip)
+    promote(place.store, 4)
+    whole(place)
+
+
+def test_a_branch_holds_one_model(place: OnGit) -> None:
+    """Two could not restore each other's tags; neither reading nor appending goes on."""
+    other = GitLedger(place.remote, "other")
+    before = place.refs()
+    for use in (other.read, lambda: other.append(lambda _: fact(model="other"))):
+        with pytest.raises(BadInput, match="line 1: is about the model 'tiny'"):
+            use()
+    assert place.refs() == before

@@ -1,0 +1,181 @@
+"""What a pull request is told of its deployment."""
+
+import json
+import re
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lynx_pipeline.deploy_workflow.outcome import JOBS, Needs, in_force, read_needs, told
+from lynx_pipeline.errors import BadInput
+from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support.builders import RUN, project
+from lynx_pipeline_tests.support.world import Made, World
+
+REQUEST = {"pull_request": "7", "run_id": RUN, "semver": "v0.3.1-dev"}
+
+
+@pytest.fixture
+def world(tmp_path: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> World:
+    """A project whose workflow runs."""
+    settings = project(tmp_path / "project", environ={"MLFLOW_TRACKING_URI": tracking.uri})
+    monkeypatch.setenv("GITHUB_REPOSITORY", "octo-org/octo-repo")
+    monkeypatch.setenv("GITHUB_RUN_ID", "42")
+    return World(settings, tracking, tmp_path)
+
+
+def needs(
+    failed: str = "", error: str = "", promote: Any = None, made: Made | None = None
+) -> Needs:
+    """The jobs, of which one ``failed``, saying ``error``; those after it were skipped. The
+    evidence is what lies with ``made``."""
+    written = (made.evidence / "candidate_eval.json").read_bytes() if made else b""
+    found = {"evidence_sha256": sha256(written).hexdigest()} if made else {}
+    asked = {**REQUEST, "run_id": made.run_id} if made else REQUEST
+    jobs: dict[str, Any] = {
+        "request": {"result": "success", "outputs": asked},
+        "evaluate": {"result": "success", "outputs": {"error": "", **found}},
+        "promote": {"result": "success", "outputs": promote or {}},
+    }
+    for name, job in jobs.items():
+        if name == failed:
+            job["result"] = "failure"
+            job["outputs"] = {**job["outputs"], "error": error}
+        elif failed and list(jobs).index(name) > list(jobs).index(failed):
+            job |= {"result": "skipped", "outputs": {}}
+    return read_needs(json.dumps(jobs))
+
+
+def test_a_promotion_is_told_with_its_entry(world: World, tmp_path: Path) -> None:
+    """And where it was found made, that."""
+    made = world.candidate("good")
+    entry = world.promote(made, "v0.3.1-dev")
+    output = {"entry": entry.to_line().decode().strip(), "new": "true"}
+    text = told(world.settings, needs(promote=output, made=made), made.evidence, "success")
+    assert text.startswith("### Promoted `v0.3.1-dev`\n")
+    for part in (entry.hash, made.sha, "https://github.com/octo-org/octo-repo/actions/runs/42"):
+        assert part in text
+    assert "PASSED: all" in text
+    assert "announcement" not in text
+
+    text = told(
+        world.settings, needs(promote={**output, "new": "false"}, made=made), made.evidence, ""
+    )
+    assert text.startswith("### `v0.3.1-dev` was promoted before\n")
+    text = told(world.settings, needs(promote=output, made=made), made.evidence, "failure")
+    assert text.startswith("### Promoted `v0.3.1-dev`\n")
+    assert "The announcement failed" in text
+
+
+def test_a_refusal_is_told_with_the_bucket_table(world: World) -> None:
+    """The verdict is worked out from the evidence, whatever the jobs say of it."""
+    made = world.candidate("bad", wrong=9)
+    text = told(world.settings, needs("evaluate", "all is well", made=made), made.evidence, "")
+    assert text.startswith("### Refused `v0.3.1-dev`: the gate said no\n")
+    assert re.search(r"\| half\.a \|.*FAILED", text)
+    assert "all is well" not in text
+
+
+def test_what_stopped_it_is_told_in_the_words_of_the_job(world: World, tmp_path: Path) -> None:
+    """Escaped: nobody is mentioned, nothing is linked or embedded."""
+    error = "it printed: @everyone <img src=x> [win](http://x) `a`\n### Promoted"
+    text = told(world.settings, needs("evaluate", error), tmp_path / "none", "")
+    assert text.startswith("### `v0.3.1-dev` was stopped in the job `evaluate`\n")
+    shown = text.splitlines()[2]
+    assert "&#64;everyone &#60;img" in shown
+    assert not set("<>[]`") & set(shown)
+    assert text.count("###") == 1
+
+
+def test_a_promotion_is_told_whatever_its_job_came_to(world: World) -> None:
+    """The entry stands once the registry has it."""
+    made = world.candidate("good")
+    entry = world.promote(made, "v0.3.1-dev")
+    found = needs("promote", "interrupted", made=made)
+    output = {"entry": entry.to_line().decode().strip(), "new": "true", "error": "interrupted"}
+    found = replace(found, outputs={**found.outputs, "promote": output})
+    text = told(world.settings, found, made.evidence, "success")
+    assert text.startswith("### Promoted `v0.3.1-dev`\n")
+    assert "interrupted" in text
+    assert in_force(found, "success")
+    assert not in_force(found, "failure")
+
+
+def test_a_job_that_did_not_say_why_may_have_promoted(world: World, tmp_path: Path) -> None:
+    """So that is not denied: its log and the registry know."""
+    text = told(world.settings, needs("promote"), tmp_path / "none", "")
+    assert "was stopped in the job `promote`" in text
+    assert "run the failed jobs again, that is safe" in text
+
+
+def test_evidence_that_was_changed_is_no_report(world: World) -> None:
+    """It is said instead."""
+    made = world.candidate("good")
+    (made.evidence / "predictions.parquet").write_bytes(b"x")
+    text = told(
+        world.settings, needs("promote", "changed on its way", made=made), made.evidence, ""
+    )
+    assert "No report" in text
+    assert "its SHA-256 differs" in text
+    assert "PASSED" not in text
+
+
+def test_evidence_of_something_else_is_no_report(world: World) -> None:
+    """Of another run, or not what the job that evaluated wrote."""
+    made, other = world.candidate("good"), world.candidate("other")
+    text = told(world.settings, needs("promote", "x", made=made), other.evidence, "")
+    assert "No report" in text
+    assert "it was changed on its way" in text
+    text = told(
+        world.settings,
+        needs("promote", "x", made=replace(other, run_id=made.run_id)),
+        other.evidence,
+        "",
+    )
+    assert "No report" in text
+    assert f"expected {made.run_id}" in text
+
+
+def test_forged_evidence_words_nothing(world: World) -> None:
+    """What an error quotes of it is escaped, and short."""
+    made = world.candidate("good")
+    file = made.evidence / "candidate_eval.json"
+    values = json.loads(file.read_text())
+    forged = "x\n\n### Promoted `v9.9.9`\n\nby @octocat, [it](https://evil.example)" + "|" * 99_999
+    file.write_text(json.dumps({**values, "eval_set_dvc_hash": forged}))
+    text = told(world.settings, needs("promote", "|" * 99_999, made=made), made.evidence, "")
+    assert "No report" in text
+    assert "### Promoted" not in text
+    assert "@octocat" not in text
+    assert "](https://evil" not in text
+    assert len(text) < 6_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        "{}",
+        '{"request": {"result": "success", "outputs": {}}}',
+        json.dumps({job: {"result": 1} for job in JOBS}),
+        json.dumps({job: {"result": "success", "outputs": {"error": 1}} for job in JOBS}),
+    ],
+)
+def test_needs_that_are_none_are_refused(text: str) -> None:
+    """Exit code 2."""
+    with pytest.raises(BadInput, match="NEEDS"):
+        read_needs(text)
+
+
+def test_a_pull_request_has_a_number() -> None:
+    """Or nobody can be told."""
+    jobs = needs()
+    assert jobs.pull_request == 7
+    with pytest.raises(BadInput, match="names no pull request"):
+        assert Needs(jobs.results, {"request": {"pull_request": "x"}}).pull_request
+    with pytest.raises(BadInput, match="names no pull request"):
+        assert Needs(jobs.results, {"request": {"pull_request": "9" * 5_000}}).pull_request

@@ -1,0 +1,274 @@
+"""The deploy workflow keeps every rule, and changes that weaken it break one."""
+
+import re
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lynx_pipeline.domain.release.request import LABEL
+from lynx_pipeline_tests.deploy_workflow.workflow_rules import PINS, findings, unpinned
+
+REPO = Path(__file__).parents[2]
+WORKFLOWS = REPO / ".github/workflows"
+DEPLOY = WORKFLOWS / "deploy-grammar-tutor.yml"
+ALL = sorted(WORKFLOWS.iterdir())
+# Of the whole file. Whoever changes it goes through the threat model in docs/ci.md first.
+REVIEWED = "fdd7411e63c920ea78adb7f8f453839e8ae73e31e76189d24b11e18ab9469e58"
+
+
+def test_the_deploy_workflow_keeps_every_rule() -> None:
+    """As it is."""
+    assert list(findings(DEPLOY.read_text())) == []
+
+
+def test_the_deploy_workflow_is_the_one_that_was_reviewed() -> None:
+    """There are more ways to weaken it than rules."""
+    found = sha256(DEPLOY.read_bytes()).hexdigest()
+    assert found == REVIEWED, (
+        "The deploy workflow has changed. Go through the threat model in docs/ci.md; if all of it "
+        f"still holds, put {found} here."
+    )
+
+
+MODEL_JOB = """      contents: read # the default branch
+    env:
+      LYNX_ENV: prod
+      LYNX_HOME: lynx-home
+      RUN_ID"""
+RUN_ID = "      RUN_ID: ${{ needs.request.outputs.run_id }}\n    outputs"
+CHECKOUT = "          persist-credentials: false\n"
+PYTHON = '          python-version: "3.11"\n'
+SCRIPT = "        run: ./dev run lynx-pipeline ci request\n"
+TOKEN = "          GITHUB_TOKEN: ${{ github.token }}\n"
+SEMVER = "          SEMVER: ${{ needs.request.outputs.semver }}\n          SHA"
+PIN = f"actions/checkout@{PINS['actions/checkout']}"
+BUBBLEWRAP = "sudo apt-get install --yes --no-install-recommends bubblewrap"
+EVALUATE = "      - name: Evaluate\n"
+CONDITION = re.findall("    if: >-\n(?:      .*\n)+", DEPLOY.read_text())[0]
+PROMOTES = "    environment: production\n"
+
+
+def _secret(expression: str) -> str:
+    """For the model's job."""
+    return f"      RUN_ID: ${{{{ {expression} }}}}\n    outputs"
+
+
+# What is changed, to what, and what is said of it.
+WEAKER = {
+    # an identity, a right or a secret for the model's job
+    "an identity": (
+        MODEL_JOB,
+        MODEL_JOB.replace("    env", "      id-token: write\n    env", 1),
+        "evaluate: other permissions",
+    ),
+    "write permission": (
+        MODEL_JOB,
+        MODEL_JOB.replace("read", "write"),
+        "evaluate: other permissions",
+    ),
+    "a secret": (RUN_ID, _secret("secrets.X"), "evaluate: another expression"),
+    "all secrets": (RUN_ID, _secret("toJSON(secrets)"), "evaluate: another expression"),
+    "a secret in capitals": (RUN_ID, _secret("SECRETS['X']"), "evaluate: another expression"),
+    "a token": (RUN_ID, _secret("github.token"), "evaluate: another expression"),
+    "a token by its name": (RUN_ID, _secret("github['token']"), "another expression"),
+    "the whole context": (RUN_ID, _secret("toJSON(github)"), "another expression"),
+    "over two lines": (
+        RUN_ID,
+        '      RUN_ID: "${{\\n secrets.X }}"\n    outputs',
+        "evaluate: another expression",
+    ),
+    "an environment": (
+        "    needs: request\n",
+        "    needs: request\n    environment: production\n",
+        "evaluate: another environment",
+    ),
+    "all rights": ("permissions: {}", "permissions: write-all", "for all jobs"),
+    "a variable for all": ("permissions: {}", "permissions: {}\nenv: {BASH_ENV: x}", "for all"),
+    # code or text of somebody else's
+    "their head": (
+        CHECKOUT,
+        CHECKOUT + "          ref: ${{ github.event.pull_request.head.sha }}\n",
+        "another checkout",
+    ),
+    "their branch": (
+        CHECKOUT,
+        CHECKOUT + "          ref: ${{ github.head_ref }}\n",
+        "another expression",
+    ),
+    "their merge": (CHECKOUT, CHECKOUT + "          ref: refs/pull/7/merge\n", "another checkout"),
+    "another repository": (
+        CHECKOUT,
+        CHECKOUT + "          repository: octo-org/other\n",
+        "another checkout",
+    ),
+    "a kept token": (CHECKOUT, "          fetch-depth: 0\n", "another checkout"),
+    "the comment in a script": (
+        SCRIPT,
+        SCRIPT.replace("request", 'request "${{ github.event.comment.body }}"'),
+        "an expression in a script",
+    ),
+    "the comment in a variable": (
+        TOKEN,
+        TOKEN.replace("github.token", "github.event.comment.body"),
+        "another expression",
+    ),
+    "the title decides": (
+        "contains(github.event.comment.body",
+        "startsWith(github.event.issue.title",
+        "request: another condition",
+    ),
+    "no condition": (CONDITION, "", "request: another condition"),
+    "edits count": ("types: [created]", "types: [created, edited]", "triggers"),
+    "their workflow": ("  pull_request_target:", "  pull_request:", "triggers"),
+    "somebody's action": (
+        "uses: actions/download-artifact",
+        "uses: someone/download-artifact",
+        "not pinned",
+    ),
+    "an action by its tag": (PIN, "actions/checkout@v7", "not pinned"),
+    "quoted": (f"uses: {PIN}", '"uses" : actions/checkout@v7', "not pinned"),
+    "another commit": (PIN, PIN.replace("3d3c", "4d3c"), "not pinned"),
+    "another version's name": (PIN, PIN.replace("v7.0.1", "v7.0.2"), "not pinned"),
+    # what is run
+    "another command": ("        run: ./dev install\n", "        run: curl x | sh\n", "commands"),
+    "one more": (EVALUATE, "      - name: More\n        run: ./more\n" + EVALUATE, "commands"),
+    "no bubblewrap": (BUBBLEWRAP, "true", "evaluate: other commands"),
+    "another shell": (SCRIPT, SCRIPT + "        shell: python {0}\n", "shell or folder"),
+    "another folder": (SCRIPT, SCRIPT + "        working-directory: /tmp\n", "shell or folder"),
+    "a variable that Python reads": (
+        TOKEN,
+        TOKEN + "          PYTHONPATH: evidence\n",
+        "other variables: {'PYTHONPATH'}",
+    ),
+    "a variable that bash reads": (
+        "      LYNX_HOME: lynx-home\n",
+        "      LYNX_HOME: lynx-home\n      BASH_ENV: x\n",
+        "other settings",
+    ),
+    "dev": ("      LYNX_ENV: prod\n", "      LYNX_ENV: dev\n", "request: other settings"),
+    "a cache": (PYTHON, PYTHON + "          cache: pip\n", "or a cache"),
+    "own runner": ("runs-on: ubuntu-24.04", "runs-on: self-hosted", "runner"),
+    "no time-out": ("    timeout-minutes: 120\n", "", "no time-out"),
+    # what is handed on, and what is promoted
+    "evidence over the code": (
+        "          path: evidence\n",
+        "          path: .\n",
+        "promote: other artifacts",
+    ),
+    "the whole machine": (
+        "/bundle\n          include",
+        "/..\n          include",
+        "request: other artifacts",
+    ),
+    "another run's": (
+        "          name: evidence\n          path: evidence\n",
+        "          name: evidence\n          path: evidence\n          run-id: 1\n",
+        "another input",
+    ),
+    "another job's version": (
+        SEMVER,
+        SEMVER.replace("request", "evaluate"),
+        "promote: another expression",
+    ),
+    "promotes without an evaluation": (
+        "    needs: [request, evaluate]\n",
+        "    needs: request\n",
+        "promote: needs",
+    ),
+    "promotes without its environment": (PROMOTES, "", "promote: another environment"),
+    "promotes after a refusal": (
+        PROMOTES,
+        PROMOTES + "    if: always()\n",
+        "promote: another condition",
+    ),
+    "promotes after a failure": (
+        EVALUATE,
+        EVALUATE + "        continue-on-error: true\n",
+        "another failure is forgiven",
+    ),
+    "the whole may fail": (PROMOTES, PROMOTES + "    continue-on-error: true\n", "than steps"),
+    "promotions cancel each other": (
+        "cancel-in-progress: false",
+        "cancel-in-progress: true",
+        "be cancelled",
+    ),
+    "runs cancel each other": (
+        "permissions: {}",
+        "permissions: {}\nconcurrency: x",
+        "for all jobs",
+    ),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "says"), WEAKER.values(), ids=WEAKER)
+def test_a_change_that_breaks_a_rule_is_found(old: str, new: str, says: str) -> None:
+    """Wherever it is made."""
+    text = DEPLOY.read_text()
+    assert old in text
+    found = list(findings(text.replace(old, new, 1)))
+    assert any(says in finding for finding in found), found
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.stem))
+def test_every_workflow_is_pinned_and_asks_for_what_it_needs(path: Path) -> None:
+    """No write permission but in the deploy workflow, no expression in a script, time-outs."""
+    text = path.read_text()
+    workflow = yaml.safe_load(text)
+    assert workflow["permissions"] == {}
+    assert list(unpinned(text)) == []
+    for job in workflow["jobs"].values():
+        assert job["timeout-minutes"] <= 120
+        assert path == DEPLOY or "write" not in job["permissions"].values()
+        for step in job["steps"]:
+            assert "${{" not in step.get("run", "")
+
+
+def test_there_are_no_other_workflows() -> None:
+    """By whatever ending."""
+    assert [path.name for path in ALL] == ["baseline.yml", DEPLOY.name, "test.yml"]
+
+
+def test_workflow_and_code_name_the_same_label() -> None:
+    """The workflow looks at it before it starts anything."""
+    assert f"github.event.label.name == '{LABEL}'" in DEPLOY.read_text()
+    assert f"labels.*.name, '{LABEL}')" in DEPLOY.read_text()
+
+
+def test_codeowners_covers_what_the_workflow_trusts() -> None:
+    """Every file that decides who deploys, by what, and how."""
+    from lynx_pipeline.domain.release.owners import owners_of
+
+    text = (REPO / ".github/CODEOWNERS").read_text()
+    for path in (
+        *(f".github/workflows/{file.name}" for file in ALL),
+        ".github/CODEOWNERS",
+        ".ci/run",
+        "dev",
+        "eval_baseline.json",
+        "data/eval/phase-20.jsonl.dvc",
+        "pyproject.toml",
+        "requirements.lock",
+        "lynx_pipeline/registry/registry.py",
+        ".dvc/config",
+        "setup.py",  # the install would run it
+        ".venv/installed",  # and believe this
+        "dagster.yaml",
+        "a file nobody thought of",
+    ):
+        assert owners_of(text, path), path
+
+
+def test_codeowners_says_apart_who_asks_and_who_approves() -> None:
+    """Each has a line of its own, which no other line takes back."""
+    from lynx_pipeline.domain.release.owners import owners_of
+
+    lines = (REPO / ".github/CODEOWNERS").read_text().splitlines()
+    named = "\n".join(line.replace("@OWNER", f"@{k}") for k, line in enumerate(lines))
+    asks, approves, other = (
+        owners_of(named, path)
+        for path in (f".github/workflows/{DEPLOY.name}", "eval_baseline.json", "dev")
+    )
+    assert len(asks) == len(approves) == len(other) == 1
+    assert len(asks | approves | other) == 3

@@ -1,0 +1,114 @@
+"""What makes a change of the floors unacceptable, and how it is shown."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from lynx_pipeline.domain.gate.baseline import Baseline
+from lynx_pipeline.domain.gate.baseline_change import drift, floor_changes, objections
+from lynx_pipeline.domain.scorers import EXACT, NUMERIC
+from lynx_pipeline.domain.scores import Score
+
+
+def baseline(sha: str, previous: str | None, **correct: int) -> Baseline:
+    """A baseline over buckets ``d.<name>`` of 50 items each."""
+    return Baseline(
+        sha256=sha,
+        eval_set_dvc_hash="md5",
+        eval_set_sha256=None,
+        scorer=EXACT,
+        baseline_sha=sha,
+        previous_baseline_sha=previous,
+        tolerance=Fraction(2, 100),
+        latency_p95_ms=None,
+        justification=f"Because of {sha}.",
+        buckets={f"d.{name}": Score.counted(k, 50) for name, k in correct.items()},
+    )
+
+
+OLD = baseline("old", None, a=40, b=45)
+NEW = baseline("new", "old", a=39, b=46)
+
+
+def test_an_open_change_with_evidence_is_allowed() -> None:
+    """A floor may fall if somebody says why and the numbers are real."""
+    assert objections(OLD, NEW, NEW.buckets) == []
+
+
+def test_a_first_baseline_needs_justification_and_evidence_too() -> None:
+    """There is no first-time exception."""
+    assert objections(None, OLD, OLD.buckets) == []
+    assert len(objections(None, replace(OLD, justification=None), None)) == 2
+
+
+@pytest.mark.parametrize(
+    ("after", "measured", "says"),
+    [
+        pytest.param(replace(NEW, justification=None), NEW.buckets, "no justification", id="none"),
+        pytest.param(replace(NEW, justification="  "), NEW.buckets, "no justification", id="blank"),
+        pytest.param(
+            replace(NEW, justification=OLD.justification), NEW.buckets, "still that", id="same"
+        ),
+        pytest.param(
+            replace(NEW, previous_baseline_sha="other"), NEW.buckets, "previous", id="lineage"
+        ),
+        pytest.param(
+            replace(NEW, previous_baseline_sha=None), NEW.buckets, "is none", id="no lineage"
+        ),
+        pytest.param(NEW, None, "no stored reference", id="no evidence"),
+        pytest.param(NEW, OLD.buckets, "other numbers: d.a, d.b", id="other numbers"),
+        pytest.param(
+            baseline("new", "old", a=39), {"d.a": Score.counted(39, 50)}, "d.b vanished", id="gone"
+        ),
+        pytest.param(
+            replace(NEW, tolerance=Fraction(3, 100)), NEW.buckets, "tolerance grew", id="tolerance"
+        ),
+        pytest.param(replace(NEW, scorer=NUMERIC), NEW.buckets, "scorer is num", id="scorer"),
+    ],
+)
+def test_each_fault_is_one_objection(
+    after: Baseline, measured: Mapping[str, Score] | None, says: str
+) -> None:
+    """Every way to change floors quietly is named."""
+    (said,) = objections(OLD, after, measured)
+    assert says in said
+
+
+def test_what_the_justification_names_is_allowed() -> None:
+    """A bucket may go, the tolerance grow and the scorer change if the text says so."""
+    gone = replace(
+        baseline("new", "old", a=39),
+        tolerance=Fraction(3, 100),
+        scorer=NUMERIC,
+        justification="Drop d.b, covered by d.a; widen the tolerance; the scorer reads numbers.",
+    )
+    assert objections(OLD, gone, gone.buckets) == []
+
+
+def test_the_difference_shows_falling_floors_first() -> None:
+    """Worst first, with points; unchanged floors are left out."""
+    new = baseline("new", "old", a=39, b=46, c=1)
+    assert [change.text for change in floor_changes(OLD, new)] == [
+        "d.a: FALLS -2.00 points, 80.00% to 78.00%",
+        "d.b: rises +2.00 points, 90.00% to 92.00%",
+        "d.c: new floor",
+    ]
+    assert floor_changes(new, OLD)[0].text.startswith("d.c: GONE")
+
+
+def test_small_drops_add_up() -> None:
+    """Five baselines that each fall two points have drifted ten; a gain pays nothing back."""
+    history = [baseline(str(k), None, a=40 - k, b=40 + k) for k in range(6)]
+    history.append(baseline("up", None, a=50, b=45))
+    assert drift(history) == {"d.a": Fraction(-10, 100), "d.b": Fraction(0)}
+
+
+def test_drift_starts_where_the_eval_set_begins() -> None:
+    """Figures on another eval set can't be compared."""
+    other = replace(baseline("x", None, a=50, b=50), eval_set_dvc_hash="before")
+    assert drift([other, OLD, NEW])["d.a"] == Fraction(-2, 100)
+    counted_otherwise = replace(baseline("x", None, a=50, b=50), scorer=NUMERIC)
+    assert drift([counted_otherwise, OLD, NEW])["d.a"] == Fraction(-2, 100)
+    assert drift([]) == {}

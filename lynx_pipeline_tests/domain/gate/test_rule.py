@@ -1,0 +1,161 @@
+"""The rule on scores read from JSON, against an oracle that knows whole numbers only.
+
+Every (j, k) pair of several n stands in ``test_oracle``; here are arbitrary ones, many buckets
+at once, and everything that is no verdict.
+"""
+
+import json
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from lynx_pipeline.domain.gate.baseline import Baseline, parse_baseline
+from lynx_pipeline.domain.gate.rule import Verdict, judge, points, unresolvable
+from lynx_pipeline.domain.scores import Scores, read_scores
+from lynx_pipeline.domain.strict_json import parse_object
+from lynx_pipeline.errors import BadInput
+from lynx_pipeline_tests.support.builders import baseline_json, bucket, candidate_json, md5
+
+# (j, k, n): the baseline's and the candidate's right answers out of n.
+counts = st.integers(1, 10**6).flatmap(
+    lambda n: st.tuples(st.integers(0, n), st.integers(0, n), st.just(n))
+)
+
+
+def read_baseline(**changes: Any) -> Baseline:
+    """A baseline through its file's bytes."""
+    return parse_baseline(json.dumps(baseline_json(**changes)).encode(), "baseline")
+
+
+def read_candidate(**changes: Any) -> Scores:
+    """A candidate's scores through their file's bytes."""
+    raw = json.dumps(candidate_json(**changes)).encode()
+    return read_scores(parse_object(raw, "candidate"), "candidate")
+
+
+def verdict(before: dict[str, Any], after: dict[str, Any], tolerance: str = "0.02") -> Verdict:
+    """The gate on two sets of buckets, with the tolerance as its digits stand in the file."""
+    text = json.dumps(baseline_json(before)).replace("0.02", tolerance, 1)
+    assert f'"tolerance_pp": {tolerance}' in text
+    return judge(parse_baseline(text.encode(), "baseline"), read_candidate(buckets=after))
+
+
+@given(counts, st.integers(0, 9999))
+def test_it_agrees_with_cross_multiplication(pair: tuple[int, int, int], digits: int) -> None:
+    """k/n >= j/n - t/u exactly where u(j - k) <= tn, for any counts and tolerance."""
+    j, k, n = pair
+    text = f"0.{digits:04d}"
+    found = verdict({"d.a": bucket(j, n)}, {"d.a": bucket(k, n)}, text)
+    assert found.passed == (10_000 * (j - k) <= digits * n)
+
+
+@given(st.integers(1, 10_000), st.integers(1, 99), st.data())
+def test_the_exact_boundary_passes_and_one_item_more_fails(
+    hundreds: int, percent: int, data: st.DataObject
+) -> None:
+    """With n a multiple of 100 a drop of exactly the tolerance exists, at any height."""
+    n, drop = 100 * hundreds, percent * hundreds
+    j = data.draw(st.integers(drop, n))
+    tolerance = f"0.{percent:02d}"
+    before = {"d.a": bucket(j, n)}
+    exact = verdict(before, {"d.a": bucket(j - drop, n)}, tolerance)
+    assert exact.passed
+    assert exact.worst.margin == 0
+    if j > drop:
+        below = verdict(before, {"d.a": bucket(j - drop - 1, n)}, tolerance)
+        assert not below.passed
+        assert below.worst.margin == Fraction(-1, n)
+
+
+@given(st.lists(counts, min_size=1, max_size=8))
+def test_one_bad_bucket_is_enough_and_each_is_named(pairs: list[tuple[int, int, int]]) -> None:
+    """The failed ones are exactly the oracle's, worst first, whatever the others gained."""
+    before = {f"d.{i}": bucket(j, n) for i, (j, _, n) in enumerate(pairs)}
+    after = {f"d.{i}": bucket(k, n) for i, (_, k, n) in enumerate(pairs)}
+    found = verdict(before, after)
+    bad = {f"d.{i}" for i, (j, k, n) in enumerate(pairs) if 50 * (j - k) > n}
+    assert {b.name for b in found.failed} == bad
+    assert found.passed == (not bad)
+    margins = [b.margin for b in found.failed if b.margin is not None]
+    assert margins == sorted(margins)
+    assert all(b.name in b.reason for b in found.failed)
+
+
+def test_a_missing_bucket_fails_and_is_named_first() -> None:
+    """No score is worse than any score, and perfection elsewhere does not help."""
+    before = {"d.a": bucket(50, 100), "d.gone": bucket(0, 100), "d.low": bucket(100, 100)}
+    found = verdict(before, {"d.a": bucket(100, 100), "d.low": bucket(0, 100)})
+    assert [b.name for b in found.failed] == ["d.gone", "d.low"]
+    assert found.failed[0].reason == "d.gone: the candidate has no such bucket"
+    assert found.worst.name == "d.gone"
+    assert found.worst.margin is None
+
+
+def test_a_bucket_without_a_floor_is_reported_and_decides_nothing() -> None:
+    """It may even be all wrong."""
+    found = verdict(
+        {"d.a": bucket(9, 10)}, {"d.a": bucket(9, 10), "d.z": bucket(0, 5), "d.n": bucket(1, 1)}
+    )
+    assert found.passed
+    assert found.ungated == ("d.n", "d.z")
+
+
+def test_no_buckets_at_all_is_no_pass() -> None:
+    """Empty evidence fails, even where a caller gets past the parser."""
+    assert not Verdict((), (), Fraction(0)).passed
+
+
+@pytest.mark.parametrize(
+    ("baseline", "candidate", "says"),
+    [
+        pytest.param({}, {"buckets": {"half.a": bucket(45, 50)}}, "half.a.*n = 50", id="other n"),
+        pytest.param({}, {"eval_set_dvc_hash": md5(b"x")}, "eval_set_dvc_hash", id="other dvc"),
+        pytest.param({}, {"eval_set_dvc_hash": "D" * 32}, "another eval set", id="other case"),
+        pytest.param(
+            {"eval_set_sha256": "a" * 64}, {"eval_set_sha256": "b" * 64}, "forged", id="other sha"
+        ),
+        pytest.param({"scorer": "numeric/1"}, {"scorer": "x"}, "by x.*by numeric/1", id="scorer"),
+        pytest.param({}, {"scorer": "numeric/1"}, "by normalised-exact", id="default scorer"),
+    ],
+)
+def test_what_cannot_be_compared_is_an_error(
+    baseline: dict[str, Any], candidate: dict[str, Any], says: str
+) -> None:
+    """Another eval set or another n is no verdict, neither passed nor failed."""
+    with pytest.raises(BadInput, match=says):
+        judge(read_baseline(**baseline), read_candidate(**candidate))
+
+
+@pytest.mark.parametrize("has", ["baseline", "candidate", "neither"])
+def test_a_sha256_counts_where_both_have_it(has: str) -> None:
+    """The format lets either leave it out."""
+    given = {"eval_set_sha256": "a" * 64}
+    found = judge(
+        read_baseline(**(given if has == "baseline" else {})),
+        read_candidate(**(given if has == "candidate" else {})),
+    )
+    assert found.passed
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        pytest.param(Fraction(0), "0.00", id="nothing"),
+        pytest.param(Fraction(-1, 60), "-1.67", id="a loss"),
+        pytest.param(Fraction(1, 50), "+2.00", id="a gain"),
+        pytest.param(Fraction(-1, 10**6), "-0.00...", id="too small to show"),
+        pytest.param(Fraction(1, 10**6), "0.00...", id="too small to show, gained"),
+    ],
+)
+def test_points_never_show_a_change_as_none(share: Fraction, text: str) -> None:
+    """A drop that rounds to nothing is not shown as nothing."""
+    assert points(share) == text
+
+
+def test_buckets_too_small_for_the_tolerance_are_known() -> None:
+    """1/n above the tolerance: one miss decides. Exactly 1/n is not too small."""
+    buckets = {"d.a": bucket(1, 49), "d.b": bucket(1, 50), "d.c": bucket(1, 51)}
+    assert unresolvable(read_baseline(buckets=buckets)) == ("d.a",)

@@ -1,0 +1,208 @@
+"""Evidence: read back, and never believed."""
+
+import contextlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lynx_pipeline.domain.candidate_eval import LOCAL
+from lynx_pipeline.errors import BadInput
+from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, read_evidence
+from lynx_pipeline.evaluation.storage.parquet import predictions_bytes, read_predictions
+from lynx_pipeline_tests.support.builders import candidate_eval, eval_items, eval_set, sha256
+
+ITEMS = eval_set()
+ANSWERS: dict[str, str | None] = {
+    item.id: None if k == 3 else f"word{k % 9}" for k, item in enumerate(ITEMS.items)
+}
+IDS = [item.id for item in ITEMS.items]
+
+
+def encoded(answers: dict[str, str | None]) -> bytes:
+    """The predictions file of these answers."""
+    return predictions_bytes(list(answers), list(answers.values()))
+
+
+@pytest.fixture
+def evidence(tmp_path: Path) -> Path:
+    """True evidence of a model that is right on most questions."""
+    folder = tmp_path / "evidence"
+    folder.mkdir()
+    raw = encoded(ANSWERS)
+    (folder / PREDICTIONS).write_bytes(raw)
+    values = candidate_eval(ITEMS, raw, ANSWERS).to_json()
+    (folder / EVAL).write_text(json.dumps(values))
+    return folder
+
+
+def edit(folder: Path, change: Callable[[Any], object]) -> None:
+    """Change the evaluation's JSON."""
+    values = json.loads((folder / EVAL).read_bytes())
+    change(values)
+    (folder / EVAL).write_text(json.dumps(values))
+
+
+def replace_answers(folder: Path, answers: dict[str, str | None]) -> None:
+    """Swap the predictions and make the evaluation name the new file."""
+    raw = encoded(answers)
+    (folder / PREDICTIONS).write_bytes(raw)
+    edit(folder, lambda v: v.update(predictions_sha256=sha256(raw)))
+
+
+def test_true_evidence_is_read(evidence: Path) -> None:
+    """With the digest of its file and the bytes of both."""
+    read = read_evidence(evidence, ITEMS)
+    assert read.files == ((evidence / EVAL).read_bytes(), encoded(ANSWERS))
+    assert read.sha256 == sha256((evidence / EVAL).read_bytes())
+    assert (read.evaluation.counts.correct, read.evaluation.counts.nulls) == (8, 1)
+
+
+ALL_RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.items}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        pytest.param(
+            lambda f: (f / PREDICTIONS).write_bytes(
+                predictions_bytes(IDS, list(ALL_RIGHT.values()))
+            ),
+            "SHA-256 differs",
+            id="better predictions",
+        ),
+        pytest.param(
+            lambda f: replace_answers(f, ALL_RIGHT), "counts are not", id="predictions and digest"
+        ),
+        pytest.param(
+            lambda f: replace_answers(f, dict(list(ANSWERS.items())[:-1])),
+            "lack the item",
+            id="n-1",
+        ),
+        pytest.param(
+            lambda f: replace_answers(f, {**ANSWERS, "i99": "x"}), "at most 12 rows", id="n+1"
+        ),
+        pytest.param(
+            lambda f: replace_answers(f, {**dict(list(ANSWERS.items())[1:]), "i99": "x"}),
+            "lack the item .i0.",
+            id="another item",
+        ),
+        pytest.param(lambda f: edit(f, lambda v: v.update(correct=12)), "counts are", id="correct"),
+        pytest.param(lambda f: edit(f, lambda v: v.update(n=8)), "counts are", id="n"),
+        pytest.param(
+            lambda f: edit(f, lambda v: v.update(null_answers=0)), "counts are", id="nulls"
+        ),
+        pytest.param(
+            lambda f: edit(f, lambda v: v["buckets"].update({"half.a": _all(6)})),
+            "counts are",
+            id="a bucket's counts",
+        ),
+        pytest.param(
+            lambda f: edit(f, lambda v: v["buckets"].pop("half.a")), "counts are", id="bucket gone"
+        ),
+        pytest.param(
+            lambda f: edit(f, lambda v: v["buckets"].update({"new.x": _all(1)})),
+            "counts are",
+            id="bucket added",
+        ),
+        pytest.param(
+            lambda f: edit(f, lambda v: v["buckets"]["half.a"].pop("correct")),
+            "counts are",
+            id="only accuracy",
+        ),
+        pytest.param(
+            lambda f: edit(f, lambda v: v.update(eval_set_dvc_hash="0" * 32)),
+            "out of date",
+            id="other eval set",
+        ),
+        pytest.param(
+            lambda f: edit(f, lambda v: v.update(eval_set_sha256="0" * 64)),
+            "out of date",
+            id="other bytes",
+        ),
+        pytest.param(
+            lambda f: edit(f, lambda v: v.update(scorer="always-right/1")), "scorer", id="scorer"
+        ),
+        pytest.param(lambda f: edit(f, lambda v: v.pop("scorer")), "scorer", id="no scorer"),
+        pytest.param(lambda f: (f / PREDICTIONS).unlink(), "no predictions", id="no predictions"),
+        pytest.param(lambda f: (f / EVAL).unlink(), "not evaluated", id="no evaluation"),
+        pytest.param(lambda f: shutil.rmtree(f), "not evaluated", id="nothing"),
+    ],
+)
+def test_edited_evidence_is_refused(
+    evidence: Path, change: Callable[[Path], object], says: str
+) -> None:
+    """The stored predictions are counted again; nothing that the file claims is believed."""
+    change(evidence)
+    with pytest.raises(BadInput, match=says):
+        read_evidence(evidence, ITEMS)
+
+
+def test_evidence_from_before_there_was_a_choice_names_our_environment(evidence: Path) -> None:
+    """Candidates could run nowhere else."""
+    edit(evidence, lambda v: v.pop("environment"))
+    assert read_evidence(evidence, ITEMS).evaluation.environment == LOCAL
+
+
+def _all(n: int) -> dict[str, object]:
+    return {"accuracy": 1.0, "n": n, "correct": n}
+
+
+def test_evidence_of_another_eval_set_is_refused(evidence: Path) -> None:
+    """Also where only one expected answer was corrected since."""
+    changed = eval_items()
+    changed[0]["expected"] = "another"
+    with pytest.raises(BadInput, match="out of date"):
+        read_evidence(evidence, eval_set(changed))
+
+
+def _parquet(**columns: Any) -> bytes:
+    import io
+
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = io.BytesIO()
+    pq.write_table(pa.table(columns), sink)
+    return sink.getvalue()
+
+
+def _no_text() -> Any:
+    import pyarrow as pa
+
+    return pa.array([b"\xff\xfe"], pa.binary()).view(pa.string())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        pytest.param(lambda: b"", id="empty"),
+        pytest.param(lambda: b"PAR1" * 9, id="magic only"),
+        pytest.param(lambda: encoded(ANSWERS)[:-9], id="cut"),
+        pytest.param(lambda: _parquet(id=["a"]), id="no predictions"),
+        pytest.param(lambda: _parquet(prediction=["a"]), id="no ids"),
+        pytest.param(lambda: _parquet(id=[None], prediction=["a"]), id="null id"),
+        pytest.param(lambda: _parquet(id=["a"], prediction=[["a"]]), id="lists"),
+        pytest.param(lambda: _parquet(id=["a"], prediction=[{"a": "b"}]), id="structs"),
+        pytest.param(lambda: _parquet(id=["a"], prediction=[b"\xff"]), id="bytes"),
+        pytest.param(lambda: _parquet(id=["a"], prediction=_no_text()), id="text that is none"),
+    ],
+)
+def test_a_file_that_holds_no_predictions_is_refused(raw: Callable[[], bytes]) -> None:
+    """Whatever pyarrow makes of it."""
+    with pytest.raises(BadInput, match="not a predictions file"):
+        read_predictions(raw(), "predictions.parquet", 99)
+
+
+def test_any_byte_of_a_predictions_file_may_flip() -> None:
+    """Reading it gives rows or our error; which rows, the digest has settled before."""
+    good = encoded(ANSWERS)
+    assert read_predictions(good, "p", 99) == list(ANSWERS.items())
+    for place in range(len(good)):
+        damaged = bytearray(good)
+        damaged[place] ^= 0xFF
+        with contextlib.suppress(BadInput):
+            read_predictions(bytes(damaged), "p", 99)

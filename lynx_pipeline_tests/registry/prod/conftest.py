@@ -1,0 +1,155 @@
+"""A project that is a commit of a remote, in the CI job that may promote it."""
+
+import json
+import os
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.adapters import oidc
+from lynx_pipeline.config import load_settings
+from lynx_pipeline.domain.ledger.chain import Entry, Store
+from lynx_pipeline.registry import registry
+from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support.builders import baseline_of, eval_set, project
+from lynx_pipeline_tests.support.fake_issuer import FakeIssuer
+from lynx_pipeline_tests.support.places import GIT_ENV, InFolder, OnGit, Place, git
+from lynx_pipeline_tests.support.world import Made, World
+
+BASELINE, DVC, PYPROJECT = "eval_baseline.json", "data/eval.jsonl.dvc", "pyproject.toml"
+CI = ("GITHUB_", "ACTIONS_")
+LAX = json.dumps(baseline_of(eval_set(), {"half.a": 1, "half.b": 1, "all.x": 2}))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prod(World):
+    """A project that is a commit on ``main`` of a remote, checked out in the CI job that may
+    promote it."""
+
+    issuer: FakeIssuer
+    place: Place
+    origin: OnGit
+
+    @property
+    def root(self) -> Path:
+        """The checkout."""
+        return self.settings.root
+
+    @property
+    def store(self) -> Store:
+        """The registry's store."""
+        return registry.open_store(self.prod)
+
+    @property
+    def remote(self) -> str:
+        """The checkout's remote, as a URL."""
+        return f"file://{self.origin.bare}"
+
+    def promote(self, made: Made, semver: str) -> Entry:
+        """The gated promotion in prod, as a new process would do it."""
+        return registry.promote(made.sha, semver, evidence=made.evidence, settings=self.prod)
+
+    def rollback(self, semver: str) -> Entry:
+        """The rollback in prod, as a new process would do it."""
+        return registry.rollback(semver, settings=self.prod)
+
+    def git(self, *arguments: str) -> str:
+        """Run git in the checkout."""
+        return git(self.root, *arguments)
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file of the checkout."""
+        (self.root / name).write_text(text)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Change a file of the checkout."""
+        text = (self.root / name).read_text()
+        assert old in text
+        self.write(name, text.replace(old, new))
+
+    def commit(self) -> str:
+        """Commit the checkout, and push it as a colleague would."""
+        self.git("add", "--all")
+        self.git("commit", "--quiet", "--message", "x")
+        self.git("push", "--quiet", "origin", "HEAD:main")
+        return self.git("rev-parse", "HEAD")
+
+    def run_here(self) -> None:
+        """From now on the job's tokens are for the checked-out commit."""
+        self.issuer.changes["sha"] = self.git("rev-parse", "HEAD")
+
+    @property
+    def colleague(self) -> "Prod":
+        """The same project in a colleague's clone."""
+        root = self.folder / "colleague"
+        if not root.exists():
+            git(self.folder, "clone", "--quiet", "--branch=main", str(self.origin.bare), str(root))
+        return self.at(root)
+
+    def at(self, root: Path) -> "Prod":
+        """The same project in another checkout, with its data."""
+        shutil.copy(self.settings.eval_set, root / "data")
+        environ = {"MLFLOW_TRACKING_URI": self.tracking.uri}
+        return replace(self, settings=load_settings(root, environ))
+
+
+@pytest.fixture(autouse=True)
+def outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No configuration of git's, no CI job and no keys from outside the test."""
+    for name in os.environ:
+        if name.startswith(("GIT_", *CI)):
+            monkeypatch.delenv(name)
+    for name, value in GIT_ENV.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(oidc, "_known", {})
+    # Where the library would look whether this machine is Google's.
+    monkeypatch.setattr("id._internal.oidc.ambient._GCP_PRODUCT_NAME_FILE", "/nonexistent")
+
+
+@pytest.fixture
+def prod(
+    tmp_path: Path,
+    tracking: Tracking,
+    issuer: FakeIssuer,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Prod:
+    """A checkout in the right job. The registry is a folder, or what the test asks for."""
+    origin = OnGit.new(tmp_path / "origin.git")
+    on_git = getattr(request, "param", "folder") == "git"
+    place: Place = InFolder(tmp_path / "project/registry")
+    if on_git:
+        place = OnGit.new(tmp_path / "registry.git")
+    settings = project(
+        tmp_path / "project",
+        environ={"MLFLOW_TRACKING_URI": tracking.uri},
+        pyproject=f'registry = "{place.setting if on_git else "registry"}"\n{issuer.table()}',
+    )
+    it = Prod(
+        settings,
+        tracking,
+        tmp_path,
+        isolation="bubblewrap",
+        issuer=issuer,
+        place=place,
+        origin=origin,
+    )
+    it.write(".gitignore", "registry/\n.lynx/\ndata/eval.jsonl\n")
+    it.git("init", "--quiet", "--initial-branch=main")
+    it.git("remote", "add", "origin", it.remote)
+    it.commit()
+    it.run_here()
+    for name, value in issuer.job.items():
+        monkeypatch.setenv(name, value)
+    return it
+
+
+both_stores = pytest.mark.parametrize("prod", ["folder", "git"], indirect=True)
+
+
+def raise_floors(prod: Prod) -> None:
+    """Be stricter than what is committed."""
+    values = json.loads((prod.root / BASELINE).read_text())
+    prod.write(BASELINE, json.dumps({**values, "tolerance_pp": 0.01}))

@@ -1,0 +1,58 @@
+"""What happens while a promotion is judged. Run as a module this is one of two racing promoters."""
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lynx_pipeline.errors import LynxError
+from lynx_pipeline.registry import promotion, registry
+from lynx_pipeline.registry.promotion import Supported
+
+
+def before_judging(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do something once the identity is proven and before anything is judged."""
+    real = promotion.judge_evidence
+
+    def judge(*args: Any) -> Any:
+        act()
+        return real(*args)
+
+    monkeypatch.setattr(promotion, "judge_evidence", judge)
+
+
+def after_judging(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
+    """Do this once, when a promotion has been judged and is not yet in the ledger."""
+    judge, todo = promotion.judged_fact, [act]
+
+    def judged_fact(*arguments: Any) -> Supported:
+        supported = judge(*arguments)
+        if todo:
+            todo.pop()()
+        return supported
+
+    monkeypatch.setattr(promotion, "judged_fact", judged_fact)
+
+
+def race(sha: str, semver: str, evidence: Path, start: Path) -> str:
+    """Promote here; wait between verdict and entry until the other one has come as far."""
+
+    def wait() -> None:
+        (start / semver).touch()
+        end = time.monotonic() + 60
+        while len(list(start.iterdir())) < 2 and time.monotonic() < end:
+            time.sleep(0.001)
+
+    with pytest.MonkeyPatch.context() as patch:
+        after_judging(patch, wait)
+        try:
+            return f"promoted: {registry.promote(sha, semver, evidence=evidence).fact.semver}"
+        except LynxError as error:
+            return f"{type(error).__name__}: {error}"
+
+
+if __name__ == "__main__":
+    print(race(sys.argv[1], sys.argv[2], Path(sys.argv[3]), Path(sys.argv[4])))

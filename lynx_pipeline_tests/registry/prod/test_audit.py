@@ -1,0 +1,69 @@
+"""What was promoted in prod holds in an audit, and what was not is caught."""
+
+from dataclasses import replace
+
+import pytest
+
+from lynx_pipeline.config import load_settings
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.registry import promotion, registry
+from lynx_pipeline_tests.registry.prod.conftest import (
+    BASELINE,
+    LAX,
+    PYPROJECT,
+    Prod,
+    both_stores,
+    raise_floors,
+)
+
+pytestmark = pytest.mark.slow
+
+
+@both_stores
+def test_a_promotion_in_prod_holds_in_an_audit(prod: Prod) -> None:
+    """Also after the project went on to another policy and other floors."""
+    good = prod.candidate("good")
+    prod.promote(good, "v0.1.0")
+    raise_floors(prod)
+    prod.edit(PYPROJECT, '"production"', '"stricter"')
+    prod.commit()
+    found = registry.audit("v0.1.0", settings=prod.prod)
+    assert found.findings == ()
+    assert found.verdict is not None
+    assert found.verdict.passed
+
+
+@pytest.mark.parametrize(
+    ("actor", "says"),
+    [
+        ({"environment": "mine"}, "claim 'environment'"),
+        ({"repository_id": "1"}, "claim 'repository_id'"),
+        ({"sha": "0" * 40}, "git knows no commit"),
+    ],
+)
+def test_an_entry_under_another_identity_is_caught(
+    prod: Prod, actor: dict[str, str], says: str
+) -> None:
+    """The claims are held against the policy of the commit that they name."""
+    entry = prod.promote(prod.candidate("good"), "v0.1.0")
+    claims = {**(entry.fact.actor or {}), "jti": "another", **actor}
+    prod.store.append(lambda _: replace(entry.fact, semver="v0.2.0", actor=claims))
+    (finding,) = registry.audit("v0.2.0", settings=prod.prod).findings
+    assert "does not bear it out" in finding
+    assert says in finding
+
+
+def test_an_entry_by_floors_that_nobody_committed_is_caught(prod: Prod) -> None:
+    """Although they are kept, and the candidate keeps them."""
+    bad = prod.candidate("bad", wrong=5)
+    entry = prod.promote(prod.candidate("good"), "v0.1.0")
+    settings = load_settings(prod.root, {"MLFLOW_TRACKING_URI": prod.tracking.uri})
+    prod.write(BASELINE, LAX)
+    forged = promotion.judged_fact(
+        settings, bad.evidence, bad.sha, "v0.2.0", entry.fact.time, entry.fact.actor and
+        {**entry.fact.actor, "jti": "another"}
+    )  # fmt: skip
+    fact = replace(forged.fact, env=Env.PROD)
+    prod.store.append(lambda _: fact, forged.evidence)
+    (finding,) = registry.audit("v0.2.0", settings=prod.prod).findings
+    assert "baseline_sha256 is not of what the commit" in finding

@@ -1,0 +1,125 @@
+"""Behind the gate's back: other settings, other branches and git's configuration."""
+
+import shutil
+
+import pytest
+
+from lynx_pipeline.errors import Refused
+from lynx_pipeline.registry import registry
+from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod, raise_floors
+from lynx_pipeline_tests.registry.prod.judging import before_judging
+from lynx_pipeline_tests.support.places import OnGit
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names"),
+    [
+        ('"production"', '"mine"', "identity"),
+        ('registry = "registry"', 'registry = "elsewhere"', "registry"),
+        ('model = "tiny"', 'model = "other"', "model"),
+    ],
+)
+def test_settings_read_before_the_file_was_put_back_count_for_nothing(
+    prod: Prod, old: str, new: str, names: str
+) -> None:
+    """The settings in use are compared, not only the file that they came from."""
+    good = prod.candidate("good")
+    prod.edit(PYPROJECT, old, new)
+    settings = prod.prod
+    prod.edit(PYPROJECT, new, old)
+    if names == "identity":
+        prod.issuer.changes["environment"] = "mine"
+    with pytest.raises(Refused, match=f"^'{names}' is not what the commit"):
+        registry.promote(good.sha, "v0.1.0", evidence=good.evidence, settings=settings)
+    assert prod.place.all() == {}
+
+
+def test_floors_raised_on_the_branch_while_judging_refuse(
+    prod: Prod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A colleague's merge during the download counts."""
+    good = prod.candidate("good")
+
+    def merge() -> None:
+        raise_floors(prod.colleague)
+        prod.colleague.commit()
+
+    before_judging(monkeypatch, merge)
+    with pytest.raises(Refused, match="has moved from"):
+        prod.promote(good, "v0.1.0")
+    assert prod.place.all() == {}
+
+
+def test_a_ref_that_only_ends_like_the_branch_is_not_it(prod: Prod) -> None:
+    """Asked for refs/heads/main, git lists refs/a/refs/heads/main as well, and first."""
+    good = prod.candidate("good")
+    old = prod.git("rev-parse", "HEAD")
+    raise_floors(prod)
+    prod.commit()
+    prod.git("checkout", "--quiet", old)
+    prod.run_here()
+    prod.git("push", "--quiet", "origin", f"{old}:refs/a/refs/heads/main")
+    with pytest.raises(Refused, match="has moved from"):
+        prod.promote(good, "v0.1.0")
+    assert prod.place.all() == {}
+
+
+@pytest.mark.parametrize("prod", ["git"], indirect=True)
+@pytest.mark.parametrize("kind", ["insteadOf", "pushInsteadOf"])
+def test_git_configuration_leads_to_no_other_registry(
+    prod: Prod, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """From a file or from the environment: nothing is read from there, nothing written."""
+    good = prod.candidate("good")
+    evil = OnGit.new(prod.folder / "evil.git")
+    real = prod.place.setting.removeprefix("git+").partition("#")[0]
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.file://{evil.bare}.{kind}")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", real)
+    with pytest.raises(Refused, match=f"leads from {real} to file://{evil.bare}"):
+        prod.promote(good, "v0.1.0")
+    with pytest.raises(Refused, match="leads from"):
+        registry.resolve(settings=prod.prod)
+    assert prod.place.all() == evil.all() == {}
+
+
+def test_git_configuration_leads_to_no_other_branch_tip(
+    prod: Prod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor can it hide that the floors were raised."""
+    good = prod.candidate("good")
+    stale = prod.folder / "stale.git"
+    shutil.copytree(prod.origin.bare, stale)
+    raise_floors(prod.colleague)
+    prod.colleague.commit()
+    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.file://{stale}.insteadOf")
+    monkeypatch.setenv("GIT_CONFIG_VALUE_0", prod.remote)
+    with pytest.raises(Refused, match="leads from"):
+        prod.promote(good, "v0.1.0")
+    assert prod.place.all() == {}
+
+
+@pytest.mark.parametrize("prod", ["git"], indirect=True)
+def test_git_settings_for_a_remote_named_origin_are_not_ours(
+    prod: Prod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor people's hooks, nor that they sign what they push."""
+    good = prod.candidate("good")
+    evil = OnGit.new(prod.folder / "evil.git")
+    hooks = prod.folder / "hooks"
+    hooks.mkdir()
+    (hooks / "pre-push").write_text("#!/bin/sh\nexit 1\n")
+    (hooks / "pre-push").chmod(0o755)
+    config = prod.folder / "gitconfig"
+    config.write_text(
+        f'[remote "origin"]\n\tpushurl = file://{evil.bare}\n\tmirror = true\n'
+        f"[core]\n\thooksPath = {hooks}\n[push]\n\tgpgSign = true\n\tpushOption = x\n"
+        "[tag]\n\tgpgSign = true\n[commit]\n\tgpgSign = true\n[protocol]\n\tversion = 0\n"
+    )
+    monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
+    prod.promote(good, "v0.1.0")
+    assert evil.all() == {}
+    assert registry.resolve(settings=prod.prod).canonical_sha == good.sha

@@ -1,0 +1,326 @@
+"""The workflow's verified identity changes prod, once a token; nobody else does."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.domain.ledger.chain import PROMOTED, ROLLED_BACK
+from lynx_pipeline.domain.release.identity import PRESENT
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
+from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS
+from lynx_pipeline.registry import registry
+from lynx_pipeline.registry.promotion import GateRefused
+from lynx_pipeline_tests.registry.prod import judging
+from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod, both_stores
+from lynx_pipeline_tests.registry.prod.judging import after_judging
+from lynx_pipeline_tests.support.fake_issuer import MAIN, WORKFLOW_REF, jwk, rs, running
+from lynx_pipeline_tests.support.places import git
+
+pytestmark = pytest.mark.slow
+
+REPO = Path(__file__).parents[3]
+IDENTITY = "prod is changed only by the CI workflow's verified identity"
+
+
+def leave_ci(monkeypatch: pytest.MonkeyPatch) -> None:
+    """This is a developer's machine from now on."""
+    for name in (
+        "GITHUB_ACTIONS",
+        "ACTIONS_ID_TOKEN_REQUEST_URL",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+    ):
+        monkeypatch.delenv(name)
+
+
+# ----- the one way in -------------------------------------------------------------------------
+
+
+@both_stores
+def test_the_workflow_promotes_in_prod(prod: Prod) -> None:
+    """The entry says who did it, the evidence is kept beside it, and only prod sees it."""
+    good = prod.candidate("good")
+    prod.issuer.changes["jti"] = "this token"
+    entry = prod.promote(good, "v0.1.0")
+    head = prod.git("rev-parse", "HEAD")
+    assert (entry.fact.env, entry.fact.event, entry.fact.semver) == (Env.PROD, PROMOTED, "v0.1.0")
+    assert entry.fact.canonical_sha == good.sha
+    assert entry.fact.actor == {
+        "iss": prod.issuer.url,
+        "repository_id": "74",
+        "repository_owner_id": "65",
+        "workflow_ref": WORKFLOW_REF,
+        "job_workflow_ref": WORKFLOW_REF,
+        "ref": MAIN,
+        "sha": head,
+        "environment": "production",
+        "runner_environment": "github-hosted",
+        "event_name": "workflow_dispatch",
+        **{name: prod.issuer.claims()[name] for name in PRESENT},
+        "jti": "this token",
+    }
+    assert registry.verify(settings=prod.prod).entries == (entry,)
+    assert registry.resolve(settings=prod.prod).semver == "v0.1.0"
+    assert registry.resolve("v0.1.0", settings=prod.prod).canonical_sha == good.sha
+    with pytest.raises(Refused, match="nothing was promoted in dev"):
+        registry.resolve(settings=prod.settings)
+    kept = entry.fact.evidence or {}
+    assert kept["isolation"] == "bubblewrap"
+    for name, file in (
+        ("baseline", prod.settings.baseline),
+        ("candidate_eval", good.evidence / EVAL),
+        ("predictions", good.evidence / PREDICTIONS),
+    ):
+        assert prod.store.evidence(kept[f"{name}_sha256"]) == file.read_bytes()
+    assert registry.audit("v0.1.0", settings=prod.prod).findings == ()
+
+
+@both_stores
+def test_a_promotion_repeated_changes_nothing(prod: Prod) -> None:
+    """A retried job says the same, with its old token or a new one."""
+    good = prod.candidate("good")
+    prod.issuer.token_to_give = prod.issuer.token(**prod.issuer.changes)
+    first = prod.promote(good, "v0.1.0")
+    before = prod.place.all()
+    assert prod.promote(good, "v0.1.0") == first
+    prod.issuer.token_to_give = None
+    assert prod.promote(good, "v0.1.0") == first
+    assert prod.place.all() == before
+
+
+@both_stores
+def test_a_rollback_needs_an_identity_and_takes_one(
+    prod: Prod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The entry names whoever it was."""
+    one, two = prod.candidate("one"), prod.candidate("two")
+    prod.promote(one, "v0.1.0")
+    prod.promote(two, "v0.2.0")
+    before = prod.place.all()
+    with monkeypatch.context() as patch:
+        leave_ci(patch)
+        with pytest.raises(Refused, match=IDENTITY):
+            prod.rollback("v0.1.0")
+    with pytest.raises(Refused, match="never promoted in prod"):
+        prod.rollback("v0.3.0")
+    assert prod.place.all() == before
+    prod.issuer.changes["jti"] = "back"
+    entry = prod.rollback("v0.1.0")
+    assert (entry.seq, entry.fact.event, entry.fact.canonical_sha) == (3, ROLLED_BACK, one.sha)
+    assert (entry.fact.actor or {})["jti"] == "back"
+    assert registry.resolve(settings=prod.prod).canonical_sha == one.sha
+    before = prod.place.all()
+    assert prod.rollback("v0.1.0").fact.canonical_sha == one.sha
+    assert prod.place.all() == before
+
+
+def test_a_shallow_checkout_is_enough(prod: Prod) -> None:
+    """As a runner makes it: one commit, no branch; also where the branch has moved since."""
+    prod.colleague.write("README.md", "one\n")
+    prod.colleague.commit()
+    root = prod.folder / "runner"
+    git(root.parent, "clone", "--quiet", "--depth=1", "--branch=main", prod.remote, root.name)
+    git(root, "checkout", "--quiet", "--detach")
+    runner = prod.at(root)
+    runner.run_here()
+    prod.colleague.write("README.md", "two\n")
+    prod.colleague.commit()
+    assert runner.promote(runner.candidate("good"), "v0.1.0").seq == 1
+
+
+# ----- a token is for one change --------------------------------------------------------------
+
+
+@both_stores
+def test_a_token_changes_prod_once(prod: Prod) -> None:
+    """Neither a second promotion nor a rollback goes on a token that was used."""
+    one, two = prod.candidate("one"), prod.candidate("two")
+    used = prod.issuer.token(jti="used", **prod.issuer.changes)
+    prod.issuer.token_to_give = used
+    prod.promote(one, "v0.1.0")
+    before = prod.place.all()
+    for made in (one, two):
+        with pytest.raises(Refused, match="claim 'jti': got 'used', which entry 1 already used"):
+            prod.promote(made, "v0.2.0")
+    assert prod.place.all() == before
+    prod.issuer.token_to_give = None
+    prod.promote(two, "v0.2.0")
+    prod.issuer.token_to_give = used
+    before = prod.place.all()
+    with pytest.raises(Refused, match="claim 'jti': got 'used', which entry 1 already used"):
+        prod.rollback("v0.1.0")
+    assert prod.place.all() == before
+
+
+@both_stores
+def test_a_token_that_is_used_meanwhile_is_refused(
+    prod: Prod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unused when it was verified, used when the entry was to be written."""
+    one, two = prod.candidate("one"), prod.candidate("two")
+    prod.issuer.token_to_give = prod.issuer.token(**prod.issuer.changes)
+    after_judging(monkeypatch, partial(prod.promote, one, "v0.1.0"))
+    with pytest.raises(Refused, match=r"claim 'jti'.*entry 1 already used"):
+        prod.promote(two, "v0.2.0")
+    (entry,) = registry.history(settings=prod.prod)
+    assert entry.fact.semver == "v0.1.0"
+
+
+@both_stores
+def test_of_two_promoters_with_one_token_one_wins(prod: Prod) -> None:
+    """Two processes, both through with judging before either writes."""
+    made = {"v0.1.0": prod.candidate("one"), "v0.2.0": prod.candidate("two")}
+    prod.issuer.token_to_give = prod.issuer.token(**prod.issuer.changes)
+    start = prod.folder / "start"
+    start.mkdir()
+    environ = {
+        **os.environ,
+        "PYTHONPATH": str(REPO),
+        "LYNX_ENV": "prod",
+        "MLFLOW_TRACKING_URI": prod.tracking.uri,
+    }
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-m", judging.__name__, it.sha, semver, it.evidence, start],
+            cwd=prod.root,
+            env=environ,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for semver, it in made.items()
+    ]
+    said = [racer.communicate(timeout=120)[0] for racer in racers]
+    assert sorted(text.partition(":")[0] for text in said) == ["Refused", "promoted"], said
+    (refused,) = (text for text in said if text.startswith("Refused"))
+    assert "claim 'jti'" in refused or "is not greater than v0.2.0" in refused
+    (entry,) = registry.history(settings=prod.prod)
+    assert f"promoted: {entry.fact.semver}\n" in said
+
+
+# ----- who is not the workflow ----------------------------------------------------------------
+
+
+def test_a_spoofed_runner_is_refused(prod: Prod, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables say nothing, and tokens count only with the issuer's signature."""
+    good = prod.candidate("good")
+    leave_ci(monkeypatch)
+    spoofed = {
+        "CI": "true",
+        "GITHUB_ACTIONS": "true",
+        "GITHUB_REPOSITORY": "octo-org/octo-repo",
+        "GITHUB_REPOSITORY_ID": "74",
+        "GITHUB_REPOSITORY_OWNER_ID": "65",
+        "GITHUB_REF": MAIN,
+        "GITHUB_SHA": prod.git("rev-parse", "HEAD"),
+        "GITHUB_WORKFLOW_REF": WORKFLOW_REF,
+        "GITHUB_ACTOR": "octocat",
+        "GITHUB_EVENT_NAME": "workflow_dispatch",
+        "RUNNER_ENVIRONMENT": "github-hosted",
+    }
+    for name, value in spoofed.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(Refused, match=r"permissions: id-token: write"):
+        prod.promote(good, "v0.1.0")
+    with running() as evil:
+        evil.keys = [jwk("evil")]
+        claims = {**prod.issuer.changes, "iss": prod.issuer.url}
+        evil.token_to_give = evil.token(sign=rs("evil"), **claims)
+        for name, value in evil.job.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(Refused, match="Signature verification failed"):
+            prod.promote(good, "v0.1.0")
+    assert prod.place.all() == {}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"repository_id": "75"},
+        {"repository_owner_id": "66"},
+        {"ref": "refs/pull/7/merge"},
+        {"workflow_ref": WORKFLOW_REF.replace("deploy", "lint")},
+        {"job_workflow_ref": WORKFLOW_REF.replace(MAIN, "refs/heads/x")},
+        {"environment": "staging"},
+        {"event_name": "push"},
+        {"runner_environment": "self-hosted"},
+        {"sha": "d" * 40},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_a_token_of_another_run_is_refused(prod: Prod, changes: dict[str, str]) -> None:
+    """Promotion and rollback alike, before a byte is written."""
+    good = prod.candidate("good")
+    prod.issuer.changes |= changes
+    (name,) = changes
+    for write in (partial(prod.promote, good, "v0.1.0"), partial(prod.rollback, "v0.1.0")):
+        with pytest.raises(Refused, match=f"claim '{name}': got '{changes[name]}', expected"):
+            write()
+    assert prod.place.all() == {}
+
+
+def test_an_issuer_that_is_down_promotes_nothing(prod: Prod) -> None:
+    """And it is no refusal: it can be tried again."""
+    good = prod.candidate("good")
+    prod.issuer.keys = [jwk(), jwk()]
+    with pytest.raises(SystemFailed):
+        prod.promote(good, "v0.1.0")
+    assert prod.place.all() == {}
+    prod.issuer.keys = [jwk()]
+    prod.promote(good, "v0.1.0")
+
+
+# ----- what a perfect identity can't do -------------------------------------------------------
+
+
+def test_the_gate_refuses_whoever_asks(prod: Prod) -> None:
+    """A regressed candidate stays out."""
+    bad = prod.candidate("bad", wrong=1)
+    with pytest.raises(GateRefused, match=r"half\.a"):
+        prod.promote(bad, "v0.1.0")
+    assert prod.place.all() == {}
+
+
+@pytest.mark.parametrize("isolation", ["none", "", "Bubblewrap", "bubblewrap2"])
+def test_a_candidate_that_could_read_the_answers_is_refused(prod: Prod, isolation: str) -> None:
+    """Prod takes bubblewrap, exactly."""
+    made = replace(prod, isolation=isolation).candidate("bare")
+    with pytest.raises(LynxError, match="isolation"):
+        prod.promote(made, "v0.1.0")
+    assert prod.place.all() == {}
+
+
+def test_nothing_is_done_by_hand_in_prod(prod: Prod) -> None:
+    """Neither a registration nor a promotion without evidence; no token is even asked for."""
+    good = prod.candidate("good")
+    with pytest.raises(Refused, match=IDENTITY):
+        registry.register_pending(good.run_id, settings=prod.prod)
+    with pytest.raises(Refused, match=IDENTITY):
+        registry.promote(good.sha, "v0.1.0", settings=prod.prod)
+    assert (prod.place.all(), prod.issuer.asked) == ({}, [])
+
+
+@pytest.mark.parametrize("semver", ["v0.1.0-dev", "v0.1.0-rc.1", "0.1.0", "latest"])
+def test_prod_takes_no_other_versions(prod: Prod, semver: str) -> None:
+    """Whoever asks."""
+    good = prod.candidate("good")
+    with pytest.raises(BadInput, match="can't name a promotion in prod"):
+        prod.promote(good, semver)
+    assert prod.place.all() == {}
+
+
+def test_without_a_policy_nobody_changes_prod(prod: Prod) -> None:
+    """A table that is not there trusts nobody."""
+    good = prod.candidate("good")
+    text = (prod.root / PYPROJECT).read_text()
+    prod.write(PYPROJECT, text.partition("[tool.lynx_pipeline.identity]")[0])
+    prod.commit()
+    prod.run_here()
+    for write in (partial(prod.promote, good, "v0.1.0"), partial(prod.rollback, "v0.1.0")):
+        with pytest.raises(Refused, match=r"fill \[tool\.lynx_pipeline\.identity\]"):
+            write()
+    assert (prod.place.all(), prod.issuer.asked) == ({}, [])

@@ -1,0 +1,100 @@
+"""Telling people: what they hear, and that nothing depends on it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.adapters import notify
+from lynx_pipeline.cli import main
+from lynx_pipeline.domain.ledger.chain import PROMOTED, Entry, seal
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import SystemFailed
+from lynx_pipeline.registry.announcement import announce, announcement
+from lynx_pipeline_tests.support.builders import SHA, actor, fact, project
+from lynx_pipeline_tests.support.places import InFolder, promote
+from lynx_pipeline_tests.support.receiver import Receiver, receiving
+
+
+def entry() -> Entry:
+    """A promotion in prod."""
+    evidence = {"worst_margin": 0.0125, "worst_bucket": "verb.go"}
+    who = actor(repository="octo-org/octo-repo", run_id="42")
+    values = {"event": PROMOTED, "env": Env.PROD, "semver": "v0.3.1"}
+    return seal(1, None, fact(**values, evidence=evidence, actor=who))
+
+
+def test_a_promotion_is_told_with_all_that_matters(receiver: Receiver) -> None:
+    """Version, sha, worst margin and a link to the run."""
+    assert announce(entry()) == 1
+    (got,) = receiver.got
+    assert got["title"] == "tiny: promoted v0.3.1 in prod"
+    assert SHA in got["message"]
+    assert "+1.25 points above its floor, in verb.go" in got["message"]
+    assert "https://github.com/octo-org/octo-repo/actions/runs/42" in got["message"]
+
+
+def test_a_promotion_without_evidence_says_so() -> None:
+    """As its entry does."""
+    title, body = announcement(seal(1, None, fact(event=PROMOTED, semver="v0.1.0-dev")))
+    assert title == "tiny: promoted v0.1.0-dev in dev"
+    assert "without evidence" in body
+
+
+def test_every_channel_is_tried(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that refuses keeps nobody else from hearing, and no secret is told."""
+    with receiving() as deaf:
+        deaf.status = 503
+        monkeypatch.setenv(notify.CHANNELS, f"{deaf.url} nonsense {receiver.url}")
+        with pytest.raises(SystemFailed, match=r"v0\.3\.1 is promoted, and \d channels") as caught:
+            announce(entry())
+    assert len(receiver.got) == 1
+    assert "503" in str(caught.value)
+    assert "channel-secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["nonsense", "json://", "mailto://", "://", "a" * 9999])
+def test_a_channel_that_is_none_is_reported(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not passed over."""
+    monkeypatch.setenv(notify.CHANNELS, value)
+    with pytest.raises(SystemFailed, match="no URL of a channel"):
+        announce(entry())
+
+
+@pytest.mark.parametrize("value", [None, "", "  \n"])
+def test_nobody_need_be_told(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a channel that is how it is."""
+    if value is not None:
+        monkeypatch.setenv(notify.CHANNELS, value)
+    assert announce(entry()) == 0
+
+
+def test_the_command_tells_of_what_is_promoted(
+    tmp_path: Path,
+    receiver: Receiver,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """And of nothing else. Exit code 3 if somebody was not told; the registry is as before."""
+    settings = project(tmp_path / "project")
+    place = InFolder(settings.home / "registry")
+    promote(place.store, 1)
+    monkeypatch.chdir(settings.root)
+    before = place.all()
+    assert main(["announce", "v0.1.0-dev", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["channels"] == 1
+    assert len(receiver.got) == 1
+    assert main(["announce", "v0.2.0-dev"]) == 1
+    promote(place.store, 2)
+    capsys.readouterr()
+    assert main(["announce", "v0.1.0-dev"]) == 1
+    assert "v0.1.0-dev is not in force, v0.2.0-dev is." in capsys.readouterr().err
+    assert len(receiver.got) == 1
+    before = place.all()
+    receiver.status = 500
+    assert main(["announce", "latest"]) == 3
+    assert "is promoted, and 1 channels were not told" in capsys.readouterr().err
+    monkeypatch.delenv(notify.CHANNELS)
+    assert main(["announce", "latest"]) == 0
+    assert "Nobody was told: APPRISE_URLS names no channel." in capsys.readouterr().out
+    assert place.all() == before

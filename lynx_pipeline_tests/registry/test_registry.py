@@ -1,0 +1,454 @@
+"""What may change the registry: every way in, with a real MLflow store behind it.
+
+Nobody here has an identity, so ``prod`` has to refuse everything.
+"""
+
+import json
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.adapters.ledgers.directory import DirectoryLedger
+from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.domain.ledger.chain import PROMOTED, Entry
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
+from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS
+from lynx_pipeline.evaluation.inputs import read_eval_set
+from lynx_pipeline.registry import registry
+from lynx_pipeline.registry.promotion import GateRefused
+from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support.builders import (
+    baseline_of,
+    eval_items,
+    eval_set,
+    fact,
+    jsonl,
+    project,
+    sha256,
+)
+from lynx_pipeline_tests.support.world import Made, World
+
+pytestmark = pytest.mark.slow
+A, B = "a" * 64, "b" * 64
+
+
+@pytest.fixture
+def world(tmp_path: Path, tracking: Tracking) -> World:
+    """Twelve questions, a baseline of all right, and a tolerance of two points."""
+    settings = project(
+        tmp_path / "project",
+        environ={"MLFLOW_TRACKING_URI": tracking.uri},
+        pyproject='registry = "registry"\n',
+    )
+    return World(settings, tracking, tmp_path)
+
+
+def test_what_speaks_against_it_last_is_heard(world: World) -> None:
+    """After everything else held, right before the ledger would change; not when it need not."""
+    made = world.candidate("good")
+    asked: list[int] = []
+
+    def confirm() -> None:
+        asked.append(len(registry.verify(settings=world.settings).entries))
+        if len(asked) == 1:
+            raise Refused("not any more")
+
+    def promote() -> Entry:
+        return registry.promote(
+            made.sha, "v0.1.0-dev", evidence=made.evidence, settings=world.settings, confirm=confirm
+        )
+
+    before = world.state
+    with pytest.raises(Refused, match="not any more"):
+        promote()
+    assert world.state == before
+    assert promote() == promote()
+    assert asked == [0, 0]
+
+
+def register(world: World, made: Made) -> Entry:
+    """The first half of the escape hatch, with its warning."""
+    with pytest.warns(UserWarning, match="NOT THE CI PATH"):
+        return registry.register_pending(made.run_id, settings=world.settings)
+
+
+def by_hand(world: World, sha: str, semver: str) -> Entry:
+    """The escape hatch, with its warning."""
+    with pytest.warns(UserWarning, match="NOT THE CI PATH"):
+        return registry.promote(sha, semver, settings=world.settings)
+
+
+# ----- the gated way ------------------------------------------------------------------------
+
+
+def test_evidence_that_passes_is_promoted_with_its_digests(world: World) -> None:
+    """Each of them can be checked against the file that it names, months later."""
+    good = world.candidate("good")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        entry = world.promote(good, "v0.1.0-dev")
+    said = entry.fact
+    assert (said.canonical_sha, said.semver, said.mlflow_run_id) == (
+        good.sha,
+        "v0.1.0-dev",
+        good.run_id,
+    )
+    assert (said.env, said.event, said.model) == (Env.DEV, PROMOTED, "tiny")
+    assert said.artifact_uri == f"runs:/{good.run_id}/model"
+    items = read_eval_set(world.settings)
+    assert said.evidence == {
+        "eval_set_dvc_hash": items.dvc_hash,
+        "eval_set_sha256": items.sha256,
+        "baseline_sha256": sha256(world.settings.baseline.read_bytes()),
+        "candidate_eval_sha256": sha256((good.evidence / EVAL).read_bytes()),
+        "predictions_sha256": sha256((good.evidence / PREDICTIONS).read_bytes()),
+        "scorer": "normalised-exact-match/1",
+        "isolation": "none",
+        "tolerance": 0.02,
+        "worst_bucket": "all.x",
+        "worst_margin": 0.02,
+    }
+    # 0.05 dollars an hour at 100 tokens a second: a thousand tokens cost 0.05 / 360.
+    assert said.cpqu == pytest.approx(0.05 / 360)
+    assert registry.verify(settings=world.settings).entries == (entry,)
+
+
+def test_evidence_that_fails_is_refused_with_each_bucket(world: World) -> None:
+    """And not a byte is written."""
+    good, bad = world.candidate("good"), world.candidate("bad", wrong=1)
+    world.promote(good, "v0.1.0-dev")
+    before = world.state
+    with pytest.raises(GateRefused) as caught:
+        world.promote(bad, "v0.2.0-dev")
+    assert {bucket.name for bucket in caught.value.verdict.failed} == {"half.a", "all.x"}
+    assert "half.a: fell 16.67 points, 14.67 below its floor" in str(caught.value)
+    assert world.state == before
+
+
+def test_promoting_twice_changes_no_byte(world: World) -> None:
+    """A retried job ends well and says the same."""
+    good = world.candidate("good")
+    first = world.promote(good, "v0.1.0-dev")
+    before = world.state
+    assert world.promote(good, "v0.1.0-dev") == first
+    assert world.state == before
+
+
+def test_a_version_is_not_reused_for_another_bundle(world: World) -> None:
+    """Nor by the escape hatch."""
+    good, other = world.candidate("good"), world.candidate("other")
+    world.promote(good, "v0.1.0-dev")
+    register(world, other)
+    before = world.state
+    with pytest.raises(Refused, match="already names"):
+        world.promote(other, "v0.1.0-dev")
+    with pytest.warns(UserWarning), pytest.raises(Refused, match="already names"):
+        registry.promote(other.sha, "v0.1.0-dev", settings=world.settings)
+    assert world.state == before
+
+
+def _swap(world: World, made: Made) -> None:
+    loader = world.tracking.artifacts(made.run_id) / "model" / "code" / "tiny_loader.py"
+    loader.write_text(loader.read_text() + "\n# another model\n")
+
+
+def _add(world: World, made: Made) -> None:
+    (world.tracking.artifacts(made.run_id) / "model" / "more.bin").write_bytes(b"x")
+
+
+def _model(world: World, made: Made) -> Path:
+    return world.tracking.artifacts(made.run_id) / "model"
+
+
+def _rename(world: World, made: Made) -> None:
+    (_model(world, made) / "code").rename(_model(world, made) / "code2")
+
+
+def _dotfile(world: World, made: Made) -> None:
+    (_model(world, made) / ".hidden").write_bytes(b"")
+
+
+def _symlink(world: World, made: Made) -> None:
+    (_model(world, made) / "link").symlink_to(_model(world, made) / "MLmodel")
+
+
+def _link_for_file(world: World, made: Made) -> None:
+    """A link out of the store, which MLflow does not follow."""
+    loader = _model(world, made) / "code" / "tiny_loader.py"
+    elsewhere = world.folder / "tiny_loader.py"
+    loader.rename(elsewhere)
+    elsewhere.write_text(elsewhere.read_text() + "# and more")
+    loader.symlink_to(elsewhere)
+
+
+def _edit_predictions(world: World, made: Made) -> None:
+    file = made.evidence / PREDICTIONS
+    file.write_bytes(file.read_bytes() + b"x")
+
+
+def _edit_counts(world: World, made: Made) -> None:
+    values = json.loads((made.evidence / EVAL).read_bytes())
+    values["correct"] -= 1
+    (made.evidence / EVAL).write_text(json.dumps(values))
+
+
+def _worse_again(world: World, made: Made) -> None:
+    world.evaluate(made.evidence, made.run_id, made.sha, wrong=1)
+
+
+def _other_baseline(world: World, made: Made) -> None:
+    values = json.loads(world.settings.baseline.read_bytes())
+    values["eval_set_dvc_hash"] = "0" * 32
+    world.settings.baseline.write_text(json.dumps(values))
+
+
+def _forged_eval_set(world: World, made: Made) -> None:
+    values = json.loads(world.settings.baseline.read_bytes())
+    values["eval_set_sha256"] = "0" * 64
+    world.settings.baseline.write_text(json.dumps(values))
+
+
+def _more_items(world: World, made: Made) -> None:
+    values = json.loads(world.settings.baseline.read_bytes())
+    values["buckets"]["half.a"] = {"accuracy": 1.0, "n": 5, "correct": 5}
+    world.settings.baseline.write_text(json.dumps(values))
+
+
+def _no_run(world: World, made: Made) -> None:
+    values = json.loads((made.evidence / EVAL).read_bytes())
+    values["mlflow_run_id"] = None
+    (made.evidence / EVAL).write_text(json.dumps(values))
+
+
+def _other_run(world: World, made: Made) -> None:
+    other = world.candidate("other")
+    values = json.loads((made.evidence / EVAL).read_bytes())
+    values["mlflow_run_id"] = other.run_id
+    (made.evidence / EVAL).write_text(json.dumps(values))
+
+
+def _easier(world: World, made: Made) -> None:
+    easier = eval_items()
+    easier[0]["accept"] = ["wrong"]
+    world.settings.eval_set.write_bytes(jsonl(easier))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "says"),
+    [
+        pytest.param(_swap, BadInput, "changed in between", id="bundle edited"),
+        pytest.param(_add, BadInput, "changed in between", id="file added to the bundle"),
+        pytest.param(_rename, BadInput, "changed in between", id="bundle's files renamed"),
+        pytest.param(_dotfile, BadInput, "changed in between", id="dotfile in the bundle"),
+        pytest.param(_symlink, BadInput, r"changed in between|symlink", id="symlink added"),
+        pytest.param(_link_for_file, SystemFailed, "outside the artifact", id="file swapped"),
+        pytest.param(_edit_predictions, BadInput, "its SHA-256 differs", id="predictions edited"),
+        pytest.param(_edit_counts, BadInput, "are not what the stored", id="counts edited"),
+        pytest.param(_worse_again, Refused, "the gate refused", id="evaluated again, worse"),
+        pytest.param(_other_baseline, BadInput, "was measured on", id="baseline of other data"),
+        pytest.param(_forged_eval_set, BadInput, "forged", id="eval set forged"),
+        pytest.param(_more_items, BadInput, "half.a", id="baseline of other sizes"),
+        pytest.param(_no_run, BadInput, "names no MLflow run", id="no run"),
+        pytest.param(_other_run, BadInput, "changed in between", id="another run"),
+        pytest.param(_easier, BadInput, "the file was changed", id="eval set edited"),
+        pytest.param(
+            lambda w, m: w.settings.baseline.unlink(), BadInput, "no baseline", id="no baseline"
+        ),
+        pytest.param(
+            lambda w, m: (m.evidence / PREDICTIONS).write_bytes(b""),
+            BadInput,
+            "SHA-256",
+            id="emptied",
+        ),
+        pytest.param(
+            lambda w, m: (m.evidence / EVAL).unlink(), BadInput, "not evaluated", id="no evidence"
+        ),
+    ],
+)
+def test_everything_is_looked_at_again_when_it_is_promoted(
+    world: World, change: Callable[[World, Made], object], error: type[LynxError], says: str
+) -> None:
+    """What was true at the evaluation counts for nothing; the registry is not even created."""
+    made = world.candidate("good")
+    change(world, made)
+    with pytest.raises(error, match=says):
+        world.promote(made, "v0.1.0-dev")
+    assert world.state == {}
+
+
+def test_evidence_of_another_bundle_is_refused(world: World) -> None:
+    """A good candidate's evidence does not carry a bad one in."""
+    good, bad = world.candidate("good"), world.candidate("bad", wrong=6)
+    with pytest.raises(BadInput, match="the evidence is of the bundle"):
+        registry.promote(bad.sha, "v0.1.0-dev", evidence=good.evidence, settings=world.settings)
+    assert world.state == {}
+
+
+def test_a_raised_floor_refuses_what_passed_before(world: World) -> None:
+    """The baseline counts as it is now."""
+    items = eval_set()
+    low = baseline_of(items, {"half.a": 5, "all.x": 11})
+    world.settings.baseline.write_text(json.dumps(low))
+    made = world.candidate("almost", wrong=1)
+    assert world.promote(made, "v0.1.0-dev").seq == 1
+    world.settings.baseline.write_text(json.dumps(baseline_of(items)))
+    with pytest.raises(GateRefused):
+        world.promote(made, "v0.2.0-dev")
+
+
+# ----- the escape hatch ---------------------------------------------------------------------
+
+
+def test_in_dev_a_registered_bundle_can_be_promoted_by_hand(world: World) -> None:
+    """Loudly, and the entry says that nothing supports it."""
+    made = world.candidate("any", wrong=12)
+    registered = register(world, made)
+    assert register(world, made) == registered
+    entry = by_hand(world, made.sha, "v0.0.0-dev")
+    assert (entry.seq, entry.fact.evidence, entry.fact.actor) == (2, None, None)
+    assert b'"evidence":null' in entry.to_line()
+    before = world.state
+    assert by_hand(world, made.sha, "v0.0.0-dev") == entry
+    assert world.state == before
+
+
+def test_an_unregistered_bundle_is_not_promoted_by_hand(world: World) -> None:
+    """Nobody knows where it would come from."""
+    with pytest.warns(UserWarning), pytest.raises(Refused, match="is not registered"):
+        registry.promote(A, "v0.0.0-dev", settings=world.settings)
+    assert world.state == {}
+
+
+@pytest.mark.parametrize("semver", ["v0.1.0", "v0.1.0-rc.1", "latest", "", "v0.1.0-dev+x"])
+def test_only_dev_versions_are_given_in_dev(world: World, semver: str) -> None:
+    """With evidence or without."""
+    made = world.candidate("good")
+    register(world, made)
+    before = world.state
+    for evidence in (None, made.evidence):
+        with pytest.raises(BadInput, match="can't name a promotion"):
+            registry.promote(made.sha, semver, evidence=evidence, settings=world.settings)
+    assert world.state == before
+
+
+# ----- prod ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pytest.param(lambda m, s: registry.register_pending(m.run_id, settings=s), id="register"),
+        pytest.param(lambda m, s: registry.promote(m.sha, "v0.1.0", settings=s), id="by hand"),
+        pytest.param(
+            lambda m, s: registry.promote(m.sha, "v0.1.0", evidence=m.evidence, settings=s),
+            id="with evidence",
+        ),
+        pytest.param(lambda m, s: registry.rollback("v0.1.0", settings=s), id="rollback"),
+    ],
+)
+def test_prod_refuses_every_write(
+    world: World, monkeypatch: pytest.MonkeyPatch, write: Callable[[Made, Settings], object]
+) -> None:
+    """Nobody was verified, and pretending to be CI proves nothing."""
+    for name in ("GITHUB_ACTIONS", "CI"):
+        monkeypatch.setenv(name, "true")
+    made = world.candidate("good")
+    with pytest.raises(Refused, match="verified identity"):
+        write(made, world.prod)
+    assert world.state == {}
+
+
+def test_dev_and_prod_in_one_registry_do_not_see_each_other(world: World) -> None:
+    """Whatever dev promotes, production resolves nothing of it."""
+    store = DirectoryLedger(world.settings.root / "registry")
+    by = {"event": PROMOTED, "canonical_sha": B}
+    made = world.candidate("good")
+    world.promote(made, "v9.9.9-dev")
+    with pytest.raises(Refused, match="nothing was promoted in prod"):
+        registry.resolve(settings=world.prod)
+    store.append(lambda _: fact(env=Env.PROD, semver="v0.1.0", **by))
+    store.append(lambda _: fact(env=Env.PROD, semver="v9.0.0-dev", **by))  # nobody writes this
+    store.append(lambda _: fact(env=Env.DEV, semver="v9.0.0", **by))  # nor this
+    assert registry.resolve(settings=world.prod).semver == "v0.1.0"
+    assert registry.resolve(settings=world.settings).semver == "v9.9.9-dev"
+    for semver in ("v9.9.9-dev", "v9.0.0-dev", "v9.0.0"):
+        with pytest.raises(Refused, match="never promoted in prod"):
+            registry.resolve(semver, settings=world.prod)
+
+
+def test_in_prod_the_environment_names_no_registry(world: World, tmp_path: Path) -> None:
+    """A serving process with a planted variable still reads the real one."""
+    planted = DirectoryLedger(tmp_path / "planted")
+    bad = fact(env=Env.PROD, event=PROMOTED, semver="v9.9.9", canonical_sha=B)
+    planted.append(lambda _: bad)
+    environ = {"LYNX_ENV": "prod", "LYNX_REGISTRY": str(planted.folder)}
+    settings = load_settings(world.settings.root, environ)
+    with pytest.raises(Refused, match="nothing was promoted"):
+        registry.resolve(settings=settings)
+    dev = load_settings(world.settings.root, {"LYNX_REGISTRY": str(planted.folder)})
+    assert registry.verify(settings=dev).entries[0].fact == bad
+
+
+def test_prod_without_a_registry_says_so(tmp_path: Path) -> None:
+    """It does not make one up."""
+    settings = project(tmp_path / "p", environ={"LYNX_ENV": "prod", "LYNX_HOME": str(tmp_path)})
+    with pytest.raises(BadInput, match="prod has no registry"):
+        registry.resolve(settings=settings)
+
+
+# ----- reading and rolling back -------------------------------------------------------------
+
+
+def test_latest_follows_promotions_and_rollbacks(world: World) -> None:
+    """A rollback is a new entry; the version that it left can still be asked for."""
+    one, two = world.candidate("one"), world.candidate("two")
+    settings = world.settings
+    with pytest.raises(Refused, match="nothing was promoted"):
+        registry.resolve(settings=settings)
+    world.promote(one, "v0.1.0-dev")
+    world.promote(two, "v0.2.0-dev")
+    assert registry.resolve(settings=settings).canonical_sha == two.sha
+    back = registry.rollback("v0.1.0-dev", settings=settings)
+    assert (back.seq, back.fact.event, back.fact.canonical_sha) == (3, "rolled_back", one.sha)
+    found = registry.resolve(settings=settings)
+    assert (found.canonical_sha, found.semver) == (one.sha, "v0.1.0-dev")
+    assert (found.mlflow_run_id, found.artifact_uri) == (one.run_id, f"runs:/{one.run_id}/model")
+    before = world.state
+    registry.rollback("v0.1.0-dev", settings=settings)
+    assert world.state == before
+    assert registry.resolve("v0.2.0-dev", settings=settings).canonical_sha == two.sha
+    registry.rollback("v0.2.0-dev", settings=settings)
+    assert registry.resolve(settings=settings).canonical_sha == two.sha
+    events = [entry.fact.event for entry in registry.history(settings=settings)]
+    assert events == ["promoted", "promoted", "rolled_back", "rolled_back"]
+    assert list(registry.history(Env.PROD, settings=settings)) == []
+
+
+def test_only_what_was_promoted_can_come_back_or_be_resolved(world: World) -> None:
+    """Being registered is not enough."""
+    made = world.candidate("good")
+    register(world, made)
+    before = world.state
+    with pytest.raises(Refused, match="never promoted"):
+        registry.rollback("v0.1.0-dev", settings=world.settings)
+    with pytest.raises(Refused, match="never promoted"):
+        registry.resolve("v0.1.0-dev", settings=world.settings)
+    with pytest.raises(Refused, match="never promoted"):
+        registry.latest_if_promoted(made.sha, settings=world.settings)
+    assert world.state == before
+
+
+def test_a_damaged_registry_resolves_to_nothing(world: World) -> None:
+    """A serving process had better not start."""
+    made = world.candidate("good")
+    world.promote(made, "v0.1.0-dev")
+    file = world.settings.root / "registry" / "index.jsonl"
+    file.write_bytes(file.read_bytes().replace(made.sha.encode(), B.encode()))
+    for read in (registry.resolve, registry.verify, lambda **k: list(registry.history(**k))):
+        with pytest.raises(BadInput, match="line 1"):
+            read(settings=world.settings)
+    with pytest.raises(BadInput, match="line 1"):
+        world.promote(made, "v0.2.0-dev")

@@ -1,0 +1,30 @@
+"""For the sandbox's tests: a bundle whose process runs a test's own script."""
+
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.domain.candidate_eval import NONE
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import Refused
+from lynx_pipeline.sandbox.inside import worker
+from lynx_pipeline.sandbox.isolation import choose_isolation
+from lynx_pipeline_tests.support.builders import bundle
+from lynx_pipeline_tests.support.strangers import isolation
+
+
+@pytest.fixture
+def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle; ``script.py`` beside it is run in the worker's place."""
+    monkeypatch.setattr(worker, "__file__", str(tmp_path / "script.py"))
+    return bundle(tmp_path / "bundle")
+
+
+@pytest.fixture
+def isolated() -> bool:
+    """Whether this machine has isolation. Where it has none, prod refuses."""
+    if isolation().level != NONE:
+        return True
+    with pytest.raises(Refused):
+        choose_isolation(Env.PROD, (), lambda _: None)
+    return False

@@ -1,0 +1,305 @@
+"""Models as MLflow saves them, each loaded and asked by the real worker in a process of its own."""
+
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy
+import pandas
+import pytest
+
+from lynx_pipeline.config import Limits
+from lynx_pipeline.errors import BadInput
+from lynx_pipeline.sandbox.inside.worker import plain, required_input
+from lynx_pipeline_tests.support.strangers import ask
+
+
+@contextmanager
+def no_advice() -> Iterator[None]:
+    """MLflow warns, whatever the filters are, of type hints: of missing ones and of its own."""
+    with warnings.catch_warnings(record=True):
+        warnings.simplefilter("ignore")
+        yield
+
+
+with no_advice():
+    import mlflow.pyfunc as pyfunc
+    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
+
+PROMPTS = ["Say yes", "Say no", "Don't  say ", "naïve", "x"]
+LIMITS = Limits(batch_size=2)
+REQUIREMENTS = ["mlflow"]  # found out by MLflow otherwise, in a process that takes seconds
+
+
+def upper(prompts: list[str]) -> list[str]:
+    """What most models here answer."""
+    return [prompt.upper() for prompt in prompts]
+
+
+SOURCE = """
+import mlflow.models, mlflow.pyfunc, numpy, pandas
+
+class Model(mlflow.pyfunc.PythonModel):
+    def predict(self, context, model_input{hint}, params=None):
+        {body}
+
+mlflow.models.set_model(Model())
+"""
+
+
+def saved(path: Path, model: Any, signature: Any = None) -> Path:
+    """A pyfunc: ``model`` is an object to be pickled, or the body of ``predict`` in a file."""
+    if isinstance(model, str):
+        source = path.with_suffix(".py")
+        source.write_text(model if "\n" in model else SOURCE.format(hint="", body=model))
+        model = source
+    with no_advice():
+        pyfunc.save_model(
+            path, python_model=model, signature=signature, pip_requirements=REQUIREMENTS
+        )
+    return path
+
+
+def type_hint_in_a_file(path: Path) -> Path:
+    body = "assert type(model_input) is list; return [text.upper() for text in model_input]"
+    return saved(path, SOURCE.format(hint=": list[str]", body=body))
+
+
+def type_hint_of_a_pickled_function(path: Path) -> Path:
+    @pyfunc.utils.pyfunc  # type: ignore[untyped-decorator]
+    def predict(model_input: list[str]) -> list[str]:
+        assert type(model_input) is list
+        return [text.upper() for text in model_input]
+
+    return saved(path, predict)
+
+
+def no_signature(path: Path) -> Path:
+    with no_advice():
+
+        class Model(pyfunc.PythonModel):  # type: ignore[misc]
+            def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
+                return model_input["prompt"].str.upper()
+
+    return saved(path, Model())
+
+
+def one_column_of_several(path: Path) -> Path:
+    body = "assert (list(model_input.columns), params) == (['question'], {'shout': True}); "
+    body += "return pandas.DataFrame({'answer': model_input['question'].str.upper()})"
+    inputs = [ColSpec("string", "question"), ColSpec("double", "heat", required=False)]
+    params = ParamSchema([ParamSpec("shout", "boolean", True)])
+    return saved(path, body, ModelSignature(Schema(inputs), params=params))
+
+
+def series_signature(path: Path) -> Path:
+    body = "return [numpy.str_(text.upper()) for text in model_input['text']]"
+    return saved(path, body, infer_signature(pandas.Series(["a"], name="text")))
+
+
+def array_signature(path: Path) -> Path:
+    body = "assert model_input.shape[1:] == (1,); return numpy.char.upper(model_input)"
+    return saved(path, body, infer_signature(numpy.array([["a"], ["bc"]])))
+
+
+def onnx(path: Path) -> Path:
+    import mlflow.onnx
+    from onnx import TensorProto, helper
+
+    def info(name: str) -> Any:
+        return helper.make_tensor_value_info(name, TensorProto.STRING, [None])
+
+    texts: Any = [b"!"]
+    end = helper.make_tensor("end", TensorProto.STRING, [1], texts)
+    node = helper.make_node("StringConcat", ["x", "end"], ["y"])
+    graph = helper.make_graph([node], "shout", [info("x")], [info("y")], [end])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
+    signature = infer_signature(numpy.array(["a"], dtype=object))
+    mlflow.onnx.save_model(model, path, signature=signature, pip_requirements=REQUIREMENTS)
+    return path
+
+
+STYLES: dict[str, Callable[[Path], Path]] = {
+    "list[str], in a file": type_hint_in_a_file,
+    "list[str], a pickled function": type_hint_of_a_pickled_function,
+    "a data frame, no signature": no_signature,
+    "a named column, an optional one, a parameter": one_column_of_several,
+    "a Series": series_signature,
+    "a numpy array": array_signature,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", STYLES)
+def test_a_model_is_asked_in_its_own_form(tmp_path: Path, name: str) -> None:
+    """The same answers, whatever it takes and gives."""
+    assert ask(STYLES[name](tmp_path / "model"), LIMITS, PROMPTS) == upper(PROMPTS)
+
+
+@pytest.mark.slow
+def test_an_onnx_model_takes_and_gives_a_tensor_of_text(tmp_path: Path) -> None:
+    """MLflow hands back a mapping of its one output."""
+    answers = ask(onnx(tmp_path / "model"), LIMITS, PROMPTS)
+    assert answers == [f"{prompt}!" for prompt in PROMPTS]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fitted_on", ["a list", "Series", "frame"])
+def test_a_sklearn_text_classifier_gets_what_it_was_fitted_on(
+    tmp_path: Path, fitted_on: str
+) -> None:
+    """Texts in one dimension, also where a signature would have MLflow make a data frame of
+    them, whose column names it would classify; a frame if it knows columns by name."""
+    import mlflow.sklearn
+    from sklearn.compose import make_column_transformer
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+
+    said = ["he goes", "she goes", "it goes", "he went", "she went", "it went"]
+    tenses = ["present"] * 3 + ["past"] * 3
+    texts: Any = said
+    vectors: Any = CountVectorizer()
+    if fitted_on == "Series":
+        texts = pandas.Series(said, name="text")
+    if fitted_on == "frame":
+        texts = pandas.DataFrame({"text": said})
+        vectors = make_column_transformer((CountVectorizer(), "text"))
+    model = make_pipeline(vectors, LogisticRegression()).fit(texts, tenses)
+    mlflow.sklearn.save_model(
+        model,
+        tmp_path / "model",
+        signature=None if fitted_on == "a list" else infer_signature(texts),
+        serialization_format="cloudpickle",
+        pip_requirements=REQUIREMENTS,
+    )
+    prompts = ["who went", "who goes", "went", "goes", "he went"]
+    expected = ["past", "present", "past", "present", "past"]
+    assert ask(tmp_path / "model", LIMITS, prompts) == expected
+
+
+CHAT = """
+import mlflow
+from mlflow.types.responses import ResponsesAgentResponse
+
+class Model(mlflow.pyfunc.ResponsesAgent):
+    def predict(self, request):
+        item = self.create_text_output_item("a", "1")
+        return ResponsesAgentResponse(output=[item])
+
+mlflow.models.set_model(Model())
+"""
+
+REFUSED: dict[str, tuple[str, Any, str]] = {
+    "numbers": ("return []", infer_signature(pandas.DataFrame({"x": [1.5]})), "wants 'x': double"),
+    "messages": (CHAT, None, "agent/v1/responses takes messages"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_model_that_takes_no_text_is_refused_before_it_is_loaded(
+    tmp_path: Path, name: str
+) -> None:
+    """By what it says of itself."""
+    model, signature, says = REFUSED[name]
+    path = saved(tmp_path / "model", model, signature)
+    (path / "model.py").write_text("raise RuntimeError('it was loaded')")
+    with pytest.raises(BadInput, match=f"loading failed with ValueError: .*{says}"):
+        ask(path, LIMITS, PROMPTS)
+
+
+@pytest.mark.parametrize(
+    ("schema", "says"),
+    [
+        pytest.param(infer_signature(numpy.array([1.5])), "Tensor", id="an array of numbers"),
+        pytest.param(infer_signature(numpy.array([[["a"]]])), "Tensor", id="three dimensions"),
+        pytest.param(infer_signature(numpy.array([["a", "b"]])), "Tensor", id="two a row"),
+        pytest.param(infer_signature([{"x": ["a", "b"]}]), "Array", id="lists of texts"),
+        pytest.param(infer_signature([{"x": {"y": "a"}}]), "y", id="objects"),
+        pytest.param(infer_signature(numpy.array(["a"], "S1")), "Tensor", id="bytes"),
+        pytest.param(infer_signature({"a": "x", "b": "y"}), "2 inputs", id="two texts"),
+    ],
+)
+def test_a_signature_has_to_want_one_text(schema: Any, says: str) -> None:
+    """Numbers and the like are not made of it."""
+    with pytest.raises(ValueError, match=f"the model wants .*{says}.* given"):
+        required_input(schema.inputs)
+
+
+@pytest.mark.slow
+def test_a_model_is_never_asked_in_another_form(tmp_path: Path) -> None:
+    """One that fails on what it gets has failed: it may have acted on the first attempt."""
+    body = "self.n = getattr(self, 'n', 0) + 1; raise TypeError(f'call {self.n}')"
+    with pytest.raises(BadInput, match="items 1 to 2 failed with TypeError: call 1"):
+        ask(saved(tmp_path / "model", body), LIMITS, PROMPTS)
+
+
+# ----- what a model may answer --------------------------------------------------------------
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("output", "answers"),
+    [
+        pytest.param(["a", None, ""], ["a", None, ""], id="list"),
+        pytest.param(("a", "b"), ["a", "b"], id="tuple"),
+        pytest.param([], [], id="nothing"),
+        pytest.param([numpy.str_("a")], ["a"], id="numpy texts"),
+        pytest.param(numpy.array(["a", "bc"]), ["a", "bc"], id="array"),
+        pytest.param(numpy.array(["a", None], dtype=object), ["a", None], id="array of objects"),
+        pytest.param(numpy.array([["a"], ["b"]]), ["a", "b"], id="n by 1"),
+        pytest.param(pandas.Series(["a", None]), ["a", None], id="Series"),
+        pytest.param(pandas.Series(["a", NAN], dtype=object), ["a", None], id="objects, NaN"),
+        pytest.param(pandas.Series(["a", pandas.NA], dtype="string"), ["a", None], id="strings"),
+        pytest.param(pandas.Series([None, None], dtype=object), [None, None], id="all missing"),
+        pytest.param(pandas.Series(["a", "b"]).astype("category"), ["a", "b"], id="categories"),
+        pytest.param(pandas.DataFrame({"x": ["a", None]}, index=[7, 3]), ["a", None], id="frame"),
+        pytest.param(pandas.Index(["a", "b"]), ["a", "b"], id="Index"),
+        pytest.param({"y": numpy.array(["a"])}, ["a"], id="one named tensor"),
+    ],
+)
+def test_answers_are_text_or_null(output: Any, answers: list[str | None]) -> None:
+    """In any of the forms that MLflow's flavors use."""
+    found = plain(output)
+    assert found == answers
+    assert {type(text) for text in found} <= {str, type(None)}
+
+
+def _each() -> Iterator[str]:
+    yield "a"
+
+
+@pytest.mark.parametrize(
+    ("output", "says"),
+    [
+        pytest.param(["a", 1], "answers int, .* first as answer 2 of a batch", id="number"),
+        pytest.param(["a", NAN], "answers float, .* answer 2", id="NaN in a list"),
+        pytest.param(numpy.array([1.0, NAN]), "answers float, .* answer 1", id="numbers"),
+        pytest.param(numpy.array(["a", NAN], dtype=object), "float, .* answer 2", id="NaN, array"),
+        pytest.param(pandas.Series([1.0, NAN]), "answers float, .* answer 1", id="Series of them"),
+        pytest.param(pandas.Series([True]), "answers bool", id="truth"),
+        pytest.param([b"a"], "answers bytes", id="bytes"),
+        pytest.param([{"generated_text": "a"}], "answers dict", id="mappings"),
+        pytest.param([["a"], ["b"]], "answers list", id="lists"),
+        pytest.param("ab", "answers str to a batch", id="one text"),
+        pytest.param(b"ab", "answers bytes to a batch", id="one text in bytes"),
+        pytest.param(None, "answers NoneType to a batch", id="None"),
+        pytest.param({"a", "b"}, "answers set to a batch", id="no order"),
+        pytest.param(_each(), "answers generator to a batch", id="a stream"),
+        pytest.param({"a": ["x"], "b": ["y"]}, "answers 2 outputs", id="two outputs"),
+        pytest.param({}, "answers 0 outputs", id="no output"),
+        pytest.param(pandas.DataFrame({"a": ["x"], "b": ["y"]}), "2 columns", id="two columns"),
+        pytest.param(numpy.array([["a", "b"]]), r"of shape \(1, 2\)", id="1 by n"),
+        pytest.param(numpy.array("a"), r"of shape \(\)", id="no dimension"),
+        pytest.param(numpy.array([[["a"]]]), r"of shape \(1, 1, 1\)", id="three dimensions"),
+    ],
+)
+def test_anything_else_is_refused(output: Any, says: str) -> None:
+    """With what it is, and the first place where it stands."""
+    with pytest.raises(ValueError, match=says):
+        plain(output)

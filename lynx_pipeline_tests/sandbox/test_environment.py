@@ -1,0 +1,360 @@
+"""A model's own environment: built by the real uv, of wheels that are made here."""
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.domain.candidate_eval import NONE
+from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline.sandbox import environment
+from lynx_pipeline.sandbox.environment import own_environment, read_requirements
+from lynx_pipeline.sandbox.isolation import Isolation
+from lynx_pipeline_tests.support.builders import bundle
+from lynx_pipeline_tests.support.strangers import asked, isolation, speaks
+from lynx_pipeline_tests.support.wheels import only, wheel
+
+
+@pytest.fixture
+def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of wheels, the only ones there are."""
+    only(monkeypatch, tmp_path / "wheels")
+    return tmp_path / "wheels"
+
+
+def wants(folder: Path, *requirements: str) -> Path:
+    """A bundle that says what it needs."""
+    if not folder.exists():
+        bundle(folder)
+    (folder / "requirements.txt").write_text("\n".join(["mlflow==1.0", *requirements, ""]))
+    return folder
+
+
+def told(folder: Path, chosen: Isolation, looks: dict[str, str]) -> dict[str, str]:
+    """What each look, a Python expression, gives in a worker."""
+    first = "def look(text):\n    try:\n        return repr(eval(text))\n"
+    first += "    except BaseException as error:\n        return type(error).__name__\n"
+    speaks(folder, first, each="answers = [look(prompt) for prompt in prompts]")
+    found = asked(folder, prompts=list(looks.values()), chosen=chosen)
+    answers = [str(text) for batch in found for text in batch.answers]
+    return dict(zip(looks, answers, strict=True))
+
+
+def test_a_model_runs_among_its_own_packages(stranger: Path, wheels: Path, tmp_path: Path) -> None:
+    """Which are compiled and can't be changed, and not among ours; nothing beside them shows."""
+    wheel(wheels, "greeting", {"greeting.py": "WORD = 'hello'\n"})
+    home = tmp_path / "home"
+    made = own_environment(wants(stranger, "Greeting>=1 # it greets"), home, isolation())
+    (home / "secret").write_text("he went")
+    looks = {
+        "package": "__import__('greeting').WORD",
+        "compiled": "os.path.exists(__import__('greeting').__cached__)",
+        "ours": "__import__('dagster')",
+        "prefix": "sys.prefix",
+        "change": "open(sys.prefix + '/pyvenv.cfg', 'a')",
+        "secret": f"os.listdir({str(home)!r})",
+        "our environment": f"os.listdir({sys.prefix!r})",
+    }
+    found = told(stranger, replace(isolation(), environment=made.folder), looks)
+    assert (found["package"], found["compiled"]) == ("'hello'", "True")
+    assert found["ours"] == "ModuleNotFoundError"
+    if isolation().level != NONE:
+        assert found["prefix"] == "'/environment'"
+        assert found["change"] == "OSError"
+        assert found["secret"] == "FileNotFoundError"
+        assert sys.prefix == sys.base_prefix or found["our environment"] == "FileNotFoundError"
+
+
+def test_without_isolation_it_runs_there_too(stranger: Path, wheels: Path, tmp_path: Path) -> None:
+    """As any candidate then does, with our rights; building still starts nothing of it."""
+    mark = tmp_path / "mark"
+    files = {"greeting.py": "", "greeting.pth": f"import os; open({str(mark)!r}, 'w')\n"}
+    wheel(wheels, "greeting", files)
+    made = own_environment(wants(stranger, "greeting"), tmp_path / "home", Isolation(NONE))
+    assert not mark.exists()
+    chosen = Isolation(NONE, environment=made.folder)
+    found = told(stranger, chosen, {"compiled": "__import__('greeting').__cached__"})
+    assert Path(found["compiled"].strip("'")).is_relative_to(made.folder)
+    assert mark.exists()
+
+
+def test_an_environment_is_built_once(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who wants the same gets the same, and nothing is asked for again; its name in the evidence
+    is what was found, to the file."""
+    wheel(wheels, "greeting", {"greeting.py": "WORD = 'hello'\n"})
+    home, model = tmp_path / "home", wants(tmp_path / "model", "greeting")
+    made = own_environment(model, home, isolation())
+    with monkeypatch.context() as patch:
+        patch.setattr(environment, "_uv", lambda: pytest.fail("it is there already"))
+        assert own_environment(model, home, isolation()) == made
+    assert {path.name for path in home.iterdir()} == {made.folder.name, f"{made.folder.name}.lock"}
+    lock = (made.folder / "requirements.lock").read_text()
+    assert "greeting==1.0" in lock
+    assert "sha256:" in lock
+    assert str(tmp_path) not in lock
+
+    assert own_environment(model, tmp_path / "elsewhere", isolation()).sha256 == made.sha256
+    wheel(wheels, "greeting", {"greeting.py": "WORD = 'good-bye'\n"})
+    shutil.rmtree(tmp_path / "uv-cache")
+    another = own_environment(model, tmp_path / "later", isolation())
+    assert another.folder.name == made.folder.name
+    assert another.sha256 != made.sha256
+
+    # One whose interpreter has gone is built again.
+    (made.folder / "bin/python").unlink()
+    assert own_environment(model, home, isolation()).sha256 == another.sha256
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--index-url https://example.org/simple",
+        "--extra-index-url=https://example.org/simple",
+        "-i https://example.org/simple",
+        "--find-links .",
+        "-f .",
+        "--no-binary :all:",
+        "--pre",
+        "-r more.txt",
+        "--requirement=more.txt",
+        "-c constraints.txt",
+        "-e .",
+        "--editable=.",
+        "-e git+https://example.org/x.git#egg=x",
+        "git+https://example.org/x.git",
+        "x @ git+https://example.org/x.git",
+        "x @ https://example.org/x-1.0-py3-none-any.whl",
+        "x @ file:///tmp/x-1.0-py3-none-any.whl",
+        "x @ ./x-1.0-py3-none-any.whl",
+        "https://example.org/x-1.0-py3-none-any.whl",
+        "file:///tmp/x-1.0-py3-none-any.whl",
+        "./x-1.0-py3-none-any.whl",
+        "/tmp/x-1.0-py3-none-any.whl",
+        "../x",
+        "x[y] @ file:///tmp/x",
+        "x==1.0 --hash=sha256:00",
+        "x==1.0 \\",
+        "x===1.0.whl",
+        "x===${HOME}",
+        "${HOME}",
+        "x; python_version == '3.11' @ file:///tmp/x",
+        "x y",
+        "x==1.0, y",
+        "\x1b[2Jx",
+        "\ufeffmlflow",
+    ],
+)
+def test_a_requirement_is_a_name_and_a_version(tmp_path: Path, line: str) -> None:
+    """The file is the candidate's: it says neither where from nor how."""
+    model = wants(tmp_path / "model", line)
+    with pytest.raises(BadInput, match=r"requirements\.txt, line 2: .*expected a package's name"):
+        own_environment(model, tmp_path / "home", isolation())
+    assert not (tmp_path / "home").exists()
+
+
+def test_what_mlflow_writes_is_read(tmp_path: Path) -> None:
+    """Extras and markers too."""
+    lines = ["", "# ours", "A_a[b]==1.0", "c<2,>=1 ; python_version < '3'  # old", "d-1.whl"]
+    found = read_requirements(wants(tmp_path / "model", *lines) / "requirements.txt")
+    # The last one is a name to us and would be a file to uv.
+    assert found == ["mlflow==1.0", "a-a[b]==1.0", 'c<2,>=1; python_version < "3"', "d-1-whl"]
+
+
+def test_a_bundle_that_does_not_say_enough_is_refused(tmp_path: Path) -> None:
+    """With what is missing, before anything is built."""
+    model, home = bundle(tmp_path / "model"), tmp_path / "home"
+    with pytest.raises(BadInput, match="which environment it needs: there is no file"):
+        own_environment(model, home, isolation())
+    (model / "requirements.txt").write_text("pandas\n")
+    with pytest.raises(BadInput, match="names no mlflow"):
+        own_environment(model, home, isolation())
+    (model / "requirements.txt").write_bytes(b"mlflow\n\xff\n")
+    with pytest.raises(BadInput, match="not UTF-8"):
+        own_environment(model, home, isolation())
+    wants(model)
+    (model / "python_env.yaml").write_text("python: 3.6.15\nbuild_dependencies: []\n")
+    with pytest.raises(BadInput, match=r"logged under Python 3\.6.* Run lynx-pipeline under"):
+        own_environment(model, home, isolation())
+    assert not home.exists()
+
+
+def test_the_python_that_mlflow_wrote_down_is_ours(wheels: Path, tmp_path: Path) -> None:
+    """Another patch release of it will do."""
+    model = wants(tmp_path / "model")
+    minor = f"{sys.version_info.major}.{sys.version_info.minor}"
+    (model / "python_env.yaml").write_text(f"python: {minor}.99\n")
+    assert own_environment(model, tmp_path / "home", isolation()).folder.is_dir()
+
+
+def test_without_uv_it_is_said_how_to_get_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or how to do without."""
+    monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
+    with pytest.raises(SystemFailed, match=r"uv is not installed.*pip install uv.*local"):
+        own_environment(wants(tmp_path / "model"), tmp_path / "home", isolation())
+
+
+SDIST = "from setuptools import setup\nopen({!r}, 'w')\nsetup(name='source', version='1.0')\n"
+
+
+def test_what_cannot_be_had_leaves_nothing_and_is_named(
+    wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package that nobody has, one that comes as source only, one whose dependency is at a
+    URL, and an index that does not answer."""
+    marker = tmp_path / "built"
+    (tmp_path / "source-1.0").mkdir()
+    (tmp_path / "source-1.0/setup.py").write_text(SDIST.format(str(marker)))
+    (tmp_path / "source-1.0/PKG-INFO").write_text("Metadata-Version: 1.0\nName: source\n")
+    shutil.make_archive(str(wheels / "source-1.0"), "gztar", tmp_path, "source-1.0")
+    wheel(wheels, "elsewhere", requires=[f"greeting @ file://{tmp_path}/greeting.whl"])
+    home = tmp_path / "home"
+    for name, says in (
+        ("nobody-has-this", "nobody-has-this was not found"),
+        ("source", "wheels only, since a source distribution would run its code here: .*source"),
+        ("elsewhere", "greeting.* was included as a URL dependency"),
+    ):
+        with pytest.raises(BadInput, match=f"environment can't be built.*{says}"):
+            own_environment(wants(tmp_path / "model", name), home, isolation())
+    monkeypatch.delenv("UV_CONFIG_FILE")
+    monkeypatch.setenv("UV_DEFAULT_INDEX", "http://somebody:secret@127.0.0.1:9/simple")
+    monkeypatch.setenv("UV_HTTP_RETRIES", "0")
+    with pytest.raises(SystemFailed, match=r"uv could not build.*127\.0\.0\.1") as caught:
+        own_environment(wants(tmp_path / "model", "far-away"), home, isolation())
+    assert "secret" not in str(caught.value)
+    assert not marker.exists()
+    assert {path.suffix for path in home.iterdir()} == {".lock"}
+
+
+HOSTILE = """import os, sys
+try:
+    open({mark!r}, "w").write("ran")
+except OSError:
+    pass
+sys.ran = getattr(sys, "ran", 0) + 1
+"""
+
+
+def test_a_hostile_package_runs_in_the_sandbox_only(
+    stranger: Path, wheels: Path, tmp_path: Path
+) -> None:
+    """Neither while it is installed nor when the environment is used again, by a ``.pth`` file,
+    ``sitecustomize``, a script or a link; and it replaces no file outside its own folder."""
+    mark = tmp_path / "mark"
+    code = HOSTILE.format(mark=str(mark))
+    files = {
+        "hostile.pth": f"import sys; exec({code!r})\n",
+        "sitecustomize.py": code,
+        "usercustomize.py": code,
+        "compileall.py": code,
+        "hostile-1.0.data/data/pyvenv.cfg": "home = /nowhere\n",
+        "hostile-1.0.data/data/bin/activate": "exit 1\n",
+        "hostile-1.0.data/scripts/uv": f"#!/bin/sh\ntouch {mark}\n",
+        "../../../../outside.py": code,
+        "hostile-1.0.data/data/../../../../../outside.py": code,
+    }
+    wheel(wheels, "hostile", files, links={"hostile_link": "/etc"})
+    home = tmp_path / "home"
+    model = wants(stranger, "hostile")
+    for _ in range(2):
+        made = own_environment(model, home, isolation())
+        assert not mark.exists()
+    packages = next((made.folder / "lib").glob("python*/site-packages"))
+    assert (packages / "hostile.pth").is_file()  # or nothing was tried
+    assert not (packages / "hostile_link").is_symlink()
+    assert list(tmp_path.rglob("outside.py")) == []
+    assert (made.folder / "bin/python").resolve() == Path(sys.executable).resolve()
+    assert "/nowhere" not in (made.folder / "pyvenv.cfg").read_text()
+    if isolation().level != NONE:
+        inside = replace(isolation(), environment=made.folder)
+        assert int(told(stranger, inside, {"ran": "sys.ran"})["ran"]) >= 2
+        assert not mark.exists()
+
+    wheel(wheels, "python", {"python-1.0.data/data/bin/python": f"#!/bin/sh\ntouch {mark}\n"})
+    with pytest.raises(SystemFailed, match="must not use the reserved name"):
+        own_environment(wants(stranger, "python"), home, isolation())
+
+
+def test_uv_gets_its_own_configuration_and_no_secret_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where indexes, proxies and certificates are, and nothing else."""
+    given = {
+        "UV_INDEX_CORP_PASSWORD": "for uv",
+        "HTTPS_PROXY": "http://proxy",
+        "no_proxy": "localhost",
+        "SSL_CERT_FILE": os.environ.get("SSL_CERT_FILE", "/certs"),
+        "HOME": str(tmp_path),
+    }
+    secret = {
+        "LYNX_HOME": "canary",
+        "ACTIONS_ID_TOKEN_REQUEST_TOKEN": "canary",
+        "GITHUB_TOKEN": "canary",
+        "AWS_SECRET_ACCESS_KEY": "canary",
+        "MLFLOW_TRACKING_PASSWORD": "canary",
+        "PYTHONPATH": "canary",
+        "MY_UV_TOKEN": "canary",
+        "UV_PUBLISH_TOKEN": "canary",
+    }
+    for name, value in {**given, **secret}.items():
+        monkeypatch.setenv(name, value)
+    uv = tmp_path / "uv"
+    uv.write_text(f"#!/bin/sh\nenv > {tmp_path}/env; pwd > {tmp_path}/cwd; exit 1\n")
+    uv.chmod(0o755)
+    monkeypatch.setattr(environment, "_uv", lambda: str(uv))
+    with pytest.raises(BadInput, match="can't be built"):
+        own_environment(wants(tmp_path / "model"), tmp_path / "home", isolation())
+    seen = (tmp_path / "env").read_text()
+    assert "canary" not in seen
+    for name, value in given.items():
+        assert f"{name}={value}\n" in seen
+    assert str(tmp_path) not in (tmp_path / "cwd").read_text()
+
+
+BUILDS = """
+import sys
+from pathlib import Path
+from lynx_pipeline.adapters import environment
+from lynx_pipeline_tests.strangers import isolation
+model, home, uv = sys.argv[1:]
+if uv:
+    environment._uv = lambda: uv
+print(environment.own_environment(Path(model), Path(home), isolation()).sha256)
+"""
+
+
+def test_a_build_that_was_killed_is_begun_anew(wheels: Path, tmp_path: Path) -> None:
+    """By whoever comes next, also if two come at once; what it left is taken away."""
+    wheel(wheels, "greeting", {"greeting.py": "WORD = 'hello'\n"})
+    home, model = tmp_path / "home", wants(tmp_path / "model", "greeting")
+    slow = tmp_path / "uv"
+    slow.write_text(f'#!/bin/sh\n{environment._uv()} "$@"\n[ "$2" = compile ] || sleep 60\n')
+    slow.chmod(0o755)
+
+    def start(uv: Path | str = "") -> "subprocess.Popen[str]":
+        command = [sys.executable, "-c", BUILDS, str(model), str(home), str(uv)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+    killed = start(slow)
+    end = time.monotonic() + 60
+    while not list(home.glob(".*/environment/lib/python*/site-packages/greeting.py")):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    os.kill(killed.pid, 9)
+    killed.wait()
+    left = {path for path in home.iterdir() if path.suffix != ".lock"}
+    assert {path.name[0] for path in left} == {"."}
+    two = [start(), start()]
+    found = [process.communicate(timeout=60)[0] for process in two]
+    os.killpg(killed.pid, 9)  # the shell that outlived it
+    made = own_environment(model, home, isolation())
+    assert found == [f"{made.sha256}\n"] * 2
+    assert {path for path in home.iterdir() if path.suffix != ".lock"} == {made.folder}

@@ -1,0 +1,226 @@
+"""What a candidate can see and reach. Where bubblewrap does not work, the tests assert what has
+to happen there instead."""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.config import Limits
+from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP, NONE
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import Refused
+from lynx_pipeline.sandbox import isolation as isolation_module
+from lynx_pipeline.sandbox.inside import launcher, worker
+from lynx_pipeline.sandbox.isolation import Isolation, choose_isolation
+from lynx_pipeline_tests.support.strangers import asked, isolation, speaks
+
+
+def test_isolation_is_used_wherever_bubblewrap_works() -> None:
+    """Or what follows would pass by finding nothing to test."""
+    path = shutil.which("bwrap")
+    probe = [str(path), "--unshare-all", "--ro-bind", "/", "/", "true"]
+    works = path is not None and subprocess.run(probe, check=False).returncode == 0
+    assert isolation().level == (BUBBLEWRAP if works else NONE)
+
+
+def told(folder: Path, looks: dict[str, str], chosen: Isolation) -> dict[str, str | None]:
+    """What each look, a Python expression, gives inside."""
+    found = asked(folder, prompts=list(looks.values()), chosen=chosen)
+    answers = [text for batch in found for text in batch.answers]
+    return dict(zip(looks, answers, strict=True))
+
+
+def test_it_sees_prompts_and_its_bundle_and_nothing_of_ours(
+    stranger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No eval set, no repository, no variable, no socket, no process, no folder it can write."""
+    secret = tmp_path / "eval.jsonl"
+    secret.write_text("he went")
+    repo = Path(worker.__spec__.origin or "").parents[2]
+    monkeypatch.setenv("LYNX_SECRET", "he went")
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        # Below the interpreter, which has to be in view, a folder that must not be.
+        tempfile.TemporaryDirectory(dir=sys.prefix) as hidden,
+    ):
+        (Path(hidden) / "eval.jsonl").write_text("he went")
+        port = server.getsockname()[1]
+        looks = {
+            "eval set": f"open({str(secret)!r}).read()",
+            "repository": f"os.listdir({str(repo)!r})",
+            "hidden": f"os.listdir({hidden!r})",
+            "environment": "dict(os.environ)",
+            "parent": "open(f'/proc/{os.getppid()}/environ').read()",
+            "network": f"socket.create_connection(('127.0.0.1', {port}), 2)",
+            "unix": "[l for l in open('/proc/net/unix').read().split(chr(10))[1:] if l]",
+            "processes": "[p for p in os.listdir('/proc') if p.isdigit()]",
+            "tmp": "os.listdir('/tmp')",
+            "etc": "os.listdir('/etc')",
+            "home": "os.listdir('/root') + os.listdir('/home')",
+            "bundle": "open(os.path.join(sys.argv[1], 'MLmodel'), 'a')",
+            "usr": "open('/usr/lynx', 'w')",
+            "venv": f"open({str(Path(sys.prefix) / 'lib/lynx')!r}, 'w')",
+            "mount": "ctypes.CDLL(None).mount(b'none', b'/mnt', b'tmpfs', 0, None)",
+            "uid": "os.uname().nodename",
+        }
+        first = (
+            "import ctypes, socket\ndef look(text):\n    try:\n        return repr(eval(text))\n"
+        )
+        first += "    except BaseException as error:\n        return type(error).__name__\n"
+        speaks(stranger, first, each="answers = [look(prompt) for prompt in prompts]")
+        chosen = choose_isolation(Env.DEV, [Path(hidden)], lambda _: None)
+        found = told(stranger, looks, chosen)
+        server.setblocking(False)
+        if chosen.level == NONE:
+            assert "he went" in str(found["eval set"])  # which is why prod refuses
+            with pytest.raises(Refused):
+                choose_isolation(Env.PROD, (), lambda _: None)
+            return
+        with pytest.raises(BlockingIOError):
+            server.accept()
+    assert not any("he went" in str(text) for text in found.values())
+    assert found["eval set"] == "FileNotFoundError"
+    # An environment inside the checkout has to be in view, and nothing beside it.
+    inside = Path(sys.prefix).is_relative_to(repo)
+    assert found["repository"] == (repr([Path(sys.prefix).name]) if inside else "FileNotFoundError")
+    assert found["hidden"] == "[]"
+    environment = set(json.loads(str(found["environment"]).replace("'", '"')))
+    assert environment <= {"HOME", "PATH", "LANG", "LC_CTYPE", "LOGNAME", "PWD"}
+    assert "SECRET" not in str(found["parent"])
+    assert found["network"] == "ConnectionRefusedError"
+    assert found["unix"] == "[]"
+    assert len(str(found["processes"]).split(",")) <= 3
+    # The interpreter may itself lie below /tmp; nothing beside the way to it is there.
+    assert str(found["tmp"]) in ("[]", repr([Path(sys.prefix).parts[2]]))
+    assert found["etc"] == "['ld.so.cache']"
+    assert found["home"] == "FileNotFoundError"
+    for place in ("bundle", "usr", "venv"):
+        assert found[place] == "OSError", place  # a read-only file system
+    assert found["mount"] == "-1"
+    assert found["uid"] == "'sandbox'"
+
+
+@pytest.fixture
+def no_bwrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A PATH without bubblewrap; the folder that is the PATH."""
+    path = tmp_path / "bin"
+    path.mkdir()
+    monkeypatch.setenv("PATH", str(path))
+    return path
+
+
+@pytest.mark.parametrize("how", ["missing", "broken", "not executable"])
+def test_without_isolation_prod_refuses_and_dev_warns(no_bwrap: Path, how: str) -> None:
+    """Whether it is there is found out by running it."""
+    if how != "missing":
+        (no_bwrap / "bwrap").write_text("#!/bin/sh\necho no user namespaces >&2\nexit 1\n")
+    if how == "broken":
+        (no_bwrap / "bwrap").chmod(0o755)
+    reason = "no user namespaces" if how == "broken" else "bwrap is not installed"
+    said: list[str] = []
+    with pytest.raises(Refused, match=reason):
+        choose_isolation(Env.PROD, (), said.append)
+    assert said == []
+    chosen = choose_isolation(Env.DEV, (), said.append)
+    assert chosen.level == NONE
+    assert len(said) == 1
+    assert said[0].startswith("NO ISOLATION")
+    assert reason in said[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedies"),
+    [
+        (
+            "kernel/apparmor_restrict_unprivileged_userns",
+            "1",
+            [
+                "sudo tee /etc/apparmor.d/bwrap && sudo apparmor_parser -r /etc/apparmor.d/bwrap",
+                "profile bwrap /usr/bin/bwrap flags=(unconfined) { userns, }",
+                "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
+            ],
+        ),
+        (
+            "kernel/unprivileged_userns_clone",
+            "0",
+            ["sudo sysctl -w kernel.unprivileged_userns_clone=1"],
+        ),
+        ("user/max_user_namespaces", "0", ["sudo sysctl -w user.max_user_namespaces=10000"]),
+        ("user/max_user_namespaces", "9", ["bubblewrap 0.7 or newer"]),
+    ],
+)
+def test_a_machine_that_forbids_it_is_told_how_to_allow_it(
+    no_bwrap: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    value: str,
+    remedies: list[str],
+) -> None:
+    """The setting that is in the way, and commands to paste."""
+    test_without_isolation_prod_refuses_and_dev_warns(no_bwrap, "broken")
+    monkeypatch.setattr(isolation_module, "_SETTINGS", tmp_path / "sys")
+    file = tmp_path / "sys" / name
+    file.parent.mkdir(parents=True)
+    file.write_text(f"{value}\n")
+    with pytest.raises(Refused) as caught:
+        choose_isolation(Env.PROD, (), lambda _: None)
+    for remedy in remedies:
+        assert remedy in str(caught.value)
+    assert (name.replace("/", ".") in str(caught.value)) == (value != "9")
+
+
+def test_a_bwrap_that_cannot_forbid_namespaces_will_do(
+    no_bwrap: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The filter on system calls forbids them in any case."""
+    if isolation().level == NONE:
+        return
+    monkeypatch.undo()
+    real = shutil.which("bwrap")
+    (no_bwrap / "bwrap").write_text(
+        '#!/bin/sh\ncase "$*" in *--disable-userns*) exit 1;; esac\n' + f'exec {real} "$@"\n'
+    )
+    (no_bwrap / "bwrap").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{no_bwrap}:/usr/bin:/bin")
+    chosen = choose_isolation(Env.PROD, (), lambda _: None)
+    assert (chosen.level, chosen.more) == (BUBBLEWRAP, ())
+
+
+def test_a_machine_without_a_filter_has_no_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its system calls have numbers that nobody has written down here."""
+    monkeypatch.setattr(launcher, "MACHINES", {})
+    with pytest.raises(Refused, match=r"no filter of system calls for|bwrap is not installed"):
+        choose_isolation(Env.PROD, (), lambda _: None)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_a_project_that_is_its_own_environment_stays_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    """Only what an environment consists of is put back into it, and no inner folder with it."""
+    if isolation().level == NONE:
+        return
+    project = tmp_path / "project"
+    inner = project / "lib/state"
+    inner.mkdir(parents=True)
+    for file in (project / "eval.jsonl", project / "pip.conf", inner / "secret"):
+        file.write_text("he went")
+    (project / "lib/code.py").write_text("code")
+    if linked:
+        (tmp_path / "link").symlink_to(project)
+    seen = tmp_path / "link" if linked else project
+    python = sys.executable
+    monkeypatch.setattr(sys, "prefix", str(seen))
+    monkeypatch.setattr(sys, "executable", str(Path(python).resolve()))
+    chosen = choose_isolation(Env.PROD, [inner, project], lambda _: None)
+    look = f"import os; print([(p, f) for p, _, f in os.walk({str(seen)!r}) if f])"
+    jail = [*chosen.jail({}, Limits()), sys.executable, "-I", "-S", "-c", look]
+    done = subprocess.run(jail, capture_output=True, text=True, env={}, check=True)
+    assert done.stdout.strip() == f"[({str(seen / 'lib')!r}, ['code.py'])]"

@@ -1,0 +1,405 @@
+"""GitHub's API on this machine, as far as a deploy asks it: real HTTP, tokens that may only so
+much, and a state that a test reads and changes."""
+
+import json
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from lynx_pipeline_tests.support.builders import JsonObject
+from lynx_pipeline_tests.support.fake_issuer import COMMIT, REPOSITORY, Answer
+from lynx_pipeline_tests.support.git_server import PUSH, Credentials
+
+BOT = "github-actions[bot]"
+HTML = "https://github.com"
+# What a role is in a permission's old names.
+LEGACY = {"maintain": "write", "triage": "read"}
+
+
+# ----- the state ----------------------------------------------------------------------------
+
+
+@dataclass
+class Review:
+    """A review of a pull request; ``state`` is APPROVED, CHANGES_REQUESTED, COMMENTED, ..."""
+
+    login: str
+    state: str = "APPROVED"
+    commit: str = COMMIT
+    submitted_at: str = "2026-01-01T00:00:00Z"
+
+
+@dataclass
+class Commit:
+    """A commit of a pull request. A login is None where no account has the e-mail address."""
+
+    sha: str = COMMIT
+    author: str | None = "octocat"
+    committer: str | None = "octocat"
+
+
+@dataclass
+class PullRequest:
+    """A pull request."""
+
+    number: int
+    login: str = "octocat"
+    labels: list[str] = field(default_factory=list)
+    state: str = "open"
+    head: str = COMMIT
+    base: str = "main"
+    reviews: list[Review] = field(default_factory=list)
+    commits: list[Commit] = field(default_factory=lambda: [Commit()])
+
+
+@dataclass
+class Comment:
+    """A comment on the pull request ``number``; one that was edited has a ``last_edited_at``, and
+    a later ``updated_at`` if that was not within the same second. A ``login`` of None: the account
+    is gone."""
+
+    id: int
+    number: int
+    login: str | None
+    body: str
+    created_at: str
+    updated_at: str
+    last_edited_at: str | None = None
+
+    def edit(self, body: str, at: str | None = None) -> None:
+        """Somebody changes it, now if nothing else is said."""
+        self.body = body
+        self.last_edited_at = self.updated_at = at or _now()
+
+    @property
+    def node_id(self) -> str:
+        """What GraphQL knows it by."""
+        return f"IC_{self.id}"
+
+    @property
+    def html_url(self) -> str:
+        """Its address for people."""
+        return f"{HTML}/{REPOSITORY}/pull/{self.number}#issuecomment-{self.id}"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What was asked: ``path`` is without the query."""
+
+    method: str
+    path: str
+    token: str
+
+
+@dataclass
+class FakeGitHub:
+    """A running API with one repository. ``tokens`` are those it knows and what they may;
+    ``collaborators`` have a role, anybody else is a stranger. ``down``: it answers 502."""
+
+    url: str
+    pulls: dict[int, PullRequest] = field(default_factory=dict)
+    comments: list[Comment] = field(default_factory=list)
+    collaborators: dict[str, str] = field(default_factory=dict)
+    strangers: str = "read"  # as in a public repository
+    tokens: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+    down: bool = False
+
+    def comment(self, number: int, login: str | None, body: str) -> Comment:
+        """A new comment, written now."""
+        at = _now()
+        ids = [it.id for it in self.comments]
+        self.comments.append(Comment(max(ids, default=1000) + 1, number, login, body, at, at))
+        return self.comments[-1]
+
+    def created(self, comment: Comment) -> JsonObject:
+        """The payload of ``issue_comment`` for a new comment."""
+        issue = self._issue(self.pulls[comment.number])
+        return self._payload("created", comment.login, issue=issue, comment=self._comment(comment))
+
+    def labeled(self, number: int, label: str, by: str = "octocat") -> JsonObject:
+        """The payload of ``pull_request_target`` for a label that was set."""
+        pull = self._pull(self.pulls[number])
+        return self._payload("labeled", by, number=number, label={"name": label}, pull_request=pull)
+
+    def door(self, given: Credentials | None, service: str, _repository: str = "") -> int:
+        """Whom a git server of this repository lets in: jobs' tokens that may read contents, and
+        push if they may write them."""
+        if given is None or given[0] != "x-access-token" or given[1] not in self.tokens:
+            return 401
+        level = self.tokens[given[1]].get("contents")
+        return 200 if level == "write" or (level == "read" and service != PUSH) else 403
+
+    # ----- what it answers ------------------------------------------------------------------
+
+    def answer(self, method: str, target: str, authorization: str, raw: bytes) -> Answer:
+        """The answer to any request."""
+        place = urlsplit(target)
+        scheme, _, token = authorization.partition(" ")
+        self.requests.append(Request(method, place.path, token))
+        if self.down:
+            return Answer(b"<html>Bad Gateway</html>", 502)
+        if scheme.lower() not in ("token", "bearer") or token not in self.tokens:
+            return _refused(401, "Bad credentials")
+        try:
+            found = self._found(method, place.path, self.tokens[token], raw)
+        except _Refused as refusal:
+            return _refused(*refusal.args)
+        if isinstance(found, list):
+            return self._page(found, place.path, parse_qs(place.query))
+        return _json(found, 201 if method == "POST" and place.path != "/graphql" else 200)
+
+    def _found(self, method: str, path: str, may: Mapping[str, str], raw: bytes) -> Any:
+        parts = path.strip("/").split("/")
+        owner, name = REPOSITORY.split("/")
+        match method, *parts:
+            case "POST", "graphql":
+                _need(may, "read", ("pull-requests", "issues"))
+                return self._node(json.loads(raw))
+            case "GET", "user":
+                raise _Refused(403, _FORBIDDEN)  # a token of a job is no user's
+            case "GET", "repos", _owner, _name if [_owner, _name] == [owner, name]:
+                return self._repository()
+            case _, "repos", _owner, _name, *rest if [_owner, _name] == [owner, name]:
+                return self._below(method, rest, may, raw)
+        raise _Refused(404, _MISSING)
+
+    def _below(self, method: str, rest: Sequence[str], may: Mapping[str, str], raw: bytes) -> Any:
+        pulls, either = ("pull-requests",), ("pull-requests", "issues")
+        match method, *rest:
+            case "GET", "collaborators", login, "permission":
+                role = self.collaborators.get(login, self.strangers)
+                permission = LEGACY.get(role, role)
+                return {"permission": permission, "role_name": role, "user": _user(login)}
+            case "GET", "pulls", number:
+                _need(may, "read", pulls)
+                return self._pull(self._numbered(number))
+            case "GET", "pulls", number, "reviews":
+                _need(may, "read", pulls)
+                return [_review(it) for it in self._numbered(number).reviews]
+            case "GET", "pulls", number, "commits":
+                _need(may, "read", pulls)
+                return [self._commit(it) for it in self._numbered(number).commits]
+            case "GET", "issues", "comments", number:
+                _need(may, "read", either)
+                return self._comment(self._told(number))
+            case "PATCH", "issues", "comments", number:
+                _need(may, "write", either)
+                comment = self._told(number)
+                comment.edit(json.loads(raw)["body"])
+                return self._comment(comment)
+            case "GET", "issues", number:
+                _need(may, "read", either)
+                return self._issue(self._numbered(number))
+            case "GET", "issues", number, "comments":
+                _need(may, "read", either)
+                wanted = self._numbered(number).number
+                return [self._comment(it) for it in self.comments if it.number == wanted]
+            case "POST", "issues", number, "comments":
+                _need(may, "write", either)
+                written = json.loads(raw)["body"]
+                return self._comment(self.comment(self._numbered(number).number, BOT, written))
+        raise _Refused(404, _MISSING)
+
+    def _node(self, asked: JsonObject) -> JsonObject:
+        """The one query that is asked: of a comment, whether it was edited."""
+        words = set(asked["query"].replace("{", " ").replace("}", " ").split())
+        assert {"lastEditedAt", "includesCreatedEdit", "IssueComment"} <= words
+        wanted = asked["variables"]["id"]
+        found = [it for it in self.comments if it.node_id == wanted]
+        if not found:
+            text = f"Could not resolve to a node with the global id of '{wanted}'"
+            return {"data": {"node": None}, "errors": [{"type": "NOT_FOUND", "message": text}]}
+        node = {
+            "__typename": "IssueComment",
+            "lastEditedAt": found[0].last_edited_at,
+            "includesCreatedEdit": found[0].last_edited_at == found[0].created_at,
+        }
+        return {"data": {"node": node}}
+
+    def _numbered(self, number: str) -> PullRequest:
+        if not number.isdigit() or int(number) not in self.pulls:
+            raise _Refused(404, _MISSING)
+        return self.pulls[int(number)]
+
+    def _told(self, number: str) -> Comment:
+        for comment in self.comments:
+            if str(comment.id) == number:
+                return comment
+        raise _Refused(404, _MISSING)
+
+    def _page(self, found: list[Any], path: str, query: Mapping[str, list[str]]) -> Answer:
+        size = min(100, max(1, int(query.get("per_page", ["30"])[0])))
+        page, last = int(query.get("page", ["1"])[0]), max(1, -(-len(found) // size))
+        pages = {"prev": page - 1, "next": page + 1, "last": last, "first": 1}
+        if page == 1:
+            del pages["prev"], pages["first"]
+        if page >= last:
+            del pages["next"], pages["last"]
+        links = [
+            f'<{self.url}{path}?per_page={size}&page={number}>; rel="{rel}"'
+            for rel, number in pages.items()
+        ]
+        headers = {"Link": ", ".join(links)} if links else {}
+        return _json(found[(page - 1) * size : page * size], headers=headers)
+
+    # ----- its JSON -------------------------------------------------------------------------
+
+    @property
+    def _root(self) -> str:
+        return f"{self.url}/repos/{REPOSITORY}"
+
+    def _payload(self, action: str, sender: str | None, **values: Any) -> JsonObject:
+        return {
+            "action": action,
+            **values,
+            "repository": self._repository(),
+            "sender": _user(sender),
+        }
+
+    def _repository(self) -> JsonObject:
+        owner, name = REPOSITORY.split("/")
+        return {
+            "id": 74,
+            "name": name,
+            "full_name": REPOSITORY,
+            "owner": {**(_user(owner) or {}), "id": 65, "type": "Organization"},
+            "default_branch": "main",
+            "private": False,
+            "url": self._root,
+            "html_url": f"{HTML}/{REPOSITORY}",
+        }
+
+    def _pull(self, it: PullRequest) -> JsonObject:
+        return {
+            **_common(it),
+            "url": f"{self._root}/pulls/{it.number}",
+            "issue_url": f"{self._root}/issues/{it.number}",
+            "head": {"sha": it.head, "ref": "topic", "repo": self._repository()},
+            "base": {"sha": "b" * 40, "ref": it.base, "repo": self._repository()},
+        }
+
+    def _issue(self, it: PullRequest) -> JsonObject:
+        return {
+            **_common(it),
+            "url": f"{self._root}/issues/{it.number}",
+            "pull_request": {"url": f"{self._root}/pulls/{it.number}"},
+        }
+
+    def _comment(self, it: Comment) -> JsonObject:
+        return {
+            "id": it.id,
+            "node_id": it.node_id,
+            "url": f"{self._root}/issues/comments/{it.id}",
+            "html_url": it.html_url,
+            "issue_url": f"{self._root}/issues/{it.number}",
+            "user": _user(it.login),
+            "body": it.body,
+            "created_at": it.created_at,
+            "updated_at": it.updated_at,
+        }
+
+    def _commit(self, it: Commit) -> JsonObject:
+        return {
+            "sha": it.sha,
+            "url": f"{self._root}/commits/{it.sha}",
+            "author": _user(it.author),
+            "committer": _user(it.committer),
+        }
+
+
+def _common(it: PullRequest) -> JsonObject:
+    return {
+        "id": 1000 + it.number,
+        "number": it.number,
+        "state": it.state,
+        "title": f"Pull request {it.number}",
+        "user": _user(it.login),
+        "labels": [{"name": name} for name in it.labels],
+        "html_url": f"{HTML}/{REPOSITORY}/pull/{it.number}",
+    }
+
+
+def _review(it: Review) -> JsonObject:
+    return {
+        "id": 1,
+        "user": _user(it.login),
+        "state": it.state,
+        "commit_id": it.commit,
+        "submitted_at": it.submitted_at,
+        "body": "",
+    }
+
+
+def _user(login: str | None) -> JsonObject | None:
+    if login is None:
+        return None
+    return {"login": login, "type": "Bot" if login.endswith("[bot]") else "User"}
+
+
+# ----- refusals and the server --------------------------------------------------------------
+
+_FORBIDDEN = "Resource not accessible by integration"
+_MISSING = "Not Found"
+
+
+class _Refused(Exception):
+    """A status and a message."""
+
+
+def _need(may: Mapping[str, str], level: str, names: Sequence[str]) -> None:
+    enough = ("write",) if level == "write" else ("read", "write")
+    if not any(may.get(name) in enough for name in names):
+        raise _Refused(403, _FORBIDDEN)
+
+
+def _refused(status: int, message: str) -> Answer:
+    docs = "https://docs.github.com/rest"
+    return _json({"message": message, "documentation_url": docs, "status": str(status)}, status)
+
+
+def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
+    kind = {"Content-Type": "application/json; charset=utf-8"}
+    return Answer(json.dumps(value).encode(), status, {**kind, **(headers or {})})
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@contextmanager
+def running() -> Iterator[FakeGitHub]:
+    """An API for as long as the block runs. It answers other processes too."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            given = self.headers.get("Authorization", "")
+            answer = github.answer(self.command, self.path, given, raw)
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body)))
+            with suppress(ConnectionError):
+                self.end_headers()
+                self.wfile.write(answer.body)
+
+        do_GET = do_POST = do_PATCH = answer
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        github = FakeGitHub(f"http://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield github
+        finally:
+            server.shutdown()
+            thread.join()

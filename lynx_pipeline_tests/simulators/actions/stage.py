@@ -1,0 +1,258 @@
+"""A team's world on this machine: its repository with the deploy workflow, the registry on the same
+git server, MLflow and DVC's remote, GitHub's API and issuer, a channel, and two trained tutors, of
+which one has regressed.
+"""
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from unittest.mock import patch
+
+from examples.grammar_tutor.configs import CANDIDATE, REGRESSED
+from examples.grammar_tutor.train import train_and_log
+from lynx_pipeline.adapters.mlflow_tracking import connected
+from lynx_pipeline.config import load_settings
+from lynx_pipeline_tests.simulators.actions import fake_github
+from lynx_pipeline_tests.simulators.actions.fake_github import Comment, FakeGitHub, PullRequest
+from lynx_pipeline_tests.simulators.actions.job import Hooks
+from lynx_pipeline_tests.simulators.actions.runner import Event, Runner, RunResult
+from lynx_pipeline_tests.support import fake_issuer, git_server, mlflow_server
+from lynx_pipeline_tests.support.fake_issuer import FakeIssuer
+from lynx_pipeline_tests.support.places import BRANCH, GIT_ENV, OnGit, git
+from lynx_pipeline_tests.support.receiver import Receiver, receiving
+
+REPO = Path(__file__).parents[3]
+WORKFLOW = ".github/workflows/deploy-grammar-tutor.yml"
+NUMBER = 7
+OWNER = "octocat"
+LABEL = "deploy-candidate"
+
+
+def asks(run_id: str, semver: str) -> str:
+    """The text of a good comment."""
+    return f"mlflow_run_id={run_id} semver={semver}"
+
+
+@dataclass
+class Stage:
+    """A running world. ``good`` and ``bad`` are the tutors' MLflow runs."""
+
+    folder: Path
+    github: FakeGitHub
+    issuer: FakeIssuer
+    git: git_server.Server
+    registry: OnGit
+    channel: Receiver
+    mlflow: str
+    sha: str = ""
+    good: str = ""
+    bad: str = ""
+    runs: int = 0
+    started: RunResult | None = None
+    # Fine-grained tokens and what they may in the registry's repository, if it is one of its own;
+    # the team's they can read.
+    apart: dict[str, str] = field(default_factory=dict)
+    # Called with each service that somebody the door lets in asks the registry for.
+    asked: dict[str, object] = field(default_factory=dict)
+
+    @property
+    def pull(self) -> PullRequest:
+        """The pull request."""
+        return self.github.pulls[NUMBER]
+
+    @property
+    def dvc_remote(self) -> Path:
+        """Where DVC's remote lies."""
+        return self.folder / "dvc-remote"
+
+    def clear(self) -> None:
+        """A new pull request, labelled, without comments; an empty registry; nothing heard yet."""
+        self.github.pulls[NUMBER] = PullRequest(NUMBER, labels=[LABEL])
+        self.github.comments.clear()
+        self.github.down = False
+        self.channel.got.clear()
+        self.channel.status = 200
+        self.registry = _registry(self.folder / "served" / "registry.git")
+
+    def comment(self, body: str, by: str = OWNER) -> Comment:
+        """Somebody comments."""
+        return self.github.comment(NUMBER, by, body)
+
+    def runner(self, comment: Comment, hooks: Hooks | None = None) -> Runner:
+        """What GitHub starts for this comment."""
+        by = comment.login or ""
+        return self._runner(Event("issue_comment", self.github.created(comment), by), hooks)
+
+    def labelled(self, label: str = LABEL, by: str = OWNER, hooks: Hooks | None = None) -> Runner:
+        """What GitHub starts for a label that somebody sets."""
+        payload = self.github.labeled(NUMBER, label, by)
+        return self._runner(Event("pull_request_target", payload, by), hooks)
+
+    def _runner(self, event: Event, hooks: Hooks | None) -> Runner:
+        self.runs += 1
+        hooks, ready = hooks or Hooks(), str(self.folder / "tools" / "ready")
+        installs = {
+            f"{job}/Install": [ready] for job in ("request", "evaluate", "promote", "report")
+        }
+        return Runner(
+            workflow=REPO / WORKFLOW,
+            event=event,
+            github=self.github,
+            issuer=self.issuer,
+            origin=f"{self.git.url}/origin.git",
+            sha=self.sha,
+            work=self.folder / "runs" / str(self.runs),
+            environ=self.environ,
+            vars={"MLFLOW_TRACKING_URI": self.mlflow},
+            secrets={"APPRISE_URLS": self.channel.url},
+            hooks=replace(hooks, wrap={**installs, **hooks.wrap}),
+            run_id=str(1_000_000 + self.runs),
+        )
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """What every machine has: git that trusts the server, and ready-made environments."""
+        tools = self.folder / "tools"
+        return {
+            "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
+            "LANG": "C.UTF-8",
+            **GIT_ENV,
+            "GIT_SSL_CAINFO": str(self.git.pem),
+            "READY_ENVIRONMENT": str(Path(sys.executable).parents[1]),
+        }
+
+    def log_elsewhere(self) -> str:
+        """A run whose artifacts are said to lie at somebody's own host: the channel's, so that it
+        would be heard there. Its id."""
+        place = self.channel.url.replace("json://", "mlflow-artifacts://")
+        with connected(self.mlflow) as client:
+            experiment = client.get_experiment_by_name("elsewhere")
+            number = (
+                experiment.experiment_id
+                if experiment
+                else client.create_experiment("elsewhere", place)
+            )
+            run_id: str = client.create_run(number).info.run_id
+        return run_id
+
+    def relog(self, run_id: str) -> None:
+        """Put another bundle in the place of the run's own, as who can write to MLflow could."""
+        for file in (self.folder / "artifacts").rglob("MLmodel"):
+            if run_id in file.read_text():
+                (file.parent / "extra.txt").write_text("another model")
+                return
+        raise AssertionError(f"no model of {run_id}")
+
+    def unlog(self) -> None:
+        """Take that back."""
+        for file in (self.folder / "artifacts").rglob("extra.txt"):
+            file.unlink()
+
+
+@contextmanager
+def staged(folder: Path) -> Iterator[Stage]:
+    """The world for as long as the block runs."""
+    served = folder / "served"
+    served.mkdir(parents=True)
+    asked: dict[str, object] = {}
+    with (
+        fake_github.running() as github,
+        fake_issuer.running() as issuer,
+        receiving() as channel,
+    ):
+
+        def door(given: git_server.Credentials | None, service: str, repository: str) -> int:
+            status = github.door(given, service)
+            if stage.apart and (repository == "registry.git" or status == 401):
+                level = stage.apart.get(given[1]) if given else None
+                ours = level == "write" and repository == "registry.git"
+                may = service == git_server.FETCH or ours
+                status = 401 if level is None else 200 if may else 403
+            if status == 200 and callable(then := asked.get(service)):
+                then()
+            return status
+
+        with (
+            git_server.serving(served, door) as server,
+            patch.dict(os.environ, GIT_ENV),
+            mlflow_server.running(folder) as mlflow,
+        ):
+            registry = _registry(served / "registry.git")
+            stage = Stage(folder, github, issuer, server, registry, channel, mlflow, asked=asked)
+            github.collaborators |= {OWNER: "admin", "hubot": "write", "reader": "read"}
+            root = _team(stage)
+            stage.sha = git(root, "rev-parse", "HEAD")
+            _tools(folder / "tools")
+            settings = load_settings(root, {"MLFLOW_TRACKING_URI": mlflow})
+            stage.good = train_and_log(settings, CANDIDATE, {})
+            stage.bad = train_and_log(settings, REGRESSED, {})
+            stage.clear()
+            yield stage
+
+
+def _registry(bare: Path) -> OnGit:
+    shutil.rmtree(bare, ignore_errors=True)
+    place = OnGit.new(bare, partial=True)
+    place.git("config", "http.receivepack", "true")
+    return place
+
+
+def _team(stage: Stage) -> Path:
+    """The team's repository: this one as it is on the disk, set up for production as docs/ci.md
+    says, and pushed to its origin."""
+    root = stage.folder / "team"
+    listed = git(REPO, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, listed.split("\0")):
+        if (REPO / name).is_file():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(REPO / name, root / name)
+    file = root / "pyproject.toml"
+    text = re.sub(r"(?m)^registry = .*\n", "", file.read_text())
+    text = re.sub(r"(?ms)^\[tool\.lynx_pipeline\.identity\]\n.*?(?=^\[|\Z)", "", text)
+    table = "[tool.lynx_pipeline]\n"
+    place = f'registry = "git+{stage.git.url}/registry.git#{BRANCH}"\n'
+    policy = stage.issuer.table(workflow=WORKFLOW, events=("issue_comment", "pull_request_target"))
+    file.write_text(f"{text.replace(table, table + place)}\n{policy}")
+    owners = root / ".github/CODEOWNERS"
+    owners.write_text(owners.read_text().replace("@OWNER", f"@{OWNER} @reader"))
+    shutil.copytree(REPO / "data/dvc-remote", stage.dvc_remote)
+    config = root / ".dvc/config"
+    config.write_text(config.read_text().replace("../data/dvc-remote", str(stage.dvc_remote)))
+    bare = OnGit.new(stage.folder / "served" / "origin.git")
+    for command in (
+        ("init", "--quiet", "--initial-branch=main"),
+        ("add", "--all"),
+        ("commit", "--quiet", "--message", "The team's repository"),
+        ("push", "--quiet", f"file://{bare.bare}", "main"),
+    ):
+        git(root, *command)
+    bare.git("symbolic-ref", "HEAD", "refs/heads/main")
+    bare.git("config", "uploadpack.allowAnySHA1InWant", "true")
+    return root
+
+
+# Before the step that installs: the environment that runs this is put where ./dev makes its own,
+# and ./dev finds nothing left to do. Making one for each job would take minutes.
+_READY = """#!/bin/sh
+set -eu
+mkdir -p .venv
+for part in bin lib pyvenv.cfg; do ln -sfn "$READY_ENVIRONMENT/$part" ".venv/$part"; done
+echo "$(cat requirements.lock pyproject.toml | cksum) requirements.lock" >.venv/installed
+exec "$@"
+"""
+# What only a fresh virtual machine of GitHub's needs.
+_SUDO = """#!/bin/sh
+case "$1" in apt-get | sysctl) echo "rehearsal: not done here: $*" ;; *) exec "$@" ;; esac
+"""
+
+
+def _tools(folder: Path) -> None:
+    folder.mkdir()
+    for name, text in (("ready", _READY), ("sudo", _SUDO)):
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)

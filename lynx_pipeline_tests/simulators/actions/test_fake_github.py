@@ -1,0 +1,134 @@
+"""The fake API is one to PyGithub, and says no where GitHub does."""
+
+from collections.abc import Iterator
+
+import pytest
+from github import Auth, BadCredentialsException, Github, GithubException, UnknownObjectException
+from github.Repository import Repository
+
+from lynx_pipeline_tests.simulators.actions.fake_github import (
+    BOT,
+    Commit,
+    FakeGitHub,
+    PullRequest,
+    Review,
+    running,
+)
+from lynx_pipeline_tests.support.fake_issuer import REPOSITORY
+from lynx_pipeline_tests.support.git_server import FETCH, PUSH
+
+
+@pytest.fixture
+def fake() -> Iterator[FakeGitHub]:
+    """With one pull request, and a token for each of a few permissions."""
+    with running() as fake:
+        fake.pulls[7] = PullRequest(7, labels=["deploy-candidate"])
+        fake.tokens |= {
+            "reads": {"pull-requests": "read"},
+            "writes": {"pull-requests": "write", "contents": "write"},
+            "issues": {"issues": "write"},
+            "contents": {"contents": "read"},
+        }
+        yield fake
+
+
+def repository(fake: FakeGitHub, token: str) -> Repository:
+    """The repository as a client with this token has it."""
+    client = Github(
+        base_url=fake.url,
+        auth=Auth.Token(token),
+        retry=None,
+        per_page=100,
+        seconds_between_requests=None,
+        seconds_between_writes=None,
+        lazy=True,
+    )
+    return client.get_repo(REPOSITORY)
+
+
+def test_a_pull_request_is_read(fake: FakeGitHub) -> None:
+    """With its labels, reviews and commits; every request is written down."""
+    fake.pulls[7].reviews = [Review("hubot", "CHANGES_REQUESTED", "d" * 40)]
+    fake.pulls[7].commits = [Commit("e" * 40, None, "web-flow")]
+    pull = repository(fake, "reads").get_pull(7)
+    assert (pull.state, pull.user.login, pull.head.sha) == ("open", "octocat", fake.pulls[7].head)
+    assert [label.name for label in pull.labels] == ["deploy-candidate"]
+    assert pull.base.ref == "main"
+    (review,) = pull.get_reviews()
+    assert (review.user.login, review.state, review.commit_id) == (
+        "hubot",
+        "CHANGES_REQUESTED",
+        "d" * 40,
+    )
+    (commit,) = pull.get_commits()
+    assert not commit.author
+    assert commit.committer.login == "web-flow"
+    assert {request.token for request in fake.requests} == {"reads"}
+    assert fake.requests[-1].path.endswith("/pulls/7/commits")
+
+
+def test_comments_come_in_pages(fake: FakeGitHub) -> None:
+    """All of them arrive, in order, and only those on this pull request."""
+    fake.pulls[8] = PullRequest(8)
+    for number in range(205):
+        fake.comment(7, "octocat", f"comment {number}")
+    fake.comment(8, "octocat", "elsewhere")
+    found = list(repository(fake, "reads").get_issue(7).get_comments())
+    assert [comment.body for comment in found] == [f"comment {n}" for n in range(205)]
+    assert [r.path for r in fake.requests].count(f"/repos/{REPOSITORY}/issues/7/comments") == 3
+
+
+def test_a_comment_is_written_and_edited(fake: FakeGitHub) -> None:
+    """By the bot that a job's token is."""
+    pull = repository(fake, "writes").get_pull(7)
+    comment = pull.create_issue_comment("first")
+    comment.edit("second")
+    (kept,) = fake.comments
+    assert (kept.login, kept.body, kept.number) == (BOT, "second", 7)
+    assert comment.html_url == kept.html_url
+    assert repository(fake, "issues").get_issue(7).get_comment(kept.id).user.type == "Bot"
+
+
+def test_permissions_of_people(fake: FakeGitHub) -> None:
+    """Roles by their old names; a stranger reads what is public."""
+    fake.collaborators |= {"boss": "admin", "keeper": "maintain", "nobody": "none"}
+    there = repository(fake, "contents")
+    found = [there.get_collaborator_permission(who) for who in ("boss", "keeper", "nobody", "x")]
+    assert found == ["admin", "write", "none", "read"]
+
+
+def test_what_a_token_may_not_is_refused(fake: FakeGitHub) -> None:
+    """Unknown tokens, missing permissions, unknown things, and a server that is down."""
+    with pytest.raises(BadCredentialsException):
+        repository(fake, "stolen").get_pull(7).complete()
+    with pytest.raises(GithubException, match="not accessible") as refused:
+        repository(fake, "contents").get_pull(7).complete()
+    assert refused.value.status == 403
+    with pytest.raises(GithubException, match="not accessible"):
+        repository(fake, "reads").get_pull(7).create_issue_comment("no")
+    with pytest.raises(UnknownObjectException):
+        repository(fake, "reads").get_pull(9).complete()
+    fake.down = True
+    with pytest.raises(GithubException) as down:
+        repository(fake, "reads").get_pull(7).complete()
+    assert down.value.status == 502
+    assert fake.comments == []
+
+
+def test_the_door_to_git_is_for_tokens_that_reach_contents(fake: FakeGitHub) -> None:
+    """Reading and pushing are two things; a wrong token is nobody's."""
+    doors = {
+        token: (
+            fake.door(("x-access-token", token), FETCH),
+            fake.door(("x-access-token", token), PUSH),
+        )
+        for token in ("writes", "contents", "reads", "stolen")
+    }
+    assert doors == {
+        "writes": (200, 200),
+        "contents": (200, 403),
+        "reads": (403, 403),
+        "stolen": (401, 401),
+    }
+    assert fake.door(None, FETCH) == 401
+    assert fake.door(("octocat", "writes"), FETCH) == 401

@@ -1,0 +1,93 @@
+"""Disks that are really full. Run as a module this promotes on one: ``STORE FOLDER HOW``."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from lynx_pipeline_tests.simulators.faults.git_commands import hurried
+from lynx_pipeline_tests.simulators.faults.remote import HEARS, TOLD
+from lynx_pipeline_tests.simulators.faults.trial import (
+    EVIDENCE,
+    Table,
+    bwrap_works,
+    forked,
+    settled,
+)
+from lynx_pipeline_tests.support.places import InFolder, OnGit, promote, version
+
+PAGE = 4096
+
+
+def disk_is_full(tmp: Path, store: str) -> Table:
+    """A promotion where only so many pages are free on the disk that holds the registry: on a
+    filesystem of its own, or by a limit on the size of files."""
+    work = [sys.executable, "-m", __name__, store]
+    kind = "an ever less full filesystem"
+    tmp.mkdir(exist_ok=True)
+    if bwrap_works():
+        size = str(PAGE * (100 if store == "directory" else 400))
+        box = ["bwrap", "--bind", "/", "/", "--dev", "/dev", "--proc", "/proc"]
+        work = [*box, "--size", size, "--tmpfs", str(tmp), "--", *work, str(tmp), "fill"]
+    else:
+        work = [*work, str(tmp), "limit"]
+    root = str(Path(__file__).parents[3])
+    done = subprocess.run(work, capture_output=True, text=True, cwd=root)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert len(found["told"]) > 1, found
+    if store == "directory":
+        return {(kind, "ENOSPC"): set(found["outcomes"])}
+    told = {TOLD[error] for error in found["told"]}
+    return {(kind, HEARS[0]): set(found["outcomes"]), (kind, HEARS[1]): told}
+
+
+def _fill(store: str, tmp: Path, how: str) -> dict[str, object]:
+    """Promote with ever more room, until it works without an error."""
+    outcomes, said, old = set(), set(), [version(n) for n in range(1, 8)]
+    start, here, filler = tmp / "start", tmp / "here", tmp / "filler"
+    first = InFolder(start) if store == "directory" else OnGit.new(start)
+    for number in range(1, 8):  # nearly a page, so that the line that comes goes beyond it
+        promote(first.store, number)
+    for free in range(0, 1000, 1 if store == "directory" else 4):
+        shutil.copytree(start, here)
+        place = InFolder(here) if store == "directory" else OnGit(here)
+        if how == "fill":
+            _leave_pages(filler, free)
+
+        def work(_: list[str], place: InFolder | OnGit = place, free: int = free) -> None:
+            import resource
+
+            tempfile.tempdir = "/dev/shm"
+            if how == "limit":
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (free * 256, free * 256))
+            with hurried():
+                promote(place.store, 9, EVIDENCE)
+
+        told = forked(work)
+        filler.unlink(missing_ok=True)
+        outcome = settled(place, old)
+        told.fits(outcome)
+        outcomes.add(outcome)
+        shutil.rmtree(here)
+        said.add(told.error)
+        if not told.error:
+            break
+    return {"outcomes": sorted(outcomes), "told": sorted(said)}
+
+
+def _leave_pages(filler: Path, free: int) -> None:
+    with filler.open("wb", buffering=0) as file:
+        room = os.statvfs(filler).f_bavail - free
+        assert room > 0
+        file.write(b"\0" * (room * PAGE))
+    assert os.statvfs(filler).f_bavail == free
+
+
+if __name__ == "__main__":
+    print(json.dumps(_fill(sys.argv[1], Path(sys.argv[2]), sys.argv[3])))

@@ -1,0 +1,102 @@
+"""A promotion in a process of its own, and what has to hold of the ledger afterwards."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lynx_pipeline.domain.ledger.chain import Entry, Fact, Ledger, Store
+from lynx_pipeline.errors import BadInput
+from lynx_pipeline_tests.support.places import Place, facts, promote, version
+
+# Failpoint and fault, and what was found after it.
+Table = dict[tuple[str, str], set[str]]
+EVIDENCE = (b"the eval set\n" * 50, b"the predictions\n" * 700)
+
+
+def settled(place: Place, old: list[Fact]) -> str:
+    """Whether the ledger is the old or the complete new one; and that all goes on from there."""
+    store, new = place.store, [*old, version(9)]
+    found = _readable(store, old)
+    assert found in (old, new), [f.semver for f in found]
+    outcome = "old" if found == old else "new"
+    if outcome == "new":
+        assert all(place.holds(piece) for piece in EVIDENCE)
+    assert store.append(_again, EVIDENCE).fact == version(9)
+    assert all(place.holds(piece) for piece in EVIDENCE)
+    promote(store, 10, (b"something else",))
+    ledger = store.read()
+    assert [entry.fact for entry in ledger.entries] == [*new, version(10)]
+    assert ledger.torn == 0
+    return outcome
+
+
+def _readable(store: Store, old: list[Fact]) -> list[Fact]:
+    """What a reader is shown: an entry without its tag counts as not there."""
+    try:
+        return facts(store)
+    except BadInput as error:
+        assert "tag tiny@v0.9.0-dev lacks" in str(error), error
+        return old
+
+
+def _again(ledger: Ledger) -> Fact | Entry:
+    known = [entry for entry in ledger.entries if entry.fact == version(9)]
+    return known[0] if known else version(9)
+
+
+@dataclass(frozen=True)
+class Told:
+    """How a forked promotion ended: ``code`` 0, or minus the signal; what it said; what it did."""
+
+    code: int
+    error: str = ""
+    message: str = ""
+    trace: tuple[str, ...] = ()
+
+    def fits(self, outcome: str) -> None:
+        """It did not say what is not so."""
+        assert self.error in ("", "SystemFailed"), (self.error, self.message)
+        if self.code == 0 and not self.error:
+            assert outcome == "new"
+        if "as it was" in self.message:
+            assert outcome == "old", self.message
+        assert "\n" not in self.message
+
+
+def forked(work: Callable[[list[str]], object]) -> Told:
+    """Run ``work`` in a process of its own; the list it gets is handed back as its trace."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        trace: list[str] = []
+        told: list[object] = ["", "", trace]
+        try:
+            os.close(reader)
+            work(trace)
+        except BaseException as error:
+            told[:2] = [type(error).__name__, str(error)]
+        os.write(writer, json.dumps(told).encode()[:60_000])
+        os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:  # noqa: PTH123  # a handle, not a path
+        said = pipe.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    kind, message, made = json.loads(said) if said else ("", "", [])
+    return Told(code, kind, message, tuple(made))
+
+
+def kill_ourselves() -> None:
+    """End here, without a chance to clean up."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def bwrap_works() -> bool:
+    """Whether this machine lets us make a little filesystem of our own."""
+    if shutil.which("bwrap") is None:
+        return False
+    command = ["bwrap", "--ro-bind", "/", "/", "--size", "4096", "--tmpfs", "/tmp", "true"]
+    return subprocess.run(command, capture_output=True).returncode == 0

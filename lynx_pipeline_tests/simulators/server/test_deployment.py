@@ -1,0 +1,43 @@
+"""A team's server, played through; and what its units promise."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline_tests.simulators.server.scenarios import ALL
+from lynx_pipeline_tests.simulators.server.team import DEPLOY, UNITS, standing
+
+pytestmark = pytest.mark.slow
+
+
+def test_a_teams_server_outlives_what_happens_to_it(tmp_path: Path) -> None:
+    """Each scenario asserts what it does. They are one test since each goes on where the one
+    before ended."""
+    with standing(tmp_path / "team") as team:
+        for scenario in ALL:
+            for seen in scenario(team):
+                print(seen)
+
+
+def test_systemd_takes_the_units(tmp_path: Path) -> None:
+    """It knows every setting, and every program is where the units say, given a clone there."""
+    shutil.copytree(DEPLOY / "systemd", tmp_path / "units")
+    units = [it for it in (tmp_path / "units").iterdir() if it.is_file()]
+    assert {it.stem.removeprefix("lynx-") for it in units} == {*UNITS, "backup", "lynx"}
+    clone = tmp_path / "clone"
+    clone.mkdir()
+    (clone / "deploy").symlink_to(DEPLOY)
+    (clone / ".venv").symlink_to(sys.prefix)
+    for unit in units:
+        unit.write_text(unit.read_text().replace("/srv/lynx", str(clone)))
+    done = subprocess.run(
+        ["systemd-analyze", "verify", "--man=no", *units],
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path / 'units'}:"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,0 +1,160 @@
+"""docs/deployment.md done as it is written: each block, by root, on a machine that was only booted,
+with systemd starting the units; and after each the health checks of its table."""
+
+import json
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline_tests.end_to_end.conftest import REPO
+from lynx_pipeline_tests.end_to_end.test_docs import origin
+from lynx_pipeline_tests.simulators.server.machine import Machine, booted
+
+pytestmark = pytest.mark.slow
+
+PAGE = (REPO / "docs/deployment.md").read_text()
+LOCK = "requirements-postgres.lock"
+WHEELS, ORIGIN = "/srv/wheels", "/srv/origin"
+SECONDS = 90.0
+
+
+def block(heading: str, which: int = 0) -> str:
+    """A block of root's under a heading."""
+    section = re.split(r"(?m)^##+ ", PAGE.partition(f"## {heading}\n")[2])[0]
+    found: list[str] = re.findall(r"(?ms)^```bash\n(.*?)^```$", section)
+    return found[which]
+
+
+def health_checks() -> dict[str, str]:
+    """What the table of health checks says: of what, and how it is asked."""
+    section = PAGE.partition("## Health\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"(?m)^\| ([\w ]+) \| `([^`]+)`", section)
+    return {what: command for what, command in rows if what != "what"}
+
+
+AS_LYNX = block("Setting it up", 1).partition("\n}\n")[0] + "\n}\n"
+
+
+@pytest.fixture(scope="module")
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the lock file names, as the machine has no network: fetched by its hashes."""
+    folder = tmp_path_factory.mktemp("wheels")
+    version = subprocess.check_output(
+        ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], text=True
+    )
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    wanted = ["--only-binary", ":all:", "--python-version", version.strip()]
+    subprocess.run(
+        [*command, *wanted, "--dest", str(folder), "--requirement", str(REPO / LOCK)],
+        check=True,
+        capture_output=True,
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def machine(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+    """The machine that the page begins with."""
+    folder = tmp_path_factory.mktemp("machine")
+    origin(folder / "origin")
+    files = {
+        # In the place of the network: the repository, and packages that are there already.
+        "/etc/gitconfig": f'[url "file://{ORIGIN}"]\n\tinsteadOf = https://github.com/OWNER/REPO\n'
+        "[safe]\n\tdirectory = *\n",
+        "/etc/apt/apt.conf.d/99-test": 'APT::Get::Upgrade "false";\n',
+    }
+    pip = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": WHEELS}
+    with booted(folder, files, {WHEELS: wheels, ORIGIN: folder / "origin"}, pip) as it:
+        yield it
+
+
+def done(machine: Machine, script: str) -> str:
+    """What a script prints that has to end well."""
+    ended = machine.run(f"{AS_LYNX}{script}")
+    assert ended.returncode == 0, f"{script}\n{ended.stdout}{ended.stderr}"
+    return ended.stdout
+
+
+def healthy(machine: Machine) -> None:
+    """Every health check of the page says yes, soon."""
+    checks = health_checks()
+    assert len(checks) == 7, checks
+    end = time.monotonic() + SECONDS
+    for what, command in checks.items():
+        # Exit code 3 of `systemctl status`: it ran and is not running now.
+        script = command.replace("systemctl status", "! systemctl is-failed")
+        for port in ("3000", "3001") if "3000" in command else ("",):
+            while (asked := machine.run(AS_LYNX + script.replace("3000", port))).returncode:
+                if time.monotonic() > end:
+                    pytest.fail(f"{what}: {asked.stdout}{asked.stderr}\n{journal(machine)}")
+                time.sleep(1)
+
+
+def journal(machine: Machine) -> str:
+    """The last that the units said."""
+    return machine.run("journalctl --no-pager --lines=60 --unit='lynx-*'").stdout
+
+
+def entries(machine: Machine) -> list[dict[str, object]]:
+    """The registry's entries."""
+    found: list[dict[str, object]] = json.loads(
+        done(machine, "as_lynx lynx-pipeline registry list --json")
+    )
+    return found
+
+
+def evaluated(machine: Machine, run_id: str) -> tuple[str, dict[str, object]]:
+    """Have the queue evaluate a candidate anew: how its run ended, and the evidence."""
+    config = json.dumps({"ops": {"candidate_eval": {"config": {"again": True}}}})
+    tags = json.dumps({"dagster/partition": run_id})
+    evidence = f"/var/lib/lynx/candidates/{run_id}/evidence/candidate_eval.json"
+    done(
+        machine,
+        f"cd /srv/lynx; rm {evidence}; as_lynx dagster job launch --job evaluate "
+        f"--workspace deploy/workspace.yaml --tags '{tags}' --config-json '{config}'",
+    )
+    query = "SELECT status FROM runs ORDER BY id DESC LIMIT 1"
+    end = time.monotonic() + SECONDS
+    while (status := done(machine, f'as_lynx psql -tA lynx_dagster -c "{query}"').strip()) not in (
+        "SUCCESS",
+        "FAILURE",
+    ):
+        assert time.monotonic() < end, status
+        time.sleep(1)
+    return status, json.loads(done(machine, f"cat {evidence}"))
+
+
+def test_the_page_sets_up_a_server_that_outlives_its_days(machine: Machine) -> None:
+    """Set up, used, killed, upgraded, lost and restored: each by the page's own words."""
+    done(machine, block("Setting it up").replace("apt install", "apt-get install --yes"))
+    assert "0 entries" in done(machine, block("Setting it up", 1))
+    healthy(machine)
+
+    done(machine, "as_lynx lynx-pipeline demo")
+    (entry,) = entries(machine)
+    status, evidence = evaluated(machine, str(entry["mlflow_run_id"]))
+    assert (status, evidence["isolation"]) == ("SUCCESS", "bubblewrap")
+
+    done(machine, "systemctl kill --signal=KILL 'lynx-*.service'")
+    healthy(machine)
+
+    done(machine, block("Upgrade"))
+    healthy(machine)
+
+    done(
+        machine,
+        "systemctl stop lynx.target; mv /var/lib/lynx /var/lib/lost\n"
+        'for name in lynx_dagster lynx_mlflow; do su postgres -c "dropdb $name"\n'
+        'su postgres -c "createdb --owner lynx $name"; done',
+    )
+    (backup,) = done(machine, "ls -d /var/backups/lynx/*").split()
+    restored = re.sub(r"/var/backups/lynx/\S+", backup, block("Restore"))
+    assert "The ledger is whole: 1 entries" in done(machine, restored)
+    healthy(machine)
+    assert entries(machine) == [entry]
+    assert done(machine, "systemctl list-units --failed --no-legend 'lynx*'") == ""

@@ -1,0 +1,283 @@
+"""A GitHub-like OIDC issuer on this machine: real RSA keys, real tokens, real HTTP.
+
+:func:`claims` and :func:`policy` fit each other: a token with these claims satisfies the policy
+for the checked-out commit :data:`COMMIT`. Everything else a test wants is a change to them.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import ssl
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from functools import cache
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+
+from lynx_pipeline.adapters.oidc import RawToken
+from lynx_pipeline.domain.release.identity import Policy
+from lynx_pipeline_tests.support.builders import JsonObject
+
+Signer = Callable[[bytes], bytes]
+
+ISSUER = "https://token.actions.githubusercontent.com"
+AUDIENCE = "lynx-pipeline"
+COMMIT = "c0ffee" + "0" * 34
+REPOSITORY = "octo-org/octo-repo"
+WORKFLOW = ".github/workflows/deploy.yml"
+MAIN = "refs/heads/main"
+WORKFLOW_REF = f"{REPOSITORY}/{WORKFLOW}@{MAIN}"
+KID = "key-1"
+# As a claim's or a header's new value: it is left out.
+REMOVED = object()
+# What a runner gives a job to ask for a token with: itself a token, and as secret as one.
+BEARER = "eyJhbGciOiJub25lIn0.eyJzY29wZSI6InNlY3JldCJ9.c2VjcmV0LXNlY3JldC1zZWNyZXQ"
+
+CONFIGURATION = "/.well-known/openid-configuration"
+KEYS = "/keys"
+TOKEN = "/token"
+
+
+# ----- what a token says ----------------------------------------------------------------------
+
+
+def policy(**changes: Any) -> Policy:
+    """A policy that pins everything; ``changes`` replace its fields."""
+    values: JsonObject = {
+        "issuer": ISSUER,
+        "audience": AUDIENCE,
+        "repository_id": "74",
+        "repository_owner_id": "65",
+        "workflow": WORKFLOW,
+        "environment": "production",
+        "events": ("workflow_dispatch", "issue_comment"),
+    }
+    return Policy(**{**values, **changes})
+
+
+def claims(**changes: Any) -> JsonObject:
+    """Every claim that GitHub documents for a job, good for five minutes; ``changes`` replace
+    them, or with :data:`REMOVED` take them out."""
+    now = int(time.time())
+    values: JsonObject = {
+        "jti": str(uuid.uuid4()),
+        "sub": f"repo:{REPOSITORY}:environment:production",
+        "aud": AUDIENCE,
+        "ref": MAIN,
+        "sha": COMMIT,
+        "repository": REPOSITORY,
+        "repository_owner": "octo-org",
+        "repository_id": "74",
+        "repository_owner_id": "65",
+        "actor": "octocat",
+        "actor_id": "12",
+        "run_id": "9876543210",
+        "run_number": "10",
+        "run_attempt": "2",
+        "event_name": "workflow_dispatch",
+        "ref_type": "branch",
+        "workflow": "deploy",
+        "workflow_ref": WORKFLOW_REF,
+        "workflow_sha": COMMIT,
+        "job_workflow_ref": WORKFLOW_REF,
+        "job_workflow_sha": COMMIT,
+        "runner_environment": "github-hosted",
+        "environment": "production",
+        "iss": ISSUER,
+        "iat": now,
+        "nbf": now,
+        "exp": now + 300,
+    }
+    return _changed(values, changes)
+
+
+def _changed(values: JsonObject, changes: Mapping[str, Any]) -> JsonObject:
+    return {k: v for k, v in {**values, **changes}.items() if v is not REMOVED}
+
+
+# ----- keys and signatures --------------------------------------------------------------------
+
+
+def key(name: str = KID, bits: int = 2048) -> rsa.RSAPrivateKey:
+    """The private key of this name, the same one for as long as the process lives."""
+    return _made(name, bits)
+
+
+@cache
+def _made(name: str, bits: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=bits)
+
+
+def jwk(name: str = KID, bits: int = 2048, **changes: Any) -> JsonObject:
+    """The public half of the key ``name``, as an issuer lists it, but for ``changes``."""
+    numbers = key(name, bits).public_key().public_numbers()
+    values = {"kid": KID, "kty": "RSA", "use": "sig", "alg": "RS256"}
+    return _changed({**values, "n": number(numbers.n), "e": number(numbers.e)}, changes)
+
+
+def number(value: int) -> str:
+    """A number of a JWK."""
+    return base64url(value.to_bytes((value.bit_length() + 7) // 8, "big"))
+
+
+def public_pem(name: str = KID) -> bytes:
+    """The public half of the key ``name`` as PEM."""
+    form = serialization.PublicFormat.SubjectPublicKeyInfo
+    return key(name).public_key().public_bytes(serialization.Encoding.PEM, form)
+
+
+def rs(name: str = KID, bits: int = 2048, sha: hashes.HashAlgorithm | None = None) -> Signer:
+    """Signs as RS256 does, or with another hash."""
+    return lambda data: key(name, bits).sign(data, padding.PKCS1v15(), sha or hashes.SHA256())
+
+
+def ps256(data: bytes) -> bytes:
+    """Signs as PS256 does, with the issuer's key."""
+    return key().sign(data, padding.PSS(padding.MGF1(hashes.SHA256()), 32), hashes.SHA256())
+
+
+def hs256(secret: bytes) -> Signer:
+    """Signs as HS256 does."""
+    return lambda data: hmac.new(secret, data, hashlib.sha256).digest()
+
+
+def unsigned(_: bytes) -> bytes:
+    """Signs nothing."""
+    return b""
+
+
+def base64url(raw: bytes) -> str:
+    """Without padding, as tokens have it."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
+
+
+def mint(header: Any, payload: Any, sign: Signer) -> RawToken:
+    """A token of these two JSON values, or of bytes that are none."""
+    parts = [p if isinstance(p, bytes) else json.dumps(p).encode() for p in (header, payload)]
+    signed = ".".join(map(base64url, parts))
+    return RawToken(f"{signed}.{base64url(sign(signed.encode()))}")
+
+
+# ----- the server -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer."""
+
+    body: bytes = b""
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class FakeIssuer:
+    """A running issuer. ``keys`` is what it lists; ``answers`` replaces what it says at a path;
+    ``changes`` go into every token that it hands out, unless ``token_to_give`` is set."""
+
+    url: str
+    keys: list[JsonObject] = field(default_factory=lambda: [jwk()])
+    answers: dict[str, Answer] = field(default_factory=dict)
+    changes: JsonObject = field(default_factory=dict)
+    token_to_give: str | None = None
+    asked: list[str] = field(default_factory=list)
+
+    def token(
+        self, header: Mapping[str, Any] | None = None, sign: Signer | None = None, **changes: Any
+    ) -> RawToken:
+        """A good token but for the ``changes`` to its claims, its header or its signature."""
+        values = {"alg": "RS256", "kid": KID, "typ": "JWT", "x5t": "c29tZQ"}
+        return mint(_changed(values, header or {}), self.claims(**changes), sign or rs())
+
+    def claims(self, **changes: Any) -> JsonObject:
+        """:func:`claims` of this issuer."""
+        return claims(**{"iss": self.url, **changes})
+
+    def policy(self, **changes: Any) -> Policy:
+        """:func:`policy` that trusts this issuer."""
+        return policy(**{"issuer": self.url, **changes})
+
+    def table(self, **changes: Any) -> str:
+        """:meth:`policy` as the table of a ``pyproject.toml``."""
+        it = self.policy(**changes)
+        # A JSON text or list of texts is TOML as well.
+        lines = [f"{f.name} = {json.dumps(getattr(it, f.name))}\n" for f in fields(Policy)]
+        return f"[tool.lynx_pipeline.identity]\n{''.join(lines)}"
+
+    @property
+    def job(self) -> dict[str, str]:
+        """The environment variables of a CI job that may ask for a token."""
+        return {
+            "GITHUB_ACTIONS": "true",
+            "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}{TOKEN}?api-version=2.0",
+            "ACTIONS_ID_TOKEN_REQUEST_TOKEN": BEARER,
+        }
+
+    @property
+    def key_reads(self) -> int:
+        """How often the keys were read."""
+        return self.asked.count(KEYS)
+
+    def answer(self, target: str, authorization: str) -> Answer:
+        """What is at this path."""
+        place = urlsplit(target)
+        self.asked.append(place.path)
+        if place.path in self.answers:
+            return self.answers[place.path]
+        match place.path:
+            case "/.well-known/openid-configuration":
+                return _json({"issuer": self.url, "jwks_uri": f"{self.url}{KEYS}"})
+            case "/keys":
+                return _json({"keys": self.keys})
+            case "/token" if authorization.lower() == f"bearer {BEARER}".lower():
+                (audience,) = parse_qs(place.query)["audience"]
+                made = self.token_to_give or self.token(**{"aud": audience, **self.changes})
+                return _json({"count": 1, "value": made})
+            case "/token":
+                return Answer(b'{"message": "not authorized"}', 401)
+        return Answer(b"nothing here", 404)
+
+
+def _json(value: object) -> Answer:
+    return Answer(json.dumps(value).encode(), headers={"Content-Type": "application/json"})
+
+
+@contextmanager
+def running(tls: ssl.SSLContext | None = None) -> Iterator[FakeIssuer]:
+    """An issuer for as long as the block runs. It answers other processes too."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer = issuer.answer(self.path, self.headers.get("Authorization", ""))
+            self.send_response(answer.status)
+            for name, value in answer.headers.items():
+                self.send_header(name, value)
+            self.send_header("Content-Length", str(len(answer.body)))
+            with suppress(ConnectionError):  # whoever asked has heard enough
+                self.end_headers()
+                self.wfile.write(answer.body)
+
+        def log_message(self, *_: Any) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        scheme = "http" if tls is None else "https"
+        issuer = FakeIssuer(f"{scheme}://127.0.0.1:{server.server_port}")
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
+        thread.start()
+        try:
+            yield issuer
+        finally:
+            server.shutdown()
+            thread.join()

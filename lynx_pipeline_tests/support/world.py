@@ -1,0 +1,74 @@
+"""A project with a registry and a real MLflow store, and candidates that want to be promoted."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.domain.eval_set import EvalSet
+from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS
+from lynx_pipeline.evaluation.inputs import read_eval_set
+from lynx_pipeline.evaluation.storage.parquet import predictions_bytes
+from lynx_pipeline.registry import registry
+from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support.builders import bundle, candidate_eval
+
+
+@dataclass(frozen=True)
+class Made:
+    """A run, its bundle's sha, and evidence of its evaluation."""
+
+    run_id: str
+    sha: str
+    evidence: Path
+
+
+@dataclass(frozen=True)
+class World:
+    """A project whose registry is a folder in it, and candidates logged in MLflow."""
+
+    settings: Settings
+    tracking: Tracking
+    folder: Path
+    isolation: str = "none"
+
+    def candidate(self, name: str, wrong: int = 0) -> Made:
+        """A candidate that is wrong on the first ``wrong`` questions, evaluated."""
+        made = bundle(self.folder / name, body=f"return [{name!r}]")
+        run_id = self.tracking.run({"model": made})
+        sha = read_bundle(made).canonical_sha
+        evidence = self.folder / f"{name}-evidence"
+        self.evaluate(evidence, run_id, sha, wrong)
+        return Made(run_id, sha, evidence)
+
+    def evaluate(self, evidence: Path, run_id: str, sha: str, wrong: int) -> None:
+        """Write evidence that holds."""
+        items = read_eval_set(self.settings)
+        assert isinstance(items, EvalSet)
+        answers: dict[str, str | None] = {
+            item.id: "wrong" if k < wrong else item.answers[0] for k, item in enumerate(items.items)
+        }
+        raw = predictions_bytes(list(answers), list(answers.values()))
+        identity = {"mlflow_run_id": run_id, "canonical_sha": sha}
+        made = candidate_eval(items, raw, answers, isolation=self.isolation, **identity)
+        evidence.mkdir(exist_ok=True)
+        (evidence / PREDICTIONS).write_bytes(raw)
+        (evidence / EVAL).write_text(json.dumps(made.to_json()))
+
+    def promote(self, made: Made, semver: str) -> Entry:
+        """The gated promotion."""
+        return registry.promote(made.sha, semver, evidence=made.evidence, settings=self.settings)
+
+    @property
+    def prod(self) -> Settings:
+        """The same project with LYNX_ENV=prod."""
+        environ = {"LYNX_ENV": "prod", "MLFLOW_TRACKING_URI": self.tracking.uri}
+        return load_settings(self.settings.root, environ)
+
+    @property
+    def state(self) -> dict[str, bytes]:
+        """The registry's bytes."""
+        found = (self.settings.root / "registry").rglob("*")
+        return {p.name: p.read_bytes() for p in found if p.is_file() and p.name != ".lock"}
