@@ -22,8 +22,8 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused, SystemFailed
 from lynx_pipeline.evaluation.candidate import SEMVER_TAG, candidate, fetch
 from lynx_pipeline.evaluation.inputs import matched_inputs
+from lynx_pipeline.evaluation.judgement import judge_evidence
 from lynx_pipeline.registry import registry
-from lynx_pipeline.registry.promotion import judge_evidence
 from lynx_pipeline.reports.build import PAGE, build_report
 from lynx_pipeline.reports.terminal import print_report
 

@@ -58,7 +58,7 @@ def outcome(arguments: Namespace) -> int:
     from lynx_pipeline.defs.outcome import failure_of
     from lynx_pipeline.evaluation.candidate import candidate
     from lynx_pipeline.evaluation.evidence import EVAL
-    from lynx_pipeline.registry.promotion import GateRefused, judge_evidence
+    from lynx_pipeline.evaluation.judgement import GateRefused, judge_evidence
     from lynx_pipeline.reports.build import build_report
     from lynx_pipeline.reports.markdown import markdown
 

@@ -24,7 +24,7 @@ from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate
 from lynx_pipeline.evaluation.evidence import metrics
-from lynx_pipeline.registry.promotion import judge_evidence
+from lynx_pipeline.evaluation.judgement import judge_evidence
 from lynx_pipeline.reports.build import PAGE, build_report, write_report
 from lynx_pipeline.reports.report import summary
 

@@ -8,7 +8,7 @@ from dagster import Failure
 
 from lynx_pipeline.defs.metadata import report_metadata
 from lynx_pipeline.errors import LynxError, from_os_error
-from lynx_pipeline.registry.promotion import GateRefused
+from lynx_pipeline.evaluation.judgement import GateRefused
 from lynx_pipeline.reports.report import Report
 
 

@@ -17,7 +17,7 @@ from lynx_pipeline.domain.ledger.chain import Entry, read_entry
 from lynx_pipeline.domain.strict_json import parse_object
 from lynx_pipeline.errors import BadInput, LynxError
 from lynx_pipeline.evaluation.evidence import EVAL, check_handed_over
-from lynx_pipeline.registry.promotion import judge_evidence
+from lynx_pipeline.evaluation.judgement import judge_evidence
 from lynx_pipeline.reports.build import build_report
 
 REQUEST, EVALUATE, PROMOTE = JOBS = ("request", "evaluate", "promote")

@@ -18,9 +18,10 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused
 from lynx_pipeline.evaluation.evidence import check_evidence
 from lynx_pipeline.evaluation.inputs import check_match, read_eval_set_of
+from lynx_pipeline.evaluation.judgement import Judged
 from lynx_pipeline.registry.audited import Audit, lineage
 from lynx_pipeline.registry.gate_inputs import check_judged
-from lynx_pipeline.registry.promotion import Judged, digests
+from lynx_pipeline.registry.promotion import digests
 
 
 def audit(settings: Settings, store: Store, version: str) -> Audit:

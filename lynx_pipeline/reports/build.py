@@ -7,7 +7,7 @@ from lynx_pipeline.adapters.files import write_atomic
 from lynx_pipeline.config import Settings
 from lynx_pipeline.evaluation.answers import compare
 from lynx_pipeline.evaluation.baseline import read_reference
-from lynx_pipeline.registry.promotion import Judged
+from lynx_pipeline.evaluation.judgement import Judged
 from lynx_pipeline.reports.report import Report
 
 if TYPE_CHECKING:

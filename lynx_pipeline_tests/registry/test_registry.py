@@ -17,8 +17,8 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS
 from lynx_pipeline.evaluation.inputs import read_eval_set
+from lynx_pipeline.evaluation.judgement import GateRefused
 from lynx_pipeline.registry import registry
-from lynx_pipeline.registry.promotion import GateRefused
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import (
     baseline_of,

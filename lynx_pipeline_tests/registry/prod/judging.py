@@ -9,13 +9,14 @@ from typing import Any
 import pytest
 
 from lynx_pipeline.errors import LynxError
+from lynx_pipeline.evaluation import judgement
 from lynx_pipeline.registry import promotion, registry
 from lynx_pipeline.registry.promotion import Supported
 
 
 def before_judging(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do something once the identity is proven and before anything is judged."""
-    real = promotion.judge_evidence
+    real = judgement.judge_evidence
 
     def judge(*args: Any) -> Any:
         act()

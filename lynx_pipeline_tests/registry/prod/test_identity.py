@@ -14,8 +14,8 @@ from lynx_pipeline.domain.release.identity import PRESENT
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS
+from lynx_pipeline.evaluation.judgement import GateRefused
 from lynx_pipeline.registry import registry
-from lynx_pipeline.registry.promotion import GateRefused
 from lynx_pipeline_tests.registry.prod import judging
 from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod, both_stores
 from lynx_pipeline_tests.registry.prod.judging import after_judging
