@@ -67,31 +67,31 @@ def ten_million(folder: Path) -> None:
 
 def ledger(folder: Path, count: int) -> None:
     """A ledger of so many promotions in dev."""
-    from lynx_pipeline.domain.ledger.chain import PROMOTED, Checkpoint, Fact, seal
+    from lynx_pipeline.domain.ledger.chain import Checkpoint, seal
+    from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
     from lynx_pipeline.domain.versioning import Env
 
     folder.mkdir()
     prev, size = None, 0
     with (folder / "index.jsonl").open("wb") as file:
         for k in range(1, count + 1):
-            fact = Fact(
+            fact = Promoted(
                 time="2025-01-02T03:04:05Z",
                 env=Env.DEV,
-                event=PROMOTED,
                 model="grammar-tutor",
                 mlflow_run_id=f"{k:032x}",
                 artifact_uri=f"mlflow-artifacts:/1/{k:032x}/artifacts/model",
                 canonical_sha=f"{k:064x}",
                 semver=f"v0.1.{k}-dev",
-                evidence={
+                evidence=Evidence(
                     **{f"{name}_sha256": f"{k:064x}" for name in _DIGESTS},
-                    "eval_set_dvc_hash": f"{k:032x}",
-                    "scorer": "normalised-exact-match/1",
-                    "isolation": "bubblewrap",
-                    "tolerance": 0.02,
-                    "worst_bucket": "verb.be",
-                    "worst_margin": 0.001667,
-                },
+                    eval_set_dvc_hash=f"{k:032x}",
+                    scorer="normalised-exact-match/1",
+                    isolation="bubblewrap",
+                    tolerance=0.02,
+                    worst_bucket="verb.be",
+                    worst_margin=0.001667,
+                ),
                 cpqu=3.125e-08,
             )
             entry = seal(k, prev, fact)

@@ -23,13 +23,15 @@ from lynx_pipeline.domain.bundle import parent_sha, stable_mlmodel
 from lynx_pipeline.domain.candidate_eval import parse_candidate_eval
 from lynx_pipeline.domain.eval_set import parse_eval_set
 from lynx_pipeline.domain.gate.baseline import parse_baseline
-from lynx_pipeline.domain.ledger.chain import PROMOTED, Fact, Ledger, parse_ledger
+from lynx_pipeline.domain.ledger.chain import Ledger, parse_ledger
+from lynx_pipeline.domain.ledger.facts import Promoted
 from lynx_pipeline.domain.release.request import parse_comment
 from lynx_pipeline.domain.scores import read_scores
 from lynx_pipeline.domain.strict_json import parse_object
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.storage.parquet import predictions_bytes, read_predictions
+from lynx_pipeline_tests.support.builders import evidence
 
 Fault = Callable[[random.Random, bytes], bytes | None]
 
@@ -115,16 +117,15 @@ def ledger_bytes() -> bytes:
     """A ledger of three promotions."""
     ledger = Ledger()
     for number in range(3):
-        fact = Fact(
+        fact = Promoted(
             time=f"2026-01-0{number + 1}T00:00:00Z",
             env=Env.DEV,
-            event=PROMOTED,
             model="m",
             mlflow_run_id="6" * 32,
             artifact_uri="models:/m-1",
             canonical_sha=str(number) * 64,
             semver=f"v0.{number}.0-dev",
-            evidence={"tolerance": 0.02},
+            evidence=evidence(),
             cpqu=1.5,
         )
         entry = ledger.next_entry(fact)

@@ -23,7 +23,7 @@ from lynx_pipeline.errors import Refused, SystemFailed
 from lynx_pipeline.evaluation.candidate import SEMVER_TAG, candidate, fetch
 from lynx_pipeline.evaluation.inputs import matched_inputs
 from lynx_pipeline.evaluation.judgement import judge_evidence
-from lynx_pipeline.registry import registry
+from lynx_pipeline.registry import Registry
 from lynx_pipeline.reports.build import PAGE, build_report
 from lynx_pipeline.reports.terminal import print_report
 
@@ -58,14 +58,15 @@ def run(settings: Settings) -> None:
     good = _train(settings, replace(CANDIDATE, parent_sha=parent), "v0.1.0-dev")
     _launch(settings, good, expected=0)
     print(f"\nPromoted {good.semver}. A serving process reads:")
-    resolved = registry.resolve(good.semver, settings=settings)
+    registry = Registry.open(settings)
+    resolved = registry.resolve(good.semver)
     print(f"  {resolved.semver} -> {resolved.artifact_uri}, sha {resolved.canonical_sha[:12]}")
 
     _say("A regressed tutor: a cleaning step dropped the rare word forms from its corpus")
     bad = _train(settings, replace(REGRESSED, parent_sha=parent), "v0.1.1-dev")
-    before = registry.verify(settings=settings)
+    before = registry.verify()
     _launch(settings, bad, expected=1)
-    if registry.verify(settings=settings) != before:
+    if registry.verify() != before:
         raise SystemFailed("the refusal changed the registry. That must not happen.")
     print(f"\nRefused {bad.semver}. The registry is what it was before.")
 
@@ -86,7 +87,7 @@ def _free_version(settings: Settings, run_id: str, semver: str) -> str:
     sha = fetch(settings, run_id).canonical_sha
     taken = {
         entry.fact.semver
-        for entry in registry.history(settings=settings)
+        for entry in Registry.open(settings).history()
         if entry.fact.canonical_sha != sha
     }
     choices = [semver, *(f"{semver}.{n}" for n in range(1, len(taken) + 2))]

@@ -177,7 +177,7 @@ def command_line() -> argparse.ArgumentParser:
     add.add_argument("--base", required=True, metavar="GIT_REF", help="what it is compared with")
 
     add = command(
-        commands, "audit", ledger.audit, "a version's story, its verdict worked out again"
+        commands, "audit", ledger.audit_version, "a version's story, its verdict worked out again"
     )
     add.add_argument("version", metavar="VERSION")
     return parser

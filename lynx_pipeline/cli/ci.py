@@ -83,8 +83,9 @@ def promote(arguments: Namespace) -> int:
     from lynx_pipeline.cli.ledger import mirror_now, print_entry
     from lynx_pipeline.config import load_settings
     from lynx_pipeline.deploy_workflow.release_request import check_still_asked
+    from lynx_pipeline.domain.ledger.facts import Actor
     from lynx_pipeline.evaluation.evidence import check_handed_over
-    from lynx_pipeline.registry import registry
+    from lynx_pipeline.registry import Registry
 
     settings, github = load_settings(), GitHub()
     evidence, run_id = Path(arguments.evidence).absolute(), arguments.run_id
@@ -100,12 +101,14 @@ def promote(arguments: Namespace) -> int:
         )
 
     check_handed_over(evidence, arguments.evidence_sha256, run_id)
+    registry = Registry.open(settings)
     entry = registry.promote(
-        arguments.sha, arguments.semver, evidence=evidence, settings=settings, confirm=confirm
-    )
-    new = actions.is_this_run((entry.fact.actor or {}).get("run_id"))
+        arguments.sha, arguments.semver, evidence=evidence, run_id=run_id, confirm=confirm
+    ).entry
+    actor = entry.fact.actor
+    new = actions.is_this_run(actor.run_id if isinstance(actor, Actor) else None)
     actions.output(entry=entry.to_line().decode().rstrip("\n"), new=str(new).lower())
-    mirror_now(entry)
+    mirror_now(registry, entry.fact.semver)
     print_entry(entry, arguments)
     return 0
 

@@ -11,41 +11,44 @@ from lynx_pipeline.errors import LynxError, Refused
 
 if TYPE_CHECKING:
     from lynx_pipeline.domain.ledger.chain import Entry
+    from lynx_pipeline.registry import Registry
 
 
 def registry_register(arguments: Namespace) -> int:
-    from lynx_pipeline.registry import registry
+    from lynx_pipeline.registry import NotTheCIPath, Registry
 
-    warnings.simplefilter("always", registry.NotTheCIPath)
-    print_entry(registry.register_pending(arguments.run_id), arguments)
+    warnings.simplefilter("always", NotTheCIPath)
+    print_entry(Registry.open().register_pending(arguments.run_id).entry, arguments)
     return 0
 
 
 def registry_promote(arguments: Namespace) -> int:
-    from lynx_pipeline.registry import registry
+    from lynx_pipeline.registry import NotTheCIPath, Registry
 
-    warnings.simplefilter("always", registry.NotTheCIPath)
+    warnings.simplefilter("always", NotTheCIPath)
     evidence = Path(arguments.evidence).absolute() if arguments.evidence else None
-    entry = registry.promote(arguments.sha, arguments.semver, evidence=evidence)
-    mirror_now(entry)
+    registry = Registry.open()
+    entry = registry.promote(arguments.sha, arguments.semver, evidence=evidence).entry
+    mirror_now(registry, entry.fact.semver)
     print_entry(entry, arguments)
     return 0
 
 
 def registry_rollback(arguments: Namespace) -> int:
-    from lynx_pipeline.registry import registry
+    from lynx_pipeline.registry import Registry
 
-    entry = registry.rollback(arguments.semver)
-    mirror_now(entry)
+    registry = Registry.open()
+    entry = registry.rollback(arguments.semver).entry
+    mirror_now(registry, entry.fact.semver)
     print_entry(entry, arguments)
     return 0
 
 
 def registry_list(arguments: Namespace) -> int:
     from lynx_pipeline.domain.versioning import Env
-    from lynx_pipeline.registry import registry
+    from lynx_pipeline.registry import Registry
 
-    entries = list(registry.history(Env(arguments.env) if arguments.env else None))
+    entries = list(Registry.open().history(Env(arguments.env) if arguments.env else None))
     if arguments.json:
         print_json([entry.to_json() for entry in entries])
     else:
@@ -57,9 +60,10 @@ def registry_list(arguments: Namespace) -> int:
 
 
 def registry_show(arguments: Namespace) -> int:
-    from lynx_pipeline.registry import registry
+    from lynx_pipeline.registry import Registry
 
-    found = [e.to_json() for e in registry.history() if e.fact.semver == arguments.version]
+    entries = Registry.open().history()
+    found = [entry.to_json() for entry in entries if entry.fact.semver == arguments.version]
     if not found:
         raise Refused(f"no entry names {arguments.version!r}. 'registry list' shows all.")
     print_json(found)
@@ -69,9 +73,9 @@ def registry_show(arguments: Namespace) -> int:
 def registry_resolve(arguments: Namespace) -> int:
     from dataclasses import asdict
 
-    from lynx_pipeline.registry import registry
+    from lynx_pipeline.registry import Registry
 
-    resolved = registry.resolve(arguments.version)
+    resolved = Registry.open().resolve(arguments.version)
     if arguments.json:
         print_json(asdict(resolved))
     else:
@@ -82,9 +86,9 @@ def registry_resolve(arguments: Namespace) -> int:
 
 def registry_verify(arguments: Namespace) -> int:
     from lynx_pipeline.domain.ledger.state import broken_rules
-    from lynx_pipeline.registry import registry
+    from lynx_pipeline.registry import Registry
 
-    ledger = registry.verify()
+    ledger = Registry.open().verify()
     broken = broken_rules(ledger)
     for entry, reason in broken:
         print(f"lynx-pipeline: line {entry.seq} counts for nothing: {reason}", file=sys.stderr)
@@ -95,11 +99,12 @@ def registry_verify(arguments: Namespace) -> int:
     return 0
 
 
-def audit(arguments: Namespace) -> int:
-    from lynx_pipeline.registry import registry
+def audit_version(arguments: Namespace) -> int:
+    from lynx_pipeline.registry import Registry
+    from lynx_pipeline.registry.audit import audit
     from lynx_pipeline.reports.audit import audit_json, print_audit
 
-    result = registry.audit(arguments.version)
+    result = audit(Registry.open(), arguments.version)
     if arguments.json:
         print_json(audit_json(result))
     else:
@@ -109,10 +114,11 @@ def audit(arguments: Namespace) -> int:
 
 def announce(arguments: Namespace) -> int:
     from lynx_pipeline.adapters.notify import CHANNELS
-    from lynx_pipeline.registry import registry
+    from lynx_pipeline.registry import Registry
     from lynx_pipeline.registry.announcement import announce, announcement
 
-    entry, now = registry.promoted(arguments.version), registry.latest()
+    registry = Registry.open()
+    entry, now = registry.promoted(arguments.version), registry.promoted()
     if now.fact.semver != entry.fact.semver:
         raise Refused(
             f"{entry.fact.semver} is not in force, {now.fact.semver} is. Nobody was told."
@@ -128,19 +134,16 @@ def announce(arguments: Namespace) -> int:
     return 0
 
 
-def mirror_now(done: "Entry") -> None:
-    """Let MLflow's alias follow. What is in production is the registry's to say, so a failure
-    here is told and nothing more."""
-    from lynx_pipeline.config import load_settings
-    from lynx_pipeline.registry import registry
+def mirror_now(registry: "Registry", semver: str) -> None:
+    """Let MLflow's alias follow. The registry decides what is in production, so a failure here is
+    only a warning."""
     from lynx_pipeline.registry.mirror import mirror
 
-    settings = load_settings()
     try:
-        now = registry.latest(settings=settings).fact.semver
-        if now != done.fact.semver:
-            warn(f"{done.fact.semver} was promoted before and is not in force; {now} is.")
-        mirror(settings, lambda: registry.latest(settings=settings).fact)
+        latest = registry.promoted().fact.semver
+        if latest != semver:
+            warn(f"{semver} was promoted before and is not the latest version; {latest} is.")
+        mirror(registry.settings, lambda: registry.promoted().fact)
     except LynxError as error:
         warn(
             f"the registry is changed, MLflow's alias is not: {error} It follows with the next "

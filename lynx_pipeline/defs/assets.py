@@ -19,6 +19,7 @@ from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.failures import failures
 from lynx_pipeline.defs.metadata import (
+    IS_NEW,
     baseline_metadata,
     buckets_metadata,
     entry_metadata,
@@ -32,7 +33,7 @@ from lynx_pipeline.domain.gate.rule import judge
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate, fetch, tagged_semver
 from lynx_pipeline.evaluation.run import evaluate_candidate
-from lynx_pipeline.registry import registry
+from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.mirror import mirror
 from lynx_pipeline.reports.progress import lines
 
@@ -177,10 +178,16 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
         semver = config.semver or tagged_semver(settings, run_id)
         here = candidate(settings, run_id)
         sha = read_bundle(here.bundle).canonical_sha
-        entry = registry.promote(sha, semver, evidence=here.evidence, settings=settings)
+        entry, is_new = Registry.open(settings).promote(
+            sha, semver, evidence=here.evidence, run_id=run_id
+        )
     return MaterializeResult(
         data_version=DataVersion(entry.hash),
-        metadata={**entry_metadata(entry), **run_metadata(settings, run_id)},
+        metadata={
+            **entry_metadata(entry),
+            IS_NEW: is_new,
+            **run_metadata(settings, run_id),
+        },
     )
 
 
@@ -200,9 +207,8 @@ def production_alias(context: AssetExecutionContext) -> Result:
     with failures():
         settings = load_settings()
         sha = read_bundle(candidate(settings, context.partition_key).bundle).canonical_sha
-        mirrored = mirror(
-            settings, lambda: registry.latest_if_promoted(sha, settings=settings).fact
-        )
+        registry = Registry.open(settings)
+        mirrored = mirror(settings, lambda: registry.latest_after(sha).fact)
     return MaterializeResult(metadata=mirrored)
 
 

@@ -18,12 +18,16 @@ from lynx_pipeline.domain.candidate_eval import CandidateEval
 from lynx_pipeline.domain.gate.baseline import Baseline
 from lynx_pipeline.domain.gate.rule import Verdict
 from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.facts import Actor, Evidence, Promoted
 from lynx_pipeline.evaluation.candidate import PULL_REQUEST_TAG
 from lynx_pipeline.reports.figure import figure_file
 from lynx_pipeline.reports.markdown import markdown
 from lynx_pipeline.reports.report import Report
 
 Shown = Mapping[str, Any]
+
+# Whether this run made the promotion; otherwise it was made before.
+IS_NEW = "is_new"
 
 # A figure is kept with every evaluation; one of more buckets is for the report's page.
 _DRAWN = 100
@@ -134,27 +138,26 @@ def evaluation_metadata(result: CandidateEval) -> Shown:
     }
 
 
-def entry_metadata(entry: Entry) -> Shown:
-    """A promotion as the ledger holds it, and who made it."""
+def entry_metadata(entry: Entry[Promoted]) -> Shown:
+    """A promotion as the ledger records it, and who made it."""
     fact = entry.fact
-    actor = fact.actor or {}
     shown: dict[str, Any] = {
-        "semver": fact.semver or "",
+        "semver": fact.semver,
         "env": fact.env.value,
         "promoted": fact.time,
         "canonical_sha": fact.canonical_sha,
         "parent_sha": fact.parent_sha,
         "cpqu": fact.cpqu,
-        "actor": actor.get("workflow_ref", "nobody who was verified"),
+        "actor": fact.actor.workflow_ref if isinstance(fact.actor, Actor) else "unverified",
         "ledger_line": entry.seq,
         "entry": MetadataValue.json(entry.to_json()),
     }
-    margin = (fact.evidence or {}).get("worst_margin")
-    if isinstance(margin, int | float):
-        shown["worst_margin_points"] = _points(margin)
-    if actor:
-        shown["asked_by"] = actor["actor"]
-        shown["workflow_run"] = MetadataValue.url(run_url(actor["repository"], actor["run_id"]))
+    if isinstance(fact.evidence, Evidence):
+        shown["worst_margin_points"] = _points(fact.evidence.worst_margin)
+    if isinstance(fact.actor, Actor):
+        shown["asked_by"] = fact.actor.actor
+        workflow_run = run_url(fact.actor.repository, fact.actor.run_id)
+        shown["workflow_run"] = MetadataValue.url(workflow_run)
     return shown
 
 

@@ -1,6 +1,5 @@
 """The sensors: telling people what the registry has, and asking for what MLflow has."""
 
-from datetime import datetime
 from typing import Any
 
 from dagster import (
@@ -24,14 +23,16 @@ from lynx_pipeline.adapters.mlflow_tracking import TaggedRun
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.assets import promotion_decision
 from lynx_pipeline.defs.jobs import eval_and_promote, evaluate, promote
+from lynx_pipeline.defs.metadata import IS_NEW
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.defs.requests import promotes
 from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.facts import Promoted
 from lynx_pipeline.domain.release.request import LABEL
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline.evaluation.candidate import PULL_REQUEST_TAG, SEMVER_TAG
-from lynx_pipeline.registry import registry
+from lynx_pipeline.registry import Registry
 
 # What one tick looks at, and what it asks for; the next one goes on from there.
 LOOKED_AT, REQUESTED = 200, 20
@@ -61,17 +62,16 @@ def announce_promotions(context: RunStatusSensorContext) -> SkipReason | None:
     return None
 
 
-def _made_by(context: RunStatusSensorContext) -> Entry | None:
-    """The promotion that this run made; None if it only found it made."""
-    record: Any = context.instance.get_run_record_by_id(context.dagster_run.run_id)
+def _made_by(context: RunStatusSensorContext) -> Entry[Promoted] | None:
+    """The promotion that this run made; None if it was made before."""
     for log in context.instance.all_logs(
-        record.dagster_run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION
+        context.dagster_run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION
     ):
         made: Any = log.asset_materialization
         if made.asset_key == AssetKey(promotion_decision.key.path):
-            entry = registry.promoted(str(made.metadata["semver"].value))
-            when = datetime.fromisoformat(entry.fact.time).timestamp()
-            return entry if when >= int(record.start_time) else None
+            if not made.metadata[IS_NEW].value:
+                return None
+            return Registry.open().promoted(str(made.metadata["semver"].value))
     return None
 
 

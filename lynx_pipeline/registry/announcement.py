@@ -1,40 +1,41 @@
-"""Telling people of a promotion. The registry knows already: nothing here can undo it."""
+"""Announcing a promotion. The registry has already changed: nothing here can undo it."""
 
 from lynx_pipeline.adapters import notify
 from lynx_pipeline.adapters.actions import run_url
 from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.facts import Actor, Evidence, Promoted
 from lynx_pipeline.errors import SystemFailed
 
 
-def announcement(entry: Entry) -> tuple[str, str]:
+def announcement(entry: Entry[Promoted]) -> tuple[str, str]:
     """Title and text."""
     fact = entry.fact
     lines = [f"sha {fact.canonical_sha}"]
-    if fact.evidence:
-        margin, bucket = fact.evidence.get("worst_margin"), fact.evidence.get("worst_bucket")
-        if isinstance(margin, int | float):
-            lines.append(f"worst margin {margin * 100:+.2f} points above its floor, in {bucket}")
+    if isinstance(fact.evidence, Evidence):
+        margin = f"{fact.evidence.worst_margin * 100:+.2f}"
+        lines.append(
+            f"worst margin {margin} points above its floor, in {fact.evidence.worst_bucket}"
+        )
     else:
         lines.append("without evidence")
     lines.append(f"MLflow run {fact.mlflow_run_id}, {fact.artifact_uri}")
-    actor = fact.actor or {}
-    if "repository" in actor and "run_id" in actor:
-        lines.append(run_url(actor["repository"], actor["run_id"]))
+    if isinstance(fact.actor, Actor):
+        lines.append(run_url(fact.actor.repository, fact.actor.run_id))
     return f"{fact.model}: promoted {fact.semver} in {fact.env}", "\n".join(lines)
 
 
-def announce(entry: Entry) -> int:
-    """Tell every channel of a promotion; how many were told, 0 if none is configured.
+def announce(entry: Entry[Promoted]) -> int:
+    """Announce a promotion on every channel; returns how many, 0 if none is configured.
 
     Raises:
-        SystemFailed: a channel was not told. The promotion stands all the same.
+        SystemFailed: a delivery failed. The promotion stands all the same.
     """
     if not notify.configured():
         return 0
     sent = notify.send(*announcement(entry))
     if sent.failed:
         raise SystemFailed(
-            f"{entry.fact.semver} is promoted, and {len(sent.failed)} channels were not told: "
+            f"{entry.fact.semver} is promoted, but {len(sent.failed)} announcements failed: "
             f"{'; '.join(sent.failed)}."
         )
     return sent.took

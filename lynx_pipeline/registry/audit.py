@@ -1,67 +1,92 @@
-"""A version's audit: who let it in, on what evidence, and the verdict worked out again.
+"""A version's audit: who promoted it, on what evidence, and the verdict computed again.
 
-Needs the registry, the eval set's bytes (from DVC's cache or remote) and, for a promotion in
-prod, the commit it names in this checkout; nothing of MLflow. What nobody can show later is said
-by the entry alone: that the token was genuine, the artifact's URI, the cost.
+It needs the registry, the eval set's bytes (from DVC's cache or remote) and, for a promotion in
+prod, the commit that the entry names, in this checkout. It needs nothing from MLflow. Three things
+cannot be replayed and rest on the entry alone: that the token was genuine, the artifact's URI, and
+the cost.
 """
 
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
 from lynx_pipeline.adapters import git_files
+from lynx_pipeline.adapters.ledgers.store import Store
 from lynx_pipeline.config import Settings, load_settings
-from lynx_pipeline.domain.gate.baseline import parse_baseline
-from lynx_pipeline.domain.gate.rule import judge
-from lynx_pipeline.domain.ledger.chain import EVIDENCE_FILES, Entry, Store
-from lynx_pipeline.domain.ledger.state import replay
+from lynx_pipeline.domain.gate.baseline import Baseline, parse_baseline
+from lynx_pipeline.domain.gate.rule import Verdict, judge
+from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.facts import Actor, Evidence, Malformed, Promoted
+from lynx_pipeline.domain.ledger.state import RegistryState, replay
 from lynx_pipeline.domain.release.identity import Claims, check_identity, check_policy
 from lynx_pipeline.domain.scorers import scorer_named
-from lynx_pipeline.domain.strict_json import Fields
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused
 from lynx_pipeline.evaluation.evidence import check_evidence
 from lynx_pipeline.evaluation.inputs import check_match, read_eval_set_of
 from lynx_pipeline.evaluation.judgement import Judged
-from lynx_pipeline.registry.audited import Audit, lineage
 from lynx_pipeline.registry.gate_inputs import check_judged
-from lynx_pipeline.registry.promotion import digests
+from lynx_pipeline.registry.promotion import summarize
+from lynx_pipeline.registry.registry import Registry
 
 
-def audit(settings: Settings, store: Store, version: str) -> Audit:
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What is known about a version.
+
+    ``entries`` are all that name it, ``promotion`` is the valid one. ``lineage`` are the promotions
+    of its ancestors, nearest first, and ``oldest_parent`` is the first sha that this registry does
+    not know. ``baseline`` has the floors that applied, ``verdict`` is the replayed one; both are
+    None if the replay failed. Empty ``findings`` mean that the audit passed; ``notes`` are about
+    other, ignored lines of the ledger.
+    """
+
+    entries: tuple[Entry, ...]
+    promotion: Entry[Promoted] | None
+    is_latest: bool
+    lineage: tuple[Entry[Promoted], ...]
+    oldest_parent: str | None
+    baseline: Baseline | None
+    verdict: Verdict | None
+    findings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def audit(registry: Registry, version: str) -> Audit:
     """Everything about ``version``, its verdict replayed.
 
     Raises:
-        Refused: no entry names it.
+        Refused: no entry names the version.
         BadInput: the ledger is damaged.
-        SystemFailed: the registry or DVC could not be asked.
+        SystemFailed: the registry or DVC could not be reached.
     """
-    ledger = store.read()
+    settings, ledger = registry.settings, registry.verify()
     named = tuple(
         e for e in ledger.entries if e.fact.semver == version and e.fact.model == settings.model
     )
     if not named:
         near = [e for e in ledger.entries if version in (e.fact.semver or "")]
-        seen = "".join(f" Line {e.seq} names {e.fact.semver!r}." for e in near)
-        raise Refused(f"no entry names {version!r} of {settings.model}.{seen}")
+        listed = "".join(f" Line {e.seq} names {e.fact.semver!r}." for e in near)
+        raise Refused(f"no entry names {version!r} of {settings.model}.{listed}")
     states = [replay(ledger, env, settings.model) for env in Env]
     promotion = next((s.promoted[version] for s in states if version in s.promoted), None)
     ignored = {entry.seq: reason for state in states for entry, reason in state.ignored}
     lines = {
-        e.seq: f"line {e.seq} ({e.fact.event} {e.fact.semver!r} in {e.fact.env}) counts for "
-        f"nothing: {ignored[e.seq]}"
+        e.seq: f"line {e.seq} ({e.fact.event} {e.fact.semver!r} in {e.fact.env}) is ignored: "
+        f"{ignored[e.seq]}"
         for e in ledger.entries
         if e.seq in ignored
     }
     findings = [lines.pop(entry.seq) for entry in named if entry.seq in lines]
     judged = None
     if promotion is None:
-        findings.append(f"{version} was never promoted by an entry that counts.")
-    elif promotion.fact.evidence is None:
-        findings.append("it was promoted by hand, WITHOUT EVIDENCE: there is nothing to replay.")
+        findings.append(f"no valid entry promoted {version}.")
     else:
         try:
-            judged = _replay(settings, store, promotion)
+            judged = _replay(settings, registry.store, promotion)
             findings += _differences(promotion, judged)
-            findings += _by_right(settings, promotion)
+            findings += _authorization_findings(settings, promotion)
         except (BadInput, Refused) as error:
-            findings.append(f"it can't be replayed: {error}")
+            findings.append(str(error))
     chain, oldest = lineage(states, promotion)
     return Audit(
         entries=named,
@@ -76,33 +101,63 @@ def audit(settings: Settings, store: Store, version: str) -> Audit:
     )
 
 
-def _replay(settings: Settings, store: Store, promotion: Entry) -> Judged:
-    fields = Fields(dict(promotion.fact.evidence or {}), f"entry {promotion.seq}, evidence")
+def lineage(
+    states: Iterable[RegistryState], promotion: Entry[Promoted] | None
+) -> tuple[tuple[Entry[Promoted], ...], str | None]:
+    """The promotions of the bundle's ancestors, and the first parent sha that is unknown here."""
+    by_sha: dict[str, Entry[Promoted]] = {}
+    for state in states:
+        for entry in state.promoted.values():
+            by_sha.setdefault(entry.fact.canonical_sha, entry)
+    chain: dict[str, Entry[Promoted]] = {}
+    parent = promotion.fact.parent_sha if promotion else None
+    while parent is not None and parent in by_sha and parent not in chain:
+        chain[parent] = by_sha[parent]
+        parent = chain[parent].fact.parent_sha
+    return tuple(chain.values()), parent
+
+
+def _replay(settings: Settings, store: Store, promotion: Entry[Promoted]) -> Judged:
+    recorded = promotion.fact.evidence
+    if recorded is None:
+        raise BadInput("it was promoted by hand, WITHOUT EVIDENCE: there is nothing to replay.")
+    try:
+        if isinstance(recorded, Malformed):
+            raise BadInput(f"entry {promotion.seq}, evidence: {recorded.problem}.")
+        return _judge(settings, store, recorded, f"entry {promotion.seq}, evidence")
+    except (BadInput, Refused) as error:
+        raise BadInput(f"the verdict cannot be replayed: {error}") from None
+
+
+def _judge(settings: Settings, store: Store, recorded: Evidence, where: str) -> Judged:
     eval_set = read_eval_set_of(
         settings,
-        fields.text("eval_set_dvc_hash"),
-        fields.text("eval_set_sha256"),
-        scorer_named(fields.text("scorer"), fields.where),
+        recorded.eval_set_dvc_hash,
+        recorded.eval_set_sha256,
+        scorer_named(recorded.scorer, where),
     )
-    kept = {name: store.evidence(fields.text(f"{name}_sha256")) for name in EVIDENCE_FILES}
-    baseline = parse_baseline(kept["baseline"], "the kept baseline")
+    baseline = parse_baseline(store.evidence(recorded.baseline_sha256), "the kept baseline")
     check_match(eval_set, baseline)
     evidence = check_evidence(
-        kept["candidate_eval"], kept["predictions"], eval_set, "the kept evidence"
+        store.evidence(recorded.candidate_eval_sha256),
+        store.evidence(recorded.predictions_sha256),
+        eval_set,
+        "the kept evidence",
     )
     return Judged(eval_set, evidence, baseline, judge(baseline, evidence.evaluation.scores))
 
 
-def _differences(promotion: Entry, judged: Judged) -> list[str]:
-    """Where the entry says something else than its evidence."""
+def _differences(promotion: Entry[Promoted], judged: Judged) -> list[str]:
+    """Where the entry disagrees with its evidence."""
     fact, evaluation = promotion.fact, judged.evidence.evaluation
+    assert isinstance(fact.evidence, Evidence)  # it was just replayed
     names = ("canonical_sha", "mlflow_run_id", "parent_sha")
-    said = {name: getattr(fact, name) for name in names} | dict(fact.evidence or {})
-    shows = {name: getattr(evaluation, name) for name in names} | digests(judged)
+    recorded = {name: getattr(fact, name) for name in names} | asdict(fact.evidence)
+    shown = {name: getattr(evaluation, name) for name in names} | asdict(summarize(judged))
     found = [
-        f"{name}: the entry says {said[name]!r}, its evidence {shows.get(name)!r}"
-        for name in sorted(said)
-        if said[name] != shows.get(name)
+        f"{name}: the entry has {recorded[name]!r}, its evidence {shown[name]!r}"
+        for name in sorted(recorded)
+        if recorded[name] != shown[name]
     ]
     if not judged.verdict.passed:
         found.append("the replayed verdict is a refusal: it should never have been promoted")
@@ -111,17 +166,17 @@ def _differences(promotion: Entry, judged: Judged) -> list[str]:
     return found
 
 
-def _by_right(settings: Settings, promotion: Entry) -> list[str]:
-    """In prod, whether the policy and baseline of the commit it names bear it out."""
+def _authorization_findings(settings: Settings, promotion: Entry[Promoted]) -> list[str]:
+    """In prod, whether the policy and gate inputs of the commit that the entry names allow it."""
     fact = promotion.fact
-    if fact.env is not Env.PROD or fact.actor is None:
+    if fact.env is not Env.PROD or not isinstance(fact.actor, Actor):
         return []
-    commit, root = fact.actor["sha"], settings.root
+    commit, root = fact.actor.sha, settings.root
     try:
         raw = git_files.file_at(root, commit, root / "pyproject.toml") or b""
         then = load_settings(root, {"LYNX_ENV": "prod"}, pyproject=raw)
-        check_identity(check_policy(then.identity), Claims(fact.actor), commit)
+        check_identity(check_policy(then.identity), Claims(asdict(fact.actor)), commit)
         check_judged(then, commit, fact)
     except LynxError as error:
-        return [f"the commit {commit[:12]} that it names does not bear it out: {error}"]
+        return [f"the commit {commit[:12]} that the entry names does not support it: {error}"]
     return []

@@ -1,8 +1,7 @@
-"""What the gate reads, as it was committed: prod judges by nothing else.
+"""Gate inputs: baseline, eval set and settings as git has them. In prod the gate uses no others.
 
-An edit on disk that was not committed counts for nothing, nor do floors from a commit that
-the branch has since left behind: a workflow run that is started anew weeks later runs on its
-old commit.
+An uncommitted edit is ignored in favour of a refusal, and so is a baseline that the branch has
+replaced since: a workflow run that is repeated weeks later runs on its old commit.
 """
 
 import hashlib
@@ -14,87 +13,90 @@ from lynx_pipeline.adapters import git_files
 from lynx_pipeline.adapters.dvc_data import dvc_file, tracked_hash
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.config import Settings, load_settings
-from lynx_pipeline.domain.ledger.chain import Fact
+from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
 from lynx_pipeline.errors import Refused
 
-_EDITED = "it was edited and not committed. prod judges by what is committed; restore it with git."
-_COMMITTED = (
+_UNCOMMITTED = (
+    "it was edited and not committed. prod uses committed files only; restore it with git."
+)
+_SETTINGS = (
     *("model", "eval_set", "baseline", "registry", "identity", "price_per_hour"),
     "artifact_locations",
 )
 
-# In the repository of the workflow: who may ask, what runs, and by which packages.
-_JUDGES = (".github", "dev", "lynx_pipeline", "requirements.lock")
-_NAMED = 5
+# Also inputs of the gate, in the workflow's repository: who may request a release, the code that
+# runs, and its packages.
+_CODE = (".github", "dev", "lynx_pipeline", "requirements.lock")
+_LISTED = 5
 
 
 def check_committed(settings: Settings, commit: str) -> None:
-    """That baseline, eval set and settings are those of the checked-out ``commit``: the files on
-    disk, and the settings in use.
+    """Check that baseline, eval set and settings, on disk and in use, are those of the checked-out
+    ``commit``.
 
     Raises:
-        Refused: a file was changed, or is not committed.
+        Refused: one of them was changed, or is not committed.
     """
     pyproject = settings.root / "pyproject.toml"
-    for path in (*_inputs(settings), pyproject):
+    for path in (*_files(settings), pyproject):
         name = path.relative_to(settings.root)
         if git_files.file_at(settings.root, commit, path) != read_bytes(path, str(name)):
-            raise Refused(f"{name} is not what the commit {commit[:12]} holds: {_EDITED}")
+            raise Refused(f"{name} differs from the commit {commit[:12]}: {_UNCOMMITTED}")
     raw = git_files.file_at(settings.root, commit, pyproject) or b""
     committed = load_settings(settings.root, {"LYNX_ENV": settings.env.value}, pyproject=raw)
-    for key in _COMMITTED:
+    for key in _SETTINGS:
         if getattr(settings, key) != getattr(committed, key):
-            raise Refused(f"{key!r} is not what the commit {commit[:12]} holds: {_EDITED}")
+            raise Refused(f"{key!r} differs from the commit {commit[:12]}: {_UNCOMMITTED}")
 
 
-def check_judged(settings: Settings, commit: str, fact: Fact) -> None:
-    """That ``fact`` was judged by the baseline and on the eval set of ``commit``.
+def check_judged(settings: Settings, commit: str, promotion: Promoted) -> None:
+    """Check that the promotion was judged by the baseline and on the eval set of ``commit``.
 
     Raises:
-        Refused: by others, which were there only while it was judged.
+        Refused: it was judged by others, which were there only for a while.
     """
     baseline, tracked = (
-        git_files.file_at(settings.root, commit, path) or b"" for path in _inputs(settings)
+        git_files.file_at(settings.root, commit, path) or b"" for path in _files(settings)
     )
-    where, name = str(_inputs(settings)[1]), settings.eval_set.name
+    where, name = str(_files(settings)[1]), settings.eval_set.name
     committed = {
         "baseline_sha256": hashlib.sha256(baseline).hexdigest(),
         "eval_set_dvc_hash": tracked_hash(tracked, where, name),
     }
+    evidence = promotion.evidence
     for key, value in committed.items():
-        if (fact.evidence or {}).get(key) != value:
-            raise Refused(f"{key} is not of what the commit {commit[:12]} holds: {_EDITED}")
+        if not isinstance(evidence, Evidence) or getattr(evidence, key) != value:
+            raise Refused(f"{key} differs from the commit {commit[:12]}: {_UNCOMMITTED}")
 
 
 def check_current(settings: Settings, commit: str, ref: str) -> None:
-    """That baseline, eval set and settings are still the same on ``ref`` of the remote, and so is
-    what judges and says who may ask: a run of weeks ago, started again, has the code and the
-    CODEOWNERS of then.
+    """Check that the gate inputs, the gate's code and CODEOWNERS are unchanged on ``ref`` of the
+    remote since ``commit``.
 
     Raises:
-        Refused: they changed there since ``commit``.
-        SystemFailed: the remote could not be asked.
+        Refused: they have changed.
+        SystemFailed: the remote could not be reached.
     """
     tip = git_files.tip(settings.root, ref)
     if tip == commit:
         return
     changed = changes(settings, commit, tip)
-    changed += git_files.changed(settings.root, commit, tip, _JUDGES)
+    changed += git_files.changed(settings.root, commit, tip, _CODE)
     if changed:
-        more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+        more = f" and {len(changed) - _LISTED} more" if len(changed) > _LISTED else ""
         raise Refused(
             f"{ref} has moved from {commit[:12]} to {tip[:12]}, which changes "
-            f"{', '.join(changed[:_NAMED])}{more}: the verdict would be by what counts no more. "
-            "Start the workflow anew."
+            f"{', '.join(changed[:_LISTED])}{more}: the verdict would use outdated gate inputs. "
+            "Start a new workflow run."
         )
 
 
 def changes(settings: Settings, old: str, new: str) -> list[str]:
-    """What of that which verdicts are by differs between two commits."""
+    """The gate inputs that differ between two commits."""
     root, pyproject = settings.root, settings.root / "pyproject.toml"
     changed = [
         str(path.relative_to(root))
-        for path in _inputs(settings)
+        for path in _files(settings)
         if git_files.file_at(root, new, path) != git_files.file_at(root, old, path)
     ]
     if _table(root, new, pyproject) != _table(root, old, pyproject):
@@ -102,7 +104,7 @@ def changes(settings: Settings, old: str, new: str) -> list[str]:
     return changed
 
 
-def _inputs(settings: Settings) -> tuple[Path, Path]:
+def _files(settings: Settings) -> tuple[Path, Path]:
     return settings.baseline, dvc_file(settings.eval_set)
 
 

@@ -1,21 +1,21 @@
-"""The promotion as MLflow's model registry shows it: a mirror, never asked for the truth."""
+"""The latest promotion in MLflow's model registry: a mirror, never a source."""
 
 from collections.abc import Callable
 
 from lynx_pipeline.adapters.mlflow_tracking import mirror_alias
 from lynx_pipeline.config import Settings
-from lynx_pipeline.domain.ledger.chain import Fact
+from lynx_pipeline.domain.ledger.facts import Promoted
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.evaluation.candidate import SEMVER_TAG
 
 ALIASES = {Env.DEV: "dev", Env.PROD: "production"}
 
 
-def mirror(settings: Settings, latest: Callable[[], Fact]) -> dict[str, str]:
-    """Point the environment's alias at what is ``latest``. Running it again changes nothing.
+def mirror(settings: Settings, latest: Callable[[], Promoted]) -> dict[str, str]:
+    """Point the environment's alias at the ``latest`` promotion. Repeating it changes nothing.
 
-    The ledger is asked again after the alias moved: of two mirrors that overtake each other,
-    the last to write sees what the other one promoted.
+    The ledger is read again after the alias moved: if two mirrors run at once, the last one to
+    write sees what the other promoted.
 
     Raises:
         SystemFailed: MLflow failed; the promotion stands all the same.
@@ -27,14 +27,14 @@ def mirror(settings: Settings, latest: Callable[[], Fact]) -> dict[str, str]:
             settings.tracking_uri,
             model=fact.model,
             alias=alias,
-            uri=fact.artifact_uri or "",
-            run_id=fact.mlflow_run_id or "",
-            tags={SEMVER_TAG: fact.semver or "", "lynx.canonical_sha": fact.canonical_sha},
+            uri=fact.artifact_uri,
+            run_id=fact.mlflow_run_id,
+            tags={SEMVER_TAG: fact.semver, "lynx.canonical_sha": fact.canonical_sha},
         )
         if latest() == fact:
             return {
                 "alias": alias,
                 "mlflow_version": version,
-                "semver": fact.semver or "",
+                "semver": fact.semver,
                 "canonical_sha": fact.canonical_sha,
             }

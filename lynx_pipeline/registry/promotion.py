@@ -1,82 +1,91 @@
-"""From evidence to the fact that may enter the ledger. Nothing here trusts a verdict."""
+"""Building a promotion: from evidence to the fact that may enter the ledger.
+
+No stored verdict is trusted. The evidence is judged again, and the candidate's bundle is
+downloaded and hashed again.
+"""
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP
 from lynx_pipeline.domain.cost import cpqu
-from lynx_pipeline.domain.ledger.chain import PROMOTED, Fact
+from lynx_pipeline.domain.ledger.facts import Actor, Evidence, Promoted
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.evaluation.candidate import fresh_bundle
 from lynx_pipeline.evaluation.judgement import GateRefused, Judged, judge_evidence
 
 
+class EvidenceFiles(NamedTuple):
+    """The bytes that the registry keeps of a promotion's evidence."""
+
+    baseline: bytes
+    candidate_eval: bytes
+    predictions: bytes
+
+
 @dataclass(frozen=True, slots=True)
-class Supported:
-    """A promotion, and the bytes of the evidence that supports it: ``candidate_eval.json``, the
-    predictions, and the baseline, whose digests the fact names."""
+class SupportedPromotion:
+    """A promotion that passed the gate, and the evidence files whose digests it names."""
 
-    fact: Fact
-    evidence: tuple[bytes, ...]
+    fact: Promoted
+    evidence: Evidence
+    files: EvidenceFiles
 
 
-def judged_fact(
-    settings: Settings,
-    folder: Path,
-    canonical_sha: str,
-    semver: str,
-    time: str,
-    actor: Mapping[str, str] | None,
-) -> Supported:
-    """The promotion that the evidence in ``folder`` supports.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromotionRequest:
+    """What to promote. ``run_id`` is the candidate that was asked for; None: the evidence's own."""
+
+    canonical_sha: str
+    semver: str
+    run_id: str | None
+    evidence: Path
+
+
+def build_promotion(
+    settings: Settings, request: PromotionRequest, time: str, actor: Actor | None
+) -> SupportedPromotion:
+    """The promotion that the evidence supports.
 
     Raises:
         GateRefused: a bucket fell too far.
         Refused: this is ``prod`` and the candidate was not isolated.
-        BadInput: the evidence is of another bundle, or the run's bundle is no longer it.
+        BadInput: the evidence belongs to another bundle or run, or the run's bundle has changed.
     """
-    judged = judge_evidence(settings, folder)
+    judged = judge_evidence(settings, request.evidence)
     evaluation = judged.evidence.evaluation
+    run_id = _check_belongs(judged, request)
     if settings.env is Env.PROD and not evaluation.isolated:
         raise Refused(
-            f"the candidate was evaluated with isolation {evaluation.isolation!r}, and could "
-            f"have read the answers; prod expects {BUBBLEWRAP!r}. Evaluate it again."
+            f"the candidate was evaluated with isolation {evaluation.isolation!r} and could have "
+            f"read the answers; prod expects {BUBBLEWRAP!r}. Evaluate it again."
         )
-    if evaluation.canonical_sha != canonical_sha:
-        raise BadInput(
-            f"the evidence is of the bundle {evaluation.canonical_sha[:12]}, not of "
-            f"{canonical_sha[:12]}. Evaluate the candidate again."
-        )
-    if evaluation.mlflow_run_id is None:
-        raise BadInput("the evidence names no MLflow run, so its bundle can't be fetched.")
     if not judged.verdict.passed:
         raise GateRefused(judged.verdict)
-    with fresh_bundle(settings, evaluation.mlflow_run_id) as (_, bundle, uri):
-        if bundle.canonical_sha != canonical_sha:
+    with fresh_bundle(settings, run_id) as (_, bundle, uri):
+        if bundle.canonical_sha != request.canonical_sha:
             raise BadInput(
-                f"the bundle of run {evaluation.mlflow_run_id} is now "
-                f"{bundle.canonical_sha[:12]}, but {canonical_sha[:12]} was evaluated: it was "
-                "changed in between. Evaluate the candidate again."
+                f"the bundle of run {run_id} has changed since its evaluation: it is now "
+                f"{bundle.canonical_sha[:12]}, and {request.canonical_sha[:12]} was evaluated. "
+                "Evaluate the candidate again."
             )
-    counts = evaluation.counts
-    fact = Fact(
+    counts, evidence = evaluation.counts, summarize(judged)
+    fact = Promoted(
         time=time,
         env=settings.env,
-        event=PROMOTED,
         model=settings.model,
-        mlflow_run_id=evaluation.mlflow_run_id,
+        mlflow_run_id=run_id,
         artifact_uri=uri,
-        canonical_sha=canonical_sha,
+        canonical_sha=request.canonical_sha,
         parent_sha=bundle.parent_sha,
-        semver=semver,
-        evidence=digests(judged),
+        semver=request.semver,
+        evidence=evidence,
         actor=actor,
         cpqu=cpqu(
             price_per_hour=settings.price_per_hour,
@@ -84,39 +93,56 @@ def judged_fact(
             accuracy=counts.correct / counts.n,
         ),
     )
-    return Supported(fact, (*judged.evidence.files, unmoved_baseline(settings, fact)))
+    baseline = unchanged_baseline(settings, evidence)
+    return SupportedPromotion(fact, evidence, EvidenceFiles(baseline, *judged.evidence.files))
 
 
-def unmoved_baseline(settings: Settings, fact: Fact) -> bytes:
-    """The baseline's bytes, if they still are those that ``fact`` was judged by.
+def _check_belongs(judged: Judged, request: PromotionRequest) -> str:
+    """The evidence's run id, checked to be the requested candidate's, as the bundle is."""
+    evaluation = judged.evidence.evaluation
+    if evaluation.canonical_sha != request.canonical_sha:
+        raise BadInput(
+            f"the evidence is of the bundle {evaluation.canonical_sha[:12]}, expected "
+            f"{request.canonical_sha[:12]}. Evaluate the candidate again."
+        )
+    if evaluation.mlflow_run_id is None:
+        raise BadInput("the evidence names no MLflow run, so its bundle cannot be downloaded.")
+    if request.run_id not in (None, evaluation.mlflow_run_id):
+        raise BadInput(
+            f"the evidence is of the MLflow run {evaluation.mlflow_run_id}, expected "
+            f"{request.run_id}. Evaluate the candidate again."
+        )
+    return evaluation.mlflow_run_id
+
+
+def unchanged_baseline(settings: Settings, evidence: Evidence) -> bytes:
+    """The baseline's bytes, checked to be those that the candidate was judged by.
 
     Raises:
-        Refused: they are others.
+        Refused: the file has changed meanwhile.
     """
     raw = read_bytes(settings.baseline, "no baseline, so nothing can be promoted")
-    judged_by = (fact.evidence or {})["baseline_sha256"]
-    if hashlib.sha256(raw).hexdigest() != judged_by:
+    if hashlib.sha256(raw).hexdigest() != evidence.baseline_sha256:
         raise Refused(
-            f"{settings.baseline.name} was changed while the candidate was judged by it. Nothing "
-            "was changed; promote again."
+            f"{settings.baseline.name} was changed while the candidate was judged by it. Promote "
+            "again."
         )
     return raw
 
 
-def digests(judged: Judged) -> dict[str, Any]:
-    """What an entry says about the evidence. The numbers are for reading: the files that the
-    digests name give them again."""
+def summarize(judged: Judged) -> Evidence:
+    """What the entry records of the evidence."""
     worst = judged.verdict.worst
     evaluation = judged.evidence.evaluation
-    return {
-        "eval_set_dvc_hash": evaluation.eval_set_dvc_hash,
-        "eval_set_sha256": evaluation.eval_set_sha256,
-        "baseline_sha256": judged.baseline.sha256,
-        "candidate_eval_sha256": judged.evidence.sha256,
-        "predictions_sha256": evaluation.predictions_sha256,
-        "scorer": evaluation.scorer,
-        "isolation": evaluation.isolation,
-        "tolerance": float(judged.verdict.tolerance),
-        "worst_bucket": worst.name,
-        "worst_margin": round(float(worst.margin or Fraction(0)), 6),
-    }
+    return Evidence(
+        eval_set_dvc_hash=evaluation.eval_set_dvc_hash,
+        eval_set_sha256=evaluation.eval_set_sha256,
+        baseline_sha256=judged.baseline.sha256,
+        candidate_eval_sha256=judged.evidence.sha256,
+        predictions_sha256=evaluation.predictions_sha256,
+        scorer=evaluation.scorer,
+        isolation=evaluation.isolation,
+        tolerance=float(judged.verdict.tolerance),
+        worst_bucket=worst.name,
+        worst_margin=round(float(worst.margin or Fraction(0)), 6),
+    )

@@ -5,8 +5,9 @@ from typing import Any
 
 from lynx_pipeline.domain.gate.baseline import Baseline
 from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.facts import Actor, Promoted, to_json
 from lynx_pipeline.domain.text import printable
-from lynx_pipeline.registry.audited import Audit
+from lynx_pipeline.registry.audit import Audit
 from lynx_pipeline.reports.report import Report
 from lynx_pipeline.reports.terminal import print_report
 from lynx_pipeline.reports.verdict_json import verdict_json
@@ -19,7 +20,8 @@ def entry_line(entry: Entry) -> str:
 
 def _line(entry: Entry) -> str:
     fact = entry.fact
-    evidence = "" if fact.evidence or fact.event != "promoted" else "  WITHOUT EVIDENCE"
+    by_hand = isinstance(fact, Promoted) and fact.evidence is None
+    evidence = "  WITHOUT EVIDENCE" if by_hand else ""
     return (
         f"{entry.seq:>5}  {fact.time}  {fact.env:<4}  {fact.event:<11}  {fact.semver or '-':<14}  "
         f"{fact.canonical_sha}  run {fact.mlflow_run_id}{_cost(entry)}{evidence}"
@@ -77,7 +79,8 @@ def _story(audit: Audit) -> Iterator[str]:
         yield f"  from        {fact.artifact_uri}, MLflow run {fact.mlflow_run_id}"
         yield f"  promoted    {fact.time} in {fact.env}, entry {audit.promotion.seq}"
         yield f"  by          {_actor(audit.promotion)}"
-        for name, value in (fact.evidence or {"evidence": "none"}).items():
+        evidence = to_json(fact)["evidence"] or {"evidence": "none"}
+        for name, value in evidence.items():
             yield f"  rests on    {name} {value}"
         if audit.baseline:
             yield f"  floors      measured on {audit.baseline.baseline_sha}"
@@ -93,19 +96,18 @@ def _story(audit: Audit) -> Iterator[str]:
         yield entry_line(entry)
 
 
-def _actor(entry: Entry) -> str:
+def _actor(entry: Entry[Promoted]) -> str:
     actor = entry.fact.actor
-    if actor is None:
-        return "nobody who was verified"
+    if not isinstance(actor, Actor):
+        return "unverified"
     return (
-        f"{actor.get('workflow_ref')} at {str(actor.get('sha'))[:12]}, run {actor.get('run_id')} "
-        f"attempt {actor.get('run_attempt')}, {actor.get('event_name')} by {actor.get('actor')} "
-        f"(id {actor.get('actor_id')})"
+        f"{actor.workflow_ref} at {actor.sha[:12]}, run {actor.run_id} attempt "
+        f"{actor.run_attempt}, {actor.event_name} by {actor.actor} (id {actor.actor_id})"
     )
 
 
 def _cost(entry: Entry) -> str:
-    cost = entry.fact.cpqu
+    cost = entry.fact.cpqu if isinstance(entry.fact, Promoted) else None
     if cost is None:
         return ""
     return f"  CpQU {cost}" if isinstance(cost, str) else f"  CpQU {cost:.3g}"

@@ -12,10 +12,10 @@ import pytest
 from lynx_pipeline.adapters.ledgers.directory import DirectoryLedger
 from lynx_pipeline.cli import main
 from lynx_pipeline.config import Settings
-from lynx_pipeline.domain.ledger.chain import PROMOTED
 from lynx_pipeline.registry import registry
 from lynx_pipeline.sandbox.inside import worker
 from lynx_pipeline_tests.support.builders import (
+    PROMOTED,
     RUN,
     SHA,
     baseline_json,

@@ -23,9 +23,9 @@ from dagster import (
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.definitions import defs
 from lynx_pipeline.defs.sensors import LOOKED_AT, REQUESTED, announce_promotions, tagged_candidates
-from lynx_pipeline.domain.ledger.chain import PROMOTED, TIME
+from lynx_pipeline.domain.ledger.facts import TIME
 from lynx_pipeline_tests.support import mlflow_server
-from lynx_pipeline_tests.support.builders import fact, project
+from lynx_pipeline_tests.support.builders import PROMOTED, fact, project
 from lynx_pipeline_tests.support.places import InFolder
 from lynx_pipeline_tests.support.receiver import Receiver
 

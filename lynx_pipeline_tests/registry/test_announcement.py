@@ -7,21 +7,22 @@ import pytest
 
 from lynx_pipeline.adapters import notify
 from lynx_pipeline.cli import main
-from lynx_pipeline.domain.ledger.chain import PROMOTED, Entry, seal
+from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.facts import Promoted
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import SystemFailed
 from lynx_pipeline.registry.announcement import announce, announcement
-from lynx_pipeline_tests.support.builders import SHA, actor, fact, project
+from lynx_pipeline_tests.support.builders import SHA, actor, evidence, project, promoted
 from lynx_pipeline_tests.support.places import InFolder, promote
 from lynx_pipeline_tests.support.receiver import Receiver, receiving
 
 
-def entry() -> Entry:
+def entry() -> Entry[Promoted]:
     """A promotion in prod."""
-    evidence = {"worst_margin": 0.0125, "worst_bucket": "verb.go"}
+    numbers = evidence(worst_margin=0.0125, worst_bucket="verb.go")
     who = actor(repository="octo-org/octo-repo", run_id="42")
-    values = {"event": PROMOTED, "env": Env.PROD, "semver": "v0.3.1"}
-    return seal(1, None, fact(**values, evidence=evidence, actor=who))
+    fact = promoted("v0.3.1", env=Env.PROD, evidence=numbers, actor=who)
+    return Entry(1, None, "0" * 64, fact)
 
 
 def test_a_promotion_is_told_with_all_that_matters(receiver: Receiver) -> None:
@@ -36,7 +37,7 @@ def test_a_promotion_is_told_with_all_that_matters(receiver: Receiver) -> None:
 
 def test_a_promotion_without_evidence_says_so() -> None:
     """As its entry does."""
-    title, body = announcement(seal(1, None, fact(event=PROMOTED, semver="v0.1.0-dev")))
+    title, body = announcement(Entry(1, None, "0" * 64, promoted("v0.1.0-dev")))
     assert title == "tiny: promoted v0.1.0-dev in dev"
     assert "without evidence" in body
 
@@ -46,7 +47,9 @@ def test_every_channel_is_tried(receiver: Receiver, monkeypatch: pytest.MonkeyPa
     with receiving() as deaf:
         deaf.status = 503
         monkeypatch.setenv(notify.CHANNELS, f"{deaf.url} nonsense {receiver.url}")
-        with pytest.raises(SystemFailed, match=r"v0\.3\.1 is promoted, and \d channels") as caught:
+        with pytest.raises(
+            SystemFailed, match=r"v0\.3\.1 is promoted, but \d announcements failed"
+        ) as caught:
             announce(entry())
     assert len(receiver.got) == 1
     assert "503" in str(caught.value)

@@ -3,7 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +11,17 @@ import pytest
 
 from lynx_pipeline.adapters.ledgers.directory import DirectoryLedger
 from lynx_pipeline.cli import main
-from lynx_pipeline.domain.ledger.chain import PROMOTED, Fact, evidence_path, seal
+from lynx_pipeline.domain.ledger.chain import evidence_path, seal
+from lynx_pipeline.domain.ledger.facts import Evidence, Fact, Malformed, Promoted, read_object
 from lynx_pipeline.domain.ledger.state import broken_rules
 from lynx_pipeline.domain.scorers import NUMERIC
 from lynx_pipeline.domain.strict_json import canonical
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
-from lynx_pipeline.registry import registry
-from lynx_pipeline.registry.audited import Audit
+from lynx_pipeline.registry import Registry
+from lynx_pipeline.registry.audit import Audit, audit
 from lynx_pipeline_tests.conftest import Tracking
-from lynx_pipeline_tests.support.builders import fact, project, sha256
+from lynx_pipeline_tests.support.builders import PROMOTED, fact, project, promoted, sha256
 from lynx_pipeline_tests.support.world import World
 
 pytestmark = pytest.mark.slow
@@ -46,9 +47,17 @@ def folder(world: World) -> Path:
     return world.settings.root / "registry"
 
 
-def audit(world: World, version: str = V) -> Audit:
+def audited(world: World, version: str = V) -> Audit:
     """The audit, as a new process would do it."""
-    return registry.audit(version, settings=world.settings)
+    return audit(Registry.open(world.settings), version)
+
+
+def recorded(world: World) -> tuple[Promoted, dict[str, Any]]:
+    """The promotion, and its evidence as the file has it."""
+    (entry,) = Registry.open(world.settings).history()
+    assert isinstance(entry.fact, Promoted)
+    assert isinstance(entry.fact.evidence, Evidence)
+    return entry.fact, asdict(entry.fact.evidence)
 
 
 def append(world: World, new: Fact) -> None:
@@ -58,7 +67,7 @@ def append(world: World, new: Fact) -> None:
 
 def test_a_gated_promotion_holds(world: World) -> None:
     """The verdict is worked out again, and the story is complete."""
-    found = audit(world)
+    found = audited(world)
     assert found.findings == found.notes == ()
     assert found.verdict is not None
     assert found.verdict.passed
@@ -72,20 +81,19 @@ def test_it_holds_however_the_project_moved_on(world: World, tracking: Tracking)
     for path in (world.folder / "good-evidence").iterdir():
         path.unlink()
     elsewhere = replace(world.settings, tracking_uri="http://127.0.0.1:1", scorer=NUMERIC)
-    assert registry.audit(V, settings=elsewhere).findings == ()
+    assert audit(Registry.open(elsewhere), V).findings == ()
 
 
 def piece(world: World, name: str) -> Path:
     """The kept file that the entry names so."""
-    (entry,) = registry.history(settings=world.settings)
-    return folder(world) / evidence_path((entry.fact.evidence or {})[f"{name}_sha256"])
+    return folder(world) / evidence_path(recorded(world)[1][f"{name}_sha256"])
 
 
 @pytest.mark.parametrize("name", ["baseline", "candidate_eval", "predictions"])
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda path: path.unlink(), "is gone"),
+        (lambda path: path.unlink(), "is missing"),
         (lambda path: path.write_bytes(path.read_bytes() + b" "), "was changed"),
     ],
 )
@@ -95,7 +103,7 @@ def test_lost_or_changed_evidence_is_named(
     """Nothing is said to hold that can't be shown."""
     path = piece(world, name)
     damage(path)
-    (finding,) = audit(world).findings
+    (finding,) = audited(world).findings
     assert path.name in finding
     assert says in finding
 
@@ -109,12 +117,12 @@ def test_a_changed_eval_set_is_not_scored_on(world: World) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"canonical_sha": A}, "canonical_sha: the entry says"),
-        ({"mlflow_run_id": "0" * 32}, "mlflow_run_id: the entry says"),
-        ({"parent_sha": C}, "parent_sha: the entry says"),
-        ({"evidence": {"tolerance": 0.5}}, "tolerance: the entry says"),
-        ({"evidence": {"isolation": "bubblewrap"}}, "isolation: the entry says"),
-        ({"evidence": {"worst_margin": 1.0}}, "worst_margin: the entry says"),
+        ({"canonical_sha": A}, "canonical_sha: the entry has"),
+        ({"mlflow_run_id": "0" * 32}, "mlflow_run_id: the entry has"),
+        ({"parent_sha": C}, "parent_sha: the entry has"),
+        ({"evidence": {"tolerance": 0.5}}, "tolerance: the entry has"),
+        ({"evidence": {"isolation": "bubblewrap"}}, "isolation: the entry has"),
+        ({"evidence": {"worst_margin": 1.0}}, "worst_margin: the entry has"),
         ({"evidence": {"scorer": "generous/1"}}, "the scorer 'generous/1' is unknown"),
         ({"evidence": {"scorer": NUMERIC.name}}, "expected a decimal number"),
     ],
@@ -123,13 +131,13 @@ def test_an_entry_that_says_more_than_its_evidence_is_caught(
     world: World, change: dict[str, Any], says: str
 ) -> None:
     """Sealed and chained as it should be, and still not what the files show."""
-    (entry,) = registry.history(settings=world.settings)
-    evidence = {**(entry.fact.evidence or {}), **change.pop("evidence", {})}
-    append(world, replace(entry.fact, semver="v0.2.0-dev", **{"evidence": evidence, **change}))
-    found = audit(world, "v0.2.0-dev")
+    fact, kept = recorded(world)
+    evidence = read_object({**kept, **change.pop("evidence", {})}, Evidence)
+    append(world, replace(fact, semver="v0.2.0-dev", **{"evidence": evidence, **change}))
+    found = audited(world, "v0.2.0-dev")
     assert len(found.findings) == 1
     assert says in found.findings[0]
-    assert audit(world).findings == ()
+    assert audited(world).findings == ()
 
 
 def test_a_promotion_that_the_gate_would_have_refused_is_caught(world: World) -> None:
@@ -139,17 +147,17 @@ def test_a_promotion_that_the_gate_would_have_refused_is_caught(world: World) ->
         "candidate_eval": (bad.evidence / "candidate_eval.json").read_bytes(),
         "predictions": (bad.evidence / "predictions.parquet").read_bytes(),
     }
-    (entry,) = registry.history(settings=world.settings)
+    fact, recorded_evidence = recorded(world)
     digests = {f"{name}_sha256": sha256(raw) for name, raw in kept.items()}
     forged = replace(
-        entry.fact,
+        fact,
         semver="v0.2.0-dev",
         canonical_sha=bad.sha,
         mlflow_run_id=bad.run_id,
-        evidence={**(entry.fact.evidence or {}), **digests},
+        evidence=read_object({**recorded_evidence, **digests}, Evidence),
     )
     DirectoryLedger(folder(world)).append(lambda _: forged, kept.values())
-    found = audit(world, "v0.2.0-dev")
+    found = audited(world, "v0.2.0-dev")
     assert found.verdict is not None
     assert not found.verdict.passed
     assert any("the replayed verdict is a refusal" in finding for finding in found.findings)
@@ -158,11 +166,11 @@ def test_a_promotion_that_the_gate_would_have_refused_is_caught(world: World) ->
 @pytest.mark.parametrize("digest", ["", "/../../../../etc/hostname", "a\0b", "A" * 64, B[:63]])
 def test_a_digest_that_is_none_opens_nothing(world: World, digest: str) -> None:
     """An entry can't send the auditor to another file."""
-    (entry,) = registry.history(settings=world.settings)
-    evidence = {**(entry.fact.evidence or {}), "baseline_sha256": digest}
-    append(world, replace(entry.fact, semver="v0.2.0-dev", evidence=evidence))
-    (finding,) = audit(world, "v0.2.0-dev").findings
-    assert "can't be replayed" in finding
+    fact, kept = recorded(world)
+    evidence = read_object({**kept, "baseline_sha256": digest}, Evidence)
+    append(world, replace(fact, semver="v0.2.0-dev", evidence=evidence))
+    (finding,) = audited(world, "v0.2.0-dev").findings
+    assert "cannot be replayed" in finding
 
 
 def test_a_promotion_by_hand_has_nothing_to_replay(world: World) -> None:
@@ -170,9 +178,9 @@ def test_a_promotion_by_hand_has_nothing_to_replay(world: World) -> None:
     made = world.candidate("any", wrong=12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        registry.register_pending(made.run_id, settings=world.settings)
-        registry.promote(made.sha, "v0.0.0-dev", settings=world.settings)
-    found = audit(world, "v0.0.0-dev")
+        Registry.open(world.settings).register_pending(made.run_id)
+        Registry.open(world.settings).promote(made.sha, "v0.0.0-dev")
+    found = audited(world, "v0.0.0-dev")
     assert found.verdict is None
     assert "WITHOUT EVIDENCE" in found.findings[0]
 
@@ -182,20 +190,20 @@ def test_the_lineage_follows_the_parents(world: World) -> None:
     for number, (sha, parent) in enumerate([(A, C), (B, A)], start=2):
         semver = f"v0.{number}.0-dev"
         append(world, fact(event=PROMOTED, semver=semver, canonical_sha=sha, parent_sha=parent))
-    found = audit(world, "v0.3.0-dev")
+    found = audited(world, "v0.3.0-dev")
     assert [entry.fact.canonical_sha for entry in found.lineage] == [A]
     assert found.oldest_parent == C
     append(world, fact(event=PROMOTED, semver="v0.4.0-dev", canonical_sha=C, parent_sha=B))
-    chain = [entry.fact.canonical_sha for entry in audit(world, "v0.3.0-dev").lineage]
+    chain = [entry.fact.canonical_sha for entry in audited(world, "v0.3.0-dev").lineage]
     assert chain == [A, C, B]
 
 
 def test_every_entry_about_the_version_is_in_it(world: World) -> None:
     """Rollbacks too; afterwards it says what is in force."""
     world.promote(world.candidate("next"), "v0.2.0-dev")
-    assert not audit(world).is_latest
-    registry.rollback(V, settings=world.settings)
-    found = audit(world)
+    assert not audited(world).is_latest
+    Registry.open(world.settings).rollback(V)
+    found = audited(world)
     assert [entry.fact.event for entry in found.entries] == ["promoted", "rolled_back"]
     assert found.is_latest
 
@@ -212,14 +220,14 @@ def test_an_odd_version_in_prod_counts_for_nothing_and_is_reported(
     """It never resolves, a good version beside it does, and no report leaves the line out."""
     append(world, fact(env=Env.PROD, event=PROMOTED, semver="v0.9.0", canonical_sha=A))
     append(world, fact(env=Env.PROD, event=PROMOTED, semver=semver, canonical_sha=B))
-    assert registry.resolve(settings=world.prod).canonical_sha == A
+    assert Registry.open(world.prod).resolve().canonical_sha == A
     for asked in (semver, semver.strip(), "v1.0.0"):
         with pytest.raises(Refused, match="never promoted"):
-            registry.resolve(asked, settings=world.prod)
-    (finding, *_) = registry.audit(semver, settings=world.prod).findings
+            Registry.open(world.prod).resolve(asked)
+    (finding, *_) = audit(Registry.open(world.prod), semver).findings
     assert finding.startswith("line 3 ")
-    assert "counts for nothing" in finding
-    assert [note[:7] for note in audit(world).notes] == ["line 3 "]
+    assert "is ignored" in finding
+    assert [note[:7] for note in audited(world).notes] == ["line 3 "]
     assert main_exit(world, "registry", "verify") == 1
 
 
@@ -227,10 +235,10 @@ def test_an_odd_version_in_prod_counts_for_nothing_and_is_reported(
     ("changes", "says"),
     [
         ({"actor": None}, "verified identity"),
-        ({"actor": {"x": "1"}}, "verified identity"),
-        ({"actor": {"jti": "only"}}, "verified identity"),
-        ({"evidence": None}, "only evidence promotes"),
-        ({"evidence": {"x": 1}}, "only evidence promotes"),
+        ({"actor": Malformed({"x": "1"}, "")}, "verified identity"),
+        ({"actor": Malformed({"jti": "only"}, "")}, "verified identity"),
+        ({"evidence": None}, "needs evidence"),
+        ({"evidence": Malformed({"x": 1}, "")}, "needs evidence"),
         ({"semver": "v0.8.0"}, "not greater"),
         ({"semver": "v0.9.0"}, "promoted before"),
     ],
@@ -242,19 +250,19 @@ def test_an_unproven_entry_in_prod_counts_for_nothing(
     append(world, fact(env=Env.PROD, event=PROMOTED, semver="v0.9.0", canonical_sha=A))
     values = {"env": Env.PROD, "event": PROMOTED, "semver": "v1.0.0", "canonical_sha": B}
     append(world, fact(**{**values, **changes}))
-    assert registry.resolve(settings=world.prod).canonical_sha == A
-    (broken,) = broken_rules(registry.verify(settings=world.settings))
+    assert Registry.open(world.prod).resolve().canonical_sha == A
+    (broken,) = broken_rules(Registry.open(world.settings).verify())
     assert broken[0].seq == 3
     assert says in broken[1]
 
 
 def test_a_token_that_two_entries_name_counts_once(world: World) -> None:
     """The second one is a replay."""
-    first = fact(env=Env.PROD, event=PROMOTED, semver="v0.9.0", canonical_sha=A)
+    first = promoted("v0.9.0", env=Env.PROD, canonical_sha=A)
     append(world, first)
     append(world, replace(first, semver="v1.0.0", canonical_sha=B))
-    assert registry.resolve(settings=world.prod).canonical_sha == A
-    (broken,) = broken_rules(registry.verify(settings=world.settings))
+    assert Registry.open(world.prod).resolve().canonical_sha == A
+    (broken,) = broken_rules(Registry.open(world.settings).verify())
     assert "was used before" in broken[1]
 
 
@@ -267,7 +275,7 @@ def unreadable(values: dict[str, Any], **changes: Any) -> bytes:
 @pytest.mark.parametrize("env", ["Prod", "prod ", "", "PROD", None, ...])
 def test_an_environment_that_is_none_damages_the_ledger(world: World, env: Any) -> None:
     """Nothing resolves any more, and verify, audit and list name the line."""
-    (entry,) = registry.history(settings=world.settings)
+    (entry,) = Registry.open(world.settings).history()
     new = fact(env=Env.PROD, event=PROMOTED, semver="v1.0.0")
     line = unreadable(seal(2, entry.hash, new).to_json(), env=env)
     add_line(world, line)
@@ -276,7 +284,7 @@ def test_an_environment_that_is_none_damages_the_ledger(world: World, env: Any) 
 
 def test_a_doubled_key_damages_the_ledger(world: World) -> None:
     """Two readers could read two meanings."""
-    (entry,) = registry.history(settings=world.settings)
+    (entry,) = Registry.open(world.settings).history()
     line = seal(2, entry.hash, fact(event=PROMOTED, semver="v0.2.0-dev")).to_line()
     add_line(world, line.replace(b'"env":"dev"', b'"env":"dev","env":"prod"'))
     refused_by_line(world)
@@ -290,12 +298,13 @@ def add_line(world: World, line: bytes) -> None:
 
 def refused_by_line(world: World) -> None:
     """Every reader refuses, and says line 2."""
-    for read in (registry.resolve, registry.verify, lambda **k: list(registry.history(**k))):
-        for settings in (world.settings, world.prod):
+    for settings in (world.settings, world.prod):
+        registry = Registry.open(settings)
+        for read in (registry.resolve, registry.verify, lambda it=registry: list(it.history())):
             with pytest.raises(BadInput, match="line 2"):
-                read(settings=settings)
+                read()
     with pytest.raises(BadInput, match="line 2"):
-        audit(world)
+        audited(world)
 
 
 # ----- as a command ---------------------------------------------------------------------------
@@ -358,5 +367,5 @@ def test_rollback_and_promotion_by_command_move_the_alias(
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         assert main(["registry", "rollback", V]) == 0
     assert "MLflow's alias is not" in capsys.readouterr().err
-    assert registry.resolve(settings=world.settings).semver == V
+    assert Registry.open(world.settings).resolve().semver == V
     assert alias() == "v0.2.0-dev"

@@ -6,21 +6,24 @@ Nobody here has an identity, so ``prod`` has to refuse everything.
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from lynx_pipeline.adapters.ledgers.directory import DirectoryLedger
 from lynx_pipeline.config import Settings, load_settings
-from lynx_pipeline.domain.ledger.chain import PROMOTED, Entry
+from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS
 from lynx_pipeline.evaluation.inputs import read_eval_set
 from lynx_pipeline.evaluation.judgement import GateRefused
-from lynx_pipeline.registry import registry
+from lynx_pipeline.registry import Registry
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import (
+    PROMOTED,
     baseline_of,
     eval_items,
     eval_set,
@@ -52,14 +55,15 @@ def test_what_speaks_against_it_last_is_heard(world: World) -> None:
     asked: list[int] = []
 
     def confirm() -> None:
-        asked.append(len(registry.verify(settings=world.settings).entries))
+        asked.append(len(Registry.open(world.settings).verify().entries))
         if len(asked) == 1:
             raise Refused("not any more")
 
     def promote() -> Entry:
+        registry = Registry.open(world.settings)
         return registry.promote(
-            made.sha, "v0.1.0-dev", evidence=made.evidence, settings=world.settings, confirm=confirm
-        )
+            made.sha, "v0.1.0-dev", evidence=made.evidence, confirm=confirm
+        ).entry
 
     before = world.state
     with pytest.raises(Refused, match="not any more"):
@@ -72,13 +76,13 @@ def test_what_speaks_against_it_last_is_heard(world: World) -> None:
 def register(world: World, made: Made) -> Entry:
     """The first half of the escape hatch, with its warning."""
     with pytest.warns(UserWarning, match="NOT THE CI PATH"):
-        return registry.register_pending(made.run_id, settings=world.settings)
+        return Registry.open(world.settings).register_pending(made.run_id).entry
 
 
-def by_hand(world: World, sha: str, semver: str) -> Entry:
+def by_hand(world: World, sha: str, semver: str) -> Entry[Promoted]:
     """The escape hatch, with its warning."""
     with pytest.warns(UserWarning, match="NOT THE CI PATH"):
-        return registry.promote(sha, semver, settings=world.settings)
+        return Registry.open(world.settings).promote(sha, semver).entry
 
 
 # ----- the gated way ------------------------------------------------------------------------
@@ -99,7 +103,8 @@ def test_evidence_that_passes_is_promoted_with_its_digests(world: World) -> None
     assert (said.env, said.event, said.model) == (Env.DEV, PROMOTED, "tiny")
     assert said.artifact_uri == f"runs:/{good.run_id}/model"
     items = read_eval_set(world.settings)
-    assert said.evidence == {
+    assert isinstance(said.evidence, Evidence)
+    assert asdict(said.evidence) == {
         "eval_set_dvc_hash": items.dvc_hash,
         "eval_set_sha256": items.sha256,
         "baseline_sha256": sha256(world.settings.baseline.read_bytes()),
@@ -113,7 +118,7 @@ def test_evidence_that_passes_is_promoted_with_its_digests(world: World) -> None
     }
     # 0.05 dollars an hour at 100 tokens a second: a thousand tokens cost 0.05 / 360.
     assert said.cpqu == pytest.approx(0.05 / 360)
-    assert registry.verify(settings=world.settings).entries == (entry,)
+    assert Registry.open(world.settings).verify().entries == (entry,)
 
 
 def test_evidence_that_fails_is_refused_with_each_bucket(world: World) -> None:
@@ -146,7 +151,7 @@ def test_a_version_is_not_reused_for_another_bundle(world: World) -> None:
     with pytest.raises(Refused, match="already names"):
         world.promote(other, "v0.1.0-dev")
     with pytest.warns(UserWarning), pytest.raises(Refused, match="already names"):
-        registry.promote(other.sha, "v0.1.0-dev", settings=world.settings)
+        Registry.open(world.settings).promote(other.sha, "v0.1.0-dev")
     assert world.state == before
 
 
@@ -283,7 +288,7 @@ def test_evidence_of_another_bundle_is_refused(world: World) -> None:
     """A good candidate's evidence does not carry a bad one in."""
     good, bad = world.candidate("good"), world.candidate("bad", wrong=6)
     with pytest.raises(BadInput, match="the evidence is of the bundle"):
-        registry.promote(bad.sha, "v0.1.0-dev", evidence=good.evidence, settings=world.settings)
+        Registry.open(world.settings).promote(bad.sha, "v0.1.0-dev", evidence=good.evidence)
     assert world.state == {}
 
 
@@ -318,7 +323,7 @@ def test_in_dev_a_registered_bundle_can_be_promoted_by_hand(world: World) -> Non
 def test_an_unregistered_bundle_is_not_promoted_by_hand(world: World) -> None:
     """Nobody knows where it would come from."""
     with pytest.warns(UserWarning), pytest.raises(Refused, match="is not registered"):
-        registry.promote(A, "v0.0.0-dev", settings=world.settings)
+        Registry.open(world.settings).promote(A, "v0.0.0-dev")
     assert world.state == {}
 
 
@@ -330,7 +335,7 @@ def test_only_dev_versions_are_given_in_dev(world: World, semver: str) -> None:
     before = world.state
     for evidence in (None, made.evidence):
         with pytest.raises(BadInput, match="can't name a promotion"):
-            registry.promote(made.sha, semver, evidence=evidence, settings=world.settings)
+            Registry.open(world.settings).promote(made.sha, semver, evidence=evidence)
     assert world.state == before
 
 
@@ -340,13 +345,13 @@ def test_only_dev_versions_are_given_in_dev(world: World, semver: str) -> None:
 @pytest.mark.parametrize(
     "write",
     [
-        pytest.param(lambda m, s: registry.register_pending(m.run_id, settings=s), id="register"),
-        pytest.param(lambda m, s: registry.promote(m.sha, "v0.1.0", settings=s), id="by hand"),
+        pytest.param(lambda m, s: Registry.open(s).register_pending(m.run_id).entry, id="register"),
+        pytest.param(lambda m, s: Registry.open(s).promote(m.sha, "v0.1.0").entry, id="by hand"),
         pytest.param(
-            lambda m, s: registry.promote(m.sha, "v0.1.0", evidence=m.evidence, settings=s),
+            lambda m, s: Registry.open(s).promote(m.sha, "v0.1.0", evidence=m.evidence).entry,
             id="with evidence",
         ),
-        pytest.param(lambda m, s: registry.rollback("v0.1.0", settings=s), id="rollback"),
+        pytest.param(lambda m, s: Registry.open(s).rollback("v0.1.0").entry, id="rollback"),
     ],
 )
 def test_prod_refuses_every_write(
@@ -368,15 +373,15 @@ def test_dev_and_prod_in_one_registry_do_not_see_each_other(world: World) -> Non
     made = world.candidate("good")
     world.promote(made, "v9.9.9-dev")
     with pytest.raises(Refused, match="nothing was promoted in prod"):
-        registry.resolve(settings=world.prod)
+        Registry.open(world.prod).resolve()
     store.append(lambda _: fact(env=Env.PROD, semver="v0.1.0", **by))
     store.append(lambda _: fact(env=Env.PROD, semver="v9.0.0-dev", **by))  # nobody writes this
     store.append(lambda _: fact(env=Env.DEV, semver="v9.0.0", **by))  # nor this
-    assert registry.resolve(settings=world.prod).semver == "v0.1.0"
-    assert registry.resolve(settings=world.settings).semver == "v9.9.9-dev"
+    assert Registry.open(world.prod).resolve().semver == "v0.1.0"
+    assert Registry.open(world.settings).resolve().semver == "v9.9.9-dev"
     for semver in ("v9.9.9-dev", "v9.0.0-dev", "v9.0.0"):
         with pytest.raises(Refused, match="never promoted in prod"):
-            registry.resolve(semver, settings=world.prod)
+            Registry.open(world.prod).resolve(semver)
 
 
 def test_in_prod_the_environment_names_no_registry(world: World, tmp_path: Path) -> None:
@@ -387,16 +392,16 @@ def test_in_prod_the_environment_names_no_registry(world: World, tmp_path: Path)
     environ = {"LYNX_ENV": "prod", "LYNX_REGISTRY": str(planted.folder)}
     settings = load_settings(world.settings.root, environ)
     with pytest.raises(Refused, match="nothing was promoted"):
-        registry.resolve(settings=settings)
+        Registry.open(settings).resolve()
     dev = load_settings(world.settings.root, {"LYNX_REGISTRY": str(planted.folder)})
-    assert registry.verify(settings=dev).entries[0].fact == bad
+    assert Registry.open(dev).verify().entries[0].fact == bad
 
 
 def test_prod_without_a_registry_says_so(tmp_path: Path) -> None:
     """It does not make one up."""
     settings = project(tmp_path / "p", environ={"LYNX_ENV": "prod", "LYNX_HOME": str(tmp_path)})
     with pytest.raises(BadInput, match="prod has no registry"):
-        registry.resolve(settings=settings)
+        Registry.open(settings).resolve()
 
 
 # ----- reading and rolling back -------------------------------------------------------------
@@ -407,24 +412,24 @@ def test_latest_follows_promotions_and_rollbacks(world: World) -> None:
     one, two = world.candidate("one"), world.candidate("two")
     settings = world.settings
     with pytest.raises(Refused, match="nothing was promoted"):
-        registry.resolve(settings=settings)
+        Registry.open(settings).resolve()
     world.promote(one, "v0.1.0-dev")
     world.promote(two, "v0.2.0-dev")
-    assert registry.resolve(settings=settings).canonical_sha == two.sha
-    back = registry.rollback("v0.1.0-dev", settings=settings)
+    assert Registry.open(settings).resolve().canonical_sha == two.sha
+    back = Registry.open(settings).rollback("v0.1.0-dev").entry
     assert (back.seq, back.fact.event, back.fact.canonical_sha) == (3, "rolled_back", one.sha)
-    found = registry.resolve(settings=settings)
+    found = Registry.open(settings).resolve()
     assert (found.canonical_sha, found.semver) == (one.sha, "v0.1.0-dev")
     assert (found.mlflow_run_id, found.artifact_uri) == (one.run_id, f"runs:/{one.run_id}/model")
     before = world.state
-    registry.rollback("v0.1.0-dev", settings=settings)
+    Registry.open(settings).rollback("v0.1.0-dev")
     assert world.state == before
-    assert registry.resolve("v0.2.0-dev", settings=settings).canonical_sha == two.sha
-    registry.rollback("v0.2.0-dev", settings=settings)
-    assert registry.resolve(settings=settings).canonical_sha == two.sha
-    events = [entry.fact.event for entry in registry.history(settings=settings)]
+    assert Registry.open(settings).resolve("v0.2.0-dev").canonical_sha == two.sha
+    Registry.open(settings).rollback("v0.2.0-dev")
+    assert Registry.open(settings).resolve().canonical_sha == two.sha
+    events = [entry.fact.event for entry in Registry.open(settings).history()]
     assert events == ["promoted", "promoted", "rolled_back", "rolled_back"]
-    assert list(registry.history(Env.PROD, settings=settings)) == []
+    assert list(Registry.open(settings).history(Env.PROD)) == []
 
 
 def test_only_what_was_promoted_can_come_back_or_be_resolved(world: World) -> None:
@@ -433,11 +438,11 @@ def test_only_what_was_promoted_can_come_back_or_be_resolved(world: World) -> No
     register(world, made)
     before = world.state
     with pytest.raises(Refused, match="never promoted"):
-        registry.rollback("v0.1.0-dev", settings=world.settings)
+        Registry.open(world.settings).rollback("v0.1.0-dev")
     with pytest.raises(Refused, match="never promoted"):
-        registry.resolve("v0.1.0-dev", settings=world.settings)
+        Registry.open(world.settings).resolve("v0.1.0-dev")
     with pytest.raises(Refused, match="never promoted"):
-        registry.latest_if_promoted(made.sha, settings=world.settings)
+        Registry.open(world.settings).latest_after(made.sha)
     assert world.state == before
 
 
@@ -447,8 +452,9 @@ def test_a_damaged_registry_resolves_to_nothing(world: World) -> None:
     world.promote(made, "v0.1.0-dev")
     file = world.settings.root / "registry" / "index.jsonl"
     file.write_bytes(file.read_bytes().replace(made.sha.encode(), B.encode()))
-    for read in (registry.resolve, registry.verify, lambda **k: list(registry.history(**k))):
+    registry = Registry.open(world.settings)
+    for read in (registry.resolve, registry.verify, lambda: list(registry.history())):
         with pytest.raises(BadInput, match="line 1"):
-            read(settings=world.settings)
+            read()
     with pytest.raises(BadInput, match="line 1"):
         world.promote(made, "v0.2.0-dev")

@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,15 @@ import yaml
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.candidate_eval import CandidateEval, score
 from lynx_pipeline.domain.eval_set import EvalSet, bucket_sizes, parse_eval_set
-from lynx_pipeline.domain.ledger.chain import EVIDENCE_FILES, REGISTERED, Fact, Ledger
-from lynx_pipeline.domain.release.identity import RECORDED
+from lynx_pipeline.domain.ledger.chain import Ledger
+from lynx_pipeline.domain.ledger.facts import (
+    Actor,
+    Evidence,
+    Fact,
+    Promoted,
+    Registered,
+    RolledBack,
+)
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.versioning import Env
 
@@ -29,6 +37,10 @@ TIME = "2025-01-02T03:04:05Z"
 
 # The body of ``def answer(prompts: list[str])``.
 GOOD = "return [prompt.removeprefix('Say ') for prompt in prompts]"
+
+# The events, and the files that a promotion keeps, as the ledger's file names them.
+REGISTERED, PROMOTED, ROLLED_BACK = (it.event for it in (Registered, Promoted, RolledBack))
+EVIDENCE_FILES = ("baseline", "candidate_eval", "predictions")
 
 _TOKENS = itertools.count()
 
@@ -152,22 +164,34 @@ def candidate_eval(
     return CandidateEval(**{**values, **changes})
 
 
-def actor(**changes: str) -> dict[str, str]:
-    """Who changed prod, with a token that nobody used before; ``changes`` replace claims."""
-    return {name: f"the {name}" for name in RECORDED} | {"jti": f"t{next(_TOKENS):08}", **changes}
+def actor(**changes: str) -> Actor:
+    """A workflow run with a token that nobody used before; ``changes`` replace claims."""
+    claims = {part.name: f"the {part.name}" for part in fields(Actor)}
+    return Actor(**{**claims, "jti": f"t{next(_TOKENS):08}", **changes})
 
 
-def evidence(**changes: str) -> dict[str, str]:
-    """The digests that a promotion in prod rests on."""
-    return {f"{name}_sha256": sha256(name.encode()) for name in EVIDENCE_FILES} | changes
+def evidence(**changes: Any) -> Evidence:
+    """What a promotion records of its evidence; ``changes`` replace fields."""
+    values: JsonObject = {
+        "eval_set_dvc_hash": MD5,
+        "eval_set_sha256": sha256(b"eval set"),
+        **{f"{name}_sha256": sha256(name.encode()) for name in EVIDENCE_FILES},
+        "scorer": EXACT.name,
+        "isolation": "bubblewrap",
+        "tolerance": 0.02,
+        "worst_bucket": "all.x",
+        "worst_margin": 0.02,
+    }
+    return Evidence(**{**values, **changes})
 
 
-def fact(**changes: Any) -> Fact:
-    """A registration in dev; ``changes`` replace fields. In prod somebody did it, on evidence."""
+def fact(*, event: str = REGISTERED, **changes: Any) -> Fact:
+    """A fact of this event in dev; ``changes`` replace fields. In prod it has an actor and, if it
+    is a promotion, evidence."""
+    kind = {it.event: it for it in (Registered, Promoted, RolledBack)}[event]
     values: JsonObject = {
         "time": TIME,
         "env": Env.DEV,
-        "event": REGISTERED,
         "model": "tiny",
         "mlflow_run_id": RUN,
         "artifact_uri": f"runs:/{RUN}/model",
@@ -175,7 +199,22 @@ def fact(**changes: Any) -> Fact:
     }
     if changes.get("env") is Env.PROD:
         values |= {"actor": actor(), "evidence": evidence()}
-    return Fact(**{**values, **changes})
+    known = {part.name for part in fields(kind)}
+    return kind(**{key: value for key, value in values.items() if key in known} | changes)
+
+
+def promoted(semver: str, **changes: Any) -> Promoted:
+    """A promotion, see :func:`fact`."""
+    made = fact(event=PROMOTED, semver=semver, **changes)
+    assert isinstance(made, Promoted)
+    return made
+
+
+def rolled_back(promotion: Promoted, **changes: Any) -> RolledBack:
+    """The rollback to a promotion, by the same actor unless ``changes`` say otherwise."""
+    known = {part.name for part in fields(RolledBack)}
+    values = {name: getattr(promotion, name) for name in known}
+    return RolledBack(**{**values, **changes})
 
 
 def chain(*facts: Fact) -> Ledger:

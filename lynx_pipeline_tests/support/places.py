@@ -12,11 +12,13 @@ from typing import Protocol
 
 from lynx_pipeline.adapters.ledgers.directory import DirectoryLedger
 from lynx_pipeline.adapters.ledgers.git import GitLedger
+from lynx_pipeline.adapters.ledgers.store import Store
 from lynx_pipeline.config import GitRemote
-from lynx_pipeline.domain.ledger.chain import PROMOTED, Entry, Fact, Store, evidence_path
+from lynx_pipeline.domain.ledger.chain import Entry, evidence_path
+from lynx_pipeline.domain.ledger.facts import Fact, Promoted
 from lynx_pipeline.domain.ledger.state import check_promotion
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline_tests.support.builders import fact, sha256
+from lynx_pipeline_tests.support.builders import promoted, sha256
 
 BRANCH = "lynx-registry"
 A, B = "a" * 64, "b" * 64
@@ -184,19 +186,18 @@ class OnGit:
         return {name: target.encode() for name, target in self.refs().items()}
 
 
-def version(number: int, sha: str = A) -> Fact:
+def version(number: int, sha: str = A) -> Promoted:
     """The dev promotion of ``v0.<number>.0-dev``."""
-    return fact(event=PROMOTED, semver=f"v0.{number}.0-dev", canonical_sha=sha)
+    return promoted(f"v0.{number}.0-dev", canonical_sha=sha)
 
 
 def promote(store: Store, number: int, evidence: tuple[bytes, ...] = (), sha: str = A) -> Entry:
     """Promote as the registry does: an entry that stands already is not written again."""
     new = version(number, sha)
-    assert new.semver
     return store.append(
-        lambda ledger: check_promotion(ledger, Env.DEV, "tiny", sha, new.semver or "") or new,
+        lambda ledger: check_promotion(ledger, Env.DEV, "tiny", sha, new.semver) or new,
         evidence,
-    )
+    ).entry
 
 
 def facts(store: Store) -> list[Fact]:

@@ -8,10 +8,11 @@ from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.eval_set import EvalSet
 from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.facts import Promoted
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS
 from lynx_pipeline.evaluation.inputs import read_eval_set
 from lynx_pipeline.evaluation.storage.parquet import predictions_bytes
-from lynx_pipeline.registry import registry
+from lynx_pipeline.registry import Registry
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import bundle, candidate_eval
 
@@ -57,9 +58,9 @@ class World:
         (evidence / PREDICTIONS).write_bytes(raw)
         (evidence / EVAL).write_text(json.dumps(made.to_json()))
 
-    def promote(self, made: Made, semver: str) -> Entry:
+    def promote(self, made: Made, semver: str) -> Entry[Promoted]:
         """The gated promotion."""
-        return registry.promote(made.sha, semver, evidence=made.evidence, settings=self.settings)
+        return Registry.open(self.settings).promote(made.sha, semver, evidence=made.evidence).entry
 
     @property
     def prod(self) -> Settings:

@@ -17,9 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from lynx_pipeline.adapters.files import locked, sync, write_atomic
+from lynx_pipeline.adapters.ledgers.store import Decision, Recorded
 from lynx_pipeline.domain.ledger.chain import (
     Checkpoint,
-    Decision,
     Entry,
     Ledger,
     check_digest,
@@ -58,7 +58,7 @@ class DirectoryLedger:
             )
         return ledger
 
-    def append(self, decide: Decision, evidence: Iterable[bytes] = ()) -> Entry:
+    def append(self, decide: Decision, evidence: Iterable[bytes] = ()) -> Recorded:
         """Append what ``decide`` says, having read the ledger under the lock, and keep
         ``evidence`` beside it.
 
@@ -78,13 +78,13 @@ class DirectoryLedger:
             decided = decide(ledger)
             self._catch_up(ledger)
             if isinstance(decided, Entry):
-                return decided
+                return Recorded(decided, False)
             entry = ledger.next_entry(decided)
             line = entry.to_line()
             self._keep(evidence)
             self._write_line(line, ledger)
             self._remember(Checkpoint(ledger.size + len(line), entry.seq, entry.hash))
-            return entry
+            return Recorded(entry, True)
 
     def evidence(self, sha256: str) -> bytes:
         """A piece of evidence, by the digest that an entry names.

@@ -25,11 +25,10 @@ from datetime import datetime
 from pathlib import Path
 
 from lynx_pipeline.adapters.ledgers.git_branch import Branch
+from lynx_pipeline.adapters.ledgers.store import Decision, Recorded
 from lynx_pipeline.config import GitRemote
 from lynx_pipeline.domain.ledger.chain import (
-    PROMOTED,
     Checkpoint,
-    Decision,
     Entry,
     Ledger,
     check_digest,
@@ -37,6 +36,7 @@ from lynx_pipeline.domain.ledger.chain import (
     parse_ledger,
     read_checkpoint,
 )
+from lynx_pipeline.domain.ledger.facts import Promoted
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 # Of pushes that the remote turned down although nobody was faster (a hook, a lock, a rule), and of
@@ -73,7 +73,7 @@ class GitLedger:
                 raise BadInput(clone.lacks_its_tag(at.untagged))
             return at.ledger
 
-    def append(self, decide: Decision, evidence: Iterable[bytes] = ()) -> Entry:
+    def append(self, decide: Decision, evidence: Iterable[bytes] = ()) -> Recorded:
         """Append what ``decide`` says, and keep ``evidence`` beside it.
 
         ``decide`` gets the ledger as it is and returns the fact to append, or the entry that
@@ -91,17 +91,17 @@ class GitLedger:
                 at = clone.read()
                 if pushed and pushed in at.ledger.entries:  # it arrived, though we were told no
                     clone.restore_tag(at)
-                    return pushed
+                    return Recorded(pushed, True)
                 decided = decide(at.ledger)
                 if at.untagged is not None and decided != at.untagged:
                     raise BadInput(clone.lacks_its_tag(at.untagged))
                 if isinstance(decided, Entry):
                     clone.restore_tag(at)
-                    return decided
+                    return Recorded(decided, False)
                 pushed = at.ledger.next_entry(decided)
                 answer = clone.push(at, pushed, evidence)
                 if answer is None:
-                    return pushed
+                    return Recorded(pushed, True)
                 if clone.branch.head() == at.commit:
                     turned_down += 1
                     if turned_down >= PATIENCE:
@@ -266,7 +266,8 @@ class _Clone:
 
 def _tag_name(entry: Entry) -> str:
     fact = entry.fact
-    return f"{fact.model}@{fact.semver if fact.event == PROMOTED else f'{fact.event}-{entry.seq}'}"
+    name = fact.semver if isinstance(fact, Promoted) else f"{fact.event}-{entry.seq}"
+    return f"{fact.model}@{name}"
 
 
 def _remembered(message: bytes) -> Checkpoint | None:

@@ -1,76 +1,44 @@
-"""The ledger: what was registered, promoted and rolled back, as a chain of facts.
+"""The chain: facts as hashed, numbered lines, so that any change to the file shows.
 
-One canonical JSON object (RFC 8785) a line. ``seq`` counts from 1; ``prev`` is the hash of
-the entry before (null for the first); ``hash`` is the SHA-256 of the entry's canonical JSON
-without ``hash``. A line is committed by its newline: what follows the last newline was never
-committed and may be dropped. Anything else that is off is damage, and refused by line.
+One canonical JSON object (RFC 8785) per line. ``seq`` counts from 1; ``prev`` is the hash of the
+entry before (null for the first); ``hash`` is the SHA-256 of the entry's canonical JSON without
+``hash``. The newline commits a line: whatever follows the last newline was never committed and
+may be dropped. Anything else that does not fit is damage and is refused, with its line number.
 
-Which entries count, and what holds now, :mod:`lynx_pipeline.domain.ledger.state` says. Reading and
-writing files is the store's.
+What an entry records is in :mod:`lynx_pipeline.domain.ledger.facts`, which entries count in
+:mod:`lynx_pipeline.domain.ledger.state`. Reading and writing files is the stores' job.
 
-The files that a promotion's evidence consists of are kept beside the ledger under the digests
-that the entry names: :func:`evidence_path`.
+The files of a promotion's evidence are kept beside the ledger under the digests that the entry
+names: :func:`evidence_path`.
 """
 
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Any, Protocol
+from typing import Generic
 
+from typing_extensions import TypeVar
+
+from lynx_pipeline.domain.ledger.facts import KEYS, Fact, read_fact, to_json
 from lynx_pipeline.domain.strict_json import Fields, JsonObject, canonical, parse_object
-from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 
-REGISTERED = "registered"
-PROMOTED = "promoted"
-ROLLED_BACK = "rolled_back"
-# What a promotion keeps beside the ledger; its evidence names each as ``<name>_sha256``.
-EVIDENCE_FILES = ("baseline", "candidate_eval", "predictions")
-DIGEST = re.compile(r"[0-9a-f]{64}")
-TIME = "%Y-%m-%dT%H:%M:%SZ"
-_TIME_FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_ENTRY_KEYS = frozenset(("seq", "prev", "hash", *KEYS))
 
-_KEYS = frozenset(
-    (
-        *("seq", "prev", "hash", "time", "env", "event", "model", "mlflow_run_id"),
-        *("artifact_uri", "canonical_sha", "parent_sha", "semver", "evidence", "cpqu", "actor"),
-    )
-)
+F = TypeVar("F", bound=Fact, covariant=True, default=Fact)
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
-    """What an entry says, before it has its place in the chain.
-
-    ``evidence`` holds the digests a promotion rests on; None only on the dev escape hatch.
-    ``actor`` holds the verified identity's claims; None where nobody was verified.
-    """
-
-    time: str
-    env: Env
-    event: str
-    model: str
-    mlflow_run_id: str | None
-    artifact_uri: str | None
-    canonical_sha: str
-    parent_sha: str | None = None
-    semver: str | None = None
-    evidence: Mapping[str, Any] | None = None
-    cpqu: float | str | None = None
-    actor: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A fact in its place: committed, with ``seq``, ``prev`` and ``hash``."""
+class Entry(Generic[F]):
+    """A committed fact, with its place in the chain: ``seq``, ``prev`` and ``hash``."""
 
     seq: int
     prev: str | None
     hash: str
-    fact: Fact
+    fact: F
 
     def to_json(self) -> JsonObject:
         """The entry's JSON value, every key present."""
@@ -83,7 +51,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """How far the ledger was once known to reach: bytes, entries, and the last hash."""
+    """How far the ledger reached at some point: bytes, entries, and the last hash."""
 
     size: int
     seq: int
@@ -117,32 +85,14 @@ class Ledger:
         line = entry.to_line()[:-1]
         values = parse_object(line, "the new entry", number=float)
         if canonical(values) != line or _unverified(line, "the new entry") != entry:
-            raise BadInput("the new entry would not read back as it is. Nothing was changed.")
+            raise BadInput("the new entry would not read back equal, so it was not written.")
         return entry
 
     def checkpoint(self) -> Checkpoint | None:
-        """What to remember of this ledger; None while it is empty."""
+        """How far the ledger reaches; None while it is empty."""
         if not self.entries:
             return None
         return Checkpoint(self.size, len(self.entries), self.entries[-1].hash)
-
-
-# What a store's append asks: given the ledger as it is, the fact to append, or the entry that
-# already holds it.
-Decision = Callable[[Ledger], Fact | Entry]
-
-
-class Store(Protocol):
-    """Where a ledger is kept. Both stores read, append and keep evidence alike."""
-
-    def read(self) -> Ledger:
-        """The verified ledger; empty if there is none yet."""
-
-    def append(self, decide: Decision, evidence: Iterable[bytes] = ()) -> Entry:
-        """Append what ``decide`` says of the ledger as it is then, and keep ``evidence``."""
-
-    def evidence(self, sha256: str) -> bytes:
-        """A piece of kept evidence, by its digest."""
 
 
 def seal(seq: int, prev: str | None, fact: Fact) -> Entry:
@@ -151,10 +101,10 @@ def seal(seq: int, prev: str | None, fact: Fact) -> Entry:
 
 
 def read_checkpoint(raw: bytes, where: str) -> Checkpoint:
-    """The checkpoint that ``raw`` holds.
+    """The checkpoint in ``raw``.
 
     Raises:
-        BadInput: it holds none.
+        BadInput: ``raw`` is not a checkpoint.
     """
     fields = Fields(parse_object(raw, where), where)
     fields.only(("size", "seq", "hash"))
@@ -163,30 +113,30 @@ def read_checkpoint(raw: bytes, where: str) -> Checkpoint:
 
 
 def check_digest(raw: bytes | None, sha256: str, where: str) -> bytes:
-    """``raw``, if it is the piece of evidence with this digest.
+    """``raw``, checked to be the evidence with this digest.
 
     Raises:
-        BadInput: it is None, or its digest is another.
+        BadInput: ``raw`` is None or has a different digest.
     """
     if raw is None or hashlib.sha256(raw).hexdigest() != sha256:
-        found = "is gone" if raw is None else "was changed"
+        found = "is missing" if raw is None else "was changed"
         raise BadInput(f"{where}: the evidence {evidence_path(sha256)} {found}. {_ADVICE}")
     return raw
 
 
 def evidence_path(sha256: str) -> str:
-    """Where a piece of evidence is kept, relative to the ledger's folder.
+    """Path of a piece of evidence, relative to the ledger's folder.
 
     Raises:
-        BadInput: ``sha256`` is no such digest, so it names no place.
+        BadInput: ``sha256`` is not a SHA-256 in hex.
     """
-    if not DIGEST.fullmatch(sha256):
-        raise BadInput(f"{sha256!r:.80} is not a SHA-256 in hex, so it names no evidence.")
+    if not _DIGEST.fullmatch(sha256):
+        raise BadInput(f"{sha256!r:.80} is not a SHA-256 in hex, so it cannot name evidence.")
     return f"evidence/{sha256[:2]}/{sha256}"
 
 
 def parse_ledger(raw: bytes, where: str, remembered: Iterable[Checkpoint] = ()) -> Ledger:
-    """Read and verify the whole chain, and that it extends all that is ``remembered`` of it.
+    """Read the whole chain and verify it, also against the ``remembered`` checkpoints.
 
     Raises:
         BadInput: a line is damaged, out of place, or cut off; the message names the line.
@@ -210,12 +160,12 @@ def parse_ledger(raw: bytes, where: str, remembered: Iterable[Checkpoint] = ()) 
         head = entry.hash
         size += len(line) + 1
         for checkpoint in expected.get(number, ()):
-            _same_as_remembered(entry, size, checkpoint, here)
+            _check_remembered(entry, size, checkpoint, here)
     most = max(expected, default=0)
     if len(entries) < most:
         raise BadInput(
-            f"{where}, line {len(entries) + 1}: cut off: the ledger once had {most} entries and "
-            f"has {len(entries)}. {_ADVICE}"
+            f"{where}, line {len(entries) + 1}: cut off: the ledger had {most} entries and "
+            f"now has {len(entries)}. {_ADVICE}"
         )
     return Ledger(tuple(entries), size, len(tail))
 
@@ -224,22 +174,7 @@ _ADVICE = "Restore the registry from a copy that verifies; nothing was changed."
 
 
 def _unsealed(seq: int, prev: str | None, fact: Fact) -> JsonObject:
-    return {
-        "seq": seq,
-        "prev": prev,
-        "time": fact.time,
-        "env": fact.env.value,
-        "event": fact.event,
-        "model": fact.model,
-        "mlflow_run_id": fact.mlflow_run_id,
-        "artifact_uri": fact.artifact_uri,
-        "canonical_sha": fact.canonical_sha,
-        "parent_sha": fact.parent_sha,
-        "semver": fact.semver,
-        "evidence": None if fact.evidence is None else dict(fact.evidence),
-        "cpqu": fact.cpqu,
-        "actor": None if fact.actor is None else dict(fact.actor),
-    }
+    return {"seq": seq, "prev": prev, **to_json(fact)}
 
 
 def _hash(value: JsonObject) -> str:
@@ -247,6 +182,11 @@ def _hash(value: JsonObject) -> str:
 
 
 def read_entry(line: bytes, here: str) -> Entry:
+    """The entry in ``line`` (without its newline), its hash verified. ``here`` names the place.
+
+    Raises:
+        BadInput: it is damaged.
+    """
     try:
         entry = _unverified(line, here)
     except BadInput as error:
@@ -255,22 +195,22 @@ def read_entry(line: bytes, here: str) -> Entry:
     member = b'"hash":"%b",' % entry.hash.encode()
     hashed = line.replace(member, b"", 1)
     if hashlib.sha256(hashed).hexdigest() != entry.hash:
-        raise BadInput(f"{here}: its hash is not the hash of what it says. {_ADVICE}")
+        raise BadInput(f"{here}: its hash does not match its content. {_ADVICE}")
     return entry
 
 
 def _unverified(line: bytes, here: str) -> Entry:
     values = parse_object(line, here, number=_number)
     fields = Fields(values, here)
-    if values.keys() != _KEYS:
-        fields.only(_KEYS)
-        for key in _KEYS - values.keys():
+    if values.keys() != _ENTRY_KEYS:
+        fields.only(_ENTRY_KEYS)
+        for key in _ENTRY_KEYS - values.keys():
             fields.fail(key, "a value or null", "nothing")
-    fact = _read_fact(fields)
+    fact = read_fact(fields)
     prev = fields.optional_text("prev")
     entry = Entry(fields.count("seq", least=1), prev, fields.text("hash"), fact)
     if not _is_canonical(values, line):
-        raise BadInput(f"{here}: not in canonical form: its bytes were changed.")
+        raise BadInput(f"{here}: not in canonical form, so its bytes were changed.")
     return entry
 
 
@@ -294,52 +234,9 @@ def _is_canonical(values: JsonObject, line: bytes) -> bool:
     return quick == line or canonical(values) == line
 
 
-def _read_fact(fields: Fields) -> Fact:
-    event = fields.text("event")
-    if event not in (REGISTERED, PROMOTED, ROLLED_BACK):
-        fields.fail("event", f"{REGISTERED}, {PROMOTED} or {ROLLED_BACK}", repr(event))
-    env = fields.text("env")
-    if env not in tuple(Env):
-        fields.fail("env", "dev or prod", repr(env))
-    cpqu = fields.values["cpqu"]
-    if not isinstance(cpqu, float | int | str | None) or isinstance(cpqu, bool):
-        fields.fail("cpqu", "a number, text or null", repr(cpqu))
-    semver = fields.optional_text("semver")
-    if (semver is None) is not (event == REGISTERED):
-        fields.fail("semver", "a version exactly where something was promoted", repr(semver))
-    time = fields.text("time")
-    if not _is_time(time):
-        fields.fail("time", "UTC as 2025-01-02T03:04:05Z", repr(time))
-    return Fact(
-        time=time,
-        env=Env(env),
-        event=event,
-        model=fields.text("model"),
-        mlflow_run_id=fields.optional_text("mlflow_run_id"),
-        artifact_uri=fields.optional_text("artifact_uri"),
-        canonical_sha=fields.text("canonical_sha"),
-        parent_sha=fields.optional_text("parent_sha"),
-        semver=semver,
-        evidence=_optional_object(fields, "evidence"),
-        cpqu=cpqu,
-        actor=_optional_object(fields, "actor"),
-    )
-
-
-def _is_time(text: str) -> bool:
-    try:
-        return bool(_TIME_FORM.fullmatch(text)) and datetime.fromisoformat(text) is not None
-    except ValueError:
-        return False
-
-
-def _optional_object(fields: Fields, key: str) -> JsonObject | None:
-    return None if fields.values[key] is None else fields.object(key)
-
-
-def _same_as_remembered(entry: Entry, size: int, remembered: Checkpoint, here: str) -> None:
+def _check_remembered(entry: Entry, size: int, remembered: Checkpoint, here: str) -> None:
     if entry.hash != remembered.hash or size != remembered.size:
         raise BadInput(
-            f"{here}: is not the entry that stood here: the checkpoint remembers hash "
+            f"{here}: differs from the entry that was here before: the checkpoint has hash "
             f"{remembered.hash} at byte {remembered.size}. {_ADVICE}"
         )

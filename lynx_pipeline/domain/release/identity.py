@@ -1,25 +1,25 @@
 """Who may change prod: a policy over the claims of a verified token.
 
-The token is a GitHub Actions OIDC token. Its signature, lifetime, issuer and audience were
-verified before there is a :class:`Claims`; that it is used once is the ledger's to say
-(``check_unused``). Here each claim has its class:
+The token is a GitHub Actions OIDC token. Its signature, lifetime, issuer and audience are verified
+before a :class:`Claims` exists; that it is used only once is checked against the ledger
+(``check_unused``). Each claim is in one class:
 
-* required and verified: :data:`PINNED`, to what :func:`_expected` says;
-* required and present: :data:`PRESENT`, kept in the entry for whoever audits it;
-* deliberately unchecked: :data:`UNCHECKED`, with the reason; claims that the issuer may add
-  are the same.
+* required and verified: :data:`PINNED`, against :func:`_expected`;
+* required and present: :data:`PRESENT`, recorded for audits;
+* deliberately unchecked: :data:`UNCHECKED`, with the reason; so is any claim that the issuer adds.
 
-Names can be given away and taken again, so the repository and its owner are pinned by their
-ids. A claim is text; anything else is refused, also where it would compare equal.
+Names can be given away and taken again, so the repository and its owner are pinned by id. A claim
+is text; any other type is refused, even where it would compare equal.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from lynx_pipeline.domain.ledger.facts import Actor
 from lynx_pipeline.errors import Refused
 
-# The name that ids and workflow belong to; who and what started the run; which attempt it was.
+# The repository's name; who and what started the run; which attempt it was.
 PRESENT = ("jti", "repository", "actor", "actor_id", "run_id", "run_attempt", "workflow_sha")
 
 PINNED = (
@@ -27,19 +27,16 @@ PINNED = (
     *("ref", "sha", "environment", "runner_environment", "event_name"),
 )
 
-# What an entry in prod says about who made it.
-RECORDED = (*PRESENT, *PINNED)
-
 UNCHECKED = {
-    "sub": "a repository can choose its form; each part of it is pinned by itself",
+    "sub": "a repository can choose its form; each of its parts is pinned separately",
     "workflow": "the workflow's display name; workflow_ref says which file it is",
     "job_workflow_sha": "job_workflow_ref is pinned to a branch whose commit sha pins",
     "repository_owner": "a name; repository_owner_id is the owner",
-    "repository_visibility": "a private repository's workflow is trusted no more than a public's",
+    "repository_visibility": "a private repository's workflow is trusted no more than a public one",
     "ref_type": "ref starts with refs/heads/, so it is a branch",
-    "ref_protected": "a setting that people with less rights than the environment's may change",
-    "head_ref": "empty but on pull requests, whose ref is refused",
-    "base_ref": "empty but on pull requests, whose ref is refused",
+    "ref_protected": "people without rights on the environment may change it",
+    "head_ref": "only set on pull requests, whose ref is refused",
+    "base_ref": "only set on pull requests, whose ref is refused",
     "run_number": "run_id is the run's identity",
     "enterprise": "the owner is pinned",
     "enterprise_id": "the owner is pinned",
@@ -48,9 +45,9 @@ UNCHECKED = {
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Whose workflow may change prod: ``[tool.lynx_pipeline.identity]``.
+    """Which workflow may change prod: ``[tool.lynx_pipeline.identity]``.
 
-    ``workflow`` is the file's path in the repository, ``events`` what may have started it.
+    ``workflow`` is the file's path in the repository, ``events`` are the allowed triggers.
     """
 
     issuer: str
@@ -72,26 +69,26 @@ class Claims:
 
 
 def check_policy(policy: Policy | None) -> Policy:
-    """``policy``, if there is one and it pins all that it has to.
+    """``policy``, checked to be complete.
 
     Raises:
-        Refused: there is none, or a part of it is empty.
+        Refused: there is no policy, or a part of it is empty.
     """
     if policy is None or not all(getattr(policy, f.name) for f in fields(policy)):
         raise Refused(
-            "prod is changed only by the CI workflow's verified identity, and no policy says "
-            "whose that is: fill [tool.lynx_pipeline.identity] in pyproject.toml."
+            "prod is changed only by the CI workflow's verified identity, and no policy says which "
+            "workflow that is: fill [tool.lynx_pipeline.identity] in pyproject.toml."
         )
     return policy
 
 
-def check_identity(policy: Policy, claims: Claims, commit: str) -> dict[str, str]:
-    """The actor that an entry names, if the policy lets it change prod.
+def check_identity(policy: Policy, claims: Claims, commit: str) -> Actor:
+    """The actor for the entry, if the policy lets it change prod.
 
-    ``commit`` is the checked-out one: what is judged has to be what the workflow ran for.
+    ``commit`` is the checked-out one: the workflow must have run for what is judged.
 
     Raises:
-        Refused: the policy pins nothing, or a claim is missing or another.
+        Refused: the policy is incomplete, or a claim is missing or has another value.
     """
     check_policy(policy)
     actor = {name: _text(claims, name) for name in PRESENT}
@@ -100,19 +97,19 @@ def check_identity(policy: Policy, claims: Claims, commit: str) -> dict[str, str
         if found not in allowed:
             raise _refusal(name, repr(found)[:200], " or ".join(map(repr, allowed)))
         actor[name] = found
-    return dict(sorted(actor.items()))
+    return Actor(**actor)
 
 
 def _expected(policy: Policy, repository: str, commit: str) -> dict[str, tuple[str, ...]]:
-    """What each pinned claim has to be. The repository's name is bound by the two ids."""
+    """The allowed values of each pinned claim. The two ids pin the repository's name."""
     workflow = f"{repository}/{policy.workflow}@{policy.ref}"
     return {
         "iss": (policy.issuer,),
         "repository_id": (policy.repository_id,),
         "repository_owner_id": (policy.repository_owner_id,),
         "workflow_ref": (workflow,),
-        # Another one where a job is a reusable workflow's, ours called by a stranger's or
-        # a stranger's called by ours.
+        # It differs from workflow_ref where a reusable workflow is involved: ours called by a
+        # foreign one, or a foreign one called by ours.
         "job_workflow_ref": (workflow,),
         "ref": (policy.ref,),
         "sha": (commit,),
@@ -126,12 +123,12 @@ def _text(claims: Claims, name: str) -> str:
     value = claims.values.get(name)
     if not isinstance(value, str) or not value:
         found = "nothing" if name not in claims.values else repr(value)[:100]
-        raise _refusal(name, found, "text that is not empty")
+        raise _refusal(name, found, "non-empty text")
     return value
 
 
 def _refusal(name: str, found: str, expected: str) -> Refused:
     return Refused(
-        f"prod is changed only by the CI workflow's verified identity, and this is another: "
-        f"claim {name!r}: got {found}, expected {expected}. Nothing was changed."
+        f"prod is changed only by the CI workflow's verified identity, and this identity does not "
+        f"match: claim {name!r}: got {found}, expected {expected}."
     )

@@ -7,7 +7,6 @@ import signal
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -18,7 +17,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from lynx_pipeline.adapters import git
 from lynx_pipeline.adapters.ledgers import git as git_ledger
-from lynx_pipeline.domain.ledger.chain import PROMOTED, REGISTERED, ROLLED_BACK, Entry, Fact, Ledger
+from lynx_pipeline.domain.ledger.chain import Entry, Ledger
+from lynx_pipeline.domain.ledger.facts import Fact, Promoted, Registered
 from lynx_pipeline.domain.ledger.state import check_promotion, replay
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
@@ -33,7 +33,7 @@ from lynx_pipeline_tests.simulators.faults.git_commands import (
     whole,
 )
 from lynx_pipeline_tests.simulators.faults.trial import forked
-from lynx_pipeline_tests.support.builders import actor, fact
+from lynx_pipeline_tests.support.builders import REGISTERED, actor, fact, promoted, rolled_back
 from lynx_pipeline_tests.support.places import A, B, InFolder, OnGit, Place, facts
 
 Decide = Callable[[Ledger], Fact | Entry]
@@ -53,12 +53,11 @@ def unlike(_: Ledger) -> Fact:
     raise AssertionError
 
 
-def wanting(new: Fact) -> Decide:
+def wanting(new: Promoted) -> Decide:
     """Promote it as the registry does."""
 
     def decide(ledger: Ledger) -> Fact | Entry:
-        semver = new.semver or ""
-        return check_promotion(ledger, new.env, new.model, new.canonical_sha, semver) or new
+        return check_promotion(ledger, new.env, new.model, new.canonical_sha, new.semver) or new
 
     return decide
 
@@ -95,18 +94,17 @@ class AgainstAList(RuleBasedStateMachine):
 
     # What the list says.
 
-    def promoted(self) -> dict[str, Fact]:
+    def promoted(self) -> dict[str, Promoted]:
         """The promotions by version."""
-        return {f.semver: f for f in self.model if f.event == PROMOTED and f.semver}
+        return {f.semver: f for f in self.model if isinstance(f, Promoted)}
 
     def latest(self, env: Env) -> Fact | None:
         """What holds in an environment."""
-        last = [f for f in self.model if f.env is env and f.event != REGISTERED]
-        return self.promoted()[last[-1].semver or ""] if last else None
+        last = [f for f in self.model if f.env is env and not isinstance(f, Registered)]
+        return self.promoted()[last[-1].semver] if last else None
 
-    def refused(self, new: Fact) -> bool:
+    def refused(self, new: Promoted) -> bool:
         """Whether this promotion is against the rules."""
-        assert new.semver
         known = self.promoted().get(new.semver)
         if known:
             return known.canonical_sha != new.canonical_sha
@@ -123,7 +121,7 @@ class AgainstAList(RuleBasedStateMachine):
 
     @rule(which=versions, sha=shas)
     def promote(self, which: tuple[Env, str], sha: str) -> None:
-        new = fact(event=PROMOTED, env=which[0], semver=which[1], canonical_sha=sha)
+        new = promoted(which[1], env=which[0], canonical_sha=sha)
         before = self.place.index()
         try:
             self.place.store.append(wanting(new), EVIDENCE)
@@ -140,14 +138,14 @@ class AgainstAList(RuleBasedStateMachine):
     @rule(data=st.data())
     def roll_back(self, data: st.DataObject) -> None:
         target = data.draw(st.sampled_from(list(self.promoted().values())))
-        back = replace(target, event=ROLLED_BACK, actor=target.actor and actor())
+        back = rolled_back(target, actor=target.actor and actor())
         self.place.store.append(lambda _: back)
         self.model.append(back)
 
     @rule(which=versions, sha=shas, step=st.integers(1, 30), how=st.integers(0, 2))
     def promote_and_crash(self, which: tuple[Env, str], sha: str, step: int, how: int) -> None:
         """The old ledger, or the new one if it may be."""
-        new = fact(event=PROMOTED, env=which[0], semver=which[1], canonical_sha=sha)
+        new = promoted(which[1], env=which[0], canonical_sha=sha)
         self.crash(step, wanting(new), how)
         found = facts(self.place.store)
         may_be_new = not self.refused(new) and new.semver not in self.promoted()
@@ -316,12 +314,14 @@ class GitAgainstAList(AgainstAList):
         """Nothing is read until whoever wrote the entry comes again."""
         last = self.place.store.read().entries[-1]
         before = self.place.refs()
-        kind = last.fact.semver if last.fact.event == PROMOTED else f"{last.fact.event}-{last.seq}"
+        kind = (
+            last.fact.semver if isinstance(last.fact, Promoted) else f"{last.fact.event}-{last.seq}"
+        )
         self.place.git("update-ref", "-d", f"refs/tags/tiny@{kind}")
         for use in (self.place.store.read, lambda: self.place.store.append(lambda _: fact())):
             with pytest.raises(BadInput, match=rf"line {last.seq}: its tag tiny@{kind} lacks"):
                 use()
-        assert self.place.store.append(lambda ledger: ledger.entries[-1]) == last
+        assert self.place.store.append(lambda ledger: ledger.entries[-1]) == (last, False)
         assert self.place.refs() == before
 
 

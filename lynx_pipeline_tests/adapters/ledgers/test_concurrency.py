@@ -12,52 +12,52 @@ from typing import Any
 
 import pytest
 
-from lynx_pipeline.domain.ledger.chain import PROMOTED, Entry, Fact, Ledger
+from lynx_pipeline.domain.ledger.chain import Entry, Ledger
+from lynx_pipeline.domain.ledger.facts import Actor, Fact, Promoted
 from lynx_pipeline.domain.ledger.state import check_promotion, check_unused, replay
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import LynxError, Refused
 from lynx_pipeline_tests.simulators.faults.git_commands import whole
-from lynx_pipeline_tests.support.builders import actor, fact
+from lynx_pipeline_tests.support.builders import actor, promoted
 from lynx_pipeline_tests.support.places import InFolder, OnGit, Place
 
 pytestmark = pytest.mark.slow
 PROMOTERS = 32
 
 
-def wanted(number: int, semver: str, env: Env = Env.DEV, jti: str = "") -> Fact:
+def wanted(number: int, semver: str, env: Env = Env.DEV, jti: str = "") -> Promoted:
     """What promoter ``number`` wants: a bundle of its own, as ``semver``."""
     changes: dict[str, Any] = {"actor": actor(jti=jti or f"{semver}-{number}")}
     sha = f"{number:02d}" * 32
-    return fact(env=env, event=PROMOTED, semver=semver, canonical_sha=sha, **changes)
+    return promoted(semver, env=env, canonical_sha=sha, **changes)
 
 
-def same_version(turn: int, number: int) -> Fact:
+def same_version(turn: int, number: int) -> Promoted:
     """All want one version for their own bundle."""
     return wanted(number, f"v0.{turn}.0-dev")
 
 
-def distinct_versions(turn: int, number: int) -> Fact:
+def distinct_versions(turn: int, number: int) -> Promoted:
     """Each wants a dev version of its own."""
     return wanted(number, f"v1.{turn}.{number}-dev")
 
 
-def greater_versions(turn: int, number: int) -> Fact:
+def greater_versions(turn: int, number: int) -> Promoted:
     """Each wants a prod version of its own; only greater ones can follow."""
     return wanted(number, f"v2.{turn}.{number}", Env.PROD)
 
 
-def one_token(turn: int, number: int) -> Fact:
+def one_token(turn: int, number: int) -> Promoted:
     """Each wants a version of its own with the same token."""
     return wanted(number, f"v3.{turn}.{number}-dev", jti=f"turn {turn}")
 
 
-def promoting(want: Fact) -> Callable[[Ledger], Fact | Entry]:
+def promoting(want: Promoted) -> Callable[[Ledger], Fact | Entry]:
     """The decision that the registry takes for it."""
 
     def decide(ledger: Ledger) -> Fact | Entry:
-        semver = want.semver or ""
-        done = check_promotion(ledger, want.env, "tiny", want.canonical_sha, semver)
-        if done is None:
+        done = check_promotion(ledger, want.env, "tiny", want.canonical_sha, want.semver)
+        if done is None and isinstance(want.actor, Actor):
             check_unused(ledger, want.actor)
         return done or want
 
@@ -73,7 +73,7 @@ class Answer:
     refused: str
 
 
-def all_at_once(place: Place, wants: list[Fact]) -> list[Answer]:
+def all_at_once(place: Place, wants: list[Promoted]) -> list[Answer]:
     """Fork a promoter for each, start them together, and read all the while."""
     gate, start = os.pipe()
     results, answers = os.pipe()
@@ -111,12 +111,12 @@ def _child(work: Callable[[], None], not_its: tuple[int, ...]) -> int:
     return child
 
 
-def _promoter(place: Place, number: int, want: Fact, gate: int, answers: int) -> None:
+def _promoter(place: Place, number: int, want: Promoted, gate: int, answers: int) -> None:
     random.seed(os.getpid())  # a fork starts with its parent's dice
     store = place.store
     os.read(gate, 1)
     try:
-        entry = store.append(promoting(want))
+        entry = store.append(promoting(want)).entry
         assert entry.fact == want
         said = json.dumps([number, entry.seq, ""])
     except Refused as error:
@@ -144,7 +144,7 @@ def _reader(place: Place, stop: int, most: int) -> None:
             continue
 
 
-def check(place: Place, old: Ledger, wants: list[Fact], answers: list[Answer]) -> list[Fact]:
+def check(place: Place, old: Ledger, wants: list[Promoted], answers: list[Answer]) -> list[Fact]:
     """The invariants of a round; the new facts in their order."""
     ledger = place.store.read()
     assert ledger.entries[: len(old.entries)] == old.entries
@@ -172,7 +172,7 @@ def check(place: Place, old: Ledger, wants: list[Fact], answers: list[Answer]) -
     return [entry.fact for entry in new]
 
 
-ROUNDS: list[tuple[Callable[[int, int], Fact], int, int]] = [
+ROUNDS: list[tuple[Callable[[int, int], Promoted], int, int]] = [
     (same_version, 3, 3),
     (distinct_versions, 2, 1),
     (greater_versions, 3, 4),
@@ -183,7 +183,7 @@ ROUNDS: list[tuple[Callable[[int, int], Fact], int, int]] = [
 @pytest.mark.parametrize("kind", [kind for kind, _, _ in ROUNDS], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("store", ["folder", "git"])
 def test_thirty_two_promoters_write_one_history(
-    tmp_path: Path, store: str, kind: Callable[[int, int], Fact]
+    tmp_path: Path, store: str, kind: Callable[[int, int], Promoted]
 ) -> None:
     """Ten rounds in all on each store, the first on a ledger that does not exist yet: every
     winner is in the ledger, every loser is told what won, and a reader that looks on all the
@@ -200,6 +200,6 @@ def test_thirty_two_promoters_write_one_history(
         elif kind is distinct_versions:
             assert sorted(f.canonical_sha for f in new) == [w.canonical_sha for w in wants]
         else:
-            numbers = [wants.index(won) for won in new]
+            numbers = [wants.index(won) for won in new if isinstance(won, Promoted)]
             assert numbers == sorted(numbers)
             assert numbers[-1] == PROMOTERS - 1  # nothing is greater than the greatest

@@ -13,7 +13,8 @@ import pytest
 
 from lynx_pipeline.adapters.ledgers import directory as directory_ledger
 from lynx_pipeline.adapters.ledgers.directory import DirectoryLedger
-from lynx_pipeline.domain.ledger.chain import Fact, Ledger, evidence_path
+from lynx_pipeline.domain.ledger.chain import Ledger, evidence_path
+from lynx_pipeline.domain.ledger.facts import Fact
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
 from lynx_pipeline_tests.simulators.faults.disk import FOLDER_STATES, KILLED, Disk, several
 from lynx_pipeline_tests.simulators.faults.trial import forked

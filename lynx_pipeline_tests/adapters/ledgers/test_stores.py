@@ -3,18 +3,18 @@
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lynx_pipeline.adapters.ledgers import open_store
 from lynx_pipeline.config import load_settings
-from lynx_pipeline.domain.ledger.chain import ROLLED_BACK, Fact, Ledger, evidence_path
+from lynx_pipeline.domain.ledger.chain import Ledger, evidence_path
+from lynx_pipeline.domain.ledger.facts import Fact, Malformed
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
-from lynx_pipeline.registry.registry import open_store
 from lynx_pipeline_tests.domain.ledger.test_chain import GOLDEN, golden_facts
-from lynx_pipeline_tests.support.builders import fact, project, sha256
+from lynx_pipeline_tests.support.builders import fact, project, promoted, rolled_back, sha256
 from lynx_pipeline_tests.support.places import InFolder, OnGit, Place, facts, promote, version
 
 PLACES: dict[str, Callable[[Path], Place]] = {
@@ -104,7 +104,9 @@ def test_a_fact_that_would_not_read_back_is_not_written(place: Place) -> None:
     """A model name that is empty, a cost beyond what JSON can hold exactly, no evidence."""
     promote(place.store, 1)
     before = place.all()
-    for bad in (fact(model=""), fact(cpqu=1e17), fact(evidence={}), fact(time="yesterday")):
+    dear = promoted("v0.2.0-dev", cpqu=1e17)
+    bare = promoted("v0.2.0-dev", evidence=Malformed({}, ""))
+    for bad in (fact(model=""), dear, bare, fact(time="yesterday")):
         with pytest.raises(BadInput):
             place.store.append(lambda _, bad=bad: bad, (b"evidence",))  # type: ignore[misc]
         assert place.all() == before
@@ -112,13 +114,14 @@ def test_a_fact_that_would_not_read_back_is_not_written(place: Place) -> None:
 
 def test_all_kinds_of_facts_are_kept(place: Place) -> None:
     """Registrations, promotions and rollbacks in both environments, in any language."""
+    odd = Malformed({"jti": "k", "note": "\x00\n\u2028"}, "")
     kept = [
         fact(),
         version(1),
         fact(parent_sha="größer 🦁"),
         *golden_facts()[1:],
-        replace(version(1), event=ROLLED_BACK),
-        fact(env=Env.PROD, actor={"jti": "k", "note": "\x00\n\u2028"}),
+        rolled_back(version(1)),
+        promoted("v1.2.4", env=Env.PROD, actor=odd),
     ]
     for each in kept:
         place.store.append(lambda _, each=each: each)  # type: ignore[misc]

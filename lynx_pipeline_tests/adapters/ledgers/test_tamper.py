@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,11 +15,21 @@ from types import SimpleNamespace
 import pytest
 
 from lynx_pipeline.adapters.ledgers import git as git_ledger
+from lynx_pipeline.adapters.ledgers.store import Store
 from lynx_pipeline.domain.ledger import chain as rules
-from lynx_pipeline.domain.ledger.chain import PROMOTED, REGISTERED, ROLLED_BACK, Fact, Ledger, seal
+from lynx_pipeline.domain.ledger.chain import Ledger, seal
+from lynx_pipeline.domain.ledger.facts import Fact
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline_tests.support.builders import actor, fact, project
+from lynx_pipeline_tests.support.builders import (
+    PROMOTED,
+    REGISTERED,
+    actor,
+    fact,
+    project,
+    promoted,
+    rolled_back,
+)
 from lynx_pipeline_tests.support.places import A, B, InFolder, OnGit, Place
 
 LINES = 50
@@ -33,11 +42,10 @@ def history() -> tuple[Fact, ...]:
     """Fifty facts of every kind, the last one a rollback."""
     kept: list[Fact] = []
     for number in range(1, LINES // 5 + 1):
-        dev = fact(event=PROMOTED, semver=f"v0.{number}.0-dev", canonical_sha=A)
-        prod = fact(
-            event=PROMOTED,
+        dev = promoted(f"v0.{number}.0-dev", canonical_sha=A)
+        prod = promoted(
+            f"v0.{number}.0",
             env=Env.PROD,
-            semver=f"v0.{number}.0",
             canonical_sha=B,
             cpqu=number / 8,
             actor=actor(),
@@ -47,12 +55,12 @@ def history() -> tuple[Fact, ...]:
             dev,
             fact(env=Env.PROD, canonical_sha=B, parent_sha=A, event=REGISTERED),
             prod,
-            replace(dev if number % 2 else prod, event=ROLLED_BACK, actor=actor()),
+            rolled_back(dev if number % 2 else prod, actor=actor()),
         ]
     return tuple(kept)
 
 
-def filled(store: rules.Store) -> None:
+def filled(store: Store) -> None:
     """Put the history into a store."""
     for each in history():
         store.append(lambda _, each=each: each)  # type: ignore[misc]

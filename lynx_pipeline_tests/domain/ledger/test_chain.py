@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lynx_pipeline.domain.ledger.chain import PROMOTED, Checkpoint, Fact, Ledger, parse_ledger, seal
+from lynx_pipeline.domain.ledger.chain import Checkpoint, Ledger, parse_ledger, seal
+from lynx_pipeline.domain.ledger.facts import Fact, Malformed
 from lynx_pipeline.domain.strict_json import canonical
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline_tests.support.builders import SHA, chain, fact, sha256
+from lynx_pipeline_tests.support.builders import PROMOTED, SHA, chain, evidence, fact, sha256
 
 A, B = "a" * 64, "b" * 64
 
@@ -45,9 +46,9 @@ def golden_facts() -> list[Fact]:
         event=PROMOTED,
         parent_sha="older",
         semver="v1.2.3",
-        evidence={"isolation": "bubblewrap", "worst_margin": -0.0125},
+        evidence=Malformed({"isolation": "bubblewrap", "worst_margin": -0.0125}, ""),
         cpqu=0.25,
-        actor={"repository_id": "7"},
+        actor=Malformed({"repository_id": "7"}, ""),
     )
     return [fact(), promoted]
 
@@ -94,7 +95,7 @@ def test_a_hash_can_be_checked_with_any_json_library() -> None:
 )
 def test_a_number_has_one_form(cpqu: float, text: str) -> None:
     """RFC 8785's; the one that Python writes is refused where it is another."""
-    (entry,) = chain(fact(cpqu=cpqu, parent_sha=text)).entries
+    (entry,) = chain(promoted("v0.1.0-dev", cpqu=cpqu, parent_sha=text)).entries
     line = entry.to_line()
     assert parse_ledger(line, "f").entries == (entry,)
     values = entry.to_json()
@@ -207,6 +208,8 @@ def line_of(**changes: Any) -> bytes:
         pytest.param({"event": "deleted"}, "event", id="unknown event"),
         pytest.param({"event": "promoted"}, "semver", id="promoted as nothing"),
         pytest.param({"semver": "v1.0.0"}, "semver", id="registered as a version"),
+        pytest.param({"actor": {"jti": "1"}}, "actor", id="registered by somebody"),
+        pytest.param({"mlflow_run_id": None}, "mlflow_run_id", id="no run"),
         pytest.param({"env": "Prod"}, "env", id="unknown env"),
         pytest.param({"env": None}, "env", id="no env"),
         pytest.param({"canonical_sha": ""}, "canonical_sha", id="no sha"),
@@ -239,25 +242,29 @@ def test_an_entry_with_a_fitting_hash_is_still_read_strictly(
         pytest.param({"mlflow_run_id": ""}, id="empty run id"),
         pytest.param({"cpqu": float("nan")}, id="NaN"),
         pytest.param({"cpqu": 1e17}, id="a float that looks like a huge whole number"),
-        pytest.param({"evidence": {}}, id="empty evidence"),
-        pytest.param({"event": PROMOTED}, id="promoted as nothing"),
-        pytest.param({"event": "deleted"}, id="unknown event"),
+        pytest.param({"evidence": Malformed({}, "")}, id="empty evidence"),
+        pytest.param({"evidence": evidence(tolerance=float("inf"))}, id="infinite tolerance"),
+        pytest.param({"evidence": evidence(baseline_sha256="x")}, id="a digest that is none"),
+        pytest.param({"semver": ""}, id="empty semver"),
     ],
 )
 def test_what_would_not_read_back_is_never_sealed(change: dict[str, Any]) -> None:
     """One such line would make every later read fail."""
     with pytest.raises(BadInput):
-        SMALL.next_entry(fact(**change))
+        SMALL.next_entry(fact(**{"event": PROMOTED, "semver": "v0.3.0-dev", **change}))
 
 
 facts = st.builds(
-    fact,
+    promoted,
+    semver=st.text(min_size=1).filter(str.strip),
     env=st.sampled_from(Env),
     model=st.text(min_size=1).filter(str.strip),
-    canonical_sha=st.sampled_from([A, B]),
+    sha=st.sampled_from([A, B]),
     parent_sha=st.none() | st.text(min_size=1).filter(str.strip),
     cpqu=st.none() | st.floats(0, 1e15) | st.just("not-deployment-ready"),
-    evidence=st.none() | st.dictionaries(st.text(), st.floats(-1, 1), min_size=1),
+    evidence=st.none()
+    | st.builds(evidence, worst_margin=st.floats(-1, 1), worst_bucket=st.just("größer.🦁"))
+    | st.dictionaries(st.text(), st.floats(-1, 1), min_size=1).map(lambda it: Malformed(it, "")),
 )
 
 

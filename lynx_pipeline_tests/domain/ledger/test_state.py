@@ -1,24 +1,33 @@
 """What a promotion may claim, and which entries count."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lynx_pipeline.domain.ledger.chain import PROMOTED, REGISTERED, ROLLED_BACK, Entry, Fact
+from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.facts import Fact, Promoted
 from lynx_pipeline.domain.ledger.state import check_promotion, replay
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused
-from lynx_pipeline_tests.support.builders import SHA, chain, fact
+from lynx_pipeline_tests.support import builders
+from lynx_pipeline_tests.support.builders import (
+    PROMOTED,
+    REGISTERED,
+    ROLLED_BACK,
+    SHA,
+    chain,
+    fact,
+    rolled_back,
+)
 
 A, B = "a" * 64, "b" * 64
 
 
-def promoted(semver: str, sha: str = SHA, env: Env = Env.DEV, **changes: Any) -> Fact:
+def promoted(semver: str, sha: str = SHA, env: Env = Env.DEV, **changes: Any) -> Promoted:
     """A promotion."""
-    return fact(event=PROMOTED, semver=semver, canonical_sha=sha, env=env, **changes)
+    return builders.promoted(semver, canonical_sha=sha, env=env, **changes)
 
 
 numbers = st.tuples(*[st.integers(0, 10**9 - 1)] * 3)
@@ -39,7 +48,7 @@ def test_prod_versions_only_grow(first: tuple[int, int, int], second: tuple[int,
 def test_a_version_is_never_reused() -> None:
     """Not for another bundle, not after a rollback, and not across environments."""
     done = promoted("v0.1.0-dev", A)
-    ledger = chain(done, promoted("v0.2.0-dev", B), replace(done, event=ROLLED_BACK))
+    ledger = chain(done, promoted("v0.2.0-dev", B), rolled_back(done))
     assert check_promotion(ledger, Env.DEV, "tiny", A, "v0.1.0-dev") is ledger.entries[0]
     with pytest.raises(Refused, match="never reused"):
         check_promotion(ledger, Env.DEV, "tiny", B, "v0.1.0-dev")
@@ -75,7 +84,12 @@ events = st.lists(
 def test_prod_never_sees_dev(drawn: list[tuple[str, str, Env, str]]) -> None:
     """Whatever a file holds: no dev entry, no dev version and no nonsense counts in prod."""
     all_facts = [
-        fact(event=event, semver=None if event == REGISTERED else semver, env=env, canonical_sha=s)
+        fact(
+            event=event,
+            env=env,
+            canonical_sha=s,
+            **({} if event == REGISTERED else {"semver": semver}),
+        )
         for event, semver, env, s in drawn
     ]
     ledger = chain(*all_facts)
@@ -102,8 +116,8 @@ def test_a_rollback_of_something_never_promoted_changes_nothing() -> None:
     ledger = chain(
         good,
         promoted("v0.2.0", B, Env.PROD),
-        replace(good, event=ROLLED_BACK, canonical_sha=B),
-        replace(good, event=ROLLED_BACK, semver="v0.9.9"),
+        rolled_back(good, canonical_sha=B),
+        rolled_back(good, semver="v0.9.9"),
     )
     state = replay(ledger, Env.PROD, "tiny")
     assert state.latest is ledger.entries[1]

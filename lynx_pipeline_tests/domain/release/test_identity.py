@@ -1,6 +1,6 @@
 """The policy over a verified token's claims: what it pins, and that nothing slips past it."""
 
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 import pytest
@@ -49,7 +49,7 @@ THEIRS = f"stranger/fork/{WORKFLOW}@{MAIN}"
 
 def check(over: Policy | None = None, commit: str = COMMIT, **changes: Any) -> dict[str, str]:
     """The actor of a token that is good but for ``changes``."""
-    return check_identity(over or policy(), Claims(claims(**changes)), commit)
+    return asdict(check_identity(over or policy(), Claims(claims(**changes)), commit))
 
 
 def refusal(over: Policy | None = None, commit: str = COMMIT, **changes: Any) -> str:
@@ -66,7 +66,7 @@ def refusal(over: Policy | None = None, commit: str = COMMIT, **changes: Any) ->
 
 
 def test_a_good_token_gives_exactly_this_actor() -> None:
-    """The pinned claims and the kept ones, sorted, and nothing that nobody looked at."""
+    """The pinned claims and the recorded ones, and nothing else."""
     actor = check(jti="once", unknown="x")
     assert actor == {
         **PINNED,
@@ -78,7 +78,6 @@ def test_a_good_token_gives_exactly_this_actor() -> None:
         "run_attempt": "2",
         "workflow_sha": COMMIT,
     }
-    assert list(actor) == sorted(actor)
 
 
 @pytest.mark.parametrize("event", ["workflow_dispatch", "issue_comment"])

@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline.adapters import oidc
+from lynx_pipeline.adapters.ledgers import open_store
+from lynx_pipeline.adapters.ledgers.store import Store
 from lynx_pipeline.config import load_settings
-from lynx_pipeline.domain.ledger.chain import Entry, Store
-from lynx_pipeline.registry import registry
+from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.facts import Promoted, RolledBack
+from lynx_pipeline.registry import Registry
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import baseline_of, eval_set, project
 from lynx_pipeline_tests.support.fake_issuer import FakeIssuer
@@ -40,20 +43,20 @@ class Prod(World):
     @property
     def store(self) -> Store:
         """The registry's store."""
-        return registry.open_store(self.prod)
+        return open_store(self.prod)
 
     @property
     def remote(self) -> str:
         """The checkout's remote, as a URL."""
         return f"file://{self.origin.bare}"
 
-    def promote(self, made: Made, semver: str) -> Entry:
+    def promote(self, made: Made, semver: str) -> Entry[Promoted]:
         """The gated promotion in prod, as a new process would do it."""
-        return registry.promote(made.sha, semver, evidence=made.evidence, settings=self.prod)
+        return Registry.open(self.prod).promote(made.sha, semver, evidence=made.evidence).entry
 
-    def rollback(self, semver: str) -> Entry:
+    def rollback(self, semver: str) -> Entry[Promoted | RolledBack]:
         """The rollback in prod, as a new process would do it."""
-        return registry.rollback(semver, settings=self.prod)
+        return Registry.open(self.prod).rollback(semver).entry
 
     def git(self, *arguments: str) -> str:
         """Run git in the checkout."""

@@ -10,8 +10,8 @@ import pytest
 
 from lynx_pipeline.errors import LynxError
 from lynx_pipeline.evaluation import judgement
-from lynx_pipeline.registry import promotion, registry
-from lynx_pipeline.registry.promotion import Supported
+from lynx_pipeline.registry import Registry, promotion, registry
+from lynx_pipeline.registry.promotion import SupportedPromotion
 
 
 def before_judging(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
@@ -27,15 +27,15 @@ def before_judging(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -
 
 def after_judging(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
     """Do this once, when a promotion has been judged and is not yet in the ledger."""
-    judge, todo = promotion.judged_fact, [act]
+    build, todo = promotion.build_promotion, [act]
 
-    def judged_fact(*arguments: Any) -> Supported:
-        supported = judge(*arguments)
+    def build_promotion(*arguments: Any) -> SupportedPromotion:
+        supported = build(*arguments)
         if todo:
             todo.pop()()
         return supported
 
-    monkeypatch.setattr(promotion, "judged_fact", judged_fact)
+    monkeypatch.setattr(registry, "build_promotion", build_promotion)
 
 
 def race(sha: str, semver: str, evidence: Path, start: Path) -> str:
@@ -50,7 +50,8 @@ def race(sha: str, semver: str, evidence: Path, start: Path) -> str:
     with pytest.MonkeyPatch.context() as patch:
         after_judging(patch, wait)
         try:
-            return f"promoted: {registry.promote(sha, semver, evidence=evidence).fact.semver}"
+            entry = Registry.open().promote(sha, semver, evidence=evidence).entry
+            return f"promoted: {entry.fact.semver}"
         except LynxError as error:
             return f"{type(error).__name__}: {error}"
 

@@ -5,8 +5,10 @@ from dataclasses import replace
 import pytest
 
 from lynx_pipeline.config import load_settings
+from lynx_pipeline.domain.ledger.facts import Actor
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline.registry import promotion, registry
+from lynx_pipeline.registry import Registry, promotion
+from lynx_pipeline.registry.audit import audit
 from lynx_pipeline_tests.registry.prod.conftest import (
     BASELINE,
     LAX,
@@ -27,7 +29,7 @@ def test_a_promotion_in_prod_holds_in_an_audit(prod: Prod) -> None:
     raise_floors(prod)
     prod.edit(PYPROJECT, '"production"', '"stricter"')
     prod.commit()
-    found = registry.audit("v0.1.0", settings=prod.prod)
+    found = audit(Registry.open(prod.prod), "v0.1.0")
     assert found.findings == ()
     assert found.verdict is not None
     assert found.verdict.passed
@@ -46,10 +48,11 @@ def test_an_entry_under_another_identity_is_caught(
 ) -> None:
     """The claims are held against the policy of the commit that they name."""
     entry = prod.promote(prod.candidate("good"), "v0.1.0")
-    claims = {**(entry.fact.actor or {}), "jti": "another", **actor}
-    prod.store.append(lambda _: replace(entry.fact, semver="v0.2.0", actor=claims))
-    (finding,) = registry.audit("v0.2.0", settings=prod.prod).findings
-    assert "does not bear it out" in finding
+    assert isinstance(entry.fact.actor, Actor)
+    other = replace(entry.fact.actor, **{"jti": "another", **actor})
+    prod.store.append(lambda _: replace(entry.fact, semver="v0.2.0", actor=other))
+    (finding,) = audit(Registry.open(prod.prod), "v0.2.0").findings
+    assert "does not support it" in finding
     assert says in finding
 
 
@@ -59,11 +62,13 @@ def test_an_entry_by_floors_that_nobody_committed_is_caught(prod: Prod) -> None:
     entry = prod.promote(prod.candidate("good"), "v0.1.0")
     settings = load_settings(prod.root, {"MLFLOW_TRACKING_URI": prod.tracking.uri})
     prod.write(BASELINE, LAX)
-    forged = promotion.judged_fact(
-        settings, bad.evidence, bad.sha, "v0.2.0", entry.fact.time, entry.fact.actor and
-        {**entry.fact.actor, "jti": "another"}
-    )  # fmt: skip
+    assert isinstance(entry.fact.actor, Actor)
+    request = promotion.PromotionRequest(
+        canonical_sha=bad.sha, semver="v0.2.0", run_id=bad.run_id, evidence=bad.evidence
+    )
+    other = replace(entry.fact.actor, jti="another")
+    forged = promotion.build_promotion(settings, request, entry.fact.time, other)
     fact = replace(forged.fact, env=Env.PROD)
-    prod.store.append(lambda _: fact, forged.evidence)
-    (finding,) = registry.audit("v0.2.0", settings=prod.prod).findings
-    assert "baseline_sha256 is not of what the commit" in finding
+    prod.store.append(lambda _: fact, forged.files)
+    (finding,) = audit(Registry.open(prod.prod), "v0.2.0").findings
+    assert "baseline_sha256 differs from the commit" in finding

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from lynx_pipeline.errors import Refused
-from lynx_pipeline.registry import registry
+from lynx_pipeline.registry import Registry
 from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod, raise_floors
 from lynx_pipeline_tests.registry.prod.judging import before_judging
 from lynx_pipeline_tests.support.places import OnGit
@@ -32,7 +32,7 @@ def test_settings_read_before_the_file_was_put_back_count_for_nothing(
     if names == "identity":
         prod.issuer.changes["environment"] = "mine"
     with pytest.raises(Refused, match=f"^'{names}' is not what the commit"):
-        registry.promote(good.sha, "v0.1.0", evidence=good.evidence, settings=settings)
+        Registry.open(settings).promote(good.sha, "v0.1.0", evidence=good.evidence)
     assert prod.place.all() == {}
 
 
@@ -81,7 +81,7 @@ def test_git_configuration_leads_to_no_other_registry(
     with pytest.raises(Refused, match=f"leads from {real} to file://{evil.bare}"):
         prod.promote(good, "v0.1.0")
     with pytest.raises(Refused, match="leads from"):
-        registry.resolve(settings=prod.prod)
+        Registry.open(prod.prod).resolve()
     assert prod.place.all() == evil.all() == {}
 
 
@@ -122,4 +122,4 @@ def test_git_settings_for_a_remote_named_origin_are_not_ours(
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
     prod.promote(good, "v0.1.0")
     assert evil.all() == {}
-    assert registry.resolve(settings=prod.prod).canonical_sha == good.sha
+    assert Registry.open(prod.prod).resolve().canonical_sha == good.sha

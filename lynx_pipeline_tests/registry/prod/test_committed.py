@@ -10,7 +10,7 @@ import pytest
 
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline.registry import promotion
-from lynx_pipeline.registry.promotion import Supported
+from lynx_pipeline.registry.promotion import SupportedPromotion
 from lynx_pipeline_tests.registry.prod.conftest import (
     BASELINE,
     DVC,
@@ -220,16 +220,16 @@ def test_an_eval_set_that_is_there_only_while_judging_counts_for_nothing(
     _easy(prod)
     bad = prod.candidate("bad", wrong=12)
     restore()
-    judge = promotion.judged_fact
+    judge = promotion.build_promotion
 
-    def judged_fact(*arguments: Any) -> Supported:
+    def build_promotion(*arguments: Any) -> SupportedPromotion:
         _easy(prod)
         supported = judge(*arguments)
         if put_back:
             restore()
         return supported
 
-    monkeypatch.setattr(promotion, "judged_fact", judged_fact)
+    monkeypatch.setattr(promotion, "build_promotion", build_promotion)
     with pytest.raises(Refused, match=r"commit|was changed while"):
         prod.promote(bad, "v0.1.0")
     assert prod.place.all() == {}
@@ -318,7 +318,7 @@ def test_code_and_owners_changed_on_the_branch_refuse(prod: Prod, name: str) -> 
     good = prod.candidate("good")
     old = prod.git("rev-parse", "HEAD")
     file = prod.root / name
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text("as it is now\n")
     prod.commit()
     prod.git("checkout", "--quiet", old)

@@ -3,22 +3,24 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from lynx_pipeline.domain.ledger.chain import PROMOTED, ROLLED_BACK
+from lynx_pipeline.domain.ledger.facts import Actor, Evidence
 from lynx_pipeline.domain.release.identity import PRESENT
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS
 from lynx_pipeline.evaluation.judgement import GateRefused
-from lynx_pipeline.registry import registry
+from lynx_pipeline.registry import Registry
+from lynx_pipeline.registry.audit import audit
 from lynx_pipeline_tests.registry.prod import judging
 from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod, both_stores
 from lynx_pipeline_tests.registry.prod.judging import after_judging
+from lynx_pipeline_tests.support.builders import PROMOTED, ROLLED_BACK
 from lynx_pipeline_tests.support.fake_issuer import MAIN, WORKFLOW_REF, jwk, rs, running
 from lynx_pipeline_tests.support.places import git
 
@@ -50,7 +52,8 @@ def test_the_workflow_promotes_in_prod(prod: Prod) -> None:
     head = prod.git("rev-parse", "HEAD")
     assert (entry.fact.env, entry.fact.event, entry.fact.semver) == (Env.PROD, PROMOTED, "v0.1.0")
     assert entry.fact.canonical_sha == good.sha
-    assert entry.fact.actor == {
+    assert isinstance(entry.fact.actor, Actor)
+    assert asdict(entry.fact.actor) == {
         "iss": prod.issuer.url,
         "repository_id": "74",
         "repository_owner_id": "65",
@@ -64,20 +67,21 @@ def test_the_workflow_promotes_in_prod(prod: Prod) -> None:
         **{name: prod.issuer.claims()[name] for name in PRESENT},
         "jti": "this token",
     }
-    assert registry.verify(settings=prod.prod).entries == (entry,)
-    assert registry.resolve(settings=prod.prod).semver == "v0.1.0"
-    assert registry.resolve("v0.1.0", settings=prod.prod).canonical_sha == good.sha
+    assert Registry.open(prod.prod).verify().entries == (entry,)
+    assert Registry.open(prod.prod).resolve().semver == "v0.1.0"
+    assert Registry.open(prod.prod).resolve("v0.1.0").canonical_sha == good.sha
     with pytest.raises(Refused, match="nothing was promoted in dev"):
-        registry.resolve(settings=prod.settings)
-    kept = entry.fact.evidence or {}
-    assert kept["isolation"] == "bubblewrap"
+        Registry.open(prod.settings).resolve()
+    kept = entry.fact.evidence
+    assert isinstance(kept, Evidence)
+    assert kept.isolation == "bubblewrap"
     for name, file in (
         ("baseline", prod.settings.baseline),
         ("candidate_eval", good.evidence / EVAL),
         ("predictions", good.evidence / PREDICTIONS),
     ):
-        assert prod.store.evidence(kept[f"{name}_sha256"]) == file.read_bytes()
-    assert registry.audit("v0.1.0", settings=prod.prod).findings == ()
+        assert prod.store.evidence(getattr(kept, f"{name}_sha256")) == file.read_bytes()
+    assert audit(Registry.open(prod.prod), "v0.1.0").findings == ()
 
 
 @both_stores
@@ -112,8 +116,9 @@ def test_a_rollback_needs_an_identity_and_takes_one(
     prod.issuer.changes["jti"] = "back"
     entry = prod.rollback("v0.1.0")
     assert (entry.seq, entry.fact.event, entry.fact.canonical_sha) == (3, ROLLED_BACK, one.sha)
-    assert (entry.fact.actor or {})["jti"] == "back"
-    assert registry.resolve(settings=prod.prod).canonical_sha == one.sha
+    assert isinstance(entry.fact.actor, Actor)
+    assert entry.fact.actor.jti == "back"
+    assert Registry.open(prod.prod).resolve().canonical_sha == one.sha
     before = prod.place.all()
     assert prod.rollback("v0.1.0").fact.canonical_sha == one.sha
     assert prod.place.all() == before
@@ -167,7 +172,7 @@ def test_a_token_that_is_used_meanwhile_is_refused(
     after_judging(monkeypatch, partial(prod.promote, one, "v0.1.0"))
     with pytest.raises(Refused, match=r"claim 'jti'.*entry 1 already used"):
         prod.promote(two, "v0.2.0")
-    (entry,) = registry.history(settings=prod.prod)
+    (entry,) = Registry.open(prod.prod).history()
     assert entry.fact.semver == "v0.1.0"
 
 
@@ -198,7 +203,7 @@ def test_of_two_promoters_with_one_token_one_wins(prod: Prod) -> None:
     assert sorted(text.partition(":")[0] for text in said) == ["Refused", "promoted"], said
     (refused,) = (text for text in said if text.startswith("Refused"))
     assert "claim 'jti'" in refused or "is not greater than v0.2.0" in refused
-    (entry,) = registry.history(settings=prod.prod)
+    (entry,) = Registry.open(prod.prod).history()
     assert f"promoted: {entry.fact.semver}\n" in said
 
 
@@ -298,9 +303,9 @@ def test_nothing_is_done_by_hand_in_prod(prod: Prod) -> None:
     """Neither a registration nor a promotion without evidence; no token is even asked for."""
     good = prod.candidate("good")
     with pytest.raises(Refused, match=IDENTITY):
-        registry.register_pending(good.run_id, settings=prod.prod)
+        Registry.open(prod.prod).register_pending(good.run_id)
     with pytest.raises(Refused, match=IDENTITY):
-        registry.promote(good.sha, "v0.1.0", settings=prod.prod)
+        Registry.open(prod.prod).promote(good.sha, "v0.1.0")
     assert (prod.place.all(), prod.issuer.asked) == ({}, [])
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from unittest.mock import patch
 
 from lynx_pipeline.adapters import git
-from lynx_pipeline.domain.ledger.chain import Entry, Fact, Ledger, Store
+from lynx_pipeline.adapters.ledgers.store import Store
+from lynx_pipeline.domain.ledger.chain import Entry, Ledger
+from lynx_pipeline.domain.ledger.facts import Fact
 from lynx_pipeline.errors import Refused
 from lynx_pipeline_tests.simulators.faults.git_commands import three_entries, wait_until_left, whole
 from lynx_pipeline_tests.simulators.faults.trial import (

@@ -5,10 +5,12 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lynx_pipeline.domain.ledger.chain import Entry, Fact, Ledger, Store
+from lynx_pipeline.adapters.ledgers.store import Store
+from lynx_pipeline.domain.ledger.chain import Entry, Ledger
+from lynx_pipeline.domain.ledger.facts import Fact
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline_tests.support.places import Place, facts, promote, version
 
@@ -17,7 +19,7 @@ Table = dict[tuple[str, str], set[str]]
 EVIDENCE = (b"the eval set\n" * 50, b"the predictions\n" * 700)
 
 
-def settled(place: Place, old: list[Fact]) -> str:
+def settled(place: Place, old: Sequence[Fact]) -> str:
     """Whether the ledger is the old or the complete new one; and that all goes on from there."""
     store, new = place.store, [*old, version(9)]
     found = _readable(store, old)
@@ -25,7 +27,7 @@ def settled(place: Place, old: list[Fact]) -> str:
     outcome = "old" if found == old else "new"
     if outcome == "new":
         assert all(place.holds(piece) for piece in EVIDENCE)
-    assert store.append(_again, EVIDENCE).fact == version(9)
+    assert store.append(_again, EVIDENCE).entry.fact == version(9)
     assert all(place.holds(piece) for piece in EVIDENCE)
     promote(store, 10, (b"something else",))
     ledger = store.read()
@@ -34,7 +36,7 @@ def settled(place: Place, old: list[Fact]) -> str:
     return outcome
 
 
-def _readable(store: Store, old: list[Fact]) -> list[Fact]:
+def _readable(store: Store, old: Sequence[Fact]) -> Sequence[Fact]:
     """What a reader is shown: an entry without its tag counts as not there."""
     try:
         return facts(store)

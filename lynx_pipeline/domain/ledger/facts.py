@@ -1,0 +1,221 @@
+"""Facts: what a ledger entry records. One type per event, with exactly the fields it has.
+
+An entry's JSON object has the same keys for every event; a key that the event does not use is
+null. :func:`to_json` and :func:`read_fact` translate between the two.
+
+Evidence and actor are objects of known form. A file can hold other objects under these keys. Such
+an object is kept as :class:`Malformed`, so that the entry's bytes stay provable, and
+:mod:`lynx_pipeline.domain.ledger.state` ignores the entry in prod.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
+from typing import Any, ClassVar, TypeVar
+
+from lynx_pipeline.domain.strict_json import Fields, JsonObject
+from lynx_pipeline.domain.versioning import Env
+
+TIME = "%Y-%m-%dT%H:%M:%SZ"
+_TIME_FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+
+# The keys of a fact's JSON object. An entry adds its place in the chain.
+KEYS = (
+    *("time", "env", "event", "model", "mlflow_run_id", "artifact_uri"),
+    *("canonical_sha", "parent_sha", "semver", "evidence", "cpqu", "actor"),
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What a promotion is based on: digests of the files, and their most important numbers.
+
+    The registry keeps the baseline, the candidate evaluation and the predictions under their
+    SHA-256. The numbers are for reading; the files give them again. ``tolerance`` and
+    ``worst_margin`` are fractions.
+    """
+
+    eval_set_dvc_hash: str
+    eval_set_sha256: str
+    baseline_sha256: str
+    candidate_eval_sha256: str
+    predictions_sha256: str
+    scorer: str
+    isolation: str
+    tolerance: float
+    worst_bucket: str
+    worst_margin: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Actor:
+    """The verified identity that made an entry in prod: claims of a GitHub Actions OIDC token."""
+
+    jti: str
+    iss: str
+    sha: str
+    ref: str
+    repository: str
+    repository_id: str
+    repository_owner_id: str
+    workflow_ref: str
+    workflow_sha: str
+    job_workflow_ref: str
+    environment: str
+    runner_environment: str
+    event_name: str
+    actor: str
+    actor_id: str
+    run_id: str
+    run_attempt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Malformed:
+    """An evidence or actor object that does not have the required form; ``problem`` says why."""
+
+    values: Mapping[str, Any]
+    problem: str = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Fact:
+    """What every fact has: when, where, and about which bundle of which MLflow run."""
+
+    time: str
+    env: Env
+    model: str
+    mlflow_run_id: str
+    artifact_uri: str
+    canonical_sha: str
+    parent_sha: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Registered(_Fact):
+    """A bundle was recorded by hand, so that a dev promotion may name it."""
+
+    event: ClassVar[str] = "registered"
+    semver: ClassVar[None] = None  # a registration names no version
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promoted(_Fact):
+    """``semver`` names the bundle from here on, and is the latest version.
+
+    ``evidence`` is None for a dev promotion by hand, ``actor`` is None in dev. ``cpqu`` is the
+    cost per quality unit, see :mod:`lynx_pipeline.domain.cost`.
+    """
+
+    event: ClassVar[str] = "promoted"
+    semver: str
+    evidence: Evidence | Malformed | None = None
+    cpqu: float | str | None = None
+    actor: Actor | Malformed | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolledBack(_Fact):
+    """The earlier promoted ``semver`` is the latest version again."""
+
+    event: ClassVar[str] = "rolled_back"
+    semver: str
+    actor: Actor | Malformed | None = None
+
+
+Fact = Registered | Promoted | RolledBack
+
+_EVENTS: dict[str, type[Fact]] = {kind.event: kind for kind in (Registered, Promoted, RolledBack)}
+_COMMON = ("model", "mlflow_run_id", "artifact_uri", "canonical_sha")
+_NULL = {
+    kind: tuple(k for k in KEYS if k != "event" and k not in {part.name for part in fields(kind)})
+    for kind in _EVENTS.values()
+}
+
+
+def to_json(fact: Fact) -> JsonObject:
+    """The fact's JSON object, every key present."""
+    values: JsonObject = dict.fromkeys(KEYS)
+    for part in fields(fact):
+        value = getattr(fact, part.name)
+        if isinstance(value, Malformed):
+            value = dict(value.values)
+        elif isinstance(value, Evidence | Actor):
+            value = asdict(value)
+        values[part.name] = value
+    return {**values, "env": fact.env.value, "event": fact.event}
+
+
+def read_fact(keys: Fields) -> Fact:
+    """The fact that an entry's ``keys`` record.
+
+    Raises:
+        BadInput: a key does not have the form that the event requires.
+    """
+    event, env, time = keys.text("event"), keys.text("env"), keys.text("time")
+    kind = _EVENTS.get(event)
+    if kind is None:
+        keys.fail("event", f"one of {', '.join(_EVENTS)}", repr(event))
+    if env not in tuple(Env):
+        keys.fail("env", "dev or prod", repr(env))
+    if not _is_time(time):
+        keys.fail("time", "UTC as 2025-01-02T03:04:05Z", repr(time))
+    for key in _NULL[kind]:
+        if keys.values[key] is not None:
+            keys.fail(key, f"null, since the event is {event}", repr(keys.values[key])[:60])
+    values: dict[str, Any] = {key: keys.text(key) for key in _COMMON}
+    values |= {"time": time, "env": Env(env), "parent_sha": keys.optional_text("parent_sha")}
+    if kind is Registered:
+        return Registered(**values)
+    values |= {"semver": keys.text("semver"), "actor": _optional(keys, "actor", Actor)}
+    if kind is RolledBack:
+        return RolledBack(**values)
+    return Promoted(**values, evidence=_optional(keys, "evidence", Evidence), cpqu=_cpqu(keys))
+
+
+_Kind = TypeVar("_Kind", Evidence, Actor)
+_FORMS = {kind: {part.name: part.type for part in fields(kind)} for kind in (Evidence, Actor)}
+
+
+def read_object(values: Mapping[str, Any], kind: type[_Kind]) -> _Kind | Malformed:
+    """``values`` as ``kind``, or as :class:`Malformed` with the first problem."""
+    form = _FORMS[kind]
+    for name, expected in form.items():
+        problem = _problem(values.get(name), name, expected)
+        if problem:
+            return Malformed(values, f"{name!r}: {problem}")
+    unknown = next((name for name in values if name not in form), None)
+    if unknown is not None:
+        return Malformed(values, f"{unknown!r:.80}: expected a known key")
+    return kind(**values)
+
+
+def _problem(value: Any, name: str, expected: Any) -> str | None:
+    if expected is float:
+        good = isinstance(value, int | float) and not isinstance(value, bool)
+        return None if good else f"expected a number, found {value!r:.60}"
+    if not isinstance(value, str) or not value.strip():
+        return f"expected text, found {value!r:.60}"
+    if name.endswith("_sha256") and not _DIGEST.fullmatch(value):
+        return f"expected 64 hex digits, found {value!r:.80}"
+    return None
+
+
+def _optional(keys: Fields, key: str, kind: type[_Kind]) -> _Kind | Malformed | None:
+    return None if keys.values[key] is None else read_object(keys.object(key), kind)
+
+
+def _cpqu(keys: Fields) -> float | str | None:
+    value = keys.values["cpqu"]
+    if isinstance(value, bool) or not isinstance(value, float | int | str | None):
+        keys.fail("cpqu", "a number, text or null", repr(value)[:60])
+    return value
+
+
+def _is_time(text: str) -> bool:
+    try:
+        return bool(_TIME_FORM.fullmatch(text)) and datetime.fromisoformat(text) is not None
+    except ValueError:
+        return False

@@ -1,0 +1,87 @@
+"""Authorization: who may change the registry, decided in one place.
+
+In ``dev`` anyone may. In ``prod`` only the CI workflow's verified identity may, and the gate inputs
+must be committed and current. This is checked before any work, and again right before an entry is
+written, because a download takes minutes and the world changes meanwhile.
+"""
+
+from dataclasses import dataclass
+
+from lynx_pipeline.adapters import git_files, oidc
+from lynx_pipeline.config import Settings
+from lynx_pipeline.domain.ledger.chain import Ledger
+from lynx_pipeline.domain.ledger.facts import Actor, Promoted
+from lynx_pipeline.domain.ledger.state import check_unused
+from lynx_pipeline.domain.release.identity import check_identity, check_policy
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import Refused
+from lynx_pipeline.registry import gate_inputs
+
+
+@dataclass(frozen=True, slots=True)
+class AnyoneInDev:
+    """In ``dev`` nobody is verified and everybody may write."""
+
+    actor: None = None
+
+    def recheck(self, ledger: Ledger, promotion: Promoted | None = None) -> None:
+        """Nothing to check."""
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedWorkflow:
+    """A workflow run whose identity the policy accepts. Its token is good for one entry."""
+
+    settings: Settings
+    actor: Actor
+
+    def recheck(self, ledger: Ledger, promotion: Promoted | None = None) -> None:
+        """Check that the token is unused and the gate inputs are committed, current, and those
+        that ``promotion`` was judged by. Call it right before the ledger changes.
+
+        Raises:
+            Refused: something of this no longer holds.
+            SystemFailed: git or the remote failed.
+        """
+        check_unused(ledger, self.actor)
+        _check_gate_inputs(self.settings, self.actor, promotion)
+
+
+Authorization = AnyoneInDev | VerifiedWorkflow
+
+
+def authorize(settings: Settings) -> Authorization:
+    """The authorization of this process to change the registry.
+
+    Raises:
+        Refused: this is ``prod``, and the process is not the workflow that the policy names, or
+            the gate inputs are not the committed, current ones.
+        SystemFailed: the issuer or git failed.
+    """
+    if settings.env is Env.DEV:
+        return AnyoneInDev()
+    policy = check_policy(settings.identity)
+    claims = oidc.verified_claims(policy)
+    actor = check_identity(policy, claims, git_files.head(settings.root))
+    _check_gate_inputs(settings, actor)
+    return VerifiedWorkflow(settings, actor)
+
+
+def require_dev(settings: Settings, action: str) -> None:
+    """Check that this is ``dev``, before an ``action`` that only exists there.
+
+    Raises:
+        Refused: this is ``prod``.
+    """
+    if settings.env is Env.PROD:
+        raise Refused(
+            "prod is changed only by the CI workflow's verified identity, with evidence: "
+            f"{action} is for dev."
+        )
+
+
+def _check_gate_inputs(settings: Settings, actor: Actor, promotion: Promoted | None = None) -> None:
+    gate_inputs.check_committed(settings, actor.sha)
+    if promotion is not None:
+        gate_inputs.check_judged(settings, actor.sha, promotion)
+    gate_inputs.check_current(settings, actor.sha, actor.ref)
