@@ -15,13 +15,13 @@ def request(_: Namespace) -> int:
     """Choose the comment, read its request, and fetch the candidate it names."""
     from lynx_pipeline.adapters.github import GitHub
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.deploy_workflow.release_request import asking_comment
+    from lynx_pipeline.deploy_workflow.release_request import valid_request
     from lynx_pipeline.domain.release.request import read_comment
     from lynx_pipeline.domain.versioning import check_semver
     from lynx_pipeline.evaluation.candidate import fetch
 
     settings, event = load_settings(), actions.read_event()
-    comment = asking_comment(settings, GitHub(), event.pull_request, event.comment)
+    comment = valid_request(settings, GitHub(), event.pull_request, event.comment)
     # From here on the pull request is told how it ends: somebody asked who may.
     actions.output(pull_request=event.pull_request, comment=comment.id)
     asked = read_comment(comment)
@@ -82,7 +82,7 @@ def promote(arguments: Namespace) -> int:
     from lynx_pipeline.adapters.github import GitHub
     from lynx_pipeline.cli.ledger import mirror_now, print_entry
     from lynx_pipeline.config import load_settings
-    from lynx_pipeline.deploy_workflow.release_request import check_still_asked
+    from lynx_pipeline.deploy_workflow.release_request import check_still_requested
     from lynx_pipeline.domain.ledger.facts import Actor
     from lynx_pipeline.evaluation.evidence import check_handed_over
     from lynx_pipeline.registry import Registry
@@ -91,7 +91,7 @@ def promote(arguments: Namespace) -> int:
     evidence, run_id = Path(arguments.evidence).absolute(), arguments.run_id
 
     def confirm() -> None:
-        check_still_asked(
+        check_still_requested(
             settings,
             github,
             arguments.pull_request,
@@ -118,12 +118,12 @@ def report(arguments: Namespace) -> int:
     from lynx_pipeline.adapters.github import GitHub
     from lynx_pipeline.config import load_settings
     from lynx_pipeline.deploy_workflow.comment import NAME
-    from lynx_pipeline.deploy_workflow.outcome import in_force, read_needs, told
+    from lynx_pipeline.deploy_workflow.outcome import in_force, read_needs, render_comment
 
     settings = load_settings()
     needs = read_needs(os.environ.get("NEEDS", ""))
     announced = os.environ.get("ANNOUNCED", "")
-    text = told(settings, needs, Path(arguments.evidence).absolute(), announced)
+    text = render_comment(settings, needs, Path(arguments.evidence).absolute(), announced)
     actions.summary(text)
     # What is in production now is said over whatever a later run has come to.
     now = in_force(needs, announced)

@@ -1,7 +1,7 @@
-"""How a run of the deploy workflow ended, put together from what its jobs said and left.
+"""The outcome of a deploy workflow run, from the outputs of its jobs and the evidence.
 
-What a job says is shown, not believed: whether anything was promoted is in the entry, which the
-job that promotes has from the registry, and the verdict is worked out again from the evidence.
+Job outputs are shown, not trusted: the registry's entry says whether anything was promoted, and
+the verdict is computed again from the evidence.
 """
 
 import re
@@ -26,21 +26,24 @@ _SUCCESS = "success"
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """The jobs before, by name: each one's result and outputs, in GitHub's words."""
+    """The earlier jobs' results and outputs by job name, as in GitHub's ``needs`` context."""
 
     results: Mapping[str, str]
     outputs: Mapping[str, Mapping[str, str]]
 
     @property
     def pull_request(self) -> int:
-        """The pull request that is to be told.
+        """The pull request that gets the comment.
 
         Raises:
-            BadInput: the job ``request`` did not say which.
+            BadInput: the job ``request`` did not output it.
         """
         number = self.outputs[REQUEST].get("pull_request", "")
         if not re.fullmatch("[0-9]{1,18}", number):
-            raise BadInput(f"the job {REQUEST!r} names no pull request, but {number!r:.40}.")
+            raise BadInput(
+                f"output 'pull_request' of the job {REQUEST!r}: expected a number, found "
+                f"{number!r:.40}."
+            )
         return int(number)
 
 
@@ -48,14 +51,16 @@ def read_needs(text: str) -> Needs:
     """The ``needs`` context of the workflow, as JSON.
 
     Raises:
-        BadInput: a job lacks, or it is something else.
+        BadInput: a job is missing, or the text has another form.
     """
     jobs = parse_object(text.encode("utf-8", "surrogatepass"), "NEEDS")
     results, outputs = {}, {}
     for name in JOBS:
         job = jobs.get(name)
         if not isinstance(job, dict) or not isinstance(job.get("result"), str):
-            raise BadInput(f"NEEDS: {name!r}: expected a job's result. Pass toJSON(needs).")
+            raise BadInput(
+                f"NEEDS: {name!r}: expected a job with a result. Set NEEDS to toJSON(needs)."
+            )
         found: Any = job.get("outputs", {})
         if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
             raise BadInput(f"NEEDS: {name!r}: expected outputs that are text.")
@@ -64,22 +69,24 @@ def read_needs(text: str) -> Needs:
 
 
 def in_force(needs: Needs, announced: str) -> bool:
-    """Whether this run promoted what is in force: only that is announced."""
+    """Whether this run promoted the latest version: only that is announced."""
     return needs.outputs[PROMOTE].get("new") == "true" and announced == _SUCCESS
 
 
-def told(settings: Settings, needs: Needs, evidence: Path, announced: str) -> str:
-    """The comment's text. ``evidence`` is the folder, if it came to that; ``announced`` is the
-    outcome of telling people, empty if nobody was to be told."""
+def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: str) -> str:
+    """The comment's text. ``evidence`` is the evidence folder, which may not exist; ``announced``
+    is the announcement step's outcome, empty if there was none."""
     requested, promoted = needs.outputs[REQUEST], needs.outputs[PROMOTE]
     notes = []
     if announced not in ("", _SUCCESS, "skipped"):
-        notes.append("The announcement failed; the log says why. The promotion stands.")
+        notes.append(
+            "The announcement failed; the log says why. The version is promoted all the same."
+        )
     report = None
     if (evidence / EVAL).is_file():
         try:
-            given = needs.outputs[EVALUATE].get("evidence_sha256", "")
-            check_handed_over(evidence, given, requested.get("run_id", ""))
+            digest = needs.outputs[EVALUATE].get("evidence_sha256", "")
+            check_handed_over(evidence, digest, requested.get("run_id", ""))
             report = build_report(settings, judge_evidence(settings, evidence))
         except LynxError as error:
             notes.append(f"No report: {error}")
@@ -87,11 +94,11 @@ def told(settings: Settings, needs: Needs, evidence: Path, announced: str) -> st
     if needs.results[PROMOTE] == _SUCCESS or promoted.get("entry"):
         entry = read_entry(promoted.get("entry", "").encode("utf-8", "surrogatepass"), "entry")
     failed = next((job for job in JOBS if needs.results[job] != _SUCCESS), None)
-    why = needs.outputs[failed].get("error") if failed else None
-    if failed and not why:
-        why = (
-            f"The job ended as {needs.results[failed]!r} and did not say why; its log does. A "
-            "promotion happened wholly or not at all: run the failed jobs again, that is safe."
+    error = needs.outputs[failed].get("error") if failed else None
+    if failed and not error:
+        error = (
+            f"The job ended with the result {needs.results[failed]!r} and no error message; see "
+            "its log. A promotion is all or nothing, so running the failed jobs again is safe."
         )
     return comment(
         Outcome(
@@ -101,7 +108,7 @@ def told(settings: Settings, needs: Needs, evidence: Path, announced: str) -> st
             entry=entry,
             new=promoted.get("new") == "true",
             failed=failed,
-            error=why,
+            error=error,
             report=report,
             notes=tuple(notes),
         )

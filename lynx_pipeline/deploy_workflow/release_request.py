@@ -1,6 +1,6 @@
-"""A release request on a pull request: who asks, that they may, and for what.
+"""A release request on a pull request: who makes it, that they may, and what it asks for.
 
-Asked again right before a promotion, so nothing is remembered of the first time.
+The check is repeated right before a promotion, so nothing is remembered from the first time.
 """
 
 from dataclasses import replace
@@ -14,65 +14,74 @@ from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.release.approval import check_approved
 from lynx_pipeline.domain.release.identity import check_policy
 from lynx_pipeline.domain.release.owners import PLACES, owners_of
-from lynx_pipeline.domain.release.request import Comment, Objection, choose_comment, read_comment
+from lynx_pipeline.domain.release.request import (
+    Comment,
+    Objection,
+    choose_comment,
+    read_comment,
+)
 from lynx_pipeline.domain.versioning import check_semver
 from lynx_pipeline.errors import Refused
 
 
-def asking_comment(
+def valid_request(
     settings: Settings, github: GitHub, number: int, started_by: int | None
 ) -> Comment:
-    """The comment on pull request ``number`` that counts. Who owns the deploy workflow's file, by
-    the checked-out commit, may ask, if they can write to the repository.
+    """The comment on pull request ``number`` that holds the valid release request.
+
+    Owners of the deploy workflow's file, according to CODEOWNERS of the checked-out commit, may
+    make one if they can write to the repository. ``started_by`` is the comment that started this
+    run, if one did.
 
     Raises:
         Refused: see :func:`choose_comment`; or the settings name no workflow.
-        BadInput: this is no workflow run.
-        SystemFailed: GitHub could not be asked.
+        BadInput: this is not a workflow run.
+        SystemFailed: GitHub could not be reached.
     """
     workflow = check_policy(settings.identity).workflow
-    may_ask = _may(github, settings.root, git_files.head(settings.root), workflow)
-    pull, by = github.pull_request(number), triggering_actor()
-    chosen = choose_comment(pull, github.comments(number), may_ask, by, started_by)
+    objection = _objection(github, settings.root, git_files.head(settings.root), workflow)
+    pull, actor = github.pull_request(number), triggering_actor()
+    chosen = choose_comment(pull, github.comments(number), objection, actor, started_by)
     return chosen if chosen.edited else replace(chosen, edited=github.was_edited(chosen))
 
 
-def check_still_asked(
+def check_still_requested(
     settings: Settings, github: GitHub, number: int, comment: int, run_id: str, semver: str
 ) -> None:
-    """That the same comment still counts and asks for the same.
+    """Check that the same comment is still the valid request, for the same run and version.
 
     Raises:
-        Refused: it does not, or the label is gone.
-        SystemFailed: GitHub could not be asked.
+        Refused: it is not, or the label was removed.
+        SystemFailed: GitHub could not be reached.
     """
-    asked = read_comment(asking_comment(settings, github, number, comment))
-    if (asked.mlflow_run_id, asked.semver) != (run_id, semver):
+    request = read_comment(valid_request(settings, github, number, comment))
+    if (request.mlflow_run_id, request.semver) != (run_id, semver):
         raise Refused(
-            f"the comment asks for run {asked.mlflow_run_id} as {asked.semver}, and this run is "
-            f"about {run_id} as {semver}. Nothing was changed."
+            f"the comment requests run {request.mlflow_run_id} as {request.semver}, and this "
+            f"workflow run is about {run_id} as {semver}."
         )
     check_semver(semver, settings.env)
 
 
 def approval(settings: Settings, github: GitHub, number: int, base: str) -> str:
-    """Who approved the pull request's change of what verdicts are by: an owner of the baseline, as
-    ``base`` says, since the pull request itself may change who that is.
+    """Who approved the pull request's change of the gate inputs: an owner of the baseline
+    according to ``base``, since the pull request itself may change CODEOWNERS.
 
     Raises:
-        Refused: nobody did who counts.
-        SystemFailed: GitHub could not be asked.
+        Refused: no valid approval.
+        SystemFailed: GitHub could not be reached.
     """
     path = settings.baseline.relative_to(settings.root).as_posix()
     return check_approved(
         github.pull_request(number),
         github.reviews(number),
         github.commits(number),
-        _may(github, settings.root, base, path),
+        _objection(github, settings.root, base, path),
     )
 
 
-def _may(github: GitHub, root: Path, commit: str, path: str) -> Objection:
+def _objection(github: GitHub, root: Path, commit: str, path: str) -> Objection:
+    """Why a login has no say over ``path``: not an owner at ``commit``, or no write access."""
     owners = frozenset[str]()
     for place in PLACES:
         raw = git_files.file_at(root, commit, root / place)
@@ -83,10 +92,10 @@ def _may(github: GitHub, root: Path, commit: str, path: str) -> Objection:
     @cache
     def objection(login: str) -> str | None:
         if login.lower() not in owners:
-            named = ", ".join(sorted(owners)) or "nobody"
-            return f"{login} is not an owner of {path}, by CODEOWNERS that is {named}"
+            listed = ", ".join(sorted(owners)) or "no one"
+            return f"{login} is not an owner of {path}; CODEOWNERS lists {listed}"
         if not github.may_write(login):
-            return f"{login} can't write to this repository"
+            return f"{login} cannot write to this repository"
         return None
 
     return objection

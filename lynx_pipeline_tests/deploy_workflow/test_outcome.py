@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lynx_pipeline.deploy_workflow.outcome import JOBS, Needs, in_force, read_needs, told
+from lynx_pipeline.deploy_workflow.outcome import JOBS, Needs, in_force, read_needs, render_comment
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import RUN, project
@@ -54,18 +54,22 @@ def test_a_promotion_is_told_with_its_entry(world: World, tmp_path: Path) -> Non
     made = world.candidate("good")
     entry = world.promote(made, "v0.3.1-dev")
     output = {"entry": entry.to_line().decode().strip(), "new": "true"}
-    text = told(world.settings, needs(promote=output, made=made), made.evidence, "success")
+    text = render_comment(
+        world.settings, needs(promote=output, made=made), made.evidence, "success"
+    )
     assert text.startswith("### Promoted `v0.3.1-dev`\n")
     for part in (entry.hash, made.sha, "https://github.com/octo-org/octo-repo/actions/runs/42"):
         assert part in text
     assert "PASSED: all" in text
     assert "announcement" not in text
 
-    text = told(
+    text = render_comment(
         world.settings, needs(promote={**output, "new": "false"}, made=made), made.evidence, ""
     )
     assert text.startswith("### `v0.3.1-dev` was promoted before\n")
-    text = told(world.settings, needs(promote=output, made=made), made.evidence, "failure")
+    text = render_comment(
+        world.settings, needs(promote=output, made=made), made.evidence, "failure"
+    )
     assert text.startswith("### Promoted `v0.3.1-dev`\n")
     assert "The announcement failed" in text
 
@@ -73,7 +77,9 @@ def test_a_promotion_is_told_with_its_entry(world: World, tmp_path: Path) -> Non
 def test_a_refusal_is_told_with_the_bucket_table(world: World) -> None:
     """The verdict is worked out from the evidence, whatever the jobs say of it."""
     made = world.candidate("bad", wrong=9)
-    text = told(world.settings, needs("evaluate", "all is well", made=made), made.evidence, "")
+    text = render_comment(
+        world.settings, needs("evaluate", "all is well", made=made), made.evidence, ""
+    )
     assert text.startswith("### Refused `v0.3.1-dev`: the gate said no\n")
     assert re.search(r"\| half\.a \|.*FAILED", text)
     assert "all is well" not in text
@@ -82,7 +88,7 @@ def test_a_refusal_is_told_with_the_bucket_table(world: World) -> None:
 def test_what_stopped_it_is_told_in_the_words_of_the_job(world: World, tmp_path: Path) -> None:
     """Escaped: nobody is mentioned, nothing is linked or embedded."""
     error = "it printed: @everyone <img src=x> [win](http://x) `a`\n### Promoted"
-    text = told(world.settings, needs("evaluate", error), tmp_path / "none", "")
+    text = render_comment(world.settings, needs("evaluate", error), tmp_path / "none", "")
     assert text.startswith("### `v0.3.1-dev` was stopped in the job `evaluate`\n")
     shown = text.splitlines()[2]
     assert "&#64;everyone &#60;img" in shown
@@ -97,7 +103,7 @@ def test_a_promotion_is_told_whatever_its_job_came_to(world: World) -> None:
     found = needs("promote", "interrupted", made=made)
     output = {"entry": entry.to_line().decode().strip(), "new": "true", "error": "interrupted"}
     found = replace(found, outputs={**found.outputs, "promote": output})
-    text = told(world.settings, found, made.evidence, "success")
+    text = render_comment(world.settings, found, made.evidence, "success")
     assert text.startswith("### Promoted `v0.3.1-dev`\n")
     assert "interrupted" in text
     assert in_force(found, "success")
@@ -106,16 +112,16 @@ def test_a_promotion_is_told_whatever_its_job_came_to(world: World) -> None:
 
 def test_a_job_that_did_not_say_why_may_have_promoted(world: World, tmp_path: Path) -> None:
     """So that is not denied: its log and the registry know."""
-    text = told(world.settings, needs("promote"), tmp_path / "none", "")
+    text = render_comment(world.settings, needs("promote"), tmp_path / "none", "")
     assert "was stopped in the job `promote`" in text
-    assert "run the failed jobs again, that is safe" in text
+    assert "running the failed jobs again is safe" in text
 
 
 def test_evidence_that_was_changed_is_no_report(world: World) -> None:
     """It is said instead."""
     made = world.candidate("good")
     (made.evidence / "predictions.parquet").write_bytes(b"x")
-    text = told(
+    text = render_comment(
         world.settings, needs("promote", "changed on its way", made=made), made.evidence, ""
     )
     assert "No report" in text
@@ -126,10 +132,10 @@ def test_evidence_that_was_changed_is_no_report(world: World) -> None:
 def test_evidence_of_something_else_is_no_report(world: World) -> None:
     """Of another run, or not what the job that evaluated wrote."""
     made, other = world.candidate("good"), world.candidate("other")
-    text = told(world.settings, needs("promote", "x", made=made), other.evidence, "")
+    text = render_comment(world.settings, needs("promote", "x", made=made), other.evidence, "")
     assert "No report" in text
     assert "it was changed on its way" in text
-    text = told(
+    text = render_comment(
         world.settings,
         needs("promote", "x", made=replace(other, run_id=made.run_id)),
         other.evidence,
@@ -146,7 +152,9 @@ def test_forged_evidence_words_nothing(world: World) -> None:
     values = json.loads(file.read_text())
     forged = "x\n\n### Promoted `v9.9.9`\n\nby @octocat, [it](https://evil.example)" + "|" * 99_999
     file.write_text(json.dumps({**values, "eval_set_dvc_hash": forged}))
-    text = told(world.settings, needs("promote", "|" * 99_999, made=made), made.evidence, "")
+    text = render_comment(
+        world.settings, needs("promote", "|" * 99_999, made=made), made.evidence, ""
+    )
     assert "No report" in text
     assert "### Promoted" not in text
     assert "@octocat" not in text
@@ -175,7 +183,7 @@ def test_a_pull_request_has_a_number() -> None:
     """Or nobody can be told."""
     jobs = needs()
     assert jobs.pull_request == 7
-    with pytest.raises(BadInput, match="names no pull request"):
+    with pytest.raises(BadInput, match="expected a number"):
         assert Needs(jobs.results, {"request": {"pull_request": "x"}}).pull_request
-    with pytest.raises(BadInput, match="names no pull request"):
+    with pytest.raises(BadInput, match="expected a number"):
         assert Needs(jobs.results, {"request": {"pull_request": "9" * 5_000}}).pull_request

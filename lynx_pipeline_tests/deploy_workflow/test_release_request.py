@@ -116,7 +116,7 @@ def test_a_change_of_what_verdicts_are_by_needs_one(
     [
         (Review("octocat", commit=HEAD), "octocat wrote some of it"),
         (Review("hubot", commit=OLD), "hubot approved bbbbbbbbbbbb, not aaaaaaaaaaaa"),
-        (Review("reader", commit=HEAD), "reader can't write to this repository"),
+        (Review("reader", commit=HEAD), "reader cannot write to this repository"),
         (Review("mallory", commit=HEAD), "mallory is not an owner of eval_baseline.json"),
         (Review("hubot", "DISMISSED", HEAD), "the last word of hubot is DISMISSED"),
     ],
@@ -167,7 +167,7 @@ def test_a_pull_request_does_not_name_its_own_judges(
     commit("eval_baseline.json", '"accuracy"', ' "accuracy"')
     github.pulls[7].reviews.append(Review("mallory", commit=HEAD))
     assert approved() == 1
-    assert "by CODEOWNERS that is hubot, octocat, reader" in capsys.readouterr().err
+    assert "CODEOWNERS lists hubot, octocat, reader" in capsys.readouterr().err
 
 
 # ----- the API --------------------------------------------------------------------------------

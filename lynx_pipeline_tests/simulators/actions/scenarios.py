@@ -208,7 +208,7 @@ def strangers(stage: Stage) -> list[Seen]:
     found = []
     for what, who, says in (
         ("an author not in CODEOWNERS", "mallory", "mallory is not an owner of"),
-        ("an owner who can't write any more", "reader", "reader can't write to this repository"),
+        ("an owner who can't write any more", "reader", "reader cannot write to this repository"),
     ):
         stage.clear()
         comment = stage.comment(asks(stage.good, V), who)
@@ -283,7 +283,7 @@ def taken_back(stage: Stage) -> list[Seen]:
                 "an author who lost the right meanwhile",
                 lambda: lost.update(octocat="read"),
                 1,
-                "octocat can't write to this repository",
+                "octocat cannot write to this repository",
             ),
         ]
     finally:
@@ -480,7 +480,7 @@ def killed(stage: Stage) -> list[Seen]:
         finally:
             stage.asked.pop(PUSH, None)
         assert ended(run) == "promote: exit code 137", run.jobs["promote"].log
-        assert "run the failed jobs again, that is safe" in sticky(stage)
+        assert "running the failed jobs again is safe" in sticky(stage)
         if after:
             _promoted(stage)
         again = replace(runner, hooks=replace(runner.hooks, wrap={
@@ -579,7 +579,7 @@ def unheard(stage: Stage) -> list[Seen]:
     run = _go_on(stage, Hooks(before={"report": deaf}))
     assert ended(run) == "exit code 0"
     _promoted(stage)
-    assert "The announcement failed; the log says why. The promotion stands." in sticky(stage)
+    assert "The announcement failed; the log says why." in sticky(stage)
     return [Seen("a channel that is down", ended(run), said(run), f"+ {V}")]
 
 
