@@ -1,21 +1,21 @@
-"""What can go wrong, and the exit code each kind maps to.
+"""The errors a user can meet, and the exit code of each kind.
 
 ::
 
     LynxError
-    ├── Refused        exit 1   the gate or a policy said no; nothing changed
-    ├── BadInput       exit 2   a file, argument or bundle is not what it has to be
+    ├── Refused        exit 1   the gate or a policy refused; nothing changed
+    ├── BadInput       exit 2   a file, argument or bundle is invalid
     └── SystemFailed   exit 3   MLflow, DVC, git or the disk failed; trying again may help
 
 A message is one plain paragraph: what is wrong, where, what was expected, what to do.
-An OSError that got past the adapters is the disk's, so the command line and Dagster's steps tell
-it as a SystemFailed: :func:`from_os_error`. Anything else that escapes is a bug in this package and
-keeps its traceback; it exits with 3, since 1 would say that the gate refused.
+An OSError that the adapters did not translate comes from the disk, so the command line and
+Dagster's steps report it as a SystemFailed: :func:`from_os_error`. Any other exception is a bug in
+this package. It keeps its traceback and exits with 3, because 1 would mean that the gate refused.
 """
 
 
 class LynxError(Exception):
-    """Base of every error a user can meet. ``exit_code`` is the process's answer."""
+    """Base of every error a user can meet. ``exit_code`` is the exit code of the process."""
 
     exit_code = 3
 
@@ -27,23 +27,23 @@ class Refused(LynxError):
 
 
 class BadInput(LynxError):
-    """Something given to the pipeline can't be used as it is."""
+    """A file, argument or bundle is invalid."""
 
     exit_code = 2
 
 
 class SystemFailed(LynxError):
-    """A system the pipeline needs did not do its part."""
+    """A system that the pipeline depends on failed. Trying again may help."""
 
     exit_code = 3
 
 
 def from_os_error(error: OSError) -> SystemFailed:
-    """What to say of an error that nobody knew more about than the system itself."""
+    """Report an OSError that no adapter translated."""
     where = "" if error.filename is None else f"{error.filename}: "
-    # Libraries raise their own kinds, with a text of any length and lines, or with none.
-    said = error.strerror or " ".join(str(error).split())[:500] or type(error).__name__
+    # Libraries raise subclasses whose text has any length and any number of lines, or is empty.
+    text = error.strerror or " ".join(str(error).split())[:500] or type(error).__name__
     return SystemFailed(
-        f"{where}{said}. Check that it can be made, read and written and that the disk is not "
+        f"{where}{text}. Check that the path can be read and written and that the disk is not "
         "full, then run this again."
     )

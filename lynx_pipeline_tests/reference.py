@@ -5,15 +5,15 @@
 
 import argparse
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, fields
 
 from dagster import AssetSpec
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from lynx_pipeline.cli import command_line
-from lynx_pipeline.config import ENGINES, ENV_MANAGERS, Limits
+from lynx_pipeline.config.schema import SUBTABLES, ProjectTable, expected
+from lynx_pipeline.config.settings import TABLE
 from lynx_pipeline.definitions import defs
-from lynx_pipeline.domain.release.identity import Policy
-from lynx_pipeline.domain.scorers import SCORERS
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 
 EXIT_CODES: Mapping[int, type[LynxError] | str] = {
@@ -86,40 +86,33 @@ def _settings() -> Iterator[str]:
     yield ""
     yield "## Settings"
     yield ""
-    yield "`[tool.lynx_pipeline]` in `pyproject.toml`. Unknown keys are refused."
+    yield "In `pyproject.toml`. Unknown keys are refused."
+    yield from _table(TABLE, ProjectTable)
+    for name, table in SUBTABLES.items():
+        yield from _table(f"{TABLE}.{name}", table)
+
+
+def _table(name: str, table: type[BaseModel]) -> Iterator[str]:
     yield ""
-    yield "| key | what it says | when absent |"
-    yield "| --- | --- | --- |"
-    scorers = " or ".join(f"`{name}`" for name in SCORERS)
-    for key, text, default in (
-        ("model", "the model's name, in MLflow's model registry and in tags", "refused"),
-        ("eval_set", "the JSONL file that DVC tracks", "refused"),
-        ("baseline", "the file with the floors", "refused"),
-        ("registry", "a folder, or `git+https://`, `git+ssh://`, `git+file://` and `#branch`",
-         "dev: `registry/` under `LYNX_HOME`; prod: refused"),
-        ("scorer", f"when an answer is right: {scorers}", f"`{next(iter(SCORERS))}`"),
-        ("price_per_hour", "US dollars for the machine that serves, for CpQU", "`0.05`"),
-        ("artifact_locations", "where else than at its own artifact service an MLflow server may "
-         "keep models", "nowhere"),
-    ):  # fmt: skip
-        yield f"| `{key}` | {text} | {default} |"
+    yield f"### `[{name}]`"
     yield ""
-    yield "`[tool.lynx_pipeline.evaluation]`:"
+    yield str(table.__doc__)
     yield ""
-    yield "| key | when absent |"
-    yield "| --- | --- |"
-    yield f"| `engine`: {' or '.join(ENGINES)} | `{ENGINES[0]}` |"
-    yield f"| `env_manager`: {' or '.join(ENV_MANAGERS)} | `{ENV_MANAGERS[0]}` |"
-    yield "| `workers`: processes that answer at once | `0`: one a core, if the work is worth it |"
-    for limit in fields(Limits):
-        yield f"| `{limit.name}` | `{limit.default:g}` |"
-    yield ""
-    yield "`[tool.lynx_pipeline.identity]`, for prod; each is compared with the token's claims:"
-    yield ""
-    for pinned in fields(Policy):
-        yield f"- `{pinned.name}`" + (
-            "" if pinned.default is MISSING else f", `{pinned.default}` when absent"
-        )
+    yield "| key | meaning | value | default |"
+    yield "| --- | --- | --- | --- |"
+    for key, field in table.model_fields.items():
+        if key not in SUBTABLES:
+            values = (f"`{key}`", field.description, expected(table, key), _default(field))
+            yield f"| {' | '.join(map(str, values))} |"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "required"
+    value = field.default
+    if value in ("", (), None):
+        return "none"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
 def _dagster() -> Iterator[str]:

@@ -1,17 +1,38 @@
-"""Settings: strict, read from one table, and in prod deaf to most of the environment."""
+"""Settings: read strictly from one table. In prod, most of the environment is ignored."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
-from lynx_pipeline.config import EvaluationSettings, Limits, NoProject, load_settings, read_env
+from lynx_pipeline.config import (
+    EvaluationSettings,
+    GitRemote,
+    Limits,
+    NoProject,
+    load_settings,
+    read_env,
+)
+from lynx_pipeline.config.schema import SUBTABLES, ProjectTable, expected
+from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.domain.scorers import NUMERIC
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline_tests.support.builders import project
 
-LEAST = '[tool.lynx_pipeline]\nmodel = "m"\neval_set = "e"\nbaseline = "b"\n'
+REQUIRED = '[tool.lynx_pipeline]\nmodel = "m"\neval_set = "e"\nbaseline = "b"\n'
+IDENTITY = """[tool.lynx_pipeline.identity]
+issuer = "https://issuer.example"
+audience = "a"
+repository_id = "1"
+repository_owner_id = "2"
+workflow = ".github/workflows/deploy.yml"
+environment = "production"
+events = ["workflow_dispatch"]
+"""
 
 
 def write(folder: Path, text: str) -> Path:
@@ -20,9 +41,9 @@ def write(folder: Path, text: str) -> Path:
     return folder
 
 
-def test_the_least_is_enough(tmp_path: Path) -> None:
-    """Everything else has a default, below the project."""
-    found = load_settings(write(tmp_path, LEAST), {})
+def test_three_keys_are_required(tmp_path: Path) -> None:
+    """The others have defaults, and default paths are inside the project."""
+    found = load_settings(write(tmp_path, REQUIRED), {})
     assert (found.root, found.home) == (tmp_path, tmp_path / ".lynx")
     assert (found.env, found.model) == (Env.DEV, "m")
     assert (found.eval_set, found.baseline) == (tmp_path / "e", tmp_path / "b")
@@ -32,80 +53,114 @@ def test_the_least_is_enough(tmp_path: Path) -> None:
     assert not found.home.exists()
 
 
-def test_the_project_is_found_from_below(tmp_path: Path) -> None:
-    """A pyproject.toml without our table is another project's."""
-    write(tmp_path, LEAST)
+def test_the_project_is_found_from_a_subfolder(tmp_path: Path) -> None:
+    """A pyproject.toml without our table belongs to another project."""
+    write(tmp_path, REQUIRED)
     below = tmp_path / "a" / "b"
     below.mkdir(parents=True)
     write(below, "[tool.other]\nx = 1\n")
     assert load_settings(below, {}).root == tmp_path
 
 
-def test_no_project_is_said(tmp_path: Path) -> None:
-    """With where was looked."""
-    with pytest.raises(NoProject, match="no project here"):
+def test_a_missing_project_is_an_error(tmp_path: Path) -> None:
+    """The message names the folder where the search began."""
+    with pytest.raises(NoProject, match=f"no project here: neither {tmp_path} nor a folder above"):
         load_settings(tmp_path, {})
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        pytest.param("[tool", "not TOML", id="no TOML"),
-        pytest.param("tool = 5", "no project", id="tool no table"),
-        pytest.param("[tool]\nlynx_pipeline = 5", "to be a table", id="ours no table"),
+        pytest.param("[tool", "not valid TOML", id="not TOML"),
+        pytest.param("tool = 5", "no project", id="tool not a table"),
+        pytest.param("[tool]\nlynx_pipeline = 5", "to be a table", id="ours not a table"),
         pytest.param("[[tool.lynx_pipeline]]\nx = 1", "to be a table", id="ours a list"),
         pytest.param("[tool.lynx_pipeline]", "'model' is missing", id="empty"),
-        pytest.param(LEAST + "force = true", "unknown key 'force'", id="force"),
-        pytest.param(LEAST + "tolerance = 0.5", "unknown key 'tolerance'", id="tolerance"),
-        pytest.param(LEAST.replace('"m"', '""'), "'model'", id="no model name"),
-        pytest.param(LEAST.replace('"m"', '"a b"'), "'model'", id="model with a space"),
-        pytest.param(LEAST.replace('"m"', '"a/b"'), "'model'", id="model a path"),
-        pytest.param(LEAST.replace('"m"', "\"a' OR '1\""), "'model'", id="model a filter"),
-        pytest.param(LEAST.replace('"m"', "5"), "'model': expected str", id="model a number"),
-        pytest.param(LEAST + "registry = 5", "'registry'", id="registry a number"),
-        pytest.param(LEAST + 'price_per_hour = "5"', "'price_per_hour'", id="price text"),
-        pytest.param(LEAST + "price_per_hour = true", "'price_per_hour'", id="price true"),
-        pytest.param(LEAST + "price_per_hour = nan", "'price_per_hour'", id="price NaN"),
-        pytest.param(LEAST + "price_per_hour = inf", "'price_per_hour'", id="price infinite"),
-        pytest.param(LEAST + "price_per_hour = -1.0", "'price_per_hour'", id="price negative"),
-        pytest.param(LEAST + "price_per_hour = -1", "'price_per_hour'", id="price below nothing"),
-        pytest.param(LEAST + 'artifact_locations = "s3://x"', "expected list", id="one place"),
-        pytest.param(LEAST + "artifact_locations = [5]", "such as s3://", id="a place a number"),
-        pytest.param(LEAST + 'artifact_locations = ["/"]', "such as s3://", id="every place"),
-        pytest.param(LEAST + 'artifact_locations = ["s3://"]', "such as s3://", id="every bucket"),
-        pytest.param(LEAST + 'scorer = "exact"', "scorer 'exact' is unknown", id="no scorer"),
-        pytest.param(LEAST + "evaluation = 5", "'evaluation'", id="limits a number"),
-        pytest.param(LEAST + "evaluation.x = 5", "unknown key 'x'", id="unknown limit"),
-        pytest.param(LEAST + "evaluation.batch_size = 0", "more than 0", id="no batch"),
-        pytest.param(LEAST + "evaluation.batch_size = 1.5", "'batch_size'", id="half a batch"),
-        pytest.param(LEAST + "evaluation.batch_size = true", "'batch_size'", id="batch true"),
-        pytest.param(LEAST + "evaluation.total_seconds = 0.0", "more than 0", id="no time"),
-        pytest.param(LEAST + "evaluation.total_seconds = nan", "total_seconds", id="NaN time"),
-        pytest.param(LEAST + "evaluation.load_seconds = inf", "load_seconds", id="endless time"),
-        pytest.param(LEAST + "evaluation.memory_mib = -1", "more than 0", id="negative memory"),
-        pytest.param(LEAST + "evaluation.workers = -1", "0 or more", id="negative workers"),
-        pytest.param(LEAST + 'evaluation.engine = "Ray"', "local or ray", id="no engine"),
-        pytest.param(LEAST + "evaluation.engine = 1", "'engine'", id="engine a number"),
+        pytest.param(REQUIRED + "force = true", "unknown key 'force'", id="force"),
+        pytest.param(REQUIRED + "tolerance = 0.5", "unknown key 'tolerance'", id="tolerance"),
+        pytest.param(REQUIRED.replace('"m"', '""'), "'model'", id="empty model name"),
+        pytest.param(REQUIRED.replace('"m"', '"a b"'), "'model'", id="model with a space"),
+        pytest.param(REQUIRED.replace('"m"', '"a/b"'), "'model'", id="model with a slash"),
+        pytest.param(REQUIRED.replace('"m"', "\"a' OR '1\""), "'model'", id="model with quotes"),
         pytest.param(
-            LEAST + 'evaluation.env_manager = "conda"', "expected local or uv", id="conda"
+            REQUIRED.replace('"m"', "5"),
+            "'model': expected letters, .*, found 5",
+            id="model a number",
         ),
-        pytest.param(LEAST + "evaluation.env_manager = true", "'env_manager'", id="manager true"),
+        pytest.param(REQUIRED + "registry = 5", "'registry'", id="registry a number"),
+        pytest.param(REQUIRED + 'price_per_hour = "5"', "'price_per_hour'", id="price text"),
+        pytest.param(REQUIRED + "price_per_hour = true", "'price_per_hour'", id="price true"),
+        pytest.param(REQUIRED + "price_per_hour = nan", "'price_per_hour'", id="price NaN"),
+        pytest.param(REQUIRED + "price_per_hour = inf", "'price_per_hour'", id="price infinite"),
+        pytest.param(REQUIRED + "price_per_hour = -1.0", "'price_per_hour'", id="price negative"),
         pytest.param(
-            LEAST + 'evaluation.env_manager = "uv"\nevaluation.engine = "ray"',
+            REQUIRED + "price_per_hour = -1", "'price_per_hour'", id="price a negative whole number"
+        ),
+        pytest.param(
+            REQUIRED + 'artifact_locations = "s3://x"',
+            "expected a list",
+            id="location not in a list",
+        ),
+        pytest.param(
+            REQUIRED + "artifact_locations = [5]", "such as s3://", id="location a number"
+        ),
+        pytest.param(
+            REQUIRED + 'artifact_locations = ["/"]', "such as s3://", id="location without scheme"
+        ),
+        pytest.param(
+            REQUIRED + 'artifact_locations = ["s3://"]',
+            "such as s3://",
+            id="location without bucket",
+        ),
+        pytest.param(
+            REQUIRED + 'scorer = "exact"', "'scorer': expected .* or numeric/1", id="unknown scorer"
+        ),
+        pytest.param(REQUIRED + "evaluation = 5", "'evaluation'", id="evaluation a number"),
+        pytest.param(REQUIRED + "evaluation.x = 5", "unknown key 'x'", id="unknown limit"),
+        pytest.param(REQUIRED + "evaluation.batch_size = 0", "greater than 0", id="batch of 0"),
+        pytest.param(REQUIRED + "evaluation.batch_size = 1.5", "'batch_size'", id="batch of 1.5"),
+        pytest.param(REQUIRED + "evaluation.batch_size = true", "'batch_size'", id="batch of true"),
+        pytest.param(REQUIRED + "evaluation.total_seconds = 0.0", "greater than 0", id="0 seconds"),
+        pytest.param(
+            REQUIRED + "evaluation.total_seconds = nan", "total_seconds", id="NaN seconds"
+        ),
+        pytest.param(
+            REQUIRED + "evaluation.load_seconds = inf", "load_seconds", id="infinite seconds"
+        ),
+        pytest.param(
+            REQUIRED + "evaluation.memory_mib = -1", "greater than 0", id="negative memory"
+        ),
+        pytest.param(REQUIRED + "evaluation.workers = -1", "0 or more", id="negative workers"),
+        pytest.param(
+            REQUIRED + 'evaluation.engine = "Ray"', "local or ray", id="engine in capitals"
+        ),
+        pytest.param(REQUIRED + "evaluation.engine = 1", "'engine'", id="engine a number"),
+        pytest.param(
+            REQUIRED + 'evaluation.env_manager = "conda"',
+            "expected local or uv",
+            id="unknown environment manager",
+        ),
+        pytest.param(
+            REQUIRED + "evaluation.env_manager = true",
+            "'env_manager'",
+            id="environment manager true",
+        ),
+        pytest.param(
+            REQUIRED + 'evaluation.env_manager = "uv"\nevaluation.engine = "ray"',
             "expected local with the engine ray",
-            id="own environment on Ray",
+            id="uv on Ray",
         ),
     ],
 )
-def test_a_setting_that_is_none_is_refused(tmp_path: Path, text: str, says: str) -> None:
-    """By name; a misspelt limit must not leave the default in force."""
-    with pytest.raises(BadInput, match=says):
+def test_an_invalid_setting_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    """The message names it. A misspelt limit must not leave the default in force."""
+    with pytest.raises(BadInput, match=message):
         load_settings(write(tmp_path, text), {})
 
 
-def test_what_is_set_is_read(tmp_path: Path) -> None:
-    """Whole numbers where seconds are meant, too."""
-    text = LEAST + "price_per_hour = 2\nscorer = 'numeric/1'\n"
+def test_settings_are_read(tmp_path: Path) -> None:
+    """Seconds and prices may be whole numbers."""
+    text = REQUIRED + "price_per_hour = 2\nscorer = 'numeric/1'\n"
     text += "evaluation.total_seconds = 5\nevaluation.batch_size = 3\n"
     text += 'evaluation.engine = "ray"\nevaluation.workers = 7\n'
     found = load_settings(write(tmp_path, text), {})
@@ -113,22 +168,181 @@ def test_what_is_set_is_read(tmp_path: Path) -> None:
     limits = Limits(total_seconds=5.0, batch_size=3)
     assert found.evaluation == EvaluationSettings(limits, engine="ray", workers=7)
     assert found.evaluation.environments is None
-    found = load_settings(write(tmp_path, LEAST + 'evaluation.env_manager = "uv"\n'), {})
+    found = load_settings(write(tmp_path, REQUIRED + 'evaluation.env_manager = "uv"\n'), {})
     assert found.evaluation.environments == found.home / "environments"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        pytest.param('"https:', '"http:', "'issuer': expected an https", id="issuer without TLS"),
+        pytest.param("example", "example/", "'issuer'", id="issuer with a slash at the end"),
+        pytest.param('audience = "a"', "", "'audience' is missing", id="no audience"),
+        pytest.param('"a"', '""', "'audience': expected text", id="empty audience"),
+        pytest.param('"a"', '" a"', "'audience': expected text", id="audience with a space"),
+        pytest.param('"1"', "1", "'repository_id': expected the number as text", id="id a number"),
+        pytest.param('"2"', '"octo"', "'repository_owner_id'", id="owner by name"),
+        pytest.param("deploy.yml", "deploy.sh", "'workflow': expected .github", id="no workflow"),
+        pytest.param("deploy.yml", "d.yml@main", "'workflow'", id="workflow with a ref"),
+        pytest.param('["workflow_dispatch"]', "[]", "'events': expected a list", id="no events"),
+        pytest.param('["workflow_dispatch"]', '"push"', "'events'", id="events not a list"),
+        pytest.param('["workflow_dispatch"]', '[""]', "'events'", id="empty event"),
+        pytest.param("events", 'ref = "main"\nevents', "'ref': expected refs/heads/", id="ref"),
+        pytest.param("events", "x = 1\nevents", "unknown key 'x'", id="unknown key"),
+    ],
+)
+def test_an_invalid_identity_policy_is_refused(
+    tmp_path: Path, old: str, new: str, message: str
+) -> None:
+    """Each part of it is checked by itself."""
+    assert IDENTITY.count(old) == 1
+    with pytest.raises(BadInput, match=rf"\[tool.lynx_pipeline.identity\]: .*{message}"):
+        load_settings(write(tmp_path, REQUIRED + IDENTITY.replace(old, new)), {})
+
+
+def test_the_identity_policy_is_read(tmp_path: Path) -> None:
+    """An empty table is no policy; a policy has the defaults of the domain."""
+    empty = "[tool.lynx_pipeline.identity]\n"
+    assert load_settings(write(tmp_path, REQUIRED + empty), {}).identity is None
+    assert load_settings(write(tmp_path, REQUIRED + IDENTITY), {}).identity == Policy(
+        issuer="https://issuer.example",
+        audience="a",
+        repository_id="1",
+        repository_owner_id="2",
+        workflow=".github/workflows/deploy.yml",
+        environment="production",
+        events=("workflow_dispatch",),
+    )
+
+
+def test_an_unknown_key_is_reported_with_the_known_ones(tmp_path: Path) -> None:
+    """The nearest key comes first."""
+    with pytest.raises(BadInput) as caught:
+        load_settings(write(tmp_path, REQUIRED + "evaluation.batch_sizes = 5"), {})
+    assert str(caught.value) == (
+        f"{tmp_path}/pyproject.toml, [tool.lynx_pipeline.evaluation]: unknown key 'batch_sizes', "
+        "did you mean 'batch_size'? (known keys: engine, env_manager, workers, batch_size, "
+        "batch_seconds, load_seconds, total_seconds, memory_mib, processes, output_mib)."
+    )
+
+
+def test_all_problems_are_reported_in_one_paragraph(tmp_path: Path) -> None:
+    """With the table of each. After five, the message only counts the rest."""
+    problems = "scorer = 5\nevaluation.engine = 1\n"
+    with pytest.raises(BadInput) as caught:
+        load_settings(write(tmp_path, REQUIRED + problems), {})
+    assert str(caught.value) == (
+        f"{tmp_path}/pyproject.toml, [tool.lynx_pipeline]: 'scorer': expected "
+        "normalised-exact-match/1 or numeric/1, found 5. [tool.lynx_pipeline.evaluation]: "
+        "'engine': expected local or ray, found 1."
+    )
+    many = "".join(f"unknown{number} = 1\n" for number in range(7))
+    with pytest.raises(BadInput, match=r"^[^\n]* And 2 more problems\.$"):
+        load_settings(write(tmp_path, REQUIRED + many), {})
+
+
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [
+        pytest.param('"a\\nb"', r"'a\\nb'", id="two lines"),
+        pytest.param(f'" {"x" * 200}"', "' x{76}\\.\\.\\.'", id="long text"),
+        pytest.param("true", "true", id="a boolean"),
+        pytest.param("0x" + "f" * 5000, "a number that is too large", id="a huge number"),
+        pytest.param("[1, 2]", "a list", id="a list"),
+        pytest.param("{a = 1}", "a table", id="a table"),
+        pytest.param("07:32:00", "a date or time", id="a time"),
+    ],
+)
+def test_a_message_shows_the_value_in_short(tmp_path: Path, value: str, found: str) -> None:
+    """In one line, however long it is."""
+    text = REQUIRED.replace('"m"', value)
+    with pytest.raises(BadInput, match=f"found {found}\\.$"):
+        load_settings(write(tmp_path, text), {})
+
+
+def test_a_price_that_is_too_large_is_refused(tmp_path: Path) -> None:
+    """It does not fit into a floating-point number."""
+    with pytest.raises(BadInput, match="'price_per_hour'"):
+        load_settings(write(tmp_path, REQUIRED + f"price_per_hour = 1{'0' * 400}"), {})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'registry = "git+https://user:hunter2@example.org/r"',
+        'registry = "git+https://hunter2@example.org/r"',
+        'registry = "git+http://user:hunter2@example.org/r"',
+        'registry = "git+user:hunter2@example.org:r"',
+        'registry = "git+https://user:hunter2@ex\u2100mple.org/r"',
+        'registry = "git+https://user:hunter2@[example.org/r"',
+        'registry = "git+https://user:hunter2@example.org/r\\n"',
+        'registry = ["git+https://user:hunter2@example.org/r"]',
+        'registry = {url = "https://user:hunter2@example.org/r"}',
+        'artifact_locations = ["https://user:hunter2@example.org/r?a"]',
+        'artifact_locations = ["https://example.org/r?signature=hunter2"]',
+        'identity.issuer = "http://user:hunter2@example.org"',
+        'pasword = "hunter2"',
+    ],
+)
+def test_no_message_shows_a_password(tmp_path: Path, text: str) -> None:
+    """Whether the value is refused for its password or for something else."""
+    with pytest.raises(BadInput) as caught:
+        load_settings(write(tmp_path, REQUIRED + text), {})
+    assert "hunter2" not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("place", "url", "branch"),
+    [
+        ("git+https://example.org/r", "https://example.org/r", "lynx-registry"),
+        ("git+ssh://git@example.org/r#a/b", "ssh://git@example.org/r", "a/b"),
+        ("git+file:///srv/r.git#x", "file:///srv/r.git", "x"),
+    ],
+)
+def test_a_registry_can_be_a_git_branch(tmp_path: Path, place: str, url: str, branch: str) -> None:
+    """Configured, or in dev from the environment."""
+    folder = write(tmp_path, REQUIRED + f'registry = "{place}"\n')
+    assert load_settings(folder, {"LYNX_ENV": "prod"}).registry == GitRemote(url, branch)
+    folder = write(tmp_path, REQUIRED)
+    assert load_settings(folder, {"LYNX_REGISTRY": place}).registry == GitRemote(url, branch)
+
+
+@pytest.mark.parametrize("branch", ["a..b", "a.lock", "a b", "-a", "a/", "/a"])
+def test_an_invalid_branch_is_refused(tmp_path: Path, branch: str) -> None:
+    """Before git runs."""
+    with pytest.raises(BadInput, match="LYNX_REGISTRY: expected a git branch after #"):
+        load_settings(write(tmp_path, REQUIRED), {"LYNX_REGISTRY": f"git+file:///r#{branch}"})
+
+
+def test_every_setting_is_documented() -> None:
+    """The reference and the messages need a description and the accepted values of each key."""
+    tables: list[type[BaseModel]] = [ProjectTable, *SUBTABLES.values()]
+    for table in tables:
+        schema = table.model_json_schema()
+        assert schema["additionalProperties"] is False
+        for key, field in table.model_fields.items():
+            assert field.description and expected(table, key), key
+
+
+def test_importing_the_settings_does_not_import_pydantic() -> None:
+    """Only reading a file does: some commands never do, and pydantic takes long to import."""
+    code = "import sys, lynx_pipeline.config; sys.exit('pydantic' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
     "value", ["Prod", "PROD", "prod ", " prod", "", "production", "Dev", "dev\n", "staging", "0"]
 )
-def test_an_environment_that_is_neither_is_an_error(tmp_path: Path, value: str) -> None:
+def test_an_unknown_environment_is_an_error(tmp_path: Path, value: str) -> None:
     """It is never read as dev."""
-    for ask in (read_env, lambda e: load_settings(write(tmp_path, LEAST), e)):
+    for read in (read_env, lambda e: load_settings(write(tmp_path, REQUIRED), e)):
         with pytest.raises(BadInput, match="LYNX_ENV"):
-            ask({"LYNX_ENV": value})
+            read({"LYNX_ENV": value})
 
 
 def test_dev_and_prod_are_read() -> None:
-    """And nothing said means dev."""
+    """Unset means dev."""
     assert read_env({}) is Env.DEV
     assert read_env({"LYNX_ENV": "dev"}) is Env.DEV
     assert read_env({"LYNX_ENV": "prod"}) is Env.PROD
@@ -139,9 +353,9 @@ def test_dev_and_prod_are_read() -> None:
 def test_a_variable_that_is_set_but_empty_is_an_error(
     tmp_path: Path, name: str, value: str
 ) -> None:
-    """Somebody's shell script lost a value."""
+    """A shell script probably lost the value."""
     with pytest.raises(BadInput, match=f"{name} is set but empty"):
-        load_settings(write(tmp_path, LEAST), {name: value})
+        load_settings(write(tmp_path, REQUIRED), {name: value})
 
 
 @pytest.mark.parametrize(
@@ -154,7 +368,10 @@ def test_a_variable_that_is_set_but_empty_is_an_error(
         pytest.param('registry = "r"', {"LYNX_REGISTRY": "/r"}, "/r", id="dev, both"),
         pytest.param("", {"LYNX_ENV": "prod"}, None, id="prod, nothing set"),
         pytest.param(
-            "", {"LYNX_ENV": "prod", "LYNX_REGISTRY": "/r", "LYNX_HOME": "/h"}, None, id="prod, no"
+            "",
+            {"LYNX_ENV": "prod", "LYNX_REGISTRY": "/r", "LYNX_HOME": "/h"},
+            None,
+            id="prod, from the environment",
         ),
         pytest.param(
             'registry = "r"',
@@ -164,16 +381,16 @@ def test_a_variable_that_is_set_but_empty_is_an_error(
         ),
     ],
 )
-def test_in_prod_the_registry_is_what_the_project_says(
+def test_in_prod_the_registry_comes_from_the_project(
     tmp_path: Path, configured: str, environ: dict[str, str], expected: str | None
 ) -> None:
-    """The environment can't name one."""
-    found = load_settings(write(tmp_path, LEAST + configured), environ).registry
+    """LYNX_REGISTRY is ignored there."""
+    found = load_settings(write(tmp_path, REQUIRED + configured), environ).registry
     assert found == (None if expected is None else tmp_path / expected)
 
 
 def test_two_checkouts_share_nothing(tmp_path: Path) -> None:
-    """Every place where state is kept differs."""
+    """Each keeps its state in its own folders."""
     one, two = (project(tmp_path / name) for name in ("one", "two"))
 
     def places(settings: Any) -> set[object]:

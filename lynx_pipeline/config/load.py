@@ -1,0 +1,186 @@
+"""Reads the settings: finds the project's table, checks it, and applies the environment.
+
+The environment sets where state is kept (``LYNX_HOME``), the tracking server
+(``MLFLOW_TRACKING_URI``), and which environment this is (``LYNX_ENV``: ``dev`` when unset, or
+``prod``). ``LYNX_REGISTRY`` is ignored in ``prod``: there the registry comes from
+``pyproject.toml``.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from lynx_pipeline.config.settings import (
+    LOCAL,
+    TABLE,
+    EvaluationSettings,
+    GitRemote,
+    Limits,
+    Settings,
+)
+from lynx_pipeline.domain.release.identity import Policy
+from lynx_pipeline.domain.scorers import SCORERS
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import BadInput, SystemFailed
+
+if TYPE_CHECKING:
+    from lynx_pipeline.config.schema import EvaluationTable
+
+_BRANCH = re.compile(r"[A-Za-z0-9](?!.*(?:\.\.|//|/\.|\.lock\b))(?:[A-Za-z0-9._/-]*[A-Za-z0-9_-])?")
+_DEFAULT_BRANCH = "lynx-registry"
+
+
+class NoProject(BadInput):
+    """No ``pyproject.toml`` with our table in this folder or above it."""
+
+
+def read_env(environ: Mapping[str, str]) -> Env:
+    """``LYNX_ENV``.
+
+    Raises:
+        BadInput: it is set to something other than ``dev`` or ``prod``.
+    """
+    value = environ.get("LYNX_ENV", Env.DEV.value)
+    if value not in tuple(Env):
+        raise BadInput(
+            f"LYNX_ENV is {value!r}: expected exactly 'dev' or 'prod'. Unset it for dev."
+        )
+    return Env(value)
+
+
+def load_settings(
+    start: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    pyproject: bytes | None = None,
+) -> Settings:
+    """The settings of the project that contains ``start`` (default: the working folder).
+
+    With ``pyproject``: the settings that the project at ``start`` would have with this content of
+    its ``pyproject.toml``.
+
+    Raises:
+        NoProject: there is no project at ``start`` or above it.
+        BadInput: a setting is invalid.
+    """
+    from lynx_pipeline.config.schema import parse_table
+
+    environ = os.environ if environ is None else environ
+    env = read_env(environ)
+    start = (start or Path.cwd()).absolute()
+    if pyproject is None:
+        root, found = _find_project(start)
+    else:
+        root, found = start, _our_table(pyproject, start / "pyproject.toml") or {}
+    table = parse_table(found, str(root / "pyproject.toml"))
+    home = Path(_variable(environ, "LYNX_HOME", str(root / ".lynx"))).absolute()
+    return Settings(
+        root=root,
+        home=home,
+        env=env,
+        model=table.model,
+        eval_set=root / table.eval_set,
+        baseline=root / table.baseline,
+        registry=_registry(env, environ, root, home, table.registry),
+        tracking_uri=_variable(environ, "MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
+        price_per_hour=table.price_per_hour,
+        artifact_locations=table.artifact_locations,
+        scorer=SCORERS[table.scorer],
+        identity=Policy(**table.identity.model_dump()) if table.identity else None,
+        evaluation=_evaluation(table.evaluation, home),
+    )
+
+
+def _evaluation(table: "EvaluationTable", home: Path) -> EvaluationSettings:
+    return EvaluationSettings(
+        Limits(**{it.name: getattr(table, it.name) for it in fields(Limits)}),
+        table.engine,
+        table.workers,
+        None if table.env_manager == LOCAL else home / "environments",
+    )
+
+
+def _registry(
+    env: Env, environ: Mapping[str, str], root: Path, home: Path, configured: str
+) -> Path | GitRemote | None:
+    override = _variable(environ, "LYNX_REGISTRY", "") if env is Env.DEV else ""
+    place = override or configured
+    if not place:
+        return None if env is Env.PROD else home / "registry"
+    if place.startswith("git+"):
+        where = "LYNX_REGISTRY" if override else f"{root / 'pyproject.toml'}, [{TABLE}]: 'registry'"
+        return _git_remote(place.removeprefix("git+"), where)
+    return Path(override).absolute() if override else root / configured
+
+
+def _git_remote(place: str, where: str) -> GitRemote:
+    """``<url>#<branch>``; without a branch, :data:`_DEFAULT_BRANCH`.
+
+    The messages don't show the URL, because it may hold a password.
+    """
+    url, _, branch = place.partition("#")
+    try:
+        parts = urlsplit(url)
+        user, password = parts.username, parts.password
+    except ValueError:
+        raise BadInput(f"{where}: expected a URL after git+, found an invalid one.") from None
+    if parts.scheme not in ("file", "https", "ssh") or not parts.path.strip("/"):
+        raise BadInput(
+            f"{where}: expected the URL of a repository that starts with git+file://, git+https:// "
+            "or git+ssh://, then # and a branch."
+        )
+    if password is not None or (user is not None and parts.scheme == "https"):
+        raise BadInput(
+            f"{where}: the URL holds a user name or password. Give it to git's credential helper "
+            "instead."
+        )
+    branch = branch or _DEFAULT_BRANCH
+    if not _BRANCH.fullmatch(branch):
+        raise BadInput(f"{where}: expected a git branch after #, found {branch!r}.")
+    return GitRemote(url, branch)
+
+
+def _variable(environ: Mapping[str, str], name: str, default: str) -> str:
+    """The environment variable ``name``, or ``default`` if it is not set."""
+    value = environ.get(name, default)
+    if name in environ and not value.strip():
+        raise BadInput(f"{name} is set but empty. Unset it, or give it a value.")
+    if not value.isprintable():
+        raise BadInput(f"{name} holds characters that can't be printed. Remove them.")
+    return value
+
+
+def _find_project(start: Path) -> tuple[Path, dict[str, Any]]:
+    for folder in (start, *start.parents):
+        file = folder / "pyproject.toml"
+        if not file.is_file():
+            continue
+        try:
+            table = _our_table(file.read_bytes(), file)
+        except OSError as error:
+            raise SystemFailed(
+                f"{file} can't be read: {error.strerror}. Check its permissions."
+            ) from None
+        if table is not None:
+            return folder, table
+    raise NoProject(
+        f"no project here: neither {start} nor a folder above it has a pyproject.toml with a "
+        f"[{TABLE}] table. Run this inside the project."
+    )
+
+
+def _our_table(raw: bytes, file: Path) -> dict[str, Any] | None:
+    """Our table in the bytes of a ``pyproject.toml``; None if there is none."""
+    try:
+        tool = tomllib.loads(raw.decode("utf-8")).get("tool")
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{file}: not valid TOML: {error}.") from None
+    table = tool.get("lynx_pipeline") if isinstance(tool, dict) else None
+    if table is not None and not isinstance(table, dict):
+        raise BadInput(f"{file}: expected [{TABLE}] to be a table, found another value.")
+    return table

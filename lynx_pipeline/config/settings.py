@@ -1,0 +1,84 @@
+"""The settings as the rest of the package uses them: resolved, with absolute paths."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from lynx_pipeline.domain.release.identity import Policy
+from lynx_pipeline.domain.scorers import EXACT, Scorer
+from lynx_pipeline.domain.versioning import Env
+
+TABLE = "tool.lynx_pipeline"
+Engine = Literal["local", "ray"]
+EnvManager = Literal["local", "uv"]  # MLflow's terms
+ENGINES: tuple[str, ...] = get_args(Engine)
+ENV_MANAGERS: tuple[str, ...] = get_args(EnvManager)
+LOCAL, RAY = ENGINES
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one evaluation may use.
+
+    ``*_seconds`` is wall-clock time. ``memory_mib`` and ``processes`` (which counts threads too)
+    apply to one worker with all its child processes. ``output_mib`` limits what a worker may write
+    while it loads or answers one batch.
+    """
+
+    batch_size: int = 64
+    batch_seconds: float = 120.0
+    load_seconds: float = 300.0
+    total_seconds: float = 3600.0
+    memory_mib: int = 8192
+    processes: int = 1024
+    output_mib: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationSettings:
+    """How candidates are evaluated.
+
+    ``engine`` is one of :data:`ENGINES`. ``workers`` is the number of processes that answer at
+    once; 0 means one per core. ``environments`` is the folder for the candidates' own Python
+    environments; None if candidates run in ours.
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    engine: str = LOCAL
+    workers: int = 0
+    environments: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GitRemote:
+    """A registry on a git branch: a URL that git understands, and the branch."""
+
+    url: str
+    branch: str
+
+    def __str__(self) -> str:
+        return f"{self.url}, branch {self.branch}"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """All settings of a project. Paths are absolute."""
+
+    root: Path
+    home: Path
+    env: Env
+    model: str
+    eval_set: Path
+    baseline: Path
+    registry: Path | GitRemote | None
+    tracking_uri: str
+    price_per_hour: float
+    artifact_locations: tuple[str, ...] = ()
+    scorer: Scorer = EXACT
+    identity: Policy | None = None
+    evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+
+    @property
+    def candidates(self) -> Path:
+        """The folder with one subfolder per run, for the candidate's bundle and evidence."""
+        return self.home / "candidates"
