@@ -47,3 +47,8 @@ def from_os_error(error: OSError) -> SystemFailed:
         f"{where}{text}. Check that the path can be read and written and that the disk is not "
         "full, then run this again."
     )
+
+
+def paragraph(error: LynxError) -> str:
+    """What a user reads: the message, and for a refusal that nothing was changed."""
+    return f"{error} Nothing was changed." if isinstance(error, Refused) else str(error)

@@ -94,9 +94,9 @@ def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: 
     if needs.results[PROMOTE] == _SUCCESS or promoted.get("entry"):
         entry = read_entry(promoted.get("entry", "").encode("utf-8", "surrogatepass"), "entry")
     failed = next((job for job in JOBS if needs.results[job] != _SUCCESS), None)
-    error = needs.outputs[failed].get("error") if failed else None
-    if failed and not error:
-        error = (
+    message = needs.outputs[failed].get("error") if failed else None
+    if failed and not message:
+        message = (
             f"The job ended with the result {needs.results[failed]!r} and no error message; see "
             "its log. A promotion is all or nothing, so running the failed jobs again is safe."
         )
@@ -108,7 +108,7 @@ def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: 
             entry=entry,
             new=promoted.get("new") == "true",
             failed=failed,
-            error=error,
+            error=message,
             report=report,
             notes=tuple(notes),
         )

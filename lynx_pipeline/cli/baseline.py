@@ -1,0 +1,78 @@
+"""``baseline propose`` and ``baseline check``: new floors."""
+
+import sys
+from pathlib import Path
+
+import click
+
+from lynx_pipeline.cli.framework import Command, Group
+from lynx_pipeline.cli.output import warn
+from lynx_pipeline.config import load_settings
+from lynx_pipeline.domain.gate.rule import points
+from lynx_pipeline.evaluation.baseline import check as check_change
+from lynx_pipeline.evaluation.baseline import propose as write_proposal
+from lynx_pipeline.evaluation.baseline import reference_file
+
+
+@click.group(cls=Group)
+def baseline() -> None:
+    """Propose and check baselines."""
+
+
+@baseline.command(
+    cls=Command,
+    example=(
+        "lynx-pipeline baseline propose --from out/candidate_eval.json --justification 'v0.3.1 is "
+        "the new reference.'"
+    ),
+)
+@click.option(
+    "--from",
+    "evaluation",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The candidate_eval.json of the new reference model.",
+)
+@click.option("--justification", required=True, help="Why the floors may change.")
+def propose(evaluation: Path, justification: str) -> int:
+    """Write new floors from an evaluation, for review.
+
+    The predictions become the reference that candidates are compared with.
+    """
+    settings = load_settings()
+    floors = write_proposal(settings, evaluation.absolute(), justification)
+    for floor in floors:
+        print(f"  {floor.text}")
+    print(
+        f"{len(floors)} floors change. Review and commit {settings.baseline.name}, "
+        f"{reference_file(settings).name}.dvc and what was pushed to the DVC remote."
+    )
+    return 0
+
+
+@baseline.command(cls=Command, example="lynx-pipeline baseline check --base origin/main")
+@click.option("--base", metavar="GIT_REF", required=True, help="The commit to compare with.")
+def check(base: str) -> int:
+    """Refuse a baseline change that is not justified or not supported.
+
+    Shows which floors fall, and warns when accepted drops have added up.
+    """
+    settings = load_settings()
+    change = check_change(settings, base)
+    if not change.changed:
+        print(f"{settings.baseline.name} is unchanged since {base}.")
+    for floor in change.floors:
+        print(f"  {floor.text}")
+    for name, drop in sorted(change.drift.items(), key=lambda pair: pair[1]):
+        if -drop > change.tolerance:
+            warn(
+                f"{name}: the drops accepted since the first baseline of this eval set add up to "
+                f"{points(drop)} points, more than the gate lets one candidate fall."
+            )
+    for objection in change.objections:
+        print(f"lynx-pipeline: {settings.baseline.name}: refused: {objection}", file=sys.stderr)
+    if change.objections:
+        return 1
+    if change.changed:
+        print(f"{settings.baseline.name}: the change is justified and its numbers are supported.")
+    return 0

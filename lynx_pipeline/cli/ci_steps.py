@@ -1,0 +1,132 @@
+"""The deploy workflow's steps that need no Dagster: ``ci request``, ``promote``, ``report`` and
+``approved``. The jobs communicate through the outputs of these steps."""
+
+import os
+from pathlib import Path
+
+import click
+
+from lynx_pipeline.adapters import actions
+from lynx_pipeline.adapters.github import GitHub
+from lynx_pipeline.cli.framework import Command, with_json
+from lynx_pipeline.cli.registry import mirror_now, print_entry
+from lynx_pipeline.config import load_settings
+from lynx_pipeline.deploy_workflow.comment import NAME
+from lynx_pipeline.deploy_workflow.outcome import in_force, read_needs, render_comment
+from lynx_pipeline.deploy_workflow.release_request import (
+    approval,
+    check_still_requested,
+    valid_request,
+)
+from lynx_pipeline.domain.ledger.facts import Actor
+from lynx_pipeline.domain.release.request import read_comment
+from lynx_pipeline.domain.versioning import check_semver
+from lynx_pipeline.evaluation.candidate import fetch
+from lynx_pipeline.evaluation.evidence import check_handed_over
+from lynx_pipeline.registry import Registry
+from lynx_pipeline.registry.gate_inputs import changes
+
+
+@click.command(cls=Command, example="lynx-pipeline ci request")
+def request() -> int:
+    """Read the release request and download its candidate."""
+    settings, event = load_settings(), actions.read_event()
+    comment = valid_request(settings, GitHub(), event.pull_request, event.comment)
+    # From here on the pull request gets a report: somebody made a request who may.
+    actions.output(pull_request=event.pull_request, comment=comment.id)
+    asked = read_comment(comment)
+    check_semver(asked.semver, settings.env)
+    bundle = fetch(settings, asked.mlflow_run_id)
+    actions.output(
+        run_id=asked.mlflow_run_id, semver=asked.semver, canonical_sha=bundle.canonical_sha
+    )
+    print(
+        f"{comment.author} requests run {asked.mlflow_run_id} as {asked.semver}: bundle "
+        f"{bundle.canonical_sha}, {bundle.files} files, {bundle.size} bytes."
+    )
+    return 0
+
+
+@click.command(
+    cls=Command,
+    data=True,
+    example=(
+        "lynx-pipeline ci promote --pull-request 7 --comment 1234 --run-id ID --semver v0.3.1 "
+        "--sha SHA --evidence evidence/ --evidence-sha256 HEX"
+    ),
+)
+@click.option("--pull-request", type=int, required=True, help="The pull request's number.")
+@click.option("--comment", type=int, required=True, help="The id of the requesting comment.")
+@click.option("--run-id", required=True, help="The candidate's MLflow run.")
+@click.option("--semver", required=True, help="The version to promote under.")
+@click.option("--sha", required=True, help="The bundle's canonical sha.")
+@click.option(
+    "--evidence", type=click.Path(path_type=Path), required=True, help="The evidence folder."
+)
+@click.option("--evidence-sha256", required=True, help="SHA-256 of its candidate_eval.json.")
+@with_json
+def promote(
+    pull_request: int,
+    comment: int,
+    run_id: str,
+    semver: str,
+    sha: str,
+    evidence: Path,
+    evidence_sha256: str,
+    as_json: bool,
+) -> int:
+    """Promote the candidate if it is still requested.
+
+    The evidence must be what the evaluate job handed over, and is judged again.
+    """
+    settings, github = load_settings(), GitHub()
+    folder = evidence.absolute()
+
+    def confirm() -> None:
+        check_still_requested(settings, github, pull_request, comment, run_id, semver)
+
+    check_handed_over(folder, evidence_sha256, run_id)
+    registry = Registry.open(settings)
+    entry = registry.promote(sha, semver, evidence=folder, run_id=run_id, confirm=confirm).entry
+    actor = entry.fact.actor
+    # A repeated job finds the entry of its first attempt: new to the pull request all the same.
+    new = actions.is_this_run(actor.run_id if isinstance(actor, Actor) else None)
+    actions.output(entry=entry.to_line().decode().rstrip("\n"), new=str(new).lower())
+    mirror_now(registry, semver)
+    print_entry(entry, as_json)
+    return 0
+
+
+@click.command(cls=Command, example="lynx-pipeline ci report --evidence evidence/")
+@click.option(
+    "--evidence",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The evidence folder; it need not exist.",
+)
+def report(evidence: Path) -> int:
+    """Comment the outcome on the pull request, and add it to the run's summary."""
+    settings = load_settings()
+    needs = read_needs(os.environ.get("NEEDS", ""))
+    announced = os.environ.get("ANNOUNCED", "")
+    text = render_comment(settings, needs, evidence.absolute(), announced)
+    actions.summary(text)
+    # What is in production now replaces even the comment of a later run.
+    latest = in_force(needs, announced)
+    address = GitHub().say(needs.pull_request, NAME, actions.run_id(), text, over_later=latest)
+    print(address or "A later run has written the comment; it stays as it is.")
+    return 0
+
+
+@click.command(cls=Command, example="lynx-pipeline ci approved --base origin/main")
+@click.option("--base", metavar="GIT_REF", required=True, help="The commit to compare with.")
+def approved(base: str) -> int:
+    """Refuse a change of the gate inputs that only its author has approved."""
+    settings, event = load_settings(), actions.read_event()
+    changed = changes(settings, base, "HEAD")
+    if not changed:
+        print(f"The gate inputs are unchanged since {base}: no approval is needed.")
+        return 0
+    login = approval(settings, GitHub(), event.pull_request, base)
+    print(f"{', '.join(changed)}: changed, and approved by {login}.")
+    return 0

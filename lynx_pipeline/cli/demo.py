@@ -1,0 +1,30 @@
+"""``demo``: the example project, from training to promotion and refusal."""
+
+import importlib
+import sys
+
+import click
+
+from lynx_pipeline.cli.framework import Command
+from lynx_pipeline.config import load_settings
+from lynx_pipeline.errors import BadInput
+
+EXAMPLE = "examples/grammar_tutor/demo.py"
+
+
+@click.command(cls=Command, example="lynx-pipeline demo")
+def demo() -> int:
+    """Run the example project: promote a good model, refuse a regressed one.
+
+    Trains two grammar tutors, evaluates both on the versioned eval set, promotes the good one as
+    v0.1.0-dev and refuses the regressed one.
+    """
+    settings = load_settings()
+    if not (settings.root / EXAMPLE).is_file():
+        raise BadInput(
+            f"{settings.root} has no {EXAMPLE}: the demo runs the example project. Run it in a "
+            "clone of the lynx-pipeline repository."
+        )
+    sys.path.insert(0, str(settings.root))
+    importlib.import_module("examples.grammar_tutor.demo").run(settings)
+    return 0

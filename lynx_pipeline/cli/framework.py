@@ -1,0 +1,138 @@
+"""What all commands share: lazy groups, the options ``--json`` and ``--debug``, and examples.
+
+``--json`` and ``--debug`` may stand before or after the command's name.
+"""
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+import click
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(slots=True)
+class Shared:
+    """The options that every command has, wherever they were given."""
+
+    as_json: bool = False
+    debug: bool = False
+
+
+def shared(context: click.Context) -> Shared:
+    """The shared options of this command line."""
+    found = context.find_object(Shared)
+    assert found is not None  # main() gives every command line one
+    return found
+
+
+def _remember(name: str) -> Callable[[click.Context, click.Parameter, bool], None]:
+    def remember(context: click.Context, _: click.Parameter, value: bool) -> None:
+        if value:
+            setattr(shared(context), name, True)
+
+    return remember
+
+
+def debug_option() -> click.Option:
+    """``--debug``."""
+    return click.Option(
+        ["--debug"],
+        is_flag=True,
+        expose_value=False,
+        callback=_remember("debug"),
+        help="Show the traceback of an error.",
+    )
+
+
+def json_option() -> click.Option:
+    """``--json``."""
+    return click.Option(
+        ["--json"],
+        is_flag=True,
+        expose_value=False,
+        callback=_remember("as_json"),
+        help="Print the result as JSON.",
+    )
+
+
+class Command(click.Command):
+    """A command with an example in its help. ``data`` says whether it has ``--json``."""
+
+    def __init__(self, *args: Any, example: str = "", data: bool = False, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.example = example
+        self.data = data
+        self.params += [*([json_option()] if data else []), debug_option()]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it."""
+        if shared(ctx).as_json and not self.data:
+            raise click.UsageError(f"'{ctx.command_path}' has no --json.", ctx)
+        return super().invoke(ctx)
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the example."""
+        with formatter.section("Example"):
+            formatter.write_text(self.example)
+
+
+class Group(click.Group):
+    """A group of commands that suggests the nearest name for an unknown one."""
+
+    command_class = Command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that ``args`` name."""
+        if args and self.get_command(ctx, args[0]) is None:
+            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+class LazyGroup(Group):
+    """A group whose commands' modules are imported when they run.
+
+    ``lazy`` maps each command's name to its module and its help line; the module holds the command
+    under the name ``command``, or under the command's own name with underscores.
+    """
+
+    def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.lazy = lazy
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names, in the order of the map."""
+        return list(self.lazy)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command."""
+        if cmd_name not in self.lazy:
+            return None
+        module = importlib.import_module(f"lynx_pipeline.cli.{self.lazy[cmd_name][0]}")
+        found: click.Command = getattr(module, cmd_name.replace("-", "_"))
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in self.lazy.items()])
+
+
+def with_json(command: Callable[P, R]) -> Callable[P, R]:
+    """Pass ``as_json`` to a command function."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        kwargs["as_json"] = shared(click.get_current_context()).as_json
+        return command(*args, **kwargs)
+
+    return run

@@ -1,0 +1,73 @@
+"""``gate power``: what the gate can and cannot see."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import click
+
+from lynx_pipeline.adapters.files import write_atomic
+from lynx_pipeline.cli.framework import Command, Group, with_json
+from lynx_pipeline.cli.output import print_json
+from lynx_pipeline.cli.tolerance import Tolerance
+from lynx_pipeline.config import load_settings
+from lynx_pipeline.domain.gate.power import DROPS, cells_of, gate_power
+from lynx_pipeline.evaluation.inputs import (
+    check_match,
+    read_baseline,
+    read_eval_file,
+    read_eval_set,
+)
+from lynx_pipeline.reports.power import figure, power_json, print_power
+
+
+@click.group(cls=Group)
+def gate() -> None:
+    """What the gate can and cannot see."""
+
+
+@gate.command(
+    cls=Command, data=True, example="lynx-pipeline gate power --tolerance 0.05 --figure power.svg"
+)
+@click.option(
+    "--eval-set", type=click.Path(path_type=Path), help="Another eval set than the project's."
+)
+@click.option(
+    "--baseline", type=click.Path(path_type=Path), help="Another baseline than the project's."
+)
+@click.option("--tolerance", type=Tolerance(), help="Another tolerance; 0.02 is two points.")
+@click.option(
+    "--figure",
+    "figure_file",
+    type=click.Path(path_type=Path),
+    help="Also write the operating characteristic: FILE.svg.",
+)
+@with_json
+def power(
+    eval_set: Path | None,
+    baseline: Path | None,
+    tolerance: Fraction | None,
+    figure_file: Path | None,
+    as_json: bool,
+) -> int:
+    """Show each bucket's false-refusal rate and the drops that it catches.
+
+    The false-refusal rate is how often the gate refuses a model that is as good as the baseline's.
+    """
+    if eval_set and baseline:
+        floors = read_baseline(baseline)
+        items = read_eval_file(eval_set, floors.scorer)
+    else:
+        settings = load_settings()
+        floors = read_baseline(baseline or settings.baseline)
+        items = read_eval_file(eval_set, floors.scorer) if eval_set else read_eval_set(settings)
+    check_match(items, floors)
+    cells = cells_of(items, list(floors.buckets))
+    allowed = floors.tolerance if tolerance is None else tolerance
+    result = gate_power(cells, floors.buckets, allowed, drops=DROPS)
+    if figure_file is not None:
+        write_atomic(figure_file.absolute(), figure(result).encode())
+    if as_json:
+        print_json(power_json(result))
+    else:
+        print_power(result)
+    return 0

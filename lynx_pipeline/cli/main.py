@@ -1,0 +1,68 @@
+"""The command ``lynx-pipeline``: finds the command, runs it, and turns errors into exit codes."""
+
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+
+import click
+
+from lynx_pipeline.adapters import actions
+from lynx_pipeline.cli.framework import LazyGroup, Shared, debug_option, json_option
+from lynx_pipeline.cli.output import warn
+from lynx_pipeline.errors import LynxError, from_os_error, paragraph
+
+COMMANDS = {
+    "demo": ("demo", "Run the example project: promote a good model, refuse a regressed one."),
+    "minieval": ("minieval", "Evaluate a bundle on an eval set."),
+    "compare-baseline": ("compare_baseline", "Apply the gate to two files."),
+    "gate": ("gate", "What the gate can and cannot see."),
+    "request": ("request", "Validate a release request and prepare its run."),
+    "baseline": ("baseline", "Propose and check baselines."),
+    "registry": ("registry", "Read and change the append-only registry."),
+    "announce": ("announce", "Announce a promotion on the configured channels."),
+    "audit": ("audit", "Show everything about a version and replay its verdict."),
+    "ci": ("ci", "The steps of the deploy workflow."),
+}
+
+
+@click.group(
+    cls=LazyGroup,
+    lazy=COMMANDS,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    params=[json_option(), debug_option()],
+    epilog=(
+        'Shell completion: eval "$(_LYNX_PIPELINE_COMPLETE=bash_source lynx-pipeline)" in bash; '
+        "zsh_source and fish_source for the others."
+    ),
+)
+@click.version_option(package_name="lynx-pipeline", message="%(prog)s %(version)s")
+def cli() -> None:
+    """A deploy gate for machine-learning models."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the process's exit code."""
+    warnings.showwarning = lambda message, *_, **__: warn(str(message))
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    options = Shared()
+    try:
+        return int(cli.main(arguments, "lynx-pipeline", standalone_mode=False, obj=options) or 0)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 3
+    except (LynxError, OSError) as error:
+        if options.debug:
+            traceback.print_exc()
+        known = error if isinstance(error, LynxError) else from_os_error(error)
+        actions.fail(paragraph(known))
+        return known.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        actions.fail("interrupted. A promotion is all or nothing; running this again is safe.")
+        return 3
+    except Exception:  # a bug; an uncaught exception would exit with 1, which means refused
+        traceback.print_exc()
+        return 3

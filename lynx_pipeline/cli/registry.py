@@ -1,0 +1,156 @@
+"""``registry ...``: read and change the registry."""
+
+import sys
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from lynx_pipeline.cli.framework import Command, Group, with_json
+from lynx_pipeline.cli.output import print_json, warn
+from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.state import broken_rules
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import LynxError, Refused
+from lynx_pipeline.registry import NotTheCIPath, Registry
+from lynx_pipeline.registry.mirror import mirror
+from lynx_pipeline.reports.audit import entry_line
+
+
+@click.group(cls=Group)
+def registry() -> None:
+    """Read and change the append-only registry."""
+
+
+@registry.command(
+    cls=Command,
+    data=True,
+    example="lynx-pipeline registry register 0123456789abcdef0123456789abcdef",
+)
+@click.argument("run_id")
+@with_json
+def register(run_id: str, as_json: bool) -> int:
+    """Record a run's bundle by hand (dev only)."""
+    warnings.simplefilter("always", NotTheCIPath)
+    print_entry(Registry.open().register_pending(run_id).entry, as_json)
+    return 0
+
+
+@registry.command(
+    cls=Command,
+    data=True,
+    example="lynx-pipeline registry promote SHA v0.2.0-dev --evidence out/",
+)
+@click.argument("sha")
+@click.argument("semver")
+@click.option(
+    "--evidence",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="The evidence to judge. Only dev promotes without it.",
+)
+@with_json
+def promote(sha: str, semver: str, evidence: Path | None, as_json: bool) -> int:
+    """Promote the bundle SHA (its canonical sha) under SEMVER."""
+    warnings.simplefilter("always", NotTheCIPath)
+    opened = Registry.open()
+    folder = evidence.absolute() if evidence else None
+    entry = opened.promote(sha, semver, evidence=folder).entry
+    mirror_now(opened, semver)
+    print_entry(entry, as_json)
+    return 0
+
+
+@registry.command(cls=Command, data=True, example="lynx-pipeline registry rollback v0.1.0-dev")
+@click.argument("semver")
+@with_json
+def rollback(semver: str, as_json: bool) -> int:
+    """Make the earlier promoted SEMVER the latest version again."""
+    opened = Registry.open()
+    entry = opened.rollback(semver).entry
+    mirror_now(opened, semver)
+    print_entry(entry, as_json)
+    return 0
+
+
+@registry.command("list", cls=Command, data=True, example="lynx-pipeline registry list --env prod")
+@click.option(
+    "--env", type=click.Choice([env.value for env in Env]), help="Only entries of this environment."
+)
+@with_json
+def list_entries(env: str | None, as_json: bool) -> int:
+    """List all entries, oldest first."""
+    entries = list(Registry.open().history(Env(env) if env else None))
+    if as_json:
+        print_json([entry.to_json() for entry in entries])
+    else:
+        for entry in entries:
+            print(entry_line(entry))
+    return 0
+
+
+@registry.command(cls=Command, data=True, example="lynx-pipeline registry show v0.1.0-dev")
+@click.argument("version")
+def show(version: str) -> int:
+    """Print every entry about VERSION as JSON."""
+    found = [e.to_json() for e in Registry.open().history() if e.fact.semver == version]
+    if not found:
+        raise Refused(f"no entry names {version!r}. 'registry list' shows all entries.")
+    print_json(found)
+    return 0
+
+
+@registry.command(cls=Command, data=True, example="lynx-pipeline registry resolve --json")
+@click.argument("version", default="latest")
+@with_json
+def resolve(version: str, as_json: bool) -> int:
+    """Print which bundle VERSION names and where it is (default: latest)."""
+    resolved = asdict(Registry.open().resolve(version))
+    if as_json:
+        print_json(resolved)
+    else:
+        for key, value in resolved.items():
+            print(f"{key}: {value}")
+    return 0
+
+
+@registry.command(cls=Command, example="lynx-pipeline registry verify")
+def verify() -> int:
+    """Verify the ledger's chain, and list entries that are ignored.
+
+    This proves consistency: that no entry was changed, removed or reordered. It does not prove who
+    wrote an entry.
+    """
+    ledger = Registry.open().verify()
+    broken = broken_rules(ledger)
+    for entry, reason in broken:
+        print(f"lynx-pipeline: line {entry.seq} is ignored: {reason}", file=sys.stderr)
+    if broken:
+        return 1
+    torn = f", and {ledger.torn} uncommitted bytes that will be dropped" if ledger.torn else ""
+    print(f"The ledger is intact: {len(ledger.entries)} entries, {ledger.size} bytes{torn}.")
+    return 0
+
+
+def mirror_now(opened: Registry, semver: str) -> None:
+    """Let MLflow's alias follow. The registry decides what is in production, so a failure here is
+    only a warning."""
+    try:
+        latest = opened.promoted().fact.semver
+        if latest != semver:
+            warn(f"{semver} was promoted before and is not the latest version; {latest} is.")
+        mirror(opened.settings, lambda: opened.promoted().fact)
+    except LynxError as error:
+        warn(
+            f"the registry has changed, MLflow's alias has not: {error} It follows with the next "
+            "promotion or rollback, and whenever production_alias is materialized."
+        )
+
+
+def print_entry(entry: Entry, as_json: bool) -> None:
+    """Print one entry."""
+    if as_json:
+        print_json(entry.to_json())
+    else:
+        print(entry_line(entry))

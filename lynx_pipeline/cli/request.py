@@ -1,0 +1,79 @@
+"""``request``: validate a release request and prepare its run."""
+
+import shlex
+from pathlib import Path
+
+import click
+
+from lynx_pipeline.adapters.files import read_bytes
+from lynx_pipeline.adapters.mlflow_tracking import find_model
+from lynx_pipeline.cli.framework import Command, with_json
+from lynx_pipeline.cli.output import print_json
+from lynx_pipeline.config import load_settings
+from lynx_pipeline.defs.requests import prepare
+from lynx_pipeline.domain.release.request import Request, parse_comment
+from lynx_pipeline.domain.versioning import check_semver
+from lynx_pipeline.errors import BadInput
+
+
+@click.command(
+    cls=Command,
+    data=True,
+    example=("lynx-pipeline request --run-id 0123456789abcdef0123456789abcdef --semver v0.2.0-dev"),
+)
+@click.option("--run-id", metavar="ID", help="The candidate's MLflow run.")
+@click.option("--semver", metavar="V", help="The version to promote under.")
+@click.option(
+    "--from-comment",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Read run and version from untrusted text instead.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write the run config; default: in the state folder.",
+)
+@with_json
+def request(
+    run_id: str | None,
+    semver: str | None,
+    from_comment: Path | None,
+    output: Path | None,
+    as_json: bool,
+) -> int:
+    """Validate a release request and prepare its run.
+
+    Adds the candidate's partition, writes the run config, and prints the command that evaluates and
+    promotes the candidate.
+    """
+    settings = load_settings()
+    asked = _requested(run_id, semver, from_comment)
+    check_semver(asked.semver, settings.env)
+    find_model(settings.tracking_uri, asked.mlflow_run_id, settings.artifact_locations)
+    config = output.absolute() if output else None
+    command = ["dagster", *prepare(settings, asked.mlflow_run_id, asked.semver, config)]
+    if as_json:
+        print_json(
+            {
+                "mlflow_run_id": asked.mlflow_run_id,
+                "semver": asked.semver,
+                "config": command[-1],
+                "command": command,
+            }
+        )
+    else:
+        print(f"Request accepted: run {asked.mlflow_run_id} as {asked.semver}. To run it:")
+        print(f"  {shlex.join(command)}")
+    return 0
+
+
+def _requested(run_id: str | None, semver: str | None, from_comment: Path | None) -> Request:
+    if from_comment is not None:
+        if run_id or semver:
+            raise BadInput("give either --from-comment or --run-id and --semver, not both.")
+        return parse_comment(read_bytes(from_comment, "no comment"))
+    if not (run_id and semver):
+        raise BadInput("give --run-id and --semver, or --from-comment.")
+    return Request(run_id, semver)
