@@ -1,1 +1,1 @@
-"""Adapters: one outside system per module. Foreign exceptions become ours here."""
+"""Adapters: one outside system per module. Each turns foreign exceptions into ours."""

@@ -1,4 +1,4 @@
-"""A bundle on disk: its files listed, hashed and checked for what may not be in one."""
+"""A bundle on disk: lists and hashes its files, and rejects anything a bundle may not contain."""
 
 import os
 import stat
@@ -22,15 +22,18 @@ def read_bundle(folder: Path) -> Bundle:
     """The identity of the bundle in ``folder``.
 
     Raises:
-        BadInput: it is no MLflow model, or holds a symlink or anything else but files.
+        BadInput: it is not an MLflow model, or contains a symlink or another special file.
         SystemFailed: the disk failed.
     """
     if not folder.is_dir():
-        raise BadInput(f"there is no bundle: {folder} is not a folder.")
+        raise BadInput(f"no bundle at {folder}: it is not a folder. Check the path.")
     try:
         files = [_hashed(folder, path) for path in _walk(folder)]
     except OSError as error:
-        raise SystemFailed(f"{folder} can't be read: {error.strerror}.") from None
+        raise SystemFailed(
+            f"the bundle {folder} can't be read: {error.strerror}. Check its permissions and the "
+            "disk, then run this again."
+        ) from None
     try:
         sha = canonical_sha(files)
     except BadInput as error:
@@ -49,7 +52,10 @@ def _walk(folder: Path) -> Iterator[Path]:
             yield path
         else:
             kind = "a symlink" if stat.S_ISLNK(mode) else "neither a file nor a folder"
-            raise BadInput(f"{path}: is {kind}; a bundle holds files only. Log the model again.")
+            raise BadInput(
+                f"{path} is {kind}; a bundle may contain only files and folders. Log the model "
+                "again without it."
+            )
 
 
 def _hashed(folder: Path, path: Path) -> BundleFile:
@@ -59,7 +65,10 @@ def _hashed(folder: Path, path: Path) -> BundleFile:
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
-        raise BadInput(f"{folder}: holds a file whose name is not UTF-8: {name!r}.") from None
+        raise BadInput(
+            f"{folder}: the file name {name!r} is not UTF-8. Rename the file and log the model "
+            "again."
+        ) from None
     if name == MLMODEL:
         stable = stable_mlmodel(path.read_bytes())
         return BundleFile(name, len(stable), hashlib.sha256(stable).hexdigest())
@@ -67,10 +76,14 @@ def _hashed(folder: Path, path: Path) -> BundleFile:
 
 
 def _manifest(folder: Path, files: list[BundleFile]) -> str | None:
-    """``parent_sha`` from the bundle's one ``train_manifest.json``, wherever it lies."""
+    """``parent_sha`` from the bundle's ``train_manifest.json``, in whichever folder it is. None if
+    the bundle has no manifest."""
     found = [f.path for f in files if f.path.rpartition("/")[2] == MANIFEST]
     if len(found) > 1:
-        raise BadInput(f"{folder}: holds {len(found)} files {MANIFEST}: {', '.join(found)}.")
+        raise BadInput(
+            f"{folder}: {len(found)} {MANIFEST} files, expected at most one: {', '.join(found)}. "
+            "Remove the others and log the model again."
+        )
     if not found:
         return None
     path = folder / found[0]

@@ -1,7 +1,7 @@
-"""DVC: the versioned data file that a ``.dvc`` file names, pulled if need be and verified.
+"""DVC: reads the data file that a ``.dvc`` file names, pulling it first if it is missing.
 
-DVC trusts a cached file that is marked read-only without reading it, so the bytes on disk
-are hashed here, every time. DVC itself is imported only when something has to be pulled.
+DVC trusts a read-only cached file without reading it, so this module hashes the bytes on disk
+every time. DVC itself is imported only when it is needed.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ PULL_SECONDS = 600.0
 
 @dataclass(frozen=True, slots=True)
 class DataFile:
-    """A file's bytes and their two digests, in hex. ``dvc_hash`` is DVC's, an MD5."""
+    """A file's bytes and their two digests, in hex. ``dvc_hash`` is the MD5 that DVC uses."""
 
     raw: bytes
     dvc_hash: str
@@ -28,7 +28,7 @@ class DataFile:
 
 
 def dvc_file(path: Path) -> Path:
-    """The ``.dvc`` file of a data file, beside it."""
+    """The ``.dvc`` file beside a data file."""
     return path.with_name(path.name + ".dvc")
 
 
@@ -49,11 +49,11 @@ def digest(raw: bytes) -> DataFile:
 
 
 def read_versioned(root: Path, path: Path) -> DataFile:
-    """The bytes of ``path`` that its ``.dvc`` file names, pulled first if they aren't there.
+    """The bytes of ``path``, verified against its ``.dvc`` file. Pulls the file if it is missing.
 
     Raises:
-        BadInput: there is no usable ``.dvc`` file, or the bytes on disk are others.
-        SystemFailed: DVC could not pull.
+        BadInput: there is no usable ``.dvc`` file, or the bytes on disk don't match it.
+        SystemFailed: the disk failed, or DVC could not pull the file.
     """
     expected = pulled(root, path)
     data = digest(read_bytes(path, "the versioned data"))
@@ -62,33 +62,34 @@ def read_versioned(root: Path, path: Path) -> DataFile:
 
 
 def pulled(root: Path, path: Path) -> str:
-    """The MD5 that ``path`` is to have by its ``.dvc`` file; pulled if it isn't there.
+    """The MD5 that the ``.dvc`` file of ``path`` records. Pulls ``path`` if it is missing, but
+    does not verify it.
 
     Raises:
         BadInput: there is no usable ``.dvc`` file.
-        SystemFailed: DVC could not pull.
+        SystemFailed: the disk failed, or DVC could not pull the file.
     """
     file = dvc_file(path)
     raw = read_bytes(file, "the data is not under DVC")
     expected = tracked_hash(raw, str(file), path.name)
     if not path.exists():
-        with _one_at_a_time(root):
+        with _dvc_lock(root):
             if not path.exists():
                 pull(root, path)
     return expected
 
 
 def check_hash(path: Path, found: str, expected: str) -> None:
-    """That the bytes of ``path`` have the MD5 ``expected``.
+    """Check that ``found``, the MD5 of ``path``, is ``expected``.
 
     Raises:
-        BadInput: they don't.
+        BadInput: it is not.
     """
     if found != expected:
         raise BadInput(
-            f"{path}: its bytes have the MD5 {found}, but {path.name}.dvc says {expected}: the "
-            f"file was changed. To get the versioned one back, run 'dvc checkout --force "
-            f"{path}.dvc'; if that does not help, the cache is damaged: remove .dvc/cache and run "
+            f"{path}: the file was changed: its MD5 is {found}, expected {expected} as in "
+            f"{path.name}.dvc. To restore the versioned file, run 'dvc checkout --force "
+            f"{path}.dvc'. If that does not help, the cache is damaged: remove .dvc/cache and run "
             "'dvc pull'."
         )
 
@@ -97,44 +98,47 @@ def pull(root: Path, path: Path) -> None:
     """Fetch ``path`` from the project's DVC remote.
 
     Raises:
-        SystemFailed: DVC says it can't.
+        SystemFailed: DVC failed.
     """
     with _repo(root, f"{path}: DVC could not pull it") as repo:
         repo.pull(targets=[str(dvc_file(path))])
 
 
 def read_object(root: Path, md5: str) -> bytes:
-    """The bytes that DVC keeps under this hash, from the local cache or the default remote.
-    They are not verified here.
+    """The bytes that DVC stores under this hash, from the local cache or the default remote. The
+    caller has to verify them.
 
     Raises:
         BadInput: neither has them.
-        SystemFailed: DVC could not ask.
+        SystemFailed: DVC failed.
     """
-    with _repo(root, f"DVC could not look for {md5}") as repo:
+    with _repo(root, f"{root}: DVC could not look up {md5}") as repo:
         for find in (lambda: repo.cache.local, repo.cloud.get_remote_odb):
-            place = find()
-            path = place.oid_to_path(md5)
-            if place.fs.exists(path):
-                return bytes(place.fs.cat_file(path))
-    raise BadInput(f"{root}: neither DVC's cache nor its default remote has {md5}.")
+            store = find()
+            path = store.oid_to_path(md5)
+            if store.fs.exists(path):
+                return bytes(store.fs.cat_file(path))
+    raise BadInput(
+        f"{root}: neither DVC's cache nor its default remote has {md5}. Run 'dvc push' where the "
+        "file exists, then run this again."
+    )
 
 
 def track(root: Path, path: Path) -> None:
-    """Put ``path`` under DVC and push it to the project's default remote.
+    """Add ``path`` to DVC and push it to the project's default remote.
 
     Raises:
-        SystemFailed: DVC says it can't.
+        SystemFailed: DVC failed.
     """
-    with _one_at_a_time(root), _repo(root, f"{path}: DVC could not take it in") as repo:
+    with _dvc_lock(root), _repo(root, f"{path}: DVC could not add and push it") as repo:
         repo.add([str(path)])
         repo.push(targets=[str(dvc_file(path))])
 
 
 @contextmanager
 def _repo(root: Path, failure: str) -> Iterator[Any]:
-    """DVC's repository, without its chatter: its log handlers keep the stream that standard
-    output was when it was imported, which may be closed by now."""
+    """DVC's repository with logging turned off: DVC's log handlers keep the stream that was
+    standard output at import time, and it may be closed by now."""
     import logging
 
     from dvc.exceptions import DvcException
@@ -148,28 +152,29 @@ def _repo(root: Path, failure: str) -> Iterator[Any]:
             yield repo
     except (DvcException, SCMError, OSError) as error:
         raise SystemFailed(
-            f"{failure}: {' '.join(str(error).split())}. Check that this is a clone with its "
-            ".git folder, and the remote with 'dvc remote list'."
+            f"{failure}: {' '.join(str(error).split())}. Check that this is a full clone with a "
+            ".git folder, and check the remote with 'dvc remote list'."
         ) from None
     finally:
         log.handlers = handlers
 
 
-def _one_at_a_time(root: Path) -> AbstractContextManager[None]:
-    """DVC gives up when another process holds its lock; two runs that start together wait."""
+def _dvc_lock(root: Path) -> AbstractContextManager[None]:
+    """A lock of our own, which waits: DVC gives up at once when another process holds its lock,
+    and two runs may start together."""
     return locked(
         root / ".dvc" / "tmp" / "lynx-pull.lock",
         PULL_SECONDS,
-        f"{root}: another process has been pulling data for {PULL_SECONDS:.0f} seconds. Wait for "
-        "it, then run this again.",
+        f"{root}: another process has been using DVC for {PULL_SECONDS:.0f} seconds. Wait until "
+        "it ends, then run this again.",
     )
 
 
 def tracked_hash(raw: bytes, where: str, name: str) -> str:
-    """The MD5 that a ``.dvc`` file's bytes give for the one output ``name``.
+    """The MD5 that the ``.dvc`` file with the bytes ``raw`` records for its only output, ``name``.
 
     Raises:
-        BadInput: it is no ``.dvc`` file of that output.
+        BadInput: it is not a ``.dvc`` file for that output.
     """
     import yaml
 
@@ -177,7 +182,13 @@ def tracked_hash(raw: bytes, where: str, name: str) -> str:
         (out,) = yaml.safe_load(raw)["outs"]
         md5, path = out["md5"], out["path"]
     except Exception:  # PyYAML's constructors let AttributeError and others through
-        raise BadInput(f"{where}: expected one output with an md5 and a path.") from None
+        raise BadInput(
+            f"{where}: expected one output with an md5 and a path. Restore the file from git, or "
+            "run 'dvc add' again."
+        ) from None
     if path != name or not re.fullmatch(r"[0-9a-f]{32}", str(md5)):
-        raise BadInput(f"{where}: expected the md5 (32 hex digits) of {name}.")
+        raise BadInput(
+            f"{where}: expected the md5 (32 hex digits) of {name}. Restore the file from git, or "
+            "run 'dvc add' again."
+        )
     return str(md5)

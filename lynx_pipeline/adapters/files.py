@@ -1,4 +1,4 @@
-"""Files that are either whole or not there, folders, and locks."""
+"""Atomic and durable file writes, folders, and locks."""
 
 import contextlib
 import hashlib
@@ -22,14 +22,19 @@ def read_bytes(path: Path, what: str) -> bytes:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise BadInput(f"{what}: there is no file {path}.") from None
     except OSError as error:
-        raise SystemFailed(f"{what}: {path} can't be read: {error.strerror}.") from None
+        raise SystemFailed(
+            f"{what}: {path} can't be read: {error.strerror}. Check its permissions and the disk, "
+            "then run this again."
+        ) from None
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Replace ``path`` with ``data``, durably: readers see the old bytes or the new.
+    """Replace the content of ``path`` with ``data``, atomically and durably: readers see the old
+    bytes or the new ones.
 
     Raises:
-        SystemFailed: the disk refused; the old bytes are still there.
+        SystemFailed: the disk failed. The file has its old bytes, or the new ones if only the last
+            sync failed.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,33 +51,36 @@ def write_atomic(path: Path, data: bytes) -> None:
             raise
         sync(path.parent)
     except OSError as error:
-        raise SystemFailed(f"{path} can't be written: {error.strerror}.") from None
+        raise SystemFailed(
+            f"{path} can't be written: {error.strerror}. Check its permissions and the disk, then "
+            "run this again."
+        ) from None
 
 
 def make_folder(path: Path) -> Path:
-    """``path``, made if it is not there, with the folders above it.
+    """``path``, created if it is missing, with the folders above it.
 
     Raises:
-        SystemFailed: the disk refused, or a file is in its place.
+        SystemFailed: the disk failed, or a file is in the way.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise SystemFailed(
-            f"the folder {path} can't be made: {error.strerror}. Give it a place that can be "
-            "written to, then run this again."
+            f"the folder {path} can't be created: {error.strerror}. Choose a writable location, "
+            "then run this again."
         ) from None
     return path
 
 
 @contextlib.contextmanager
 def locked(path: Path, seconds: float, busy: str) -> Iterator[None]:
-    """Hold the lock at ``path``, whose folder is made, while the block runs. What the block raises
-    is its own.
+    """Hold the lock at ``path`` while the block runs, and create its folder if it is missing. The
+    block's own exceptions pass through unchanged.
 
     Raises:
-        SystemFailed: another process holds it for all of ``seconds``, which ``busy`` says, or it
-            can't be taken at all.
+        SystemFailed: another process held the lock for all of ``seconds``, with ``busy`` as the
+            message; or the lock can't be taken at all.
     """
     from filelock import FileLock, Timeout
 
@@ -83,7 +91,10 @@ def locked(path: Path, seconds: float, busy: str) -> Iterator[None]:
     except Timeout:
         raise SystemFailed(busy) from None
     except OSError as error:
-        raise SystemFailed(f"{path}: the lock can't be taken: {error.strerror}.") from None
+        raise SystemFailed(
+            f"the lock {path} can't be taken: {error.strerror}. Check its permissions and the "
+            "disk, then run this again."
+        ) from None
     try:
         yield
     finally:
@@ -91,7 +102,7 @@ def locked(path: Path, seconds: float, busy: str) -> Iterator[None]:
 
 
 def sync(path: Path) -> None:
-    """Make the bytes of a file, or the names in a folder, durable."""
+    """Make a file's bytes, or the names in a folder, durable (fsync)."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(handle)

@@ -1,4 +1,4 @@
-"""git as a process: never asks on a terminal, never runs for ever, never in a hook's repository."""
+"""Runs git: it never prompts, always ends, and ignores the environment of a surrounding hook."""
 
 import os
 import re
@@ -10,9 +10,9 @@ from pathlib import Path
 from lynx_pipeline.errors import SystemFailed
 
 GIT_SECONDS = 120.0
-# What a git hook that runs us has set, and what else would send a command elsewhere. GIT_CONFIG_*
-# stays: CI hands over credentials in it.
-_NOT_OURS = (
+# Variables that a git hook sets, or that would redirect a command to another repository.
+# GIT_CONFIG_* stays: CI passes credentials in it.
+_REMOVED_VARIABLES = (
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"),
     *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_QUARANTINE_PATH", "GIT_PREFIX"),
     *("GIT_SHALLOW_FILE", "GIT_GRAFT_FILE", "GIT_DEFAULT_HASH", "GIT_REPLACE_REF_BASE"),
@@ -22,13 +22,13 @@ Done = subprocess.CompletedProcess[bytes]
 
 
 def run(folder: Path, *arguments: str, stdin: bytes = b"") -> Done:
-    """Run git in ``folder`` to its end, whatever its exit code.
+    """Run git in ``folder`` and wait for it. Any exit code is returned.
 
     Raises:
         SystemFailed: git is not installed, or took too long.
     """
-    environ = {k: v for k, v in os.environ.items() if k not in _NOT_OURS}
-    # No substitutes for commits (git replace), nobody to ask, messages we can quote.
+    environ = {k: v for k, v in os.environ.items() if k not in _REMOVED_VARIABLES}
+    # No substitute commits (git replace), no prompts, English messages.
     environ |= {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
     command = ["git", *arguments]
     try:
@@ -39,17 +39,20 @@ def run(folder: Path, *arguments: str, stdin: bytes = b"") -> Done:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            start_new_session=True,  # no terminal to ask on, and one group to end
+            start_new_session=True,  # no terminal for prompts, and one process group to kill
         )
     except OSError as error:
-        raise SystemFailed(f"git can't be run in {folder}: {error.strerror}.") from None
+        raise SystemFailed(
+            f"git can't be run in {folder}: {error.strerror}. Check that git is installed and the "
+            "folder exists."
+        ) from None
     try:
         out, err = process.communicate(stdin, timeout=GIT_SECONDS)
     except BaseException as error:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         for pipe in (process.stdin, process.stdout, process.stderr):
-            if pipe:  # a helper that left the group may hold the other ends: don't wait for it
+            if pipe:  # a helper outside the group may hold the other end: don't wait for it
                 with suppress(OSError):
                     pipe.close()
         process.wait()
@@ -62,14 +65,14 @@ def run(folder: Path, *arguments: str, stdin: bytes = b"") -> Done:
     return Done(command, process.returncode, out, err)
 
 
-def said(done: Done) -> str:
-    """What git wrote to standard error, on one line."""
+def stderr_line(done: Done) -> str:
+    """git's standard error on one line, cut to 500 characters."""
     return " ".join(done.stderr.decode(errors="replace").split())[:500]
 
 
 def ref_of(listed: bytes, ref: str) -> str | None:
-    """The commit of exactly ``ref`` in the output of ls-remote, which also lists every ref whose
-    name only ends like it."""
+    """The commit of ``ref`` in the output of ls-remote, which also lists every other ref whose
+    name ends with ``ref``."""
     for line in listed.decode(errors="replace").splitlines():
         commit, _, name = line.partition("\t")
         if name == ref:
@@ -78,7 +81,7 @@ def ref_of(listed: bytes, ref: str) -> str | None:
 
 
 def without_user(url: str) -> str:
-    """An http URL without user and password; any other as it is."""
+    """An http URL without user and password; any other URL unchanged."""
     return re.sub(r"^(https?://)[^/]*@", r"\1", url)
 
 

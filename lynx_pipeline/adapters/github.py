@@ -1,7 +1,6 @@
-"""GitHub's API, as far as a deploy needs it: a pull request, its comments, who may write.
+"""The part of GitHub's API that a deploy needs: a pull request, its comments, who may write.
 
-Asked at the address and with the token that the runner and the workflow give. No message holds
-the token.
+The runner sets the API's address and the workflow passes the token. No message contains the token.
 """
 
 import os
@@ -18,27 +17,27 @@ if TYPE_CHECKING:
 
 _SECONDS = 30
 _TRIES = 3
-_BOT = "github-actions[bot]"  # who writes with a workflow's token
-_GHOST = "ghost"  # whose account is gone
+_BOT = "github-actions[bot]"  # the author of what a workflow's token writes
+_GHOST = "ghost"  # stands for a deleted account
 
 
 class GitHub:
     """The repository that this workflow run belongs to.
 
-    Every method raises SystemFailed if GitHub can't be asked or does not let this token ask.
+    Every method raises SystemFailed if GitHub can't be reached or the token lacks the permission.
     """
 
     def __init__(self) -> None:
-        """Nothing is asked yet.
+        """Create the client. This sends no request.
 
         Raises:
-            BadInput: a variable lacks.
+            BadInput: an environment variable is missing.
         """
         values = [os.environ.get(name, "") for name in ("GITHUB_TOKEN", "GITHUB_REPOSITORY")]
         if not all(values):
             raise BadInput(
-                "GITHUB_TOKEN and GITHUB_REPOSITORY have to be set: this asks GitHub. In a "
-                "workflow, give the step 'GITHUB_TOKEN: ${{ github.token }}'."
+                "GitHub can't be used: GITHUB_TOKEN or GITHUB_REPOSITORY is not set. In a "
+                "workflow, add 'GITHUB_TOKEN: ${{ github.token }}' to the step's env."
             )
         from github import Auth, Github
         from github.GithubRetry import GithubRetry
@@ -58,7 +57,7 @@ class GitHub:
 
     def pull_request(self, number: int) -> PullRequest:
         """The pull request as it is now."""
-        with self._asking(f"pull request {number}"):
+        with self._requesting(f"reading pull request {number}"):
             pull = self._repository.get_pull(number)
             return PullRequest(
                 number=number,
@@ -69,17 +68,17 @@ class GitHub:
             )
 
     def comments(self, number: int) -> list[Comment]:
-        """All comments on the pull request. An edit within the second in which one was written is
-        not seen; ask :meth:`was_edited`."""
-        with self._asking(f"the comments on pull request {number}"):
+        """All comments on the pull request. ``edited`` misses an edit within the second in which
+        the comment was written; :meth:`was_edited` does not."""
+        with self._requesting(f"reading the comments on pull request {number}"):
             return [
                 Comment(c.id, _login(c.user), c.body or "", c.updated_at != c.created_at, c.node_id)
                 for c in self._pull(number).get_issue_comments()
             ]
 
     def was_edited(self, comment: Comment) -> bool:
-        """Whether anybody has edited the comment until now."""
-        with self._asking(f"whether comment {comment.id} was edited"):
+        """Whether anybody has edited the comment so far."""
+        with self._requesting(f"checking whether comment {comment.id} was edited"):
             _, answer = self._client.requester.graphql_node(
                 comment.node, "lastEditedAt includesCreatedEdit", "IssueComment"
             )
@@ -87,44 +86,47 @@ class GitHub:
             return node["lastEditedAt"] is not None or node["includesCreatedEdit"] is not False
 
     def may_write(self, login: str) -> bool:
-        """Whether this person can write to the repository."""
+        """Whether this user can write to the repository."""
         from github import UnknownObjectException
 
-        with self._asking(f"the permission of {login}"), suppress(UnknownObjectException):
+        action = f"reading the permission of {login}"
+        with self._requesting(action), suppress(UnknownObjectException):
             permission = self._repository.get_collaborator_permission(login)
             return permission in ("admin", "write")
         return False
 
     def reviews(self, number: int) -> list[Review]:
         """The pull request's reviews, oldest first."""
-        with self._asking(f"the reviews of pull request {number}"):
+        with self._requesting(f"reading the reviews of pull request {number}"):
             return [
                 Review(_login(r.user), r.state, r.commit_id or "")
                 for r in self._pull(number).get_reviews()
             ]
 
     def commits(self, number: int) -> list[Commit]:
-        """The pull request's commits, the first 250 of them."""
-        with self._asking(f"the commits of pull request {number}"):
+        """The pull request's first 250 commits."""
+        with self._requesting(f"reading the commits of pull request {number}"):
             return [
                 Commit(c.sha, *(user.login if user else None for user in (c.author, c.committer)))
                 for c in self._pull(number).get_commits()
             ]
 
-    def say(
-        self, number: int, name: str, run: int, text: str, *, over_later: bool = False
+    def upsert_comment(
+        self, number: int, name: str, run: int, text: str, *, overwrite_later: bool = False
     ) -> str | None:
-        """Let the comment of ours called ``name`` be ``text``, as workflow run ``run`` has it; a
-        new one if there is none. Returns its address, None if a later run wrote it and this is not
-        to be said ``over_later``: what that one says stands."""
+        """Set our comment called ``name`` to ``text``, on behalf of workflow run ``run``. Create
+        it if it is missing. A comment that a later run wrote is kept, unless ``overwrite_later``.
+
+        Returns the comment's address, or None if a later run's comment was kept.
+        """
         mark = f"<!-- {name}, run "
         body = f"{mark}{run} -->\n{text}"
-        with self._asking(f"a comment on pull request {number}"):
+        with self._requesting(f"writing a comment on pull request {number}"):
             pull = self._pull(number)
             for comment in pull.get_issue_comments():
                 if _login(comment.user) == _BOT and (comment.body or "").startswith(mark):
-                    by = comment.body.removeprefix(mark).partition(" -->")[0]
-                    if by.isdecimal() and int(by) > run and not over_later:
+                    writer = comment.body.removeprefix(mark).partition(" -->")[0]
+                    if writer.isdecimal() and int(writer) > run and not overwrite_later:
                         return None
                     comment.edit(body)
                     return comment.html_url
@@ -134,22 +136,26 @@ class GitHub:
         return self._repository.get_pull(number)
 
     @contextmanager
-    def _asking(self, what: str) -> Iterator[None]:
+    def _requesting(self, action: str) -> Iterator[None]:
+        """Turn every way in which the block's requests can fail into a SystemFailed."""
         from github import GithubException
         from requests import RequestException
 
         try:
             yield
         except GithubException as error:
-            said = error.data.get("message") if isinstance(error.data, dict) else None
-            why = f"status {error.status}, {str(said or 'no reason')[:200]!r}"
+            message = error.data.get("message") if isinstance(error.data, dict) else None
+            why = f"status {error.status}, {str(message or 'no reason given')[:200]!r}"
         except RequestException as error:
             why = type(error).__name__
         except (AssertionError, AttributeError, ValueError, TypeError, KeyError) as error:
-            why = f"it answered something else than its API does: {type(error).__name__}"
+            why = f"it returned malformed output: {type(error).__name__}"
         else:
             return
-        raise SystemFailed(f"GitHub at {self._url} did not give {what}: {why}.")
+        raise SystemFailed(
+            f"GitHub at {self._url}: {action} failed: {why}. Check the token's permissions and "
+            "GitHub's status, then run the job again."
+        )
 
 
 def _login(user: object) -> str:

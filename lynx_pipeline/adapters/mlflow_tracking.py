@@ -1,11 +1,13 @@
 """MLflow: runs, the models they logged, and the alias that mirrors a promotion.
 
-MLflow 3 keeps a logged model under the run's outputs, not its artifacts, so both are looked
-at. The client adds a file to what it downloads; it is dropped, as it is not the model's. Where
-artifacts lie is said by whoever made the experiment, and the client would take its token there:
-from a server, artifacts are fetched that the server itself hands out, or that lie where the
-settings say.
-MLflow takes seconds to import and is imported when first used.
+* MLflow 3 lists a logged model under the run's outputs, MLflow 2 among its artifacts. Both are
+  searched.
+* The client adds a file of its own to every download. It is removed, as it is not the model's.
+* Whoever creates an experiment chooses its artifact location, and the client would send its token
+  there. With a tracking server, only artifacts that the server itself serves, or that are in a
+  location listed in the settings, are fetched.
+
+MLflow takes seconds to import, so it is imported when first used.
 """
 
 import os
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 RUN_ID = re.compile(r"[0-9a-f]{32}")
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 _ADDED_BY_CLIENT = "registered_model_meta"
+_ADVICE = "Check the server and MLFLOW_TRACKING_URI, then run this again."
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -37,17 +40,17 @@ _QUIET = {
 
 
 class Model(NamedTuple):
-    """A run's model: ``uri`` names it in MLflow, ``location`` is where its files lie."""
+    """A run's model: ``uri`` names it in MLflow, ``location`` is where its files are."""
 
     uri: str
     location: str
 
 
 def check_run_id(run_id: str) -> str:
-    """``run_id``, if it has the form of one; it becomes a folder's name.
+    """``run_id``, if it is a valid run id. Callers use it as a folder's name.
 
     Raises:
-        BadInput: it has not.
+        BadInput: it is not valid.
     """
     if not RUN_ID.fullmatch(run_id):
         raise BadInput(f"{run_id!r} is not an MLflow run id: expected 32 hex digits.")
@@ -59,7 +62,7 @@ def run_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
 
     Raises:
         BadInput: there is no such run.
-        SystemFailed: MLflow could not be asked.
+        SystemFailed: MLflow failed.
     """
     check_run_id(run_id)
     with connected(tracking_uri) as client:
@@ -68,7 +71,7 @@ def run_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class TaggedRun:
-    """A run as a search finds it. ``status`` is MLflow's word, ``FINISHED`` if all went well."""
+    """A run as a search returns it. ``status`` is MLflow's, ``FINISHED`` for a successful run."""
 
     run_id: str
     status: str
@@ -78,11 +81,12 @@ class TaggedRun:
 def tagged_runs(
     tracking_uri: str, key: str, value: str, page: str, limit: int
 ) -> tuple[list[TaggedRun], str]:
-    """At most ``limit`` runs of any experiment that have this tag, oldest first, and where the
-    next page starts. The empty page is the first, and as the next one: there are no more.
+    """At most ``limit`` runs with this tag from all experiments, oldest first, and the token of
+    the next page. Pass the token as ``page``; "" stands for the first page, and in the result for
+    no further page.
 
     Raises:
-        SystemFailed: MLflow could not be asked.
+        SystemFailed: MLflow failed.
     """
     with connected(tracking_uri) as client:
         experiments, more = [], None
@@ -99,21 +103,21 @@ def tagged_runs(
         )
         runs = [TaggedRun(r.info.run_id, r.info.status, dict(r.data.tags)) for r in found]
         following = found.token or ""
-        # Without a server in between it comes as bytes.
+        # A local store returns the token as bytes.
         return runs, following.decode() if isinstance(following, bytes) else following
 
 
 def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) -> Model:
-    """The one model that the run holds. ``locations`` are the places besides the server that its
-    files may lie in or below.
+    """The run's only model. Its files must be served by the tracking server, or be in or below one
+    of ``locations``.
 
-    Whoever writes to MLflow words all of this, and its client reads more into a URI than an id:
-    what is not an id is refused, and what is fetched later is the location that was checked.
+    Anyone who can write to MLflow controls these values, and its client also resolves aliases and
+    paths in a URI. So only plain ids are accepted, and callers fetch the location checked here.
 
     Raises:
-        BadInput: there is no such run, or it holds no model, or several.
-        Refused: it lies elsewhere.
-        SystemFailed: MLflow could not be asked.
+        BadInput: there is no such run, or it has no model, or several.
+        Refused: the model is in another location.
+        SystemFailed: MLflow failed.
     """
     check_run_id(run_id)
     with connected(tracking_uri) as client:
@@ -129,28 +133,34 @@ def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) ->
             listed = [file.path for file in client.list_artifacts(run_id)]
             named = ", ".join(model.uri for model in found) or "none"
             raise BadInput(
-                f"run {run_id} at {without_secrets(tracking_uri)} has to hold one model and holds "
-                f"{len(found)} ({named}). Its artifacts: {', '.join(listed) or 'none'}. Log one "
-                "model in it, as mlflow.<flavor>.log_model does."
+                f"run {run_id} at {without_secrets(tracking_uri)} contains {len(found)} models "
+                f"({named}), expected exactly one. Its artifacts: {', '.join(listed) or 'none'}. "
+                "Log one model in it with mlflow.<flavor>.log_model."
             )
         [model] = found
         if not model.location:
             model_id = model.uri.removeprefix("models:/")
             if not _MODEL_ID.fullmatch(model_id):
-                raise BadInput(f"run {run_id}: {model_id!r:.80} is not the id of a logged model.")
+                raise BadInput(
+                    f"run {run_id}: {model_id!r:.80} is not the id of a logged model: expected "
+                    "'m-' and 32 hex digits. Log the model again."
+                )
             logged = client.get_logged_model(model_id)
             if logged.model_id != model_id:
-                raise SystemFailed(f"MLflow gave another model than {model_id}.")
+                raise SystemFailed(
+                    f"MLflow at {without_secrets(tracking_uri)} returned another model than "
+                    f"{model_id}. Check the server."
+                )
             model = Model(model.uri, logged.artifact_location)
         check_location(tracking_uri, model.location, locations)
         return model
 
 
 def check_location(tracking_uri: str, location: str, locations: Sequence[str]) -> None:
-    """That artifacts at ``location`` are fetched. A local store's are wherever they are.
+    """Check that artifacts may be fetched from ``location``. With a local store, any location may.
 
     Raises:
-        Refused: they are not.
+        Refused: they may not.
     """
     if urlsplit(tracking_uri).scheme in ("", "file", "sqlite"):
         return
@@ -162,17 +172,18 @@ def check_location(tracking_uri: str, location: str, locations: Sequence[str]) -
             return
     server, place = without_secrets(tracking_uri), without_secrets(location)[:200]
     raise Refused(
-        f"MLflow at {server} keeps the model at {place!r}, which is "
+        f"MLflow at {server} stores the model at {place!r}, which is "
         "neither its own artifact service nor in 'artifact_locations' of [tool.lynx_pipeline] in "
-        "pyproject.toml. Add the place there if your team's artifacts lie in it."
+        "pyproject.toml. If that is your team's artifact store, add it there."
     )
 
 
 def download(tracking_uri: str, location: str, folder: Path) -> None:
-    """Fetch the model at ``location`` into ``folder``, which must not exist yet.
+    """Download the model at ``location`` into ``folder``, which must not exist yet.
 
     Raises:
-        SystemFailed: MLflow could not deliver it.
+        BadInput: there is no such artifact.
+        SystemFailed: MLflow failed.
     """
     with connected(tracking_uri):
         from mlflow.artifacts import download_artifacts
@@ -193,12 +204,13 @@ def download(tracking_uri: str, location: str, folder: Path) -> None:
 def mirror_alias(
     tracking_uri: str, *, model: str, alias: str, uri: str, run_id: str, tags: Mapping[str, str]
 ) -> str:
-    """Point ``alias`` of the registered model at the version with ``tags``; make what lacks.
+    """Point ``alias`` of the registered model at the version with this run, ``uri`` and ``tags``.
+    Create the model and the version if they are missing. Idempotent.
 
-    Running it again changes nothing. Returns the version's number.
+    Returns the version's number.
 
     Raises:
-        SystemFailed: MLflow could not be asked.
+        SystemFailed: MLflow failed.
     """
     with connected(tracking_uri) as client:
         _register(client, model)
@@ -229,26 +241,26 @@ def _register(client: "MlflowClient", model: str) -> None:
     try:
         client.create_registered_model(model)
     except MlflowException as error:
-        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # somebody else was faster
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":  # another process was faster
             raise
 
 
 def artifact_root(settings: Settings) -> Path | None:
-    """Where the default local store keeps artifacts; None where a server has its own place."""
+    """The artifact folder of the default local store. None with a server, which has its own."""
     if settings.tracking_uri.startswith("sqlite:///"):
         return settings.home / "mlflow-artifacts"
     return None
 
 
 def without_secrets(uri: str) -> str:
-    """A text without the passwords and signatures that URIs in it may hold."""
+    """A text without the passwords and query strings of the URIs in it."""
     bare = re.sub(r"//[^/\s]*@", "//", uri)
     return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]+", r"\1?…", bare)
 
 
 def run_page(tracking_uri: str, run_id: str) -> str | None:
-    """The run's page in MLflow's UI; None where no server is. Nothing is asked, and nothing of the
-    URI that may be a secret is in it."""
+    """The address of the run's page in MLflow's UI, without user, password, query and fragment of
+    the tracking URI. None without a server. Sends no request."""
     parts = urlsplit(tracking_uri)
     if parts.scheme not in ("http", "https"):
         return None
@@ -257,7 +269,7 @@ def run_page(tracking_uri: str, run_id: str) -> str | None:
 
 
 def _models_in(client: "MlflowClient", run_id: str, path: str) -> Iterator[str]:
-    """Folders among the run's artifacts that hold an ``MLmodel``."""
+    """The folders among the run's artifacts that contain an ``MLmodel``."""
     files = client.list_artifacts(run_id, path or None)
     if any(file.path.rpartition("/")[2] == "MLmodel" for file in files):
         yield path
@@ -269,8 +281,9 @@ def _models_in(client: "MlflowClient", run_id: str, path: str) -> Iterator[str]:
 
 @contextmanager
 def _as_global(tracking_uri: str) -> Iterator[None]:
-    """MLflow looks up ``models:/`` URIs at the process's global server, whatever server the
-    client is for, so that one is set, and set back together with the variable it leaks into."""
+    """Set the process's global tracking server while the block runs: MLflow resolves ``models:/``
+    URIs there, whatever server a client uses. Afterwards restore it, and the environment variable
+    that MLflow sets along with it."""
     import mlflow
 
     before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
@@ -287,7 +300,7 @@ def _as_global(tracking_uri: str) -> Iterator[None]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """No database migrations and no advice on standard error."""
+    """Keep migration logs and warnings off standard error."""
     import logging
     import warnings
 
@@ -306,11 +319,11 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
-    """A client of that server, which is MLflow's global one too while the block runs.
+    """A client of that server, which is also MLflow's global one while the block runs.
 
     Raises:
-        BadInput: the server does not have what was asked for.
-        SystemFailed: anything else that MLflow or its stores raise.
+        BadInput: the server does not have the requested resource.
+        SystemFailed: MLflow or one of its stores raised anything else.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
@@ -329,13 +342,14 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
         message = without_secrets(" ".join(str(error.message).split()))
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             raise BadInput(
-                f"MLflow at {server} does not have it: {message}. Check the run id and "
+                f"not found in MLflow at {server}: {message.rstrip('.')}. Check the run id and "
                 "MLFLOW_TRACKING_URI."
             ) from None
-        raise SystemFailed(f"MLflow at {server} failed: {message[:500]}") from None
-    except Exception as error:  # its stores raise whatever their libraries do
-        said = f"{type(error).__name__}: {without_secrets(str(error))[:500]}"
-        raise SystemFailed(f"MLflow at {server} failed: {said}") from None
+        message = message[:500].rstrip(".")
+        raise SystemFailed(f"MLflow at {server} failed: {message}. {_ADVICE}") from None
+    except Exception as error:  # its stores raise their libraries' own exceptions
+        message = f"{type(error).__name__}: {without_secrets(str(error))[:500].rstrip('.')}"
+        raise SystemFailed(f"MLflow at {server} failed: {message}. {_ADVICE}") from None
 
 
 def tag_run(tracking_uri: str, run_id: str, key: str, value: str) -> None:
@@ -343,7 +357,7 @@ def tag_run(tracking_uri: str, run_id: str, key: str, value: str) -> None:
 
     Raises:
         BadInput: there is no such run.
-        SystemFailed: MLflow could not be asked.
+        SystemFailed: MLflow failed.
     """
     with connected(tracking_uri) as client:
         client.set_tag(run_id, key, value)

@@ -1,6 +1,6 @@
-"""Announcements, through apprise, to the channels that ``APPRISE_URLS`` lists.
+"""Announcements, sent with apprise to the channels that ``APPRISE_URLS`` lists.
 
-Their URLs hold secrets, so they come from the environment and stand in no message.
+The channels' URLs contain secrets, so they come from the environment and appear in no message.
 """
 
 import os
@@ -11,32 +11,33 @@ CHANNELS = "APPRISE_URLS"
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """How many channels took a message, and what is wrong with the others, a line each."""
+    """To how many channels a message was delivered, and one error text for each failure."""
 
-    took: int
+    delivered: int
     failed: tuple[str, ...]
 
 
 def configured() -> bool:
-    """Whether there is anybody to tell."""
+    """Whether any channel is configured."""
     return bool(os.environ.get(CHANNELS, "").strip())
 
 
 def send(title: str, body: str) -> Sent:
-    """Tell every channel. Never raises: nothing may fail because nobody heard of it."""
+    """Send a message to every channel. Never raises: a failed announcement must not fail what it
+    announces."""
     import apprise
 
-    took, failed = 0, []
+    delivered, failed = 0, []
     channels = apprise.Apprise()
     with apprise.LogCapture(level=apprise.logging.WARNING) as log:
-        good = channels.add(os.environ.get(CHANNELS, ""))
-    if not good:
-        failed.append(f"{CHANNELS} holds something that is no URL of a channel")
+        all_valid = channels.add(os.environ.get(CHANNELS, ""))
+    if not all_valid:
+        failed.append(f"{CHANNELS} contains an invalid channel URL")
     for number, channel in enumerate(channels, 1):
         with apprise.LogCapture(level=apprise.logging.WARNING) as log:
             if channel.notify(title=title, body=body):
-                took += 1
+                delivered += 1
                 continue
-            said = " ".join(log.getvalue().split())
-        failed.append(f"channel {number} ({channel.service_name}) took nothing: {said[:300]}")
-    return Sent(took, tuple(failed))
+            reason = " ".join(log.getvalue().split())[:300]
+        failed.append(f"delivery to channel {number} ({channel.service_name}) failed: {reason}")
+    return Sent(delivered, tuple(failed))

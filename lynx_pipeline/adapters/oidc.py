@@ -1,8 +1,8 @@
-"""OIDC: requests this job's token, and proves its signature, lifetime, issuer and audience.
+"""OIDC: requests this job's token and verifies its signature, lifetime, issuer and audience.
 
-Whatever the environment says, the keys come from the issuer that the policy names: no proxy,
-certificate file or redirect from elsewhere is followed. The token is asked for where the
-runner says; that needs no trust, as it is verified all the same. No message holds it.
+The keys come from the issuer that the policy names, whatever the environment says: proxy
+variables, certificate variables and redirects are not followed. The token comes from the address
+that the runner gives; that needs no trust, since the token is verified. No message contains it.
 """
 
 import json
@@ -17,7 +17,7 @@ from lynx_pipeline.errors import LynxError, Refused, SystemFailed
 if TYPE_CHECKING:
     from jwt import InvalidTokenError, PyJWK
 
-# Nothing is known of it yet but that it is text.
+# A token that has not been verified.
 RawToken = NewType("RawToken", str)
 
 LEEWAY_SECONDS = 30
@@ -25,20 +25,19 @@ LONGEST_LIFE_SECONDS = 3600
 REFRESH_SECONDS = 60.0
 KEPT_SECONDS = 3600.0
 _FETCH_SECONDS = 10.0
-_LONGEST = 1 << 20  # bytes of an issuer's answer
-_HEADER = frozenset(("alg", "kid", "typ", "x5t"))
+_MAX_BYTES = 1 << 20  # of an issuer's response
+_ALLOWED_HEADERS = frozenset(("alg", "kid", "typ", "x5t"))
 _REFUSAL = (
     "prod is changed only by the CI workflow's verified identity, and no identity was verified: "
 )
 
 
 def verified_claims(policy: Policy) -> Claims:
-    """The claims of the token that this job can get.
+    """The verified claims of this job's token.
 
     Raises:
-        Refused: this is no job that gets one, or the token is not what the policy's issuer
-            signs for the policy's audience.
-        SystemFailed: the issuer could not be asked.
+        Refused: this job can't get a token, or the token does not verify against the policy.
+        SystemFailed: the issuer's keys could not be read.
     """
     return verify(request_token(policy.audience), policy)
 
@@ -47,30 +46,32 @@ def request_token(audience: str) -> RawToken:
     """The token of the CI job that this process is part of.
 
     Raises:
-        Refused: it is part of none, or the job may not have one.
+        Refused: this is not a CI job, or the job may not request a token.
     """
     from id import IdentityError, detect_credential
 
-    if not os.environ.get("GITHUB_ACTIONS"):  # the library would go and look for other clouds
-        raise _refused("this is no CI job. Promote through the deploy workflow.")
+    if not os.environ.get("GITHUB_ACTIONS"):  # the library would try other CI systems and clouds
+        raise _refused("this is not a CI job. Promote through the deploy workflow.")
     try:
         token = detect_credential(audience)
     except IdentityError as error:
         secret = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN") or "eyJ"
-        said = re.sub(r"eyJ[\w.-]*", "...", str(error).replace(secret, "..."))[:300]
-        raise _refused(f"{said}. The job needs 'permissions: id-token: write'.") from None
-    except Exception as error:  # its HTTP library raises what it likes, with the URL in it
-        raise _refused(f"asking for it failed: {type(error).__name__}.") from None
+        message = re.sub(r"eyJ[\w.-]*", "...", str(error).replace(secret, "..."))[:300]
+        raise _refused(f"{message}. The job needs 'permissions: id-token: write'.") from None
+    except Exception as error:  # its HTTP library raises other kinds too, with the URL in them
+        raise _refused(
+            f"requesting the token failed: {type(error).__name__}. Run the job again."
+        ) from None
     if token is None:
-        raise _refused("this is no CI job. Promote through the deploy workflow.")
+        raise _refused("this is not a CI job. Promote through the deploy workflow.")
     return RawToken(token)
 
 
 def verify(token: RawToken, policy: Policy) -> Claims:
-    """What ``token`` claims, once it is proven to be the issuer's, for us, and for now.
+    """The claims of ``token``, after verifying its signature, issuer, audience and lifetime.
 
     Raises:
-        Refused: it is not.
+        Refused: the token does not verify.
         SystemFailed: the issuer's keys could not be read.
     """
     import jwt
@@ -95,10 +96,10 @@ def verify(token: RawToken, policy: Policy) -> Claims:
     except LynxError:
         raise
     except jwt.InvalidKeyError as error:
-        raise _refused(f"the issuer signs with a key that is no good: {error}") from None
+        raise _refused(f"the issuer has an invalid signing key: {error}") from None
     except jwt.InvalidTokenError as error:
-        raise _refused(_explained(error, token, policy)) from None
-    except Exception as error:  # whatever a hostile token makes a parser raise
+        raise _refused(_explain(error, token, policy)) from None
+    except Exception as error:  # a hostile token can make a parser raise anything
         raise _refused(f"the token can't be read: {type(error).__name__}.") from None
     for name in ("exp", "iat", "nbf"):
         if type(claims[name]) is not int:
@@ -106,7 +107,8 @@ def verify(token: RawToken, policy: Policy) -> Claims:
     life = claims["exp"] - claims["iat"]
     if life > LONGEST_LIFE_SECONDS:
         raise _refused(
-            f"claim 'exp': got a life of {life} seconds, expected {LONGEST_LIFE_SECONDS} at most."
+            f"claim 'exp': got a lifetime of {life} seconds, expected at most "
+            f"{LONGEST_LIFE_SECONDS}."
         )
     return Claims(claims)
 
@@ -115,14 +117,15 @@ def _check_header(header: dict[str, Any]) -> None:
     if header.get("alg") != "RS256":
         raise _refused(f"header 'alg': got {header.get('alg')!r:.40}, expected 'RS256'.")
     for name in header:
-        if name not in _HEADER:  # jwk, jku, x5c, x5u: keys of its own; crit: rules of its own
-            raise _refused(f"header {name!r:.40}: expected none but alg, kid, typ and x5t.")
+        # jwk, jku, x5c and x5u would bring the token's own keys, crit its own rules.
+        if name not in _ALLOWED_HEADERS:
+            raise _refused(f"header {name!r:.40}: expected only alg, kid, typ and x5t.")
     if not isinstance(header.get("kid"), str) or not header["kid"]:
         raise _refused("header 'kid': expected the id of one of the issuer's keys.")
 
 
-def _explained(error: "InvalidTokenError", token: RawToken, policy: Policy) -> str:
-    """Claim, got and expected. The claims are read unverified, only to be shown."""
+def _explain(error: "InvalidTokenError", token: RawToken, policy: Policy) -> str:
+    """The claim that failed, got and expected. Reads the unverified claims, only to show them."""
     import jwt
 
     expected: tuple[str, str] | None = {
@@ -146,9 +149,9 @@ def _explained(error: "InvalidTokenError", token: RawToken, policy: Policy) -> s
 
 
 class _Keys:
-    """An issuer's signing keys, read when first needed and again after :data:`KEPT_SECONDS`: keys
-    are withdrawn. An unknown key id makes them be read again too, at most once in
-    :data:`REFRESH_SECONDS`: ids are invented."""
+    """An issuer's signing keys, read when first needed. They are read again after
+    :data:`KEPT_SECONDS`, since an issuer may withdraw keys; and for an unknown key id, but at most
+    once in :data:`REFRESH_SECONDS`, since a hostile token may invent ids."""
 
     def __init__(self, issuer: str) -> None:
         self.issuer = issuer
@@ -159,8 +162,8 @@ class _Keys:
         """The key with this id.
 
         Raises:
-            Refused: the issuer has none.
-            SystemFailed: it could not be asked.
+            Refused: the issuer has no such key.
+            SystemFailed: the issuer's keys could not be read.
         """
         now = time.monotonic()
         age = float("inf") if self.read_at is None else now - self.read_at
@@ -177,13 +180,20 @@ class _Keys:
     def _read(self) -> dict[str, "PyJWK"]:
         from jwt import PyJWK, PyJWTError
 
-        about = _fetch(f"{self.issuer}/.well-known/openid-configuration")
-        place = about.get("jwks_uri")
-        if about.get("issuer") != self.issuer:
-            raise SystemFailed(f"{self.issuer} says that it is {about.get('issuer')!r:.100}.")
-        if not isinstance(place, str) or not place.startswith(f"{self.issuer}/"):
-            raise SystemFailed(f"{self.issuer} has its keys elsewhere, at {place!r:.100}.")
-        listed = _fetch(place).get("keys")
+        address = f"{self.issuer}/.well-known/openid-configuration"
+        configuration = _fetch(address)
+        if configuration.get("issuer") != self.issuer:
+            raise SystemFailed(
+                f"{address}: got the issuer {configuration.get('issuer')!r:.100}, expected "
+                f"{self.issuer!r}. Check the issuer in pyproject.toml."
+            )
+        jwks_uri = configuration.get("jwks_uri")
+        if not isinstance(jwks_uri, str) or not jwks_uri.startswith(f"{self.issuer}/"):
+            raise SystemFailed(
+                f"{address}: got the jwks_uri {jwks_uri!r:.100}, expected an address under "
+                f"{self.issuer}/. Check the issuer in pyproject.toml."
+            )
+        listed = _fetch(jwks_uri).get("keys")
         keys: dict[str, PyJWK] = {}
         for values in listed if isinstance(listed, list) else []:
             usable = isinstance(values, dict) and values.get("use", "sig") == "sig"
@@ -196,7 +206,10 @@ class _Keys:
             except PyJWTError:
                 continue
             if keys.setdefault(values["kid"], key) is not key:
-                raise SystemFailed(f"{place}: two keys have the id {values['kid']!r:.60}.")
+                raise SystemFailed(
+                    f"{jwks_uri}: duplicate key id {values['kid']!r:.60}, expected unique ids. Run "
+                    "the job again; if this persists, contact the issuer."
+                )
         return keys
 
 
@@ -208,7 +221,7 @@ def _keys(issuer: str) -> _Keys:
 
 
 def _fetch(url: str) -> dict[str, Any]:
-    """A JSON object from exactly this address."""
+    """The JSON object at exactly this address."""
     import ssl
     import urllib.request
     from http.client import HTTPException
@@ -217,26 +230,30 @@ def _fetch(url: str) -> dict[str, Any]:
 
     class NoRedirect(urllib.request.HTTPRedirectHandler):
         def redirect_request(self, *_: Any) -> None:
-            """An answer from elsewhere is none."""
+            """Redirects are not followed."""
 
-    # Not the default context: SSL_CERT_FILE could name another authority for it.
+    # The default context would trust the authorities that SSL_CERT_FILE names.
     context = ssl.create_default_context(cafile=certifi.where())
     opener = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), NoRedirect()
     )
     try:
-        with opener.open(url, timeout=_FETCH_SECONDS) as answer:
-            value = json.loads(answer.read(_LONGEST))
+        with opener.open(url, timeout=_FETCH_SECONDS) as response:
+            value = json.loads(response.read(_MAX_BYTES))
     except (OSError, ValueError, RecursionError, HTTPException) as error:
+        reason = " ".join(str(error).split())[:200]
         raise SystemFailed(
-            f"the issuer's keys could not be read from {url}: {' '.join(str(error).split())[:200]}."
+            f"the issuer's keys could not be read from {url}: {reason}. Run the job again."
         ) from None
     if not isinstance(value, dict):
-        raise SystemFailed(f"{url}: expected a JSON object.")
+        raise SystemFailed(
+            f"the issuer's keys could not be read from {url}: expected a JSON object. Run the job "
+            "again."
+        )
     return value
 
 
 def _refused(why: str) -> Refused:
-    """A refusal on one line: a hostile token's words could be commands to a CI log."""
+    """A refusal on one line: text from a hostile token could contain commands to the CI runner."""
     line = "".join(c if c.isprintable() else " " for c in why)[:600]
-    return Refused(f"{_REFUSAL}{line} Nothing was changed.")
+    return Refused(f"{_REFUSAL}{line}")

@@ -113,7 +113,9 @@ def report(evidence: Path) -> int:
     actions.summary(text)
     # What is in production now replaces even the comment of a later run.
     latest = in_force(needs, announced)
-    address = GitHub().say(needs.pull_request, NAME, actions.run_id(), text, over_later=latest)
+    address = GitHub().upsert_comment(
+        needs.pull_request, NAME, actions.run_id(), text, overwrite_later=latest
+    )
     print(address or "A later run has written the comment; it stays as it is.")
     return 0
 

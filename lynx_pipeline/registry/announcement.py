@@ -38,4 +38,4 @@ def announce(entry: Entry[Promoted]) -> int:
             f"{entry.fact.semver} is promoted, but {len(sent.failed)} announcements failed: "
             f"{'; '.join(sent.failed)}."
         )
-    return sent.took
+    return sent.delivered

@@ -1,4 +1,4 @@
-"""For the adapters' tests: git asks nobody and reads no configuration but the tests' own."""
+"""For the adapters' tests: git never prompts and reads only the tests' own configuration."""
 
 from collections.abc import Iterator
 
@@ -13,24 +13,24 @@ CI = ("GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "GOOGLE_SERVICE_AC
 
 @pytest.fixture(autouse=True)
 def no_git_configuration_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clear git's variables, and set those that keep its configuration out."""
+    """Set the variables that keep git's configuration on this machine out."""
     for name, value in GIT_ENV.items():
         monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No keys from another test, and no CI job around this one."""
+    """Start without cached keys, and as if outside any CI job."""
     monkeypatch.setattr(oidc, "_known", {})
     for name in (*CI, "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"):
         monkeypatch.delenv(name, raising=False)
-    # Where the library would look whether this machine is Google's.
+    # The file in which the library checks whether this machine is Google's.
     monkeypatch.setattr("id._internal.oidc.ambient._GCP_PRODUCT_NAME_FILE", "/nonexistent")
 
 
 @pytest.fixture
 def evil() -> Iterator[FakeIssuer]:
-    """Another server, whose keys are somebody else's."""
+    """Another issuer, with an attacker's key."""
     with running() as it:
         it.keys = [jwk("evil")]
         yield it

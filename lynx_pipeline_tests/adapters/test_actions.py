@@ -1,4 +1,4 @@
-"""What a step tells GitHub Actions, and what it is told."""
+"""What a step reads from GitHub Actions, and what it writes there."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,10 @@ from lynx_pipeline_tests.simulators.actions.runner import parse_env_file
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.dictionaries(st.sampled_from("abc"), st.text(st.characters(exclude_categories=["Cs"]))))
-def test_an_output_is_read_as_it_was_written(
+def test_outputs_read_back_as_written(
     tmp_path_factory: pytest.TempPathFactory, values: dict[str, str]
 ) -> None:
-    """Whatever lines it has: none of them becomes another output."""
+    """No line of a value becomes another output."""
     values = {k: v.replace("\r", "") for k, v in values.items()}
     file = tmp_path_factory.mktemp("out") / "output"
     with pytest.MonkeyPatch.context() as patch:
@@ -28,10 +28,10 @@ def test_an_output_is_read_as_it_was_written(
     assert parse_env_file(file.read_text() if file.exists() else "") == values
 
 
-def test_outside_of_a_workflow_nothing_is_written(
+def test_outside_a_workflow_nothing_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An error is one plain paragraph."""
+    """An error is plain text on standard error."""
     monkeypatch.chdir(tmp_path)
     actions.output(a="b")
     actions.summary("text")
@@ -43,7 +43,7 @@ def test_outside_of_a_workflow_nothing_is_written(
 def test_an_error_is_an_annotation_and_an_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """One command, whatever the message holds."""
+    """It is one workflow command, even if the message contains line breaks or commands."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
     actions.fail("50 % of\n::set-output name=x::y\rit")
@@ -56,9 +56,9 @@ def test_an_error_is_an_annotation_and_an_output(
 def test_a_file_that_cannot_be_written_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next job would miss it."""
+    """Otherwise the next job would miss the output."""
     monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "none" / "output"))
-    with pytest.raises(SystemFailed, match="GITHUB_OUTPUT"):
+    with pytest.raises(SystemFailed, match=r"GITHUB_OUTPUT names can't be written"):
         actions.output(a="b")
 
 
@@ -70,10 +70,10 @@ def test_a_file_that_cannot_be_written_is_an_error(
         ("pull_request_review", {"pull_request": {"number": 7}}, Event(7, None)),
     ],
 )
-def test_the_event_says_which_pull_request(
+def test_the_event_names_the_pull_request(
     name: str, payload: Any, expected: Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And which comment, if one started the run."""
+    """And the comment, if one started the run."""
     _event(name, json.dumps(payload), tmp_path, monkeypatch)
     assert actions.read_event() == expected
 
@@ -90,20 +90,20 @@ def test_the_event_says_which_pull_request(
         ("issue_comment", '{"issue": {"number": Infinity}, "comment": {"id": 1}}'),
     ],
 )
-def test_any_other_event_is_none(
+def test_any_other_event_is_bad_input(
     name: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 2, with what was expected."""
+    """The message says what was expected."""
     _event(name, text, tmp_path, monkeypatch)
     with pytest.raises(BadInput, match="expected the payload"):
         actions.read_event()
 
 
-def test_there_need_be_no_event(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a developer's machine there is none."""
-    for ask in (actions.read_event, actions.triggering_actor, actions.run_id):
-        with pytest.raises(BadInput, match="no GitHub Actions run"):
-            ask()
+def test_outside_a_workflow_the_event_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So are its actor and run id. An event file that can't be read is a system failure."""
+    for read in (actions.read_event, actions.triggering_actor, actions.run_id):
+        with pytest.raises(BadInput, match="not running in GitHub Actions"):
+            read()
     monkeypatch.setenv("GITHUB_EVENT_NAME", "issue_comment")
     monkeypatch.setenv("GITHUB_EVENT_PATH", "/nonexistent")
     with pytest.raises(SystemFailed, match="can't be read"):
@@ -116,8 +116,8 @@ def _event(name: str, text: str, folder: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("GITHUB_EVENT_PATH", str(folder / "event.json"))
 
 
-def test_a_run_knows_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the number that its identity has too; outside of a workflow nothing has one."""
+def test_a_run_recognizes_its_own_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outside a workflow, only an identity without a run id matches."""
     assert actions.is_this_run(None)
     assert not actions.is_this_run("7")
     monkeypatch.setenv("GITHUB_RUN_ID", "7")

@@ -1,4 +1,4 @@
-"""The canonical sha of real folders: what must not change it, what must, what may not be in one."""
+"""The canonical sha of real folders: what must change it, what must not, and what is refused."""
 
 import os
 import shutil
@@ -31,7 +31,7 @@ def sha(folder: Path) -> str:
 
 
 def test_the_sha_of_a_fixed_bundle_is_the_golden_one(tmp_path: Path) -> None:
-    """Worked out by hand from the rule; every promoted version's identity hangs on it."""
+    """Computed by hand from the rule. The identity of every promoted version depends on it."""
     made = tmp_path / "b"
     (made / "é").mkdir(parents=True)
     (made / "MLmodel").write_text("run_id: x\nflavors:\n  python_function: {loader_module: m}\n")
@@ -54,18 +54,18 @@ def rewrite(folder: Path, **changes: object) -> None:
 
 @pytest.mark.parametrize("field", SAVE_ONLY_FIELDS)
 @pytest.mark.parametrize("value", ["another", None, ""])
-def test_when_and_where_it_was_saved_does_not_count(
+def test_when_and_where_it_was_saved_does_not_change_the_sha(
     folder: Path, field: str, value: str | None
 ) -> None:
-    """Nor whether the field is there."""
+    """Nor does whether the field exists."""
     before = sha(folder)
     rewrite(folder, **{field: value})
     assert sha(folder) == before
 
 
 @pytest.mark.parametrize("field", SAVE_ONLY_FIELDS)
-def test_content_does_not_hide_in_a_field_that_does_not_count(folder: Path, field: str) -> None:
-    """What is more than a label counts, wherever it stands."""
+def test_content_in_an_ignored_field_changes_the_sha(folder: Path, field: str) -> None:
+    """Only labels are ignored: a value that could carry content changes the sha."""
     before = sha(folder)
     rewrite(folder, **{field: {"rules": ["he goed"]}})
     one = sha(folder)
@@ -75,8 +75,8 @@ def test_content_does_not_hide_in_a_field_that_does_not_count(folder: Path, fiel
     assert sha(folder) not in {before, one}
 
 
-def test_an_alias_does_not_hide_content_in_a_field_that_does_not_count(folder: Path) -> None:
-    """The anchor's value stands in run_id, which goes; the alias that uses it stays."""
+def test_content_behind_an_alias_to_an_ignored_field_changes_the_sha(folder: Path) -> None:
+    """The anchor is in run_id, which is ignored; the alias in another field is not."""
     shas = set()
     for loader in ("good", "evil"):
         text = f"run_id: &x {loader}\nflavors: {{python_function: {{loader_module: *x}}}}\n"
@@ -85,8 +85,8 @@ def test_an_alias_does_not_hide_content_in_a_field_that_does_not_count(folder: P
     assert len(shas) == 2
 
 
-def test_layout_and_order_of_mlmodel_do_not_count(folder: Path) -> None:
-    """Its meaning does: another MLflow may write the same keys in another order."""
+def test_layout_and_key_order_of_mlmodel_do_not_change_the_sha(folder: Path) -> None:
+    """Another MLflow version may write the same keys in another order."""
     before = sha(folder)
     values = yaml.safe_load((folder / "MLmodel").read_text())
     reverse = dict(reversed(list(values.items())))
@@ -94,8 +94,8 @@ def test_layout_and_order_of_mlmodel_do_not_count(folder: Path) -> None:
     assert sha(folder) == before
 
 
-def test_time_and_mode_of_a_file_do_not_count(folder: Path) -> None:
-    """A download sets both as it likes."""
+def test_time_and_mode_of_a_file_do_not_change_the_sha(folder: Path) -> None:
+    """A download may set both to anything."""
     before = sha(folder)
     os.utime(folder / "weights.bin", (1, 1))
     (folder / "weights.bin").chmod(0o600)
@@ -119,15 +119,15 @@ def test_time_and_mode_of_a_file_do_not_count(folder: Path) -> None:
         pytest.param(lambda f: rewrite(f, metadata={"run_id": "x"}), id="same name further down"),
     ],
 )
-def test_any_other_change_counts(folder: Path, change: Change) -> None:
-    """A changed, renamed, added or removed file is another bundle."""
+def test_any_other_change_changes_the_sha(folder: Path, change: Change) -> None:
+    """With a file changed, renamed, added or removed, it is another bundle."""
     before = sha(folder)
     change(folder)
     assert sha(folder) != before
 
 
-def test_swapping_two_files_counts(folder: Path) -> None:
-    """The same bytes under each other's names."""
+def test_swapping_two_files_changes_the_sha(folder: Path) -> None:
+    """The same bytes are then under each other's names."""
     (folder / "other.bin").write_bytes(b"other")
     before = sha(folder)
     (folder / "weights.bin").rename(folder / "x")
@@ -160,32 +160,32 @@ def _two_manifests(folder: Path) -> None:
         pytest.param(lambda f: os.mkfifo(f / "pipe"), "neither a file nor", id="fifo"),
         pytest.param(_undecodable, "not UTF-8", id="undecodable name"),
         pytest.param(_undecodable_folder, "not UTF-8", id="undecodable folder"),
-        pytest.param(_two_manifests, "2 files train_manifest.json", id="two manifests"),
+        pytest.param(_two_manifests, "2 train_manifest.json files", id="two manifests"),
         pytest.param(lambda f: (f / "MLmodel").unlink(), "not an MLflow model", id="no MLmodel"),
         pytest.param(
             lambda f: (f / "MLmodel").rename(f / "mlmodel"), "not an MLflow model", id="other case"
         ),
         pytest.param(lambda f: (f / "MLmodel").write_text("["), "not YAML", id="broken MLmodel"),
-        pytest.param(lambda f: shutil.rmtree(f), "no bundle", id="nothing there"),
+        pytest.param(lambda f: shutil.rmtree(f), "no bundle at", id="no folder"),
         pytest.param(
             lambda f: (f / "train_manifest.json").write_text('{"parent_sha": 5}'),
             "parent_sha",
-            id="parent no text",
+            id="parent is a number",
         ),
         pytest.param(
             lambda f: (f / "train_manifest.json").write_text("[]"), "object", id="manifest a list"
         ),
     ],
 )
-def test_what_may_not_be_in_a_bundle_is_refused(folder: Path, change: Change, says: str) -> None:
-    """By name, and without waiting on a pipe that nobody writes to."""
+def test_an_invalid_bundle_is_refused(folder: Path, change: Change, says: str) -> None:
+    """The message names the problem, and a pipe without a writer does not block."""
     change(folder)
     with pytest.raises(BadInput, match=says):
         read_bundle(folder)
 
 
-def test_the_parent_is_read_from_the_manifest_wherever_it_lies(folder: Path) -> None:
-    """MLflow puts a model's files where it likes."""
+def test_the_parent_is_read_from_the_manifest_in_any_folder(folder: Path) -> None:
+    """MLflow may store a model's files in a subfolder."""
     assert read_bundle(folder).parent_sha is None
     (folder / "code" / "train_manifest.json").write_text('{"parent_sha": "older", "x": 1}')
     assert read_bundle(folder).parent_sha == "older"
@@ -199,22 +199,22 @@ MERGES = "\n".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for 
     "text",
     [
         pytest.param("a0: &a0 [x]\n" + LEVELS, id="lists of lists"),
-        pytest.param("run_id: &a0 [x]\n" + LEVELS, id="out of a field that does not count"),
+        pytest.param("run_id: &a0 [x]\n" + LEVELS, id="from an ignored field"),
         pytest.param("a0: &a0 {x: 1}\n" + MERGES, id="merge keys"),
         pytest.param("a0: &a0 {x: 1}\n" + MERGES.replace("<<", "!!merge y"), id="merge by tag"),
         pytest.param(
-            f"a: &a {'x' * 1_000_000}\nb: [{', '.join(['*a'] * 50_000)}]", id="one long text, often"
+            f"a: &a {'x' * 1_000_000}\nb: [{', '.join(['*a'] * 50_000)}]", id="long text repeated"
         ),
         pytest.param(
             f"a: &a {{{'x' * 1000}: 1}}\nb: [{', '.join(['*a'] * 50_000)}]",
-            id="one long key, often",
+            id="long key repeated",
         ),
-        pytest.param("a: &a [*a, *a]", id="itself, twice"),
-        pytest.param("a: " + "[1, 2, 3, 4],\n" * 400_000, id="simply long"),
+        pytest.param("a: &a [*a, *a]", id="self-reference"),
+        pytest.param("a: " + "[1, 2, 3, 4],\n" * 400_000, id="very long"),
     ],
 )
 def test_an_alias_bomb_is_refused_fast(folder: Path, text: str) -> None:
-    """A few lines that stand for gigabytes; the limit here is far above what refusing takes."""
+    """A few lines expand to gigabytes. The time limit is far above what refusing takes."""
     (folder / "MLmodel").write_text(text)
     started = time.process_time()
     with pytest.raises(BadInput, match="MLmodel"):
@@ -222,17 +222,17 @@ def test_an_alias_bomb_is_refused_fast(folder: Path, text: str) -> None:
     assert time.process_time() - started < 20
 
 
-def test_a_vanishing_file_is_the_disk_failing(
+def test_a_vanishing_file_is_a_system_failure(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is no statement about the bundle."""
-    whole = os.scandir
+    """It does not mean that the bundle is invalid."""
+    real = os.scandir
 
-    def then_gone(path: Path) -> object:
-        listed = list(whole(path))
+    def scan_then_delete(path: Path) -> object:
+        listed = list(real(path))
         (folder / "weights.bin").unlink(missing_ok=True)
         return iter(listed)
 
-    monkeypatch.setattr(os, "scandir", then_gone)
+    monkeypatch.setattr(os, "scandir", scan_then_delete)
     with pytest.raises(SystemFailed, match="can't be read"):
         read_bundle(folder)

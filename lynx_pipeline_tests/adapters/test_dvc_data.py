@@ -22,7 +22,7 @@ def dvc(root: Path, *arguments: str) -> None:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository whose one data file is in cache and remote."""
+    """A repository with one data file, which is in the cache and in the remote."""
     root = tmp_path_factory.mktemp("dvc") / "root"
     root.mkdir()
     dvc(root, "init", "--no-scm")
@@ -35,27 +35,27 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(template: Path, tmp_path: Path) -> Path:
-    """A copy of it that a test may break."""
+    """A copy of the template that a test may damage."""
     shutil.copytree(template, tmp_path / "root", symlinks=True)
     return tmp_path / "root"
 
 
-def test_tracking_writes_what_reading_expects(root: Path) -> None:
-    """DVC's own file, cache and remote."""
+def test_tracking_adds_and_pushes_the_file(root: Path) -> None:
+    """It writes the ``.dvc`` file and pushes the bytes to the remote."""
     assert (root / "eval.jsonl.dvc").exists()
     (pushed,) = (path for path in (root / "remote").rglob("*") if path.is_file())
     assert pushed.read_bytes() == RAW
 
 
-def test_the_file_on_disk_is_read_without_dvc(root: Path) -> None:
-    """With its MD5, which DVC names, and its SHA-256."""
+def test_an_existing_file_is_read_without_dvc(root: Path) -> None:
+    """The result has its MD5, as in the ``.dvc`` file, and its SHA-256."""
     shutil.rmtree(root / ".dvc")
     data = read_versioned(root, root / "eval.jsonl")
     assert (data.raw, data.dvc_hash, data.sha256) == (RAW, md5(RAW), sha256(RAW))
 
 
 def test_a_missing_file_is_pulled(root: Path) -> None:
-    """From the remote, as in a fresh clone."""
+    """It comes from the remote, as in a fresh clone."""
     (root / "eval.jsonl").unlink()
     shutil.rmtree(root / ".dvc" / "cache")
     assert read_versioned(root, root / "eval.jsonl").raw == RAW
@@ -64,18 +64,18 @@ def test_a_missing_file_is_pulled(root: Path) -> None:
 
 @pytest.mark.parametrize("mode", [0o644, 0o444], ids=["writable", "read-only"])
 def test_one_changed_byte_is_refused(root: Path, mode: int) -> None:
-    """Whatever DVC thinks of a file that nobody may write."""
+    """Even in a read-only file, which DVC trusts without reading it."""
     file = root / "eval.jsonl"
     file.unlink()
     file.write_bytes(RAW.replace(b"2", b"3"))
     file.chmod(mode)
-    with pytest.raises(BadInput, match=r"the file was changed.*dvc checkout"):
+    with pytest.raises(BadInput, match=r"the file was changed: .*dvc checkout"):
         read_versioned(root, file)
     file.chmod(0o644)
 
 
-def test_damage_in_the_cache_does_not_get_through(root: Path) -> None:
-    """DVC links a read-only cache file without reading it; the bytes are hashed here."""
+def test_a_damaged_cache_is_refused(root: Path) -> None:
+    """DVC links a read-only cache file without reading it; we hash the bytes."""
     (cached,) = (path for path in (root / ".dvc/cache/files").rglob("*") if path.is_file())
     cached.chmod(0o644)
     cached.write_bytes(RAW.replace(b"2", b"3"))
@@ -85,8 +85,8 @@ def test_damage_in_the_cache_does_not_get_through(root: Path) -> None:
         read_versioned(root, root / "eval.jsonl")
 
 
-def test_damage_in_the_remote_does_not_get_through(root: Path) -> None:
-    """However DVC takes it."""
+def test_damaged_data_in_the_remote_is_refused(root: Path) -> None:
+    """Whether DVC or our own check finds it."""
     (pushed,) = (path for path in (root / "remote").rglob("*") if path.is_file())
     pushed.chmod(0o644)
     pushed.write_bytes(RAW.replace(b"2", b"3"))
@@ -103,8 +103,8 @@ GOOD = f"outs:\n- md5: {md5(RAW)}\n  path: eval.jsonl\n"
     "text",
     [
         pytest.param("", id="empty"),
-        pytest.param("outs: [", id="no YAML"),
-        pytest.param("\x00", id="no text"),
+        pytest.param("outs: [", id="not YAML"),
+        pytest.param("\x00", id="not text"),
         pytest.param("x: !!timestamp y", id="odd YAML"),
         pytest.param("[1]", id="a list"),
         pytest.param("outs: []", id="no output"),
@@ -120,14 +120,14 @@ GOOD = f"outs:\n- md5: {md5(RAW)}\n  path: eval.jsonl\n"
     ],
 )
 def test_a_damaged_dvc_file_is_refused(root: Path, text: str) -> None:
-    """By name; the data beside it is no substitute."""
+    """The message names it, even though the data beside it is intact."""
     (root / "eval.jsonl.dvc").write_text(text)
     with pytest.raises(BadInput, match=r"eval\.jsonl\.dvc: expected"):
         read_versioned(root, root / "eval.jsonl")
 
 
 def test_data_that_is_not_under_dvc_is_refused(root: Path) -> None:
-    """Nothing says which version it is."""
+    """Without a ``.dvc`` file its version is unknown."""
     (root / "eval.jsonl.dvc").unlink()
     with pytest.raises(BadInput, match=r"not under DVC.*eval\.jsonl\.dvc"):
         read_versioned(root, root / "eval.jsonl")
@@ -136,16 +136,14 @@ def test_data_that_is_not_under_dvc_is_refused(root: Path) -> None:
 @pytest.mark.parametrize(
     "damage",
     [
-        pytest.param(lambda root: shutil.rmtree(root / "remote"), id="remote gone"),
-        pytest.param(lambda root: (root / ".dvc/config").write_text(""), id="no remote"),
-        pytest.param(lambda root: (root / ".dvc/config").write_text("["), id="no config"),
+        pytest.param(lambda root: shutil.rmtree(root / "remote"), id="missing remote"),
+        pytest.param(lambda root: (root / ".dvc/config").write_text(""), id="no remote configured"),
+        pytest.param(lambda root: (root / ".dvc/config").write_text("["), id="invalid config"),
         pytest.param(lambda root: shutil.rmtree(root / ".dvc"), id="no repository"),
     ],
 )
-def test_a_pull_that_cannot_be_is_the_system_failing(
-    root: Path, damage: Callable[[Path], object]
-) -> None:
-    """Our error with DVC's words, no traceback."""
+def test_a_failed_pull_is_a_system_failure(root: Path, damage: Callable[[Path], object]) -> None:
+    """The message is one line and quotes DVC."""
     (root / "eval.jsonl").unlink()
     shutil.rmtree(root / ".dvc" / "cache")
     damage(root)
@@ -154,8 +152,8 @@ def test_a_pull_that_cannot_be_is_the_system_failing(
     assert "\n" not in str(caught.value)
 
 
-def test_both_digests_are_of_the_bytes() -> None:
-    """The known ones of nothing."""
+def test_digests_of_no_bytes_are_the_known_ones() -> None:
+    """The MD5 and the SHA-256 of the empty input."""
     data = digest(b"")
     assert data.dvc_hash == "d41d8cd98f00b204e9800998ecf8427e"
     assert data.sha256.startswith("e3b0c44298fc1c149afbf4c8996fb924")

@@ -1,4 +1,4 @@
-"""Finding and fetching models in a real MLflow store, and leaving MLflow as it was."""
+"""Finding and downloading models in a real MLflow store, and restoring MLflow's global state."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def logged_mlflow_3(tracking: Tracking, folder: Path, models: int = 1) -> str:
-    """A run whose models were logged as MLflow 3 does: under its outputs."""
+    """A run with models logged the MLflow 3 way: under its outputs."""
     with connected(tracking.uri):
         import mlflow
 
@@ -53,7 +53,7 @@ def logged_mlflow_3(tracking: Tracking, folder: Path, models: int = 1) -> str:
     return run_id
 
 
-def fetched(tracking: Tracking, run_id: str, to: Path) -> Path:
+def downloaded(tracking: Tracking, run_id: str, to: Path) -> Path:
     """The run's model, downloaded."""
     download(tracking.uri, find_model(tracking.uri, run_id).location, to)
     return to
@@ -62,24 +62,24 @@ def fetched(tracking: Tracking, run_id: str, to: Path) -> Path:
 def test_a_model_among_the_artifacts_is_found(
     tracking: Tracking, folder: Path, tmp_path: Path
 ) -> None:
-    """As MLflow 2 logs it, at any depth; what comes back is what was logged."""
+    """Logged the MLflow 2 way, at any depth. The download equals what was logged."""
     for path in ("model", "deep/down/here"):
         run_id = tracking.run({path: folder})
         assert find_model(tracking.uri, run_id).uri == f"runs:/{run_id}/{path}"
-        got = fetched(tracking, run_id, tmp_path / path)
+        got = downloaded(tracking, run_id, tmp_path / path)
         assert read_bundle(got) == read_bundle(folder)
 
 
-def test_a_model_logged_the_mlflow_3_way_is_found_and_twice_is_one_sha(
+def test_the_same_model_logged_twice_the_mlflow_3_way_has_one_sha(
     tracking: Tracking, folder: Path, tmp_path: Path
 ) -> None:
-    """It is no artifact of its run. Its run, id and time are another's; its content is not."""
+    """It is found although it is not an artifact of its run. Only run, id and time differ."""
     shas, uris = set(), set()
     for number in range(2):
         run_id = logged_mlflow_3(tracking, folder)
         uri = find_model(tracking.uri, run_id).uri
         assert uri.startswith("models:/m-")
-        got = fetched(tracking, run_id, tmp_path / f"{number}")
+        got = downloaded(tracking, run_id, tmp_path / f"{number}")
         assert "registered_model_meta" not in {path.name for path in got.iterdir()}
         uris.add(uri)
         shas.add(read_bundle(got).canonical_sha)
@@ -87,21 +87,21 @@ def test_a_model_logged_the_mlflow_3_way_is_found_and_twice_is_one_sha(
 
 
 @pytest.mark.parametrize("how", ["none", "other files", "two artifacts", "two outputs"])
-def test_a_run_that_does_not_hold_one_model_is_refused(
+def test_a_run_without_exactly_one_model_is_refused(
     tracking: Tracking, folder: Path, tmp_path: Path, how: str
 ) -> None:
-    """With what was found; nobody guesses which is meant."""
+    """The message lists what was found. The run's only model is never guessed."""
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "notes.txt").write_text("x")
     match how:
         case "none":
-            run_id, says = tracking.run(), r"holds 0 \(none\)\. Its artifacts: none"
+            run_id, says = tracking.run(), r"contains 0 models \(none\), .* artifacts: none"
         case "other files":
             run_id, says = tracking.run({"o": tmp_path / "other"}), "Its artifacts: o"
         case "two artifacts":
-            run_id, says = tracking.run({"a": folder, "b": folder}), r"holds 2.*/a, runs.*/b"
+            run_id, says = tracking.run({"a": folder, "b": folder}), r"contains 2.*/a, runs.*/b"
         case _:
-            run_id, says = logged_mlflow_3(tracking, folder, models=2), r"holds 2.*m-.*m-"
+            run_id, says = logged_mlflow_3(tracking, folder, models=2), r"contains 2.*m-.*m-"
     with pytest.raises(BadInput, match=says):
         find_model(tracking.uri, run_id)
 
@@ -109,8 +109,8 @@ def test_a_run_that_does_not_hold_one_model_is_refused(
 @pytest.mark.parametrize(
     "run_id", ["", "x", "../../../etc", "0" * 31, "0" * 33, "G" * 32, "A" * 32, "0" * 32 + "\n"]
 )
-def test_what_is_no_run_id_is_refused(run_id: str) -> None:
-    """It becomes a folder's name."""
+def test_an_invalid_run_id_is_refused(run_id: str) -> None:
+    """Run ids are used as folder names."""
     with pytest.raises(BadInput, match="32 hex digits"):
         check_run_id(run_id)
 
@@ -124,18 +124,18 @@ def test_what_is_no_run_id_is_refused(run_id: str) -> None:
         "s3://ours/models/1/abc",
     ],
 )
-def test_a_servers_own_artifacts_and_the_listed_places_are_fetched(location: str) -> None:
-    """From a local store whatever it names: its files are this machine's."""
+def test_a_servers_own_artifacts_and_listed_locations_are_allowed(location: str) -> None:
+    """With a local store any location is allowed: its files are on this machine."""
     check_location("https://mlflow.example", location, ["s3://ours/models/"])
     check_location("sqlite:///mlflow.db", "file:///anywhere", [])
 
 
-def test_signatures_in_addresses_are_not_shown() -> None:
-    """As object stores sign them, beside passwords."""
-    said = without_secrets(
+def test_passwords_and_query_strings_are_removed_from_text() -> None:
+    """Object stores put signatures into query strings."""
+    text = without_secrets(
         "GET https://me:secret@host/a?sig=secret&x=secret failed. Why? 'sftp://h/b?k=secret'"
     )
-    assert said == "GET https://host/a?… failed. Why? 'sftp://h/b?…'"
+    assert text == "GET https://host/a?… failed. Why? 'sftp://h/b?…'"
 
 
 @pytest.mark.parametrize(
@@ -154,8 +154,8 @@ def test_signatures_in_addresses_are_not_shown() -> None:
         "hf://x",
     ],
 )
-def test_no_other_place_is_gone_to(location: str) -> None:
-    """Whoever makes an experiment says where its artifacts lie; the token would go there."""
+def test_any_other_location_is_refused(location: str) -> None:
+    """Whoever creates an experiment chooses its location, and MLflow would send its token there."""
     with pytest.raises(Refused, match="'artifact_locations' of"):
         check_location("https://:secret@mlflow.example", location, ["s3://ours/models"])
 
@@ -163,8 +163,8 @@ def test_no_other_place_is_gone_to(location: str) -> None:
 @pytest.mark.parametrize(
     "model_id", ["m-{0}#@a", "x@a/../m-{0}", "m-{0}?", "m-{0}/..", "name@a", ""]
 )
-def test_only_an_id_names_a_logged_model(tracking: Tracking, folder: Path, model_id: str) -> None:
-    """A run's outputs are any text, and the client would read an alias or a path out of it."""
+def test_an_invalid_model_id_is_refused(tracking: Tracking, folder: Path, model_id: str) -> None:
+    """A run's output may be any text, and the client would resolve aliases and paths in it."""
     from mlflow.entities import LoggedModelOutput
 
     with connected(tracking.uri) as client:
@@ -176,23 +176,21 @@ def test_only_an_id_names_a_logged_model(tracking: Tracking, folder: Path, model
         find_model(tracking.uri, run_id)
 
 
-def test_an_unknown_run_is_bad_input_and_a_broken_server_is_the_system(
+def test_an_unknown_run_is_bad_input_and_a_broken_server_a_system_failure(
     tracking: Tracking, tmp_path: Path
 ) -> None:
-    """One is mended by who asks, the other by waiting."""
-    with pytest.raises(BadInput, match="does not have it"):
+    """The user can fix the run id; a broken server needs someone else."""
+    with pytest.raises(BadInput, match="not found in MLflow at"):
         find_model(tracking.uri, "0" * 32)
-    with pytest.raises(BadInput, match="does not have it"):
+    with pytest.raises(BadInput, match="not found in MLflow at"):
         run_tags(tracking.uri, "0" * 32)
     (tmp_path / "broken.db").write_text("no database at all" * 100)
     with pytest.raises(SystemFailed, match=r"MLflow at sqlite.* failed"):
         find_model(f"sqlite:///{tmp_path / 'broken.db'}", "0" * 32)
 
 
-def test_artifacts_that_are_gone_are_no_bundle(
-    tracking: Tracking, folder: Path, tmp_path: Path
-) -> None:
-    """The store lost files that its database still names; MLflow then delivers an empty folder."""
+def test_missing_artifacts_are_an_error(tracking: Tracking, folder: Path, tmp_path: Path) -> None:
+    """When a store has lost files that its database still lists, MLflow returns an empty folder."""
     uri, _ = find_model(tracking.uri, logged_mlflow_3(tracking, folder))
     store = Path(tracking.uri.removeprefix("sqlite:///")).parent
     (model,) = store.rglob(uri.removeprefix("models:/"))
@@ -204,7 +202,7 @@ def test_artifacts_that_are_gone_are_no_bundle(
 
 @pytest.fixture
 def mlflow_of_others() -> Iterator[str]:
-    """The caller uses MLflow for something else."""
+    """A tracking server that the caller has set for its own use."""
     import mlflow
 
     other = "http://127.0.0.1:1/other"
@@ -214,23 +212,23 @@ def mlflow_of_others() -> Iterator[str]:
     os.environ.pop("MLFLOW_TRACKING_URI", None)
 
 
-def test_the_callers_mlflow_is_left_as_it_was(
+def test_the_callers_tracking_server_is_restored(
     tracking: Tracking, folder: Path, tmp_path: Path, mlflow_of_others: str
 ) -> None:
-    """Its tracking server and the variable that MLflow sets, also after an error."""
+    """So is the environment variable that MLflow sets, also after an error."""
     import mlflow
 
     variable = os.environ.get("MLFLOW_TRACKING_URI")
     run_id = tracking.run({"model": folder})
-    fetched(tracking, run_id, tmp_path / "got")
+    downloaded(tracking, run_id, tmp_path / "got")
     with pytest.raises(BadInput):
         find_model(tracking.uri, "0" * 32)
     assert mlflow.get_tracking_uri() == mlflow_of_others
     assert os.environ.get("MLFLOW_TRACKING_URI") == variable
 
 
-def test_where_no_server_was_set_none_is_afterwards(tracking: Tracking) -> None:
-    """And no variable appears that a child process would inherit."""
+def test_an_unset_tracking_server_stays_unset(tracking: Tracking) -> None:
+    """And no environment variable is left that a child process would inherit."""
     import mlflow
 
     run_id = tracking.run()
@@ -241,12 +239,12 @@ def test_where_no_server_was_set_none_is_afterwards(tracking: Tracking) -> None:
 
 
 def test_mirroring_twice_changes_nothing(tracking: Tracking, folder: Path) -> None:
-    """One version and one alias; another promotion moves the alias, and back again."""
+    """It creates one version and one alias. Other promotions move the alias, also back again."""
     tags = [{"lynx.semver": f"v0.{k}.0-dev", "lynx.canonical_sha": f"{k}"} for k in range(2)]
     runs = [tracking.run({"model": folder}) for _ in range(2)]
 
     def mirror(k: int) -> tuple[str, int, str]:
-        """The version that it says, how many there are, and where the alias points."""
+        """The returned version, how many versions there are, and where the alias points."""
         version = mirror_alias(
             tracking.uri,
             model="mirrored",
@@ -276,23 +274,23 @@ def test_mirroring_twice_changes_nothing(tracking: Tracking, folder: Path) -> No
     ],
 )
 def test_a_password_is_not_shown(uri: str, text: str) -> None:
-    """Errors end up in logs that anyone can read."""
+    """Error messages end up in logs that anyone can read."""
     assert without_secrets(uri) == text
 
 
-def test_a_fetched_model_is_one_that_mlflow_serves(
+def test_mlflow_can_load_a_downloaded_model(
     tracking: Tracking, folder: Path, tmp_path: Path
 ) -> None:
-    """The tests' tiny bundle is not only ours."""
+    """The tests' tiny bundle is a real MLflow model."""
     import pandas
     from mlflow import pyfunc
 
     assert "removeprefix" in GOOD
-    got = fetched(tracking, tracking.run({"model": folder}), tmp_path / "got")
+    got = downloaded(tracking, tracking.run({"model": folder}), tmp_path / "got")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        said = pyfunc.load_model(str(got)).predict(pandas.DataFrame({"prompt": ["Say hello"]}))
-    assert list(said) == ["hello"]
+        answers = pyfunc.load_model(str(got)).predict(pandas.DataFrame({"prompt": ["Say hello"]}))
+    assert list(answers) == ["hello"]
 
 
 # ----- the mirror converges from any state ----------------------------------------------------
@@ -302,8 +300,8 @@ MIRRORED = {"lynx.semver": "v0.1.0-dev", "lynx.canonical_sha": "a"}
 
 @pytest.fixture
 def mirrored(tracking: Tracking, folder: Path) -> Callable[[], tuple[Any, ...]]:
-    """Mirrors one promotion under a model of its own; where the alias then points: the version's
-    run, source and tags, and how many versions there are."""
+    """A function that mirrors one promotion, checks the version that the alias then points to, and
+    returns model, run, source and the number of versions."""
     run_id, model = tracking.run({"model": folder}), f"m{uuid.uuid4().hex}"
     uri = f"runs:/{run_id}/model"
 
@@ -326,13 +324,13 @@ CALLS = ("create_registered_model", "create_model_version", "set_registered_mode
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_mirror_that_broke_off_is_finished_by_the_next(
+def test_an_interrupted_mirror_is_completed_by_the_next(
     mirrored: Callable[[], tuple[Any, ...]],
     monkeypatch: pytest.MonkeyPatch,
     call: str,
     after: bool,
 ) -> None:
-    """Before or after any of the calls that change something; one version in the end."""
+    """Interrupted before or after any call that changes something, there is one version at last."""
     from mlflow import MlflowClient
 
     real = getattr(MlflowClient, call)
@@ -350,11 +348,11 @@ def test_a_mirror_that_broke_off_is_finished_by_the_next(
     assert mirrored()[3] == 1
 
 
-def test_what_others_did_to_the_mirror_is_put_right(
+def test_changes_by_others_to_the_mirror_are_repaired(
     mirrored: Callable[[], tuple[Any, ...]], tracking: Tracking, folder: Path
 ) -> None:
-    """The alias moved or deleted, a version deleted, tags edited, and a version that carries our
-    tags and run but leads to another model."""
+    """The alias moved or deleted, versions deleted, tags edited, or a version with our tags and
+    run that points to another model."""
     model, run_id, uri, _ = mirrored()
     other = tracking.run({"model": folder})
     with connected(tracking.uri) as client:
@@ -386,6 +384,6 @@ def test_what_others_did_to_the_mirror_is_put_right(
         ("databricks", None),
     ],
 )
-def test_a_link_to_a_run_holds_no_secret(uri: str, page: str | None) -> None:
-    """Server, path and run; nothing of user, password, query or fragment."""
+def test_a_link_to_a_run_contains_no_secret(uri: str, page: str | None) -> None:
+    """It has server, path and run, but no user, password, query or fragment."""
     assert run_page(uri, "abc") == page

@@ -1,4 +1,4 @@
-"""The issuer over HTTP: its keys, how it fails, and that the environment names no other."""
+"""The issuer over HTTP: its keys, its failures, and that the environment can't replace it."""
 
 import json
 import ssl
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.usefixtures("fresh")
 
 
 class Clock(SimpleNamespace):
-    """The time that the adapter sees; its monotonic part is the test's to move."""
+    """The adapter's clock. A test moves its monotonic time by hand."""
 
     now = 1000.0
 
@@ -53,17 +53,17 @@ class Clock(SimpleNamespace):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A clock that stands still."""
-    it = Clock()
-    monkeypatch.setattr(oidc, "time", it)
-    return it
+    """A clock that does not move by itself."""
+    clock = Clock()
+    monkeypatch.setattr(oidc, "time", clock)
+    return clock
 
 
 # ----- the issuer's keys ----------------------------------------------------------------------
 
 
 def test_keys_are_read_once_an_hour(issuer: FakeIssuer, clock: Clock) -> None:
-    """However many tokens; then again, since keys are withdrawn too."""
+    """However many tokens are verified. After an hour they may have been withdrawn."""
     for _ in range(3):
         verify(issuer.token(), issuer.policy())
         clock.now += 1_199
@@ -73,8 +73,8 @@ def test_keys_are_read_once_an_hour(issuer: FakeIssuer, clock: Clock) -> None:
     assert issuer.asked == [CONFIGURATION, KEYS] * 2
 
 
-def test_unknown_keys_are_looked_for_once_a_minute(issuer: FakeIssuer, clock: Clock) -> None:
-    """Invented ids do not make us bother the issuer."""
+def test_unknown_key_ids_cause_at_most_one_read_a_minute(issuer: FakeIssuer, clock: Clock) -> None:
+    """Invented ids can't make us flood the issuer with requests."""
     for number_of in range(20):
         refusal(issuer.token({"kid": f"invented-{number_of}"}), issuer.policy())
         clock.now += 2.9
@@ -88,8 +88,8 @@ def test_unknown_keys_are_looked_for_once_a_minute(issuer: FakeIssuer, clock: Cl
     assert issuer.key_reads == 2
 
 
-def test_exchanged_keys_are_picked_up(issuer: FakeIssuer, clock: Clock) -> None:
-    """Within the minute the new one is unknown; after it, it counts and the old one is gone."""
+def test_rotated_keys_are_picked_up(issuer: FakeIssuer, clock: Clock) -> None:
+    """For up to a minute the new key is unknown. Then it is valid, and the old one is not."""
     verify(issuer.token(), issuer.policy())
     issuer.keys = [jwk("second", kid="key-2")]
     fresh = issuer.token({"kid": "key-2"}, rs("second"))
@@ -100,8 +100,8 @@ def test_exchanged_keys_are_picked_up(issuer: FakeIssuer, clock: Clock) -> None:
     assert "keys: key-2." in refusal(issuer.token(), issuer.policy())
 
 
-def test_a_failed_read_is_tried_again_at_once(issuer: FakeIssuer, clock: Clock) -> None:
-    """The minute counts from the last answer."""
+def test_a_failed_read_is_retried_at_once(issuer: FakeIssuer, clock: Clock) -> None:
+    """The minute starts only with a successful read."""
     issuer.answers[KEYS] = Answer(status=500)
     failure(issuer.token(), issuer.policy())
     del issuer.answers[KEYS]
@@ -117,14 +117,14 @@ USELESS: dict[str, Any] = {
     "PSS": jwk(alg="PS256"),
     "null alg": jwk(alg=None),
     "shared secret": {"kid": KID, "kty": "oct", "k": fake_issuer.base64url(public_pem())},
-    "RSA that is called EC": jwk(kty="EC"),
+    "RSA declared as EC": jwk(kty="EC"),
     "no kty": jwk(kty=REMOVED),
     "no kid": jwk(kid=REMOVED),
     "number for a kid": jwk(kid=1),
     "no modulus": jwk(n=REMOVED),
     "number for a modulus": jwk(n=12345),
     "null modulus": jwk(n=None),
-    "modulus that is no number": jwk(n="!"),
+    "modulus that is not a number": jwk(n="!"),
     "empty modulus": jwk(n=""),
     "exponent 1": jwk(e=number(1)),
     "even exponent": jwk(e=number(65536)),
@@ -135,8 +135,8 @@ USELESS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("entry", USELESS)
-def test_an_entry_that_is_no_signing_key_is_passed_over(issuer: FakeIssuer, entry: str) -> None:
-    """It verifies nothing, and does not keep a good key from doing so."""
+def test_an_entry_that_is_not_a_signing_key_is_ignored(issuer: FakeIssuer, entry: str) -> None:
+    """It verifies nothing, and a good key beside it still works."""
     issuer.keys = [USELESS[entry]]
     assert "it has none" in refusal(issuer.token(), issuer.policy())
     oidc._known.clear()
@@ -145,23 +145,23 @@ def test_an_entry_that_is_no_signing_key_is_passed_over(issuer: FakeIssuer, entr
 
 
 @pytest.mark.parametrize("missing", ["use", "alg"])
-def test_a_key_need_not_say_what_it_is_for(issuer: FakeIssuer, missing: str) -> None:
-    """Both are optional in the format."""
+def test_use_and_alg_of_a_key_are_optional(issuer: FakeIssuer, missing: str) -> None:
+    """The format allows keys without them."""
     changes: JsonObject = {missing: REMOVED}
     issuer.keys = [jwk(**changes)]
     verify(issuer.token(), issuer.policy())
 
 
-def test_a_weak_key_is_not_believed(issuer: FakeIssuer) -> None:
-    """RSA with 1024 bits, though the issuer lists it; and not only where warnings are errors."""
+def test_a_weak_key_is_refused(issuer: FakeIssuer) -> None:
+    """RSA with 1024 bits, although the issuer lists it, even where warnings are not errors."""
     issuer.keys = [jwk("weak", 1024)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         refusal(issuer.token(sign=rs("weak", 1024)), issuer.policy())
 
 
-def test_an_issuer_without_keys_refuses_everybody(issuer: FakeIssuer) -> None:
-    """No list, or an empty one."""
+def test_without_keys_every_token_is_refused(issuer: FakeIssuer) -> None:
+    """The issuer's key list is missing, empty or malformed."""
     for body in (b"{}", b'{"keys": []}', b'{"keys": null}', b'{"keys": {"kid": "x"}}'):
         oidc._known.clear()
         issuer.answers[KEYS] = Answer(body)
@@ -177,9 +177,9 @@ def test_an_issuer_without_keys_refuses_everybody(issuer: FakeIssuer) -> None:
     [
         pytest.param(Answer(b"{}", 500), id="500"),
         pytest.param(Answer(b"{}", 404), id="404"),
-        pytest.param(Answer(b"<html>", 200), id="no JSON"),
-        pytest.param(Answer(b""), id="nothing"),
-        pytest.param(Answer(b"\xff\xfe"), id="no text"),
+        pytest.param(Answer(b"<html>", 200), id="not JSON"),
+        pytest.param(Answer(b""), id="empty body"),
+        pytest.param(Answer(b"\xff\xfe"), id="not text"),
         pytest.param(Answer(b"[]"), id="a list"),
         pytest.param(Answer(b"null"), id="null"),
         pytest.param(Answer(b'"keys"'), id="text"),
@@ -187,25 +187,25 @@ def test_an_issuer_without_keys_refuses_everybody(issuer: FakeIssuer) -> None:
         pytest.param(Answer(b'{"x": "' + b"x" * (1 << 20) + b'"}'), id="too large"),
     ],
 )
-def test_a_useless_answer_is_the_systems_failure(
+def test_an_invalid_response_is_a_system_failure(
     issuer: FakeIssuer, place: str, answer: Answer
 ) -> None:
-    """Not a refusal: trying again may help. It says which address it was."""
+    """Not a refusal, since a retry may help. The message names the address."""
     issuer.answers[place] = answer
     assert f"{issuer.url}{place}" in failure(issuer.token(), issuer.policy())
 
 
-def test_an_issuer_that_is_down_is_the_systems_failure() -> None:
-    """There is nobody at its address."""
+def test_an_issuer_that_is_down_is_a_system_failure() -> None:
+    """No server listens at its address."""
     with running() as gone:
         pass
     assert "could not be read" in failure(gone.token(), gone.policy())
 
 
-def test_an_issuer_that_says_nothing_is_not_waited_for(
+def test_an_issuer_that_does_not_respond_times_out(
     issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not longer than the time we have."""
+    """It is a system failure."""
 
     def slow(*_: str) -> Answer:
         time.sleep(1)
@@ -221,7 +221,7 @@ def test_an_issuer_that_says_nothing_is_not_waited_for(
 def test_a_redirect_is_not_followed(
     issuer: FakeIssuer, evil: FakeIssuer, place: str, status: int
 ) -> None:
-    """Though the other server would answer with keys that fit the token."""
+    """Although the other server would return keys that fit the token."""
     about = {"issuer": issuer.url, "jwks_uri": f"{evil.url}{KEYS}"}
     evil.answers[CONFIGURATION] = Answer(json.dumps(about).encode())
     issuer.answers[place] = Answer(status=status, headers={"Location": f"{evil.url}{place}"})
@@ -229,19 +229,20 @@ def test_a_redirect_is_not_followed(
     assert evil.asked == []
 
 
-def test_a_configuration_of_another_issuer_is_not_believed(
+def test_a_configuration_of_another_issuer_is_rejected(
     issuer: FakeIssuer, evil: FakeIssuer
 ) -> None:
-    """It has to name itself, exactly."""
+    """The configuration must name the issuer exactly."""
     for name in (evil.url, f"{issuer.url}/", issuer.url.upper(), "", None, [issuer.url], 7):
         about = {"issuer": name, "jwks_uri": f"{issuer.url}{KEYS}"}
         issuer.answers[CONFIGURATION] = Answer(json.dumps(about).encode())
-        assert "says that it is" in failure(issuer.token(), issuer.policy())
+        message = failure(issuer.token(), issuer.policy())
+        assert f"got the issuer {name!r}, expected {issuer.url!r}" in message
     assert issuer.key_reads == 0
 
 
-def test_keys_from_elsewhere_are_not_read(issuer: FakeIssuer, evil: FakeIssuer) -> None:
-    """Also where the address begins as the issuer's does."""
+def test_keys_from_another_server_are_not_read(issuer: FakeIssuer, evil: FakeIssuer) -> None:
+    """Not even if the address starts like the issuer's."""
     port = evil.url.rpartition(":")[2]
     for place in (
         f"{evil.url}{KEYS}",
@@ -256,18 +257,19 @@ def test_keys_from_elsewhere_are_not_read(issuer: FakeIssuer, evil: FakeIssuer) 
     ):
         about = {"issuer": issuer.url, "jwks_uri": place}
         issuer.answers[CONFIGURATION] = Answer(json.dumps(about).encode())
-        assert "has its keys elsewhere" in failure(issuer.token(), issuer.policy())
+        message = failure(issuer.token(), issuer.policy())
+        assert f"got the jwks_uri {place!r}, expected an address under {issuer.url}/" in message
     assert (issuer.key_reads, evil.asked) == (0, [])
 
 
-def test_two_keys_of_one_id_are_the_systems_failure(issuer: FakeIssuer) -> None:
-    """Nobody can say which of them it is."""
+def test_duplicate_key_ids_are_a_system_failure(issuer: FakeIssuer) -> None:
+    """It is ambiguous which key is meant."""
     for second in (jwk("evil"), jwk()):
         issuer.keys = [jwk(), second]
-        assert f"two keys have the id '{KID}'" in failure(issuer.token(), issuer.policy())
+        assert f"duplicate key id '{KID}'" in failure(issuer.token(), issuer.policy())
 
 
-# ----- the environment has no say -------------------------------------------------------------
+# ----- the environment is ignored -------------------------------------------------------------
 
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy")
 ISSUERS = (
@@ -276,10 +278,10 @@ ISSUERS = (
 )
 
 
-def test_no_variable_names_another_issuer(
+def test_no_variable_can_replace_the_issuer(
     issuer: FakeIssuer, evil: FakeIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No proxy is used and nobody else is asked, also while the issuer is down."""
+    """No proxy and no other server is used, not even while the issuer is down."""
     for name in (*PROXIES, *ISSUERS):
         monkeypatch.setenv(name, evil.url)
     for name in ("NO_PROXY", "no_proxy"):
@@ -295,7 +297,7 @@ def test_no_variable_names_another_issuer(
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A certificate that this machine made for itself, and its key."""
+    """A self-signed certificate and its key."""
     file = tmp_path_factory.mktemp("tls") / "both.pem"
     file.write_bytes(git_server.certificate())
     return file
@@ -310,16 +312,16 @@ def over_tls(certificate: Path) -> Iterator[FakeIssuer]:
         yield it
 
 
-def test_no_variable_names_another_authority(
+def test_no_variable_can_add_a_certificate_authority(
     over_tls: FakeIssuer, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A certificate that the environment vouches for is not believed."""
+    """A certificate that only the environment trusts is rejected."""
     for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "CERTIFI_CA_BUNDLE"):
         monkeypatch.setenv(name, str(certificate))
     monkeypatch.setenv("SSL_CERT_DIR", str(certificate.parent))
     for name in (*PROXIES, "PYTHONHTTPSVERIFY"):
         monkeypatch.delenv(name, raising=False)
-    # Python itself would follow the variable.
+    # Python's default context follows the variable.
     with urllib.request.urlopen(f"{over_tls.url}{KEYS}", timeout=5) as answer:
         assert answer.status == 200
     over_tls.asked.clear()
@@ -327,9 +329,9 @@ def test_no_variable_names_another_authority(
     assert over_tls.asked == []
 
 
-def test_an_issuer_with_a_known_certificate_is_believed(
+def test_an_issuer_with_a_trusted_certificate_is_accepted(
     over_tls: FakeIssuer, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Known is what certifi lists."""
+    """Trusted are the authorities that certifi lists."""
     monkeypatch.setattr(certifi, "where", lambda: str(certificate))
     verify(over_tls.token(), over_tls.policy())

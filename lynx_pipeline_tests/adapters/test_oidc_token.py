@@ -1,4 +1,4 @@
-"""Tokens against a real issuer over HTTP: what verifies, and every way that must not."""
+"""Tokens against a real issuer over HTTP: which ones verify, and every attack that must not."""
 
 import json
 import random
@@ -14,7 +14,7 @@ from lynx_pipeline.adapters import oidc
 from lynx_pipeline.adapters.oidc import RawToken, verified_claims, verify
 from lynx_pipeline.domain.release.identity import Claims, check_identity
 from lynx_pipeline.errors import Refused
-from lynx_pipeline_tests.adapters.tokens import refusal, secret
+from lynx_pipeline_tests.adapters.tokens import refusal, without_secrets
 from lynx_pipeline_tests.fuzz import mutated
 from lynx_pipeline_tests.support import fake_issuer
 from lynx_pipeline_tests.support.builders import JsonObject
@@ -41,21 +41,21 @@ pytestmark = pytest.mark.usefixtures("fresh")
 HEADER = {"alg": "RS256", "kid": KID, "typ": "JWT"}
 
 
-# ----- what verifies --------------------------------------------------------------------------
+# ----- tokens that verify ---------------------------------------------------------------------
 
 
 def test_a_good_token_verifies(issuer: FakeIssuer) -> None:
-    """All that it claims comes back, and the policy lets it in."""
-    said = issuer.claims()
-    found = verify(mint(HEADER, said, rs()), issuer.policy())
-    assert found == Claims(said)
-    assert check_identity(issuer.policy(), found, COMMIT).jti == said["jti"]
+    """All its claims are returned, and the policy accepts them."""
+    claims = issuer.claims()
+    found = verify(mint(HEADER, claims, rs()), issuer.policy())
+    assert found == Claims(claims)
+    assert check_identity(issuer.policy(), found, COMMIT).jti == claims["jti"]
 
 
-def test_the_jobs_own_token_is_asked_for_and_verified(
+def test_the_jobs_own_token_is_requested_and_verified(
     issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For the policy's audience, once, and with every key read once."""
+    """It is requested once, for the policy's audience, and the keys are read once."""
     for name, value in issuer.job.items():
         monkeypatch.setenv(name, value)
     found = verified_claims(issuer.policy(audience="another audience"))
@@ -69,21 +69,21 @@ def test_the_jobs_own_token_is_asked_for_and_verified(
         pytest.param({"exp": -25, "iat": -300, "nbf": -300}, id="expired 25 seconds ago"),
         pytest.param({"nbf": 25}, id="valid in 25 seconds"),
         pytest.param({"iat": 25}, id="issued in 25 seconds"),
-        pytest.param({"iat": -10, "exp": 3590}, id="an hour's life"),
+        pytest.param({"iat": -10, "exp": 3590}, id="lifetime of an hour"),
     ],
 )
-def test_clocks_may_differ_a_little(issuer: FakeIssuer, changes: dict[str, int]) -> None:
+def test_clocks_may_differ_slightly(issuer: FakeIssuer, changes: dict[str, int]) -> None:
     """By less than half a minute."""
     verify(issuer.token(**from_now(changes)), issuer.policy())
 
 
-# ----- what is refused ------------------------------------------------------------------------
+# ----- tokens that are refused ----------------------------------------------------------------
 
 Attack = Callable[[FakeIssuer], str]
 
 
 def header(sign: fake_issuer.Signer | None = None, **changes: Any) -> Attack:
-    """A good token with this in its header."""
+    """A good token with these header fields."""
     return lambda issuer: issuer.token(changes, sign)
 
 
@@ -93,22 +93,22 @@ def claim(**changes: Any) -> Attack:
 
 
 def later(**seconds: float) -> Attack:
-    """A good token whose times are so many seconds from now."""
+    """A good token with these times, in seconds from now."""
     return lambda issuer: issuer.token(**from_now(seconds))
 
 
 def from_now(seconds: Mapping[str, float]) -> JsonObject:
-    """Times that are so many seconds from now."""
+    """Times in whole seconds, given in seconds from now."""
     return {name: int(time.time() + value) for name, value in seconds.items()}
 
 
 def as_other(form: type, name: str) -> Attack:
-    """A good token, one claim of which has another type."""
+    """A good token with one claim converted to another type."""
     return lambda issuer: issuer.token(**{name: form(issuer.claims()[name])})
 
 
 def payload(value: Any) -> Attack:
-    """A rightly signed token of anything."""
+    """A correctly signed token with any payload."""
     return lambda issuer: mint(HEADER, value, rs())
 
 
@@ -131,7 +131,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
         header(hs256(public_pem()), alg="HS256"),
         "header 'alg': got 'HS256', expected 'RS256'",
     ),
-    "HS256 with the public key, said to be RS256": (
+    "HS256 with the public key, declared as RS256": (
         header(hs256(public_pem())),
         "Signature verification failed",
     ),
@@ -144,24 +144,24 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "lower case": (header(alg="rs256"), "header 'alg': got 'rs256'"),
     "a list of algs": (header(alg=["RS256"]), "header 'alg': got \\['RS256'\\]"),
     "RS384": (header(rs(sha=hashes.SHA384()), alg="RS384"), "header 'alg': got 'RS384'"),
-    "RS384 said to be RS256": (header(rs(sha=hashes.SHA384())), "Signature verification failed"),
+    "RS384 declared as RS256": (header(rs(sha=hashes.SHA384())), "Signature verification failed"),
     "PS256": (header(ps256, alg="PS256"), "header 'alg': got 'PS256'"),
-    "PS256 said to be RS256": (header(ps256), "Signature verification failed"),
+    "PS256 declared as RS256": (header(ps256), "Signature verification failed"),
     "long alg": (header(alg="R" * 9999), "header 'alg': got 'RRR"),
     "another key under our kid": (header(rs("evil")), "Signature verification failed"),
     "unknown kid": (header(rs("evil"), kid="evil"), "header 'kid': got 'evil', expected one of"),
     "long kid": (header(kid="k" * 9999), "header 'kid': got 'k{60}', expected one of"),
     "no kid": (header(kid=REMOVED), "header 'kid': expected the id"),
     "empty kid": (header(kid=""), "header 'kid': expected the id"),
-    "kid of ours in a list": (header(kid=[KID]), "Key ID header parameter must be a string"),
+    "our kid in a list": (header(kid=[KID]), "Key ID header parameter must be a string"),
     "number for a kid": (header(kid=1), "Key ID header parameter must be a string"),
     "null kid": (header(kid=None), "Key ID header parameter must be a string"),
     **{
-        f"header {name[:9]!r}": (header(rs("evil"), **{name: value}), f"header '{name[:9]}.*none")
+        f"header {name[:9]!r}": (header(rs("evil"), **{name: value}), f"header '{name[:9]}.*only")
         for name, value in STRANGE_HEADERS.items()
     },
     "critical header": (header(crit=["exp"]), "critical extension"),
-    "critical header that is none": (header(crit=["b64"]), "missing from headers"),
+    "critical header that is missing": (header(crit=["b64"]), "missing from headers"),
     "empty list of critical headers": (header(crit=[]), "'crit' header"),
     "unencoded payload": (header(b64=False, crit=["b64"]), "must be empty when 'b64' is false"),
     "list of our audience": (claim(aud=[AUDIENCE]), "claim 'aud': got .*, expected exactly"),
@@ -183,12 +183,12 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "not yet issued": (later(iat=35), "claim 'iat': got .*, expected a time before"),
     "lives longer than an hour": (
         later(iat=0, exp=3601),
-        "claim 'exp': got a life of 360[12] seconds, expected 3600 at most",
+        "claim 'exp': got a lifetime of 360[12] seconds, expected at most 3600",
     ),
-    "has lived longer than an hour": (later(iat=-3500, nbf=-3500, exp=200), "a life of 370"),
-    "never ends": (claim(exp=10**18), "a life of"),
+    "has lived longer than an hour": (later(iat=-3500, nbf=-3500, exp=200), "a lifetime of 370"),
+    "never expires": (claim(exp=10**18), "a lifetime of"),
     "infinite": (claim(exp=float("inf")), "must be an integer"),
-    "no number": (claim(exp=float("nan")), "must be an integer"),
+    "not a number": (claim(exp=float("nan")), "must be an integer"),
     **{
         f"{name} as {form.__name__}": (
             as_other(form, name),
@@ -220,23 +220,23 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "scheme before it": (lambda issuer: f"Bearer {issuer.token()}", "Invalid header"),
     "a fourth part": (lambda issuer: f"{issuer.token()}.AAAA", "Invalid payload"),
     "only two parts": (lambda issuer: issuer.token().rpartition(".")[0], "segments"),
-    "header is no JSON": (lambda issuer: mint(b"{", {}, rs()), "Invalid header string"),
-    "header is no text": (lambda issuer: mint(b"\xff\xfe{", {}, rs()), "Invalid header string"),
+    "header is not JSON": (lambda issuer: mint(b"{", {}, rs()), "Invalid header string"),
+    "header is not text": (lambda issuer: mint(b"\xff\xfe{", {}, rs()), "Invalid header string"),
     "header is a list": (lambda issuer: mint([HEADER], {}, rs()), "must be a json object"),
-    "header is deep": (lambda issuer: mint(b"[" * 99_999, {}, rs()), "Invalid header string"),
-    "payload is no JSON": (payload(b"{"), "Invalid payload string"),
-    "payload is no text": (payload(b"\xff\xfe{"), "Invalid payload string"),
+    "header is nested": (lambda issuer: mint(b"[" * 99_999, {}, rs()), "Invalid header string"),
+    "payload is not JSON": (payload(b"{"), "Invalid payload string"),
+    "payload is not text": (payload(b"\xff\xfe{"), "Invalid payload string"),
     "payload is empty": (payload(b""), "Invalid payload string"),
     "payload is a list": (payload([{"iss": "x"}]), "must be a json object"),
     "payload is null": (payload(None), "must be a json object"),
-    "payload is deep": (payload(b"[" * 99_999), "Invalid payload string"),
+    "payload is nested": (payload(b"[" * 99_999), "Invalid payload string"),
     "no claims": (payload({}), "got nothing"),
 }  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def steady() -> Iterator[tuple[FakeIssuer, Any]]:
-    """An issuer, and what is known of it once its keys were read."""
+    """An issuer, and the key cache after one token was verified."""
     with running() as it, pytest.MonkeyPatch.context() as patch:
         patch.setattr(oidc, "_known", {})
         verify(it.token(), it.policy())
@@ -244,48 +244,48 @@ def steady() -> Iterator[tuple[FakeIssuer, Any]]:
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-def test_no_such_token_verifies(
+def test_an_attack_is_refused(
     steady: tuple[FakeIssuer, Any], monkeypatch: pytest.MonkeyPatch, attack: str
 ) -> None:
-    """It is refused with the reason, and the message gives nothing of the token away."""
+    """The message gives the reason and leaks nothing of the token."""
     (issuer, known), (make, says) = steady, ATTACKS[attack]
     monkeypatch.setattr(oidc, "_known", known)
-    said = refusal(make(issuer), issuer.policy())
-    assert re.search(says, said)
-    assert len(said) < 700
+    message = refusal(make(issuer), issuer.policy())
+    assert re.search(says, message)
+    assert len(message) < 700
 
 
-def test_a_token_of_another_issuer_does_not_verify(issuer: FakeIssuer, evil: FakeIssuer) -> None:
-    """Neither theirs as it is, nor one that they sign in our issuer's name."""
+def test_a_token_of_another_issuer_is_refused(issuer: FakeIssuer, evil: FakeIssuer) -> None:
+    """Both its own token, and one that it signs in our issuer's name."""
     assert "Signature verification failed" in refusal(evil.token(sign=rs("evil")), issuer.policy())
     forged = evil.token(sign=rs("evil"), iss=issuer.url)
     assert "Signature verification failed" in refusal(forged, issuer.policy())
     assert evil.asked == []
-    # A token of ours is none of theirs either.
+    # Our token does not verify against the other issuer either.
     assert "Signature verification failed" in refusal(issuer.token(), evil.policy())
 
 
 def test_the_signature_covers_every_claim(issuer: FakeIssuer) -> None:
-    """A claim that was changed after signing is refused."""
+    """A token with a claim changed after signing is refused."""
     head, _, signature = issuer.token().split(".")
     body = fake_issuer.base64url(json.dumps(issuer.claims(sha="d" * 40)).encode())
     assert "Signature verification failed" in refusal(f"{head}.{body}.{signature}", issuer.policy())
 
 
 def test_random_changes_are_refused(issuer: FakeIssuer) -> None:
-    """Five hundred tokens with a few characters changed: each refused, and never a traceback."""
+    """Five hundred tokens with a few characters changed: each is refused, without a traceback."""
     rng = random.Random(7)
     token, policy = issuer.token(), issuer.policy()
     for _ in range(500):
         changed = mutated(rng, token.encode()).decode("utf-8", "surrogateescape")
-        if changed.rstrip("=") != token:  # padding is no change
+        if changed.rstrip("=") != token:  # added padding is not a change
             with pytest.raises(Refused) as caught:
                 verify(RawToken(changed), policy)
-            secret(str(caught.value), token)
+            without_secrets(str(caught.value), token)
 
 
-def test_random_claims_are_read_or_refused(issuer: FakeIssuer) -> None:
-    """Whatever the issuer signs, there are claims or a refusal."""
+def test_random_claims_are_returned_or_refused(issuer: FakeIssuer) -> None:
+    """Whatever the issuer signs, the result is claims or a refusal."""
     rng = random.Random(8)
     good = json.dumps(issuer.claims()).encode()
     outcomes: set[type] = set()

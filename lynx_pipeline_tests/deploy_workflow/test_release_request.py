@@ -188,14 +188,18 @@ def test_one_comment_is_kept(github: FakeGitHub, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setenv("GITHUB_TOKEN", WRITE)
     mark = f"<!-- {NAME}, run "
     github.comment(7, "mallory", f"{mark}99 -->\nmine")
-    first = GitHub().say(7, NAME, 41, "one")
-    assert GitHub().say(7, NAME, 41, "two") == GitHub().say(7, NAME, 42, "three") == first
-    assert GitHub().say(7, NAME, 41, "four") is None
+    first = GitHub().upsert_comment(7, NAME, 41, "one")
+    assert (
+        GitHub().upsert_comment(7, NAME, 41, "two")
+        == GitHub().upsert_comment(7, NAME, 42, "three")
+        == first
+    )
+    assert GitHub().upsert_comment(7, NAME, 41, "four") is None
     assert [c.body for c in github.comments] == [f"{mark}99 -->\nmine", f"{mark}42 -->\nthree"]
-    assert GitHub().say(7, NAME, 41, "five", over_later=True) == first
+    assert GitHub().upsert_comment(7, NAME, 41, "five", overwrite_later=True) == first
     assert github.comments[-1].body == f"{mark}41 -->\nfive"
     github.comments[-1].edit(f"{mark}forged -->\nPromoted v9.9.9")
-    assert GitHub().say(7, NAME, 40, "six") == first
+    assert GitHub().upsert_comment(7, NAME, 40, "six") == first
 
 
 def test_an_edit_is_seen_also_within_the_second(github: FakeGitHub) -> None:
@@ -215,7 +219,7 @@ def test_an_edit_is_seen_also_within_the_second(github: FakeGitHub) -> None:
 def test_what_the_token_may_not_do_is_an_error(github: FakeGitHub) -> None:
     """Exit code 3, with GitHub's own words, and without the token."""
     with pytest.raises(SystemFailed, match="status 403, 'Resource not accessible") as caught:
-        GitHub().say(7, NAME, 42, "text")
+        GitHub().upsert_comment(7, NAME, 42, "text")
     assert READ not in str(caught.value)
     with pytest.raises(SystemFailed, match="status 404"):
         GitHub().pull_request(8)

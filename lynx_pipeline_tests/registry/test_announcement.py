@@ -60,7 +60,7 @@ def test_every_channel_is_tried(receiver: Receiver, monkeypatch: pytest.MonkeyPa
 def test_a_channel_that_is_none_is_reported(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not passed over."""
     monkeypatch.setenv(notify.CHANNELS, value)
-    with pytest.raises(SystemFailed, match="no URL of a channel"):
+    with pytest.raises(SystemFailed, match="contains an invalid channel URL"):
         announce(entry())
 
 

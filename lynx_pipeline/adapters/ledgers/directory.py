@@ -1,13 +1,13 @@
 """The ledger in a folder: ``index.jsonl``, a checkpoint beside it, and a lock.
 
-An append holds the lock, verifies the whole chain, keeps the evidence, writes one line, syncs
-it, and then moves the checkpoint. The line's newline is the commit point: killed before it, the
-ledger is the old one plus a torn tail that the next append drops; killed after it, the new one,
-with a checkpoint that lags and is moved by the next append. The ledger has to extend the
-checkpoint, so a cut-off tail does not go unseen.
+An append takes the lock, verifies the whole chain, stores the evidence, writes one line, syncs
+it, and then updates the checkpoint. The line's newline is the commit point. If the process is
+killed before it, the old ledger remains, plus a torn tail that the next append removes. If it is
+killed after it, the new ledger remains, with an outdated checkpoint that the next append updates.
+The ledger must extend the checkpoint, so a truncated ledger is detected.
 
-A failed sync is never tried again, because the kernel may already have dropped the pages:
-the line is taken back, and the error says so.
+A failed sync is never retried, because the kernel may already have dropped the pages. The line is
+removed again, and the error says so.
 """
 
 import hashlib
@@ -47,31 +47,32 @@ class DirectoryLedger:
             BadInput: the file is damaged or does not extend its checkpoint.
             SystemFailed: the disk failed.
         """
-        # The checkpoint first: whatever is appended in between only extends it.
+        # The checkpoint first: an append in between only extends it.
         remembered = self._read_checkpoint()
         raw = _read_if_there(self.file) or b""
         ledger = parse_ledger(raw, str(self.file), [remembered] if remembered else [])
         if remembered is None and len(ledger.entries) > 1 and self._read_checkpoint() is None:
             raise BadInput(
-                f"{self.file}: has {len(ledger.entries)} entries but no checkpoint beside it "
-                f"({self.checkpoint_file.name}). Restore it from a copy; nothing was changed."
+                f"{self.file} has {len(ledger.entries)} entries, but the checkpoint "
+                f"{self.checkpoint_file.name} beside it is missing. Restore the checkpoint from a "
+                "backup; nothing was changed."
             )
         return ledger
 
     def append(self, decide: Decision, evidence: Iterable[bytes] = ()) -> Recorded:
-        """Append what ``decide`` says, having read the ledger under the lock, and keep
-        ``evidence`` beside it.
+        """Read the ledger under the lock, append what ``decide`` returns, and store ``evidence``
+        beside it.
 
-        ``decide`` gets the ledger as it is now and returns the fact to append, or the entry
-        that already holds it, or raises; then nothing is written.
+        ``decide`` gets the current ledger and returns the fact to append, or the entry that
+        already records it. If it raises, nothing is written.
 
         Raises:
-            SystemFailed: the lock or the disk failed. The ledger is the old one, or, where
-                only the checkpoint failed, the new one; running it again is right for both.
+            SystemFailed: the lock or the disk failed. The ledger is the old one, or the new one
+                if only the checkpoint failed. Running it again is safe in both cases.
         """
         busy = (
             f"{self.folder}: another process has held the registry's lock for "
-            f"{LOCK_SECONDS:.0f} seconds. Wait for it, then run this again."
+            f"{LOCK_SECONDS:.0f} seconds. Wait until it ends, then run this again."
         )
         with locked(self.folder / ".lock", LOCK_SECONDS, busy):
             ledger = self.read()
@@ -87,17 +88,18 @@ class DirectoryLedger:
             return Recorded(entry, True)
 
     def evidence(self, sha256: str) -> bytes:
-        """A piece of evidence, by the digest that an entry names.
+        """The piece of evidence with this digest, as an entry names it.
 
         Raises:
-            BadInput: it is not there, or its bytes have another digest.
+            BadInput: it is missing, or its bytes have another digest.
+            SystemFailed: the disk failed.
         """
         raw = _read_if_there(self.folder / evidence_path(sha256))
         return check_digest(raw, sha256, str(self.folder))
 
     def _catch_up(self, ledger: Ledger) -> None:
-        """Move a checkpoint that lags. The append that it missed may have been killed before its
-        sync, so what is remembered from now on is synced first."""
+        """Update an outdated checkpoint. The append that did not update it may have been killed
+        before its sync, so sync the entries before the checkpoint vouches for them."""
         checkpoint = ledger.checkpoint()
         if checkpoint is None or checkpoint == self._read_checkpoint():
             return
@@ -105,8 +107,8 @@ class DirectoryLedger:
         self._remember(checkpoint)
 
     def _keep(self, evidence: Iterable[bytes]) -> None:
-        """Keep the evidence and sync every name on the way to it: an append that failed can have
-        left files and folders whose names are not on the disk yet."""
+        """Store the evidence and sync every folder on its path: an earlier append that failed may
+        have left files and folders whose names are not durable yet."""
         folders = {self.folder, self.folder.parent}
         for raw in evidence:
             path = self.folder / evidence_path(hashlib.sha256(raw).hexdigest())
@@ -119,9 +121,12 @@ class DirectoryLedger:
         try:
             handle = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
-            raise SystemFailed(f"{self.file} can't be opened: {error.strerror}.") from None
+            raise SystemFailed(
+                f"{self.file} can't be opened: {error.strerror}. No entry was added. Check its "
+                "permissions and the disk, then run this again."
+            ) from None
         try:
-            self._put(handle, line, ledger)
+            self._write_and_sync(handle, line, ledger)
         except BaseException:
             with suppress(OSError):
                 os.close(handle)
@@ -130,37 +135,37 @@ class DirectoryLedger:
             os.close(handle)
         except OSError as error:
             raise SystemFailed(
-                f"{self.file}: the entry is there, and the file could not be closed: "
-                f"{error.strerror}. Mend the disk and run this again: it finds the entry."
+                f"{self.file}: the entry was written, but the file could not be closed: "
+                f"{error.strerror}. Fix the disk problem and run this again: it finds the entry."
             ) from None
 
-    def _put(self, handle: int, line: bytes, ledger: Ledger) -> None:
-        """Write the line and sync it, or take it back."""
+    def _write_and_sync(self, handle: int, line: bytes, ledger: Ledger) -> None:
+        """Write the line and sync it. Remove it again if that fails."""
         try:
             if ledger.torn:
                 os.ftruncate(handle, ledger.size)
             try:
                 if os.pwrite(handle, line, ledger.size) != len(line):
-                    raise OSError(None, "the disk took only part of the line")
+                    raise OSError(None, "only part of the line was written")
                 os.fsync(handle)
                 sync(self.folder)
             except BaseException:
-                self._take_back(handle, ledger)
+                self._remove_line(handle, ledger)
                 raise
         except OSError as error:
             raise SystemFailed(
                 f"{self.file}: the entry could not be written: {error.strerror}. The ledger is "
-                "as it was. Mend the disk and run this again."
+                "as it was. Fix the disk problem and run this again."
             ) from None
 
-    def _take_back(self, handle: int, ledger: Ledger) -> None:
+    def _remove_line(self, handle: int, ledger: Ledger) -> None:
         try:
             os.ftruncate(handle, ledger.size)
         except OSError as error:
             raise SystemFailed(
-                f"{self.file}: the entry could neither be written nor be taken back: "
-                f"{error.strerror}. Mend the disk and run this again: it finds the entry, or "
-                "writes it."
+                f"{self.file}: the entry could neither be written nor removed again: "
+                f"{error.strerror}. Fix the disk problem and run this again: it finds the entry "
+                "or writes it."
             ) from None
 
     def _remember(self, checkpoint: Checkpoint) -> None:
@@ -179,7 +184,8 @@ def _sync(*paths: Path) -> None:
             sync(path)
         except OSError as error:
             raise SystemFailed(
-                f"{path} can't be synced: {error.strerror}. No entry was added."
+                f"{path} can't be synced: {error.strerror}. No entry was added. Fix the disk "
+                "problem and run this again."
             ) from None
 
 
@@ -189,4 +195,7 @@ def _read_if_there(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise SystemFailed(f"{path} can't be read: {error.strerror}.") from None
+        raise SystemFailed(
+            f"{path} can't be read: {error.strerror}. Check its permissions and the disk, then run "
+            "this again."
+        ) from None

@@ -1,17 +1,16 @@
-"""The ledger on a git branch: one commit an entry, one annotated tag a commit.
+"""The ledger on a git branch: one commit per entry, one annotated tag per commit.
 
-Commit and tag go up in one ``git push --atomic`` that names the commit it builds on, so the
-branch moves from what was read to the new entry or not at all. Whoever loses reads again and
-decides again. The tags remember size and hash of the ledger at every entry, and the branch has
-to extend them all: a branch that was wound back or rewritten does not go unseen.
+Commit and tag are pushed in one ``git push --atomic`` that names the commit it builds on. So the
+branch moves from the commit that was read to the new entry, or not at all. A writer that loses the
+race reads and decides again. Each tag records size and hash of the ledger at its entry, and the
+branch must extend all of them, so a branch that was reset or rewritten is detected.
 
 A promotion's tag is ``<model>@<semver>``, any other entry's ``<model>@<event>-<seq>``. The
-branch's move is the commit point. A remote that died between branch and tag has an entry without
-its tag: nothing is read from there until the same promotion, run again, has restored it.
+branch's move is the commit point. A remote that crashed between branch and tag has an entry whose
+tag is missing. Reading fails there until the same promotion, run again, has restored the tag.
 
-Each operation works in a clone of its own, without files and without the evidence, and leaves
-nothing behind. Transport and credentials are git's, as it is configured. A branch holds the
-ledger of one model.
+Each operation works in a temporary clone of its own, without files and without the evidence.
+Transport and credentials are git's, as configured. A branch contains the ledger of one model.
 """
 
 import hashlib
@@ -39,10 +38,10 @@ from lynx_pipeline.domain.ledger.chain import (
 from lynx_pipeline.domain.ledger.facts import Promoted
 from lynx_pipeline.errors import BadInput, SystemFailed
 
-# Of pushes that the remote turned down although nobody was faster (a hook, a lock, a rule), and of
-# reads in which branch and tags contradict each other.
+# How many times to try a push that the remote rejects although no other writer was faster (a hook,
+# a lock, a rule), and a read in which branch and tags contradict each other.
 PATIENCE = 3
-# How long to go on while others are faster.
+# How long to keep trying while other writers are faster.
 RACE_SECONDS = 600.0
 _INDEX = "index.jsonl"
 _AUTHOR = "lynx-pipeline <lynx-pipeline@localhost>"
@@ -51,7 +50,8 @@ _AUTHOR = "lynx-pipeline <lynx-pipeline@localhost>"
 class GitLedger:
     """The ledger of ``model`` on a branch of a remote. Reading changes nothing there.
 
-    With ``pinned`` git's configuration may say how the remote is reached, not that it is another.
+    With ``pinned``, git's configuration may change how the remote is reached, but not which remote
+    it is.
     """
 
     def __init__(self, remote: GitRemote, model: str, *, pinned: bool = False) -> None:
@@ -63,63 +63,66 @@ class GitLedger:
         """The verified ledger; empty if the branch does not exist yet.
 
         Raises:
-            BadInput: it is damaged, or a tag remembers it otherwise.
-            Refused: git's configuration leads to another remote than the pinned one.
+            BadInput: it is damaged, or contradicts a tag.
+            Refused: git's configuration redirects to another remote than the pinned one.
             SystemFailed: git or the remote failed.
         """
         with self._clone() as clone:
-            at = clone.read()
-            if at.untagged is not None:
-                raise BadInput(clone.lacks_its_tag(at.untagged))
-            return at.ledger
+            snapshot = clone.read()
+            if snapshot.untagged is not None:
+                raise BadInput(clone.missing_tag_message(snapshot.untagged))
+            return snapshot.ledger
 
     def append(self, decide: Decision, evidence: Iterable[bytes] = ()) -> Recorded:
-        """Append what ``decide`` says, and keep ``evidence`` beside it.
+        """Append what ``decide`` returns, and store ``evidence`` beside it.
 
-        ``decide`` gets the ledger as it is and returns the fact to append, or the entry that
-        already holds it, or raises; then nothing is pushed. It is asked again each time that
-        somebody else was faster.
+        ``decide`` gets the current ledger and returns the fact to append, or the entry that
+        already records it. If it raises, nothing is pushed. It is called again each time another
+        writer was faster.
 
         Raises:
-            SystemFailed: git or the remote failed. The ledger is the old one or the new one;
-                running it again is right for both.
+            SystemFailed: git or the remote failed. The ledger is the old one or the new one.
+                Running it again is safe in both cases.
         """
         evidence = tuple(evidence)
         with self._clone() as clone:
-            turned_down, pushed, start = 0, None, time.monotonic()
+            rejections, pushed, start = 0, None, time.monotonic()
             while time.monotonic() - start < RACE_SECONDS:
-                at = clone.read()
-                if pushed and pushed in at.ledger.entries:  # it arrived, though we were told no
-                    clone.restore_tag(at)
+                snapshot = clone.read()
+                if pushed and pushed in snapshot.ledger.entries:  # it arrived despite the error
+                    clone.restore_tag(snapshot)
                     return Recorded(pushed, True)
-                decided = decide(at.ledger)
-                if at.untagged is not None and decided != at.untagged:
-                    raise BadInput(clone.lacks_its_tag(at.untagged))
+                decided = decide(snapshot.ledger)
+                if snapshot.untagged is not None and decided != snapshot.untagged:
+                    raise BadInput(clone.missing_tag_message(snapshot.untagged))
                 if isinstance(decided, Entry):
-                    clone.restore_tag(at)
+                    clone.restore_tag(snapshot)
                     return Recorded(decided, False)
-                pushed = at.ledger.next_entry(decided)
-                answer = clone.push(at, pushed, evidence)
-                if answer is None:
+                pushed = snapshot.ledger.next_entry(decided)
+                error = clone.push(snapshot, pushed, evidence)
+                if error is None:
                     return Recorded(pushed, True)
-                if clone.branch.head() == at.commit:
-                    turned_down += 1
-                    if turned_down >= PATIENCE:
+                if clone.branch.head() == snapshot.commit:
+                    rejections += 1
+                    if rejections >= PATIENCE:
                         raise SystemFailed(
-                            f"{self.remote}: the remote did not take the entry: {answer}. The "
-                            "registry was not seen to change; running this again is safe."
+                            f"{self.remote}: the remote rejected the entry: {error}. The registry "
+                            "did not change as far as we can see. Check the remote's rules and "
+                            "hooks; running this again is safe."
                         )
-                time.sleep(random.uniform(0.05, 0.4))  # noqa: S311  # only spreads them
+                time.sleep(random.uniform(0.05, 0.4))  # noqa: S311  # only spreads the writers
         raise SystemFailed(
-            f"{self.remote}: others were faster for {RACE_SECONDS:.0f} seconds. Nothing was "
-            "changed; run this again."
+            f"{self.remote}: the entry could not be pushed: other writers were faster for "
+            f"{RACE_SECONDS:.0f} seconds. Nothing was changed; run this again."
         )
 
     def evidence(self, sha256: str) -> bytes:
-        """A piece of evidence, by the digest that an entry names.
+        """The piece of evidence with this digest, as an entry names it.
 
         Raises:
-            BadInput: it is not there, or its bytes have another digest.
+            BadInput: it is missing, or its bytes have another digest.
+            Refused: git's configuration redirects to another remote than the pinned one.
+            SystemFailed: git or the remote failed.
         """
         with self._clone() as clone:
             raw = clone.branch.file(evidence_path(sha256)) if clone.branch.fetch() else None
@@ -133,17 +136,17 @@ class GitLedger:
 
 @dataclass(frozen=True, slots=True)
 class _Tag:
-    """The commit an annotated tag names, and what it remembers. A lightweight tag, or another's,
-    say a release's, remembers nothing."""
+    """An annotated tag's commit and checkpoint. A lightweight tag, or somebody else's, such as a
+    release's, has no checkpoint."""
 
     commit: str
     checkpoint: Checkpoint | None
 
 
 @dataclass(frozen=True, slots=True)
-class _At:
-    """The ledger as it was at a commit of the branch; ``commit`` None: there is no branch.
-    ``untagged`` is the last entry, if its tag lacks."""
+class _Snapshot:
+    """The ledger at a commit of the branch, which is None if there is no branch. ``untagged`` is
+    the last entry if its tag is missing."""
 
     commit: str | None
     raw: bytes
@@ -160,84 +163,97 @@ class _Clone:
         self.branch = Branch(folder, store.remote, f"{store.model}@", pinned=store.pinned)
         self.attempt = 0
 
-    def read(self) -> _At:
-        """Fetch and verify. A push that arrives meanwhile can show its branch before its tag,
-        or the other way round, so a contradiction counts only when it stays."""
+    def read(self) -> _Snapshot:
+        """Fetch and verify. A concurrent push may show its branch before its tag, or the other way
+        round, so a contradiction is an error only if it persists."""
         for _ in range(PATIENCE - 1):
             with suppress(BadInput):
-                at = self._read()
-                if at.untagged is None:
-                    return at
+                snapshot = self._read()
+                if snapshot.untagged is None:
+                    return snapshot
             time.sleep(0.3)
         return self._read()
 
-    def lacks_its_tag(self, entry: Entry) -> str:
-        """What to say of a last entry without its tag."""
+    def missing_tag_message(self, entry: Entry) -> str:
+        """The error message for a last entry whose tag is missing."""
         return (
-            f"{self.remote}, line {entry.seq}: its tag {_tag_name(entry)} lacks: the remote "
-            "stopped between branch and tag, and the same promotion or rollback, run again, "
-            "restores it; or something else pushed the branch. Look at its history."
+            f"{self.remote}, line {entry.seq}: its tag {_tag_name(entry)} is missing. Either the "
+            "remote failed between branch and tag: then run the same promotion or rollback again "
+            "to restore the tag. Or something else pushed to the branch: check its history."
         )
 
-    def push(self, at: _At, entry: Entry, evidence: Iterable[bytes]) -> str | None:
-        """Put ``entry`` after what was read. None if the remote took it, else what it said."""
+    def push(self, snapshot: _Snapshot, entry: Entry, evidence: Iterable[bytes]) -> str | None:
+        """Push ``entry`` on top of ``snapshot``. None if the remote accepted it, else the error."""
         self.attempt += 1
         ref, tag = f"refs/lynx/{self.attempt}", _tag_name(entry)
         line = entry.to_line()
-        ledger = Ledger((*at.ledger.entries, entry), at.ledger.size + len(line))
+        entries = (*snapshot.ledger.entries, entry)
+        ledger = Ledger(entries, snapshot.ledger.size + len(line))
         files = {evidence_path(hashlib.sha256(raw).hexdigest()): raw for raw in evidence}
-        files[_INDEX] = at.raw + line
-        self.branch.add(_commit(ref, at.commit, entry, files), _tag(ref, ledger))
+        files[_INDEX] = snapshot.raw + line
+        self.branch.add(_commit(ref, snapshot.commit, entry, files), _tag(ref, ledger))
         refs = (f"{ref}:{self.branch.ref}", f"refs/tags/{tag}:refs/tags/{tag}")
-        return self.branch.push(at.commit, *refs)
+        return self.branch.push(snapshot.commit, *refs)
 
-    def restore_tag(self, at: _At) -> None:
-        """Put back the last entry's tag if it lacks.
+    def restore_tag(self, snapshot: _Snapshot) -> None:
+        """Push the last entry's tag again if it is missing.
 
         Raises:
-            SystemFailed: the remote did not take it.
+            SystemFailed: the remote rejected it.
         """
-        if at.untagged is None or at.commit is None:
+        if snapshot.untagged is None or snapshot.commit is None:
             return
-        self.branch.add(_tag(at.commit, at.ledger))
-        tag = _tag_name(at.untagged)
-        answer = self.branch.push(at.commit, f"refs/tags/{tag}:refs/tags/{tag}")
-        if answer is not None:
-            raise SystemFailed(f"{self.remote}: the remote did not take the tag {tag}: {answer}.")
+        self.branch.add(_tag(snapshot.commit, snapshot.ledger))
+        tag = _tag_name(snapshot.untagged)
+        error = self.branch.push(snapshot.commit, f"refs/tags/{tag}:refs/tags/{tag}")
+        if error is not None:
+            raise SystemFailed(
+                f"{self.remote}: the remote rejected the tag {tag}: {error}. Check the remote's "
+                "rules and hooks, then run this again."
+            )
 
-    def _read(self) -> _At:
+    def _read(self) -> _Snapshot:
         commits: list[str] = []
         raw = b""
         if self.branch.fetch():
             commits = self.branch.commits()
             found = self.branch.file(_INDEX)
             if found is None:
-                raise BadInput(f"{self.remote}: is no registry: it holds no {_INDEX}.")
+                raise BadInput(
+                    f"{self.remote} is not a registry: the branch has no file {_INDEX}. Check "
+                    "'registry' in pyproject.toml."
+                )
             raw = found
         tags = self._tags()
-        remembered = [tag.checkpoint for tag in tags.values() if tag.checkpoint]
-        ledger = parse_ledger(raw, str(self.remote), remembered)
+        checkpoints = [tag.checkpoint for tag in tags.values() if tag.checkpoint]
+        ledger = parse_ledger(raw, str(self.remote), checkpoints)
         if ledger.torn:
-            raise BadInput(f"{self.remote}, line {len(ledger.entries) + 1}: has no end.")
+            raise BadInput(
+                f"{self.remote}, line {len(ledger.entries) + 1}: incomplete: expected a newline at "
+                "its end. Something else pushed there: check the branch's history; nothing was "
+                "changed."
+            )
         untagged = self._untagged(ledger, commits, tags)
-        return _At(commits[-1] if commits else None, raw, ledger, untagged)
+        return _Snapshot(commits[-1] if commits else None, raw, ledger, untagged)
 
     def _untagged(self, ledger: Ledger, commits: list[str], tags: dict[str, _Tag]) -> Entry | None:
-        """The last entry, if its tag lacks. Raises BadInput unless each entry else has its commit
-        and its tag, and there is none besides."""
+        """The last entry if its tag is missing. Raises BadInput unless every other entry has its
+        commit and its tag, and there are no further ones."""
         untagged = None
         if len(commits) != len(ledger.entries):
             raise BadInput(
                 f"{self.remote}, line {min(len(commits), len(ledger.entries)) + 1}: the branch "
-                f"has {len(commits)} commits and the ledger {len(ledger.entries)} entries: "
-                "something else pushed there. Look at its history; nothing was changed."
+                f"has {len(commits)} commits and the ledger {len(ledger.entries)} entries, "
+                "expected one commit per entry. Something else pushed there: check the branch's "
+                "history; nothing was changed."
             )
         for entry, commit in zip(ledger.entries, commits, strict=True):
-            here = f"{self.remote}, line {entry.seq}"
+            line = f"{self.remote}, line {entry.seq}"
             if entry.fact.model != self.model:
                 raise BadInput(
-                    f"{here}: is about the model {entry.fact.model!r}. A branch holds one model's "
-                    "ledger; give each its own."
+                    f"{line}: the entry is about the model {entry.fact.model!r}, expected "
+                    f"{self.model!r}. A branch holds one model's ledger: give each model its own "
+                    "branch."
                 )
             name = _tag_name(entry)
             tag = tags.pop(name, None)
@@ -245,21 +261,22 @@ class _Clone:
                 continue
             if entry is not ledger.entries[-1] or (tag and tag.checkpoint):
                 raise BadInput(
-                    f"{here}: its tag {name} is gone or another. Push it again from a clone that "
-                    "has it; nothing was changed."
+                    f"{line}: its tag {name} is missing or points elsewhere. Push the tag again "
+                    "from a clone that has it; nothing was changed."
                 )
             untagged = entry
         for name, tag in tags.items():
             if tag.checkpoint:
                 raise BadInput(
-                    f"{self.remote}, tag {name}: is of no entry. Delete it; nothing was changed."
+                    f"{self.remote}: the tag {name} matches no entry. Delete the tag; nothing was "
+                    "changed."
                 )
         return untagged
 
     def _tags(self) -> dict[str, _Tag]:
-        """The tags that begin like ours, by name."""
+        """The fetched tags by name. Not all of them need be the registry's."""
         return {
-            name: _Tag(target, _remembered(message) if target else None)
+            name: _Tag(target, _checkpoint_in(message) if target else None)
             for name, target, message in self.branch.annotated()
         }
 
@@ -270,8 +287,8 @@ def _tag_name(entry: Entry) -> str:
     return f"{fact.model}@{name}"
 
 
-def _remembered(message: bytes) -> Checkpoint | None:
-    """The checkpoint on the last line of a tag's message, if it is one."""
+def _checkpoint_in(message: bytes) -> Checkpoint | None:
+    """The checkpoint on the last line of a tag's message, if there is one."""
     try:
         return read_checkpoint(message.strip(b"\n").rpartition(b"\n")[2], "tag")
     except BadInput:
@@ -281,7 +298,7 @@ def _remembered(message: bytes) -> Checkpoint | None:
 def _commit(ref: str, parent: str | None, entry: Entry, files: Mapping[str, bytes]) -> bytes:
     """The fast-import command for a commit that adds or replaces ``files``."""
     message = f"{_title(entry)}\n\nentry {entry.seq}, hash {entry.hash}\n".encode()
-    lines = [f"commit {ref}\ncommitter {_signed(entry)}\n".encode(), _data(message)]
+    lines = [f"commit {ref}\ncommitter {_author(entry)}\n".encode(), _data(message)]
     if parent is not None:
         lines.append(f"from {parent}\n".encode())
     for path, raw in files.items():
@@ -294,7 +311,7 @@ def _tag(commit: str, ledger: Ledger) -> bytes:
     entry, checkpoint = ledger.entries[-1], ledger.checkpoint()
     assert checkpoint is not None
     message = f"{_title(entry)}\n\n".encode() + checkpoint.to_line()
-    head = f"tag {_tag_name(entry)}\nfrom {commit}\ntagger {_signed(entry)}\n"
+    head = f"tag {_tag_name(entry)}\nfrom {commit}\ntagger {_author(entry)}\n"
     return head.encode() + _data(message)
 
 
@@ -303,10 +320,12 @@ def _title(entry: Entry) -> str:
     return f"{fact.event} {fact.model} {fact.semver or fact.canonical_sha[:12]} in {fact.env}"
 
 
-def _signed(entry: Entry) -> str:
+def _author(entry: Entry) -> str:
+    """Author and time, as fast-import expects them."""
     when = datetime.fromisoformat(entry.fact.time)
     return f"{_AUTHOR} {int(when.timestamp())} +0000"
 
 
 def _data(raw: bytes) -> bytes:
+    """``raw`` as fast-import expects it, after its length."""
     return b"data %d\n%b\n" % (len(raw), raw)

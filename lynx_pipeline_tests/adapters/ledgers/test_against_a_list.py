@@ -49,12 +49,12 @@ EVIDENCE = (b"some evidence",)
 
 
 def unlike(_: Ledger) -> Fact:
-    """A decision that must not be asked for."""
+    """A decision that must not be called."""
     raise AssertionError
 
 
 def wanting(new: Promoted) -> Decide:
-    """Promote it as the registry does."""
+    """The registry's decision to promote it."""
 
     def decide(ledger: Ledger) -> Fact | Entry:
         return check_promotion(ledger, new.env, new.model, new.canonical_sha, new.semver) or new
@@ -68,8 +68,8 @@ def numbers(semver: str) -> tuple[int, ...]:
 
 
 class AgainstAList(RuleBasedStateMachine):
-    """A store and :func:`check_promotion` against a list. ``crash`` and ``race`` are a store's
-    own."""
+    """Compares a store and :func:`check_promotion` with a list. Each store has its own ``crash``
+    and ``race``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -78,28 +78,28 @@ class AgainstAList(RuleBasedStateMachine):
         self.model: list[Fact] = []
 
     def new_place(self) -> Place:
-        """Where this machine keeps its ledger."""
+        """Where the ledger under test is."""
         raise NotImplementedError
 
     def crash(self, step: int, decide: Decide, how: int) -> None:
-        """Append in a process that is killed at a step."""
+        """Append in a process that is killed at this step."""
         raise NotImplementedError
 
     def race(self, first: Fact, second: Fact) -> list[Fact]:
-        """Append both at once; in which order they have to stand."""
+        """Append both concurrently; the order in which they must be in the ledger."""
         raise NotImplementedError
 
     def teardown(self) -> None:
         shutil.rmtree(self.folder)
 
-    # What the list says.
+    # What the list expects.
 
     def promoted(self) -> dict[str, Promoted]:
         """The promotions by version."""
         return {f.semver: f for f in self.model if isinstance(f, Promoted)}
 
     def latest(self, env: Env) -> Fact | None:
-        """What holds in an environment."""
+        """The promotion that is in force in an environment."""
         last = [f for f in self.model if f.env is env and not isinstance(f, Registered)]
         return self.promoted()[last[-1].semver] if last else None
 
@@ -144,7 +144,7 @@ class AgainstAList(RuleBasedStateMachine):
 
     @rule(which=versions, sha=shas, step=st.integers(1, 30), how=st.integers(0, 2))
     def promote_and_crash(self, which: tuple[Env, str], sha: str, step: int, how: int) -> None:
-        """The old ledger, or the new one if it may be."""
+        """The result is the old ledger, or the new one if the promotion is allowed."""
         new = promoted(which[1], env=which[0], canonical_sha=sha)
         self.crash(step, wanting(new), how)
         found = facts(self.place.store)
@@ -154,17 +154,17 @@ class AgainstAList(RuleBasedStateMachine):
 
     @rule(sha=shas)
     def two_at_once(self, sha: str) -> None:
-        """Both are there, one after the other, whichever came first."""
+        """Both entries are in the ledger, in either order."""
         first, second = (fact(event=REGISTERED, canonical_sha=s) for s in (sha, "c" * 64))
         self.model += self.race(first, second)
 
     @precondition(lambda self: self.model)
     @rule(data=st.data())
     def tamper(self, data: st.DataObject) -> None:
-        """One committed byte becomes another; it is seen, nothing is written, and we mend it."""
+        """Change one committed byte: it is detected and nothing is written. Then undo it."""
         whole_ledger = self.place.index()
         committed = whole_ledger.rindex(b"\n") + 1
-        # Without its newline the last line may be torn: that is for the checkpoint to know.
+        # Without its newline the last line counts as torn: only the checkpoint can tell.
         place = data.draw(st.integers(0, committed - 2))
         damaged = bytearray(whole_ledger)
         damaged[place] ^= data.draw(st.integers(1, 255))
@@ -177,7 +177,7 @@ class AgainstAList(RuleBasedStateMachine):
         mend()
 
     def damage(self, raw: bytes) -> Callable[[], object]:
-        """Put these bytes in the ledger's place; how to take that back."""
+        """Replace the ledger with these bytes; returns how to undo it."""
         before = self.place.index()
         self.place.overwrite(raw)
         return lambda: self.place.overwrite(before)
@@ -208,7 +208,7 @@ class FolderAgainstAList(AgainstAList):
 
     def crash(self, step: int, decide: Decide, how: int) -> None:
         def work(trace: list[str]) -> None:
-            # Halfway is for writes only: anywhere else the step is one before which we end.
+            # HALFWAY applies to writes only; at any other step the process is killed before it.
             disk = Disk(self.place.folder, step, (KILLED, HALFWAY, LAST_BYTE)[how], trace)
             with disk.in_place():
                 self.place.store.append(decide, EVIDENCE)
@@ -219,7 +219,7 @@ class FolderAgainstAList(AgainstAList):
         children = []
 
         def decide(_: Ledger) -> Fact:
-            child = os.fork()  # it has to wait for the lock that we hold
+            child = os.fork()  # it must wait for the lock that this process holds
             if child == 0:
                 try:
                     self.place.store.append(lambda _: second)
@@ -236,20 +236,20 @@ class FolderAgainstAList(AgainstAList):
     @precondition(lambda self: self.place.folder.exists())
     @rule(tail=st.binary(max_size=40))
     def tear(self, tail: bytes) -> None:
-        """A write that never got to its newline."""
+        """Append a torn line: a write that never reached its newline."""
         with self.place.store.file.open("ab") as file:
             file.write(tail.replace(b"\n", b""))
 
     @precondition(lambda self: self.checkpoints)
     @rule(data=st.data())
     def lag(self, data: st.DataObject) -> None:
-        """The checkpoint is an older one."""
+        """Replace the checkpoint with an older one."""
         old = data.draw(st.sampled_from(self.checkpoints))
         self.place.store.checkpoint_file.write_bytes(old)
 
     @invariant()
     def remember(self) -> None:
-        """Keep the checkpoints there were."""
+        """Collect all checkpoints so far."""
         file = self.place.store.checkpoint_file
         if file.exists() and file.read_bytes() not in self.checkpoints:
             self.checkpoints.append(file.read_bytes())
@@ -264,7 +264,7 @@ class GitAgainstAList(AgainstAList):
         super().__init__()
         self.stack = ExitStack()
         self.stack.enter_context(hurried())
-        # Nobody pushes while we read, so a contradiction is one at once.
+        # Nothing pushes while we read, so there is no need to wait for a contradiction to persist.
         self.stack.enter_context(patch.object(git_ledger, "PATIENCE", 1))
 
     def new_place(self) -> OnGit:
@@ -311,7 +311,7 @@ class GitAgainstAList(AgainstAList):
     @precondition(lambda self: self.model)
     @rule()
     def lose_the_last_tag(self) -> None:
-        """Nothing is read until whoever wrote the entry comes again."""
+        """Reading fails until the entry's writer appends it again."""
         last = self.place.store.read().entries[-1]
         before = self.place.refs()
         kind = (
@@ -319,7 +319,7 @@ class GitAgainstAList(AgainstAList):
         )
         self.place.git("update-ref", "-d", f"refs/tags/tiny@{kind}")
         for use in (self.place.store.read, lambda: self.place.store.append(lambda _: fact())):
-            with pytest.raises(BadInput, match=rf"line {last.seq}: its tag tiny@{kind} lacks"):
+            with pytest.raises(BadInput, match=rf"line {last.seq}: its tag tiny@{kind} is missing"):
                 use()
         assert self.place.store.append(lambda ledger: ledger.entries[-1]) == (last, False)
         assert self.place.refs() == before

@@ -1,4 +1,4 @@
-"""Thirty-two promoters at once: one history, and everybody is told the truth."""
+"""Thirty-two concurrent promoters: one history, and each gets a correct result."""
 
 import json
 import os
@@ -26,34 +26,34 @@ PROMOTERS = 32
 
 
 def wanted(number: int, semver: str, env: Env = Env.DEV, jti: str = "") -> Promoted:
-    """What promoter ``number`` wants: a bundle of its own, as ``semver``."""
+    """The promotion that promoter ``number`` wants: its own bundle, as ``semver``."""
     changes: dict[str, Any] = {"actor": actor(jti=jti or f"{semver}-{number}")}
     sha = f"{number:02d}" * 32
     return promoted(semver, env=env, canonical_sha=sha, **changes)
 
 
 def same_version(turn: int, number: int) -> Promoted:
-    """All want one version for their own bundle."""
+    """All want the same version, each for its own bundle."""
     return wanted(number, f"v0.{turn}.0-dev")
 
 
 def distinct_versions(turn: int, number: int) -> Promoted:
-    """Each wants a dev version of its own."""
+    """Each wants its own dev version."""
     return wanted(number, f"v1.{turn}.{number}-dev")
 
 
 def greater_versions(turn: int, number: int) -> Promoted:
-    """Each wants a prod version of its own; only greater ones can follow."""
+    """Each wants its own prod version; only greater ones can follow."""
     return wanted(number, f"v2.{turn}.{number}", Env.PROD)
 
 
 def one_token(turn: int, number: int) -> Promoted:
-    """Each wants a version of its own with the same token."""
+    """Each wants its own version, with the same token."""
     return wanted(number, f"v3.{turn}.{number}-dev", jti=f"turn {turn}")
 
 
 def promoting(want: Promoted) -> Callable[[Ledger], Fact | Entry]:
-    """The decision that the registry takes for it."""
+    """The registry's decision to promote it."""
 
     def decide(ledger: Ledger) -> Fact | Entry:
         done = check_promotion(ledger, want.env, "tiny", want.canonical_sha, want.semver)
@@ -66,7 +66,7 @@ def promoting(want: Promoted) -> Callable[[Ledger], Fact | Entry]:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a promoter was told: an entry's number, or the message of a refusal."""
+    """A promoter's result: an entry's sequence number, or the message of a refusal."""
 
     number: int
     seq: int | None
@@ -74,7 +74,7 @@ class Answer:
 
 
 def all_at_once(place: Place, wants: list[Promoted]) -> list[Answer]:
-    """Fork a promoter for each, start them together, and read all the while."""
+    """Fork a promoter for each, start them together, and keep reading meanwhile."""
     gate, start = os.pipe()
     results, answers = os.pipe()
     stop, running = os.pipe()
@@ -112,7 +112,7 @@ def _child(work: Callable[[], None], not_its: tuple[int, ...]) -> int:
 
 
 def _promoter(place: Place, number: int, want: Promoted, gate: int, answers: int) -> None:
-    random.seed(os.getpid())  # a fork starts with its parent's dice
+    random.seed(os.getpid())  # a fork inherits its parent's random state
     store = place.store
     os.read(gate, 1)
     try:
@@ -127,7 +127,7 @@ def _promoter(place: Place, number: int, want: Promoted, gate: int, answers: int
 
 
 def _reader(place: Place, stop: int, most: int) -> None:
-    """See nothing but whole ledgers, each of which extends the one before."""
+    """Read until stopped: every ledger is complete and extends the one before."""
     os.set_blocking(stop, False)
     seen: tuple[Entry, ...] = ()
     first = None
@@ -145,7 +145,7 @@ def _reader(place: Place, stop: int, most: int) -> None:
 
 
 def check(place: Place, old: Ledger, wants: list[Promoted], answers: list[Answer]) -> list[Fact]:
-    """The invariants of a round; the new facts in their order."""
+    """Check the invariants of a round; returns the new facts in order."""
     ledger = place.store.read()
     assert ledger.entries[: len(old.entries)] == old.entries
     assert place.index() == b"".join(entry.to_line() for entry in ledger.entries)
@@ -157,7 +157,7 @@ def check(place: Place, old: Ledger, wants: list[Promoted], answers: list[Answer
     new = ledger.entries[len(old.entries) :]
     won = {entry.seq: entry.fact for entry in new}
     told = {answer.seq: wants[answer.number] for answer in answers if answer.seq is not None}
-    assert told == won  # who was told so is in the ledger, and nobody else
+    assert told == won  # the entries reported to promoters are exactly those in the ledger
     versions = [entry.fact.semver for entry in ledger.entries]
     assert len(set(versions)) == len(versions)
     for env in Env:
@@ -185,9 +185,9 @@ ROUNDS: list[tuple[Callable[[int, int], Promoted], int, int]] = [
 def test_thirty_two_promoters_write_one_history(
     tmp_path: Path, store: str, kind: Callable[[int, int], Promoted]
 ) -> None:
-    """Ten rounds in all on each store, the first on a ledger that does not exist yet: every
-    winner is in the ledger, every loser is told what won, and a reader that looks on all the
-    while sees only whole ledgers."""
+    """Ten rounds on each store, the first on a ledger that does not exist yet: every winner is in
+    the ledger, every loser's message names the winner, and a concurrent reader sees only complete
+    ledgers."""
     folder = store == "folder"
     place = InFolder(tmp_path / "registry") if folder else OnGit.new(tmp_path / "registry.git")
     rounds = next(many if folder else few for k, many, few in ROUNDS if k is kind)

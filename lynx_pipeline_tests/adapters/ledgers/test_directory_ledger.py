@@ -1,4 +1,4 @@
-"""What is the directory store's own: its lock, its disk, its checkpoint, and damage to them."""
+"""What only the directory store has: its lock, its checkpoint, a failing disk, and damage."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ Bytes = dict[str, bytes]
 
 
 def unlike(_: Ledger) -> Fact:
-    """A decision that must not be asked for."""
+    """A decision that must not be called."""
     raise AssertionError
 
 
@@ -41,10 +41,10 @@ def store(place: InFolder) -> DirectoryLedger:
     return place.store
 
 
-def test_a_lock_that_is_held_too_long_is_the_system_failing(
+def test_a_lock_that_is_held_too_long_is_a_system_failure(
     store: DirectoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message says what to wait for."""
+    """The message says what holds it."""
     monkeypatch.setattr(directory_ledger, "LOCK_SECONDS", 0.1)
 
     def decide(_: Ledger) -> Fact:
@@ -60,7 +60,7 @@ def test_a_lock_that_is_held_too_long_is_the_system_failing(
 
 
 def failing_for(file: Path, tried: list[Path]) -> Callable[[int], None]:
-    """An ``fsync`` that fails for ``file``; all it is asked for is put into ``tried``."""
+    """An ``fsync`` that fails for ``file`` and records all its calls in ``tried``."""
     real = os.fsync
 
     def fsync(handle: int) -> None:
@@ -72,10 +72,10 @@ def failing_for(file: Path, tried: list[Path]) -> Callable[[int], None]:
     return fsync
 
 
-def test_a_failed_sync_is_not_tried_again(
+def test_a_failed_sync_is_not_retried(
     place: InFolder, store: DirectoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel may have dropped the pages and would now say that all is well."""
+    """The kernel may have dropped the pages and would report success the second time."""
     several(place)
     before = place.all()
     tried: list[Path] = []
@@ -88,10 +88,10 @@ def test_a_failed_sync_is_not_tried_again(
     assert place.all() == before
 
 
-def test_an_entry_whose_file_is_not_closed_is_there(
+def test_a_failed_close_does_not_lose_the_entry(
     store: DirectoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The close tells of writes that the sync has seen through."""
+    """The entry was synced before the close."""
     real = os.close
 
     def close(handle: int) -> None:
@@ -102,15 +102,15 @@ def test_an_entry_whose_file_is_not_closed_is_there(
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "close", close)
-        with pytest.raises(SystemFailed, match=r"the entry is there, .* it finds the entry"):
+        with pytest.raises(SystemFailed, match=r"the entry was written, .* it finds the entry"):
             promote(store, 9)
     assert facts(store) == [version(9)]
     promote(store, 9)
     assert facts(store) == [version(9)]
 
 
-def test_what_a_decision_meets_is_not_the_locks(store: DirectoryLedger) -> None:
-    """It asks git and reads files, and their errors are theirs."""
+def test_a_decisions_disk_error_is_not_reported_as_the_locks(store: DirectoryLedger) -> None:
+    """A decision runs git and reads files; its exceptions pass through unchanged."""
 
     def decide(_: Ledger) -> Fact:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -120,10 +120,10 @@ def test_what_a_decision_meets_is_not_the_locks(store: DirectoryLedger) -> None:
     promote(store, 9)
 
 
-def test_an_entry_that_cannot_be_taken_back_is_not_called_gone(
+def test_an_entry_that_cannot_be_removed_again_is_not_reported_as_removed(
     place: InFolder, store: DirectoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sync and truncation both fail: whether it counts is only known when the disk works."""
+    """Sync and truncation both fail: its state is unknown until the disk works again."""
     several(place)
 
     def broken(*_: object) -> None:
@@ -132,7 +132,7 @@ def test_an_entry_that_cannot_be_taken_back_is_not_called_gone(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", failing_for(store.file, []))
         patch.setattr(os, "ftruncate", broken)
-        with pytest.raises(SystemFailed, match="neither be written nor be taken back"):
+        with pytest.raises(SystemFailed, match="neither be written nor removed again"):
             promote(store, 9)
     promote(store, 9)
     assert facts(store)[-1] == version(9)
@@ -144,7 +144,7 @@ def test_an_entry_that_cannot_be_taken_back_is_not_called_gone(
 def test_a_full_disk_leaves_the_old_ledger(
     place: InFolder, store: DirectoryLedger, state: Callable[[InFolder], None], room: int
 ) -> None:
-    """The file may grow by ``room`` bytes only (-1: by all but the last byte of the line)."""
+    """The file can grow by only ``room`` bytes (-1: by all but the last byte of the line)."""
     state(place)
     old = facts(store)
     line = store.read().next_entry(version(9)).to_line()
@@ -171,10 +171,10 @@ def test_a_full_disk_leaves_the_old_ledger(
         ),
     ],
 )
-def test_a_place_that_cannot_hold_a_ledger_is_the_system_failing(
+def test_a_path_that_cannot_hold_a_ledger_is_a_system_failure(
     store: DirectoryLedger, make: Callable[[DirectoryLedger], object], error: type[LynxError]
 ) -> None:
-    """Not a traceback."""
+    """Files and folders in each other's places."""
     make(store)
     with pytest.raises(error):
         store.append(lambda _: version(1))
@@ -183,29 +183,29 @@ def test_a_place_that_cannot_hold_a_ledger_is_the_system_failing(
 # ----- damage -------------------------------------------------------------------------------
 
 DAMAGE: list[Any] = [
-    pytest.param(lambda s: s.file.unlink(), id="index gone"),
+    pytest.param(lambda s: s.file.unlink(), id="index missing"),
     pytest.param(lambda s: s.file.write_bytes(b""), id="index empty"),
-    pytest.param(lambda s: s.checkpoint_file.unlink(), id="checkpoint gone"),
+    pytest.param(lambda s: s.checkpoint_file.unlink(), id="checkpoint missing"),
     pytest.param(lambda s: s.checkpoint_file.write_bytes(b""), id="checkpoint empty"),
-    pytest.param(lambda s: s.checkpoint_file.write_bytes(b"{}"), id="checkpoint says nothing"),
+    pytest.param(lambda s: s.checkpoint_file.write_bytes(b"{}"), id="checkpoint without keys"),
     pytest.param(
         lambda s: s.checkpoint_file.write_bytes(b'{"hash":"x","seq":3,"size":1,"skip":true}'),
-        id="checkpoint says more",
+        id="checkpoint with an extra key",
     ),
     pytest.param(
         lambda s: s.file.write_bytes(b"".join(s.file.read_bytes().splitlines(True)[:2])), id="cut"
     ),
-    pytest.param(lambda s: s.file.write_bytes(s.file.read_bytes()[:-1]), id="last newline gone"),
+    pytest.param(lambda s: s.file.write_bytes(s.file.read_bytes()[:-1]), id="last newline missing"),
     pytest.param(lambda s: s.file.write_bytes(s.file.read_bytes() + b"\n"), id="blank line"),
     pytest.param(lambda s: s.file.write_bytes(s.file.read_bytes() * 2), id="doubled"),
 ]
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damage_is_refused_and_nothing_is_written_over_it(
+def test_damage_is_detected_and_not_overwritten(
     place: InFolder, store: DirectoryLedger, damage: Callable[[DirectoryLedger], object]
 ) -> None:
-    """Neither reading nor appending goes on, and what is left stays for whoever looks into it."""
+    """Reading and appending both fail, and the damaged files are left for investigation."""
     several(place)
     damage(store)
     before = place.all()
@@ -216,7 +216,7 @@ def test_damage_is_refused_and_nothing_is_written_over_it(
     assert place.all() == before
 
 
-# ----- what is durable ----------------------------------------------------------------------
+# ----- durability ---------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def synced(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_evidence_is_durable_before_its_entry_and_the_entry_before_its_checkpoint(
     place: InFolder, synced: list[Path]
 ) -> None:
-    """Each file, then every folder that names it or leads to it."""
+    """Each file is synced, then every folder on its path."""
     promote(place.store, 1, (b"evidence",))
     kept = place.folder / evidence_path(sha256(b"evidence"))
     names = [path.name if path.name.startswith(".") else path for path in synced]
@@ -248,8 +248,8 @@ def test_evidence_is_durable_before_its_entry_and_the_entry_before_its_checkpoin
     assert names[checkpoint + 1 :] == [place.folder]
 
 
-def test_a_new_folder_is_durable_in_the_one_above_it(place: InFolder, synced: list[Path]) -> None:
-    """After a power cut, evidence in a folder that nobody remembers is gone."""
+def test_a_new_folder_is_synced_in_its_parent(place: InFolder, synced: list[Path]) -> None:
+    """Otherwise a power cut could lose the folder, and the evidence in it."""
     promote(place.store, 1, (b"evidence",))
     before_the_entry = synced[: synced.index(place.store.file)]
     assert place.folder / "evidence" in before_the_entry
@@ -260,8 +260,8 @@ def test_a_new_folder_is_durable_in_the_one_above_it(place: InFolder, synced: li
 def test_an_entry_found_after_a_kill_is_durable_before_it_is_built_on(
     place: InFolder, synced: list[Path], again: int
 ) -> None:
-    """Killed between write and sync, the line is in the ledger but not on the disk. Whoever is
-    told that it stands, and the checkpoint that remembers it, need it there."""
+    """After a kill between write and sync, the line is in the ledger but may not be on the disk.
+    It must be there before a caller or the checkpoint relies on it."""
     several(place)
 
     def work(trace: list[str]) -> None:
@@ -280,7 +280,7 @@ def test_an_entry_found_after_a_kill_is_durable_before_it_is_built_on(
 def test_evidence_found_after_a_failure_is_durable_before_its_entry(
     place: InFolder, synced: list[Path]
 ) -> None:
-    """The folder's sync failed, so the name of the file may be gone after a power cut."""
+    """The folder's sync failed, so a power cut could lose the file's name."""
     several(place)
 
     def work(trace: list[str]) -> None:
@@ -307,8 +307,8 @@ def _calls(place: InFolder, evidence: tuple[bytes, ...] = ()) -> tuple[str, ...]
     return forked(work).trace
 
 
-def test_a_failed_close_is_told_and_the_entry_stands(place: InFolder) -> None:
-    """The entry was synced before; running it again finds it."""
+def test_a_failed_close_is_reported_and_the_entry_is_kept(place: InFolder) -> None:
+    """The same in a forked process, with the operating system's error in the message."""
     several(place)
     at = _calls(place).index("close index") + 1
 

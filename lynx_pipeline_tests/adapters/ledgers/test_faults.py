@@ -1,4 +1,4 @@
-"""Whatever fails at whichever step of a promotion: the old ledger or the complete new one."""
+"""Any failure at any step of a promotion leaves the old ledger or the complete new one."""
 
 from collections.abc import Callable
 from itertools import product
@@ -33,7 +33,7 @@ from lynx_pipeline_tests.support.places import BRANCH, OnGit, facts, promote, ve
 pytestmark = pytest.mark.slow
 DOCUMENT = Path(__file__).parents[3] / "docs" / "faults.md"
 
-# Every failpoint, so that none vanishes unseen.
+# Every failpoint, so that a removed one is noticed.
 WRITES = ("write evidence", "write index", "write checkpoint")
 READS = ("read checkpoint", "read index", "read evidence")
 DISK_CALLS = (
@@ -61,7 +61,7 @@ GOLDEN = {
 
 
 def in_the_document(section: str, table: Table, tmp_path: Path) -> None:
-    """What was found is what docs/faults.md says of it, no less and no more."""
+    """Assert that the results are exactly those in docs/faults.md."""
     text = rendered(section, table)
     (tmp_path / "faults.md").write_text(text)
     print(text)
@@ -80,7 +80,7 @@ def in_the_document(section: str, table: Table, tmp_path: Path) -> None:
 
 
 def test_the_document_has_a_row_for_everything_that_can_fail() -> None:
-    """The golden list of store, failpoint and fault; and each leaves the old or the new ledger."""
+    """For the golden list of store, failpoint and fault. Each leaves the old or the new ledger."""
     documented = parsed(DOCUMENT.read_text())
     assert set(documented) == GOLDEN
     for (_, _, column), found in documented.items():
@@ -88,8 +88,8 @@ def test_the_document_has_a_row_for_everything_that_can_fail() -> None:
         assert column == "the promoter hears" or found <= {"old", "new"}
 
 
-def test_the_document_is_as_it_would_be_written() -> None:
-    """Nothing in it was written by hand: parsed and rendered again it has the same bytes."""
+def test_the_document_is_as_rendered() -> None:
+    """Nothing in it was written by hand: parsed and rendered again, it has the same bytes."""
     text = DOCUMENT.read_text()
     tables: dict[str, Table] = {name: {} for name in COLUMNS}
     for (section, failpoint, fault), found in parsed(text).items():
@@ -115,13 +115,13 @@ def test_a_git_command_that_fails(tmp_path: Path, fault: str) -> None:
 
 @pytest.mark.parametrize("fault", REMOTE_FAULTS, ids=lambda fault: fault.__name__)
 def test_a_remote_that_fails(tmp_path: Path, fault: Callable[[Remote], None]) -> None:
-    """Hooks, kills, competitors, full disks and lost networks, all real."""
+    """Real hooks, kills, competing writers, full disks and lost networks."""
     in_the_document(REMOTE, remote_fails(tmp_path, fault), tmp_path)
 
 
 @pytest.mark.parametrize(("section", "store"), [(DISK, "directory"), (REMOTE, "git")])
 def test_a_disk_that_is_really_full(tmp_path: Path, section: str, store: str) -> None:
-    """On a filesystem of a few pages, ever more of them free, until the promotion fits."""
+    """On a filesystem of a few pages, with ever more free pages until the promotion fits."""
     in_the_document(section, disk_is_full(tmp_path / "full", store), tmp_path)
     assert bwrap_works() in (True, False)
 
@@ -140,13 +140,13 @@ def place(tmp_path: Path) -> OnGit:
 LAST = "refs/tags/tiny@v0.3.0-dev"
 
 
-def test_a_tag_that_never_arrived_is_put_back(place: OnGit) -> None:
-    """A remote that died between branch and tag: nothing is read or built on that, until the
-    same promotion brings the tag, as it was."""
+def test_a_missing_tag_is_restored(place: OnGit) -> None:
+    """A remote crashed between branch and tag: reading and appending fail until the same
+    promotion restores the tag unchanged."""
     before = place.refs()
     place.git("update-ref", "-d", LAST)
     for use in (place.store.read, lambda: promote(place.store, 4)):
-        with pytest.raises(BadInput, match=r"line 3: its tag tiny@v0.3.0-dev lacks"):
+        with pytest.raises(BadInput, match=r"line 3: its tag tiny@v0.3.0-dev is missing"):
             use()
         assert LAST not in place.refs()
     assert promote(place.store, 3).seq == 3
@@ -156,11 +156,11 @@ def test_a_tag_that_never_arrived_is_put_back(place: OnGit) -> None:
     whole(place)
 
 
-def test_a_tag_that_cannot_be_put_back_is_told(place: OnGit) -> None:
-    """The same promotion fails until the remote takes the tag."""
+def test_a_tag_that_cannot_be_restored_is_reported(place: OnGit) -> None:
+    """The same promotion fails until the remote accepts the tag."""
     place.git("update-ref", "-d", LAST)
     hook = place.hook("update", 'case "$1" in refs/tags/*) exit 1;; esac')
-    with pytest.raises(SystemFailed, match=r"did not take the tag tiny@v0.3.0-dev"):
+    with pytest.raises(SystemFailed, match=r"rejected the tag tiny@v0.3.0-dev"):
         promote(place.store, 3)
     assert LAST not in place.refs()
     hook.unlink()
@@ -168,9 +168,9 @@ def test_a_tag_that_cannot_be_put_back_is_told(place: OnGit) -> None:
     assert LAST in place.refs()
 
 
-def test_a_tag_without_its_commit_is_refused_and_mended_by_hand(place: OnGit) -> None:
-    """What no git that moves refs atomically leaves, and what a branch that was wound back looks
-    like: nobody may guess, but the tag still holds all there is to push."""
+def test_a_tag_without_its_commit_is_refused_and_fixed_by_hand(place: OnGit) -> None:
+    """An atomic push never leaves this state; a reset branch looks the same. It is not repaired by
+    guessing, but the tag still holds the commit to push."""
     tip = place.commits()[-1]
     place.git("update-ref", f"refs/heads/{BRANCH}", f"{BRANCH}~1")
     for use in (place.store.read, lambda: promote(place.store, 4)):
@@ -182,10 +182,12 @@ def test_a_tag_without_its_commit_is_refused_and_mended_by_hand(place: OnGit) ->
 
 
 def test_a_branch_holds_one_model(place: OnGit) -> None:
-    """Two could not restore each other's tags; neither reading nor appending goes on."""
+    """Two models could not restore each other's tags. Reading and appending both fail."""
     other = GitLedger(place.remote, "other")
     before = place.refs()
     for use in (other.read, lambda: other.append(lambda _: fact(model="other"))):
-        with pytest.raises(BadInput, match="line 1: is about the model 'tiny'"):
+        with pytest.raises(
+            BadInput, match="line 1: the entry is about the model 'tiny', expected 'other'"
+        ):
             use()
     assert place.refs() == before

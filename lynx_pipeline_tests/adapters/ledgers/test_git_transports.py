@@ -1,4 +1,4 @@
-"""The git store over file://, ssh:// and https://: git's own configuration opens the door."""
+"""The git store over file://, ssh:// and https://, with credentials from git's configuration."""
 
 import base64
 import os
@@ -24,7 +24,7 @@ BIG = tuple(bytes([number]) * 200_000 for number in range(4))
 
 
 def only_ci(given: Credentials | None, *_: str) -> int:
-    """The door for who knows the password."""
+    """Access only with the password."""
     return 200 if given == ("ci", PASSWORD) else 401
 
 
@@ -43,7 +43,7 @@ def helper(password: str) -> str:
 
 @pytest.fixture
 def bare(tmp_path: Path) -> OnGit:
-    """A repository that lets clones leave files out, and lets itself be pushed to over HTTP."""
+    """A repository that allows partial clones and pushes over HTTP."""
     place = OnGit.new(tmp_path / "served" / "registry.git", partial=True)
     place.git("config", "http.receivepack", "true")
     return place
@@ -53,7 +53,7 @@ def bare(tmp_path: Path) -> OnGit:
 def place(
     request: pytest.FixtureRequest, bare: OnGit, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[OnGit]:
-    """The repository by each way to it, with what git needs to go there."""
+    """The repository over each transport, with the configuration that git needs for it."""
     if request.param == "file":
         yield bare
     elif request.param == "ssh":
@@ -71,14 +71,14 @@ def place(
 
 @pytest.fixture(autouse=True)
 def no_doors_opened_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither certificates nor proxies but the tests' own."""
+    """Use only the tests' own certificates and proxies."""
     for name in os.environ:
         if name.startswith(("GIT_SSL", "SSL_", "CURL_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
 
 
 def test_a_ledger_is_kept_over_every_transport(place: OnGit) -> None:
-    """Reading where nothing is, appending with evidence, reading back, a second promoter."""
+    """Read an empty remote, append with evidence, read back, promote the same again."""
     assert place.store.read() == Ledger()
     promote(place.store, 1, BIG)
     promote(place.store, 2)
@@ -89,7 +89,7 @@ def test_a_ledger_is_kept_over_every_transport(place: OnGit) -> None:
 
 
 def test_a_hook_refuses_over_every_transport(place: OnGit) -> None:
-    """Its words reach the promoter, and neither branch nor tag is there."""
+    """The promoter's error quotes the hook, and neither branch nor tag is pushed."""
     promote(place.store, 1)
     before = place.refs()
     place.hook("update", 'case "$1" in refs/tags/*) echo "no tags today" >&2; exit 1;; esac')
@@ -98,11 +98,11 @@ def test_a_hook_refuses_over_every_transport(place: OnGit) -> None:
     assert place.refs() == before
 
 
-# ----- closed doors -------------------------------------------------------------------------
+# ----- access denied ------------------------------------------------------------------------
 
 
-def told(place: OnGit) -> str:
-    """What reading and appending fail with, soon."""
+def failures(place: OnGit) -> str:
+    """The messages with which reading and appending fail, quickly."""
     start = time.monotonic()
     with pytest.raises(SystemFailed) as reading:
         place.store.read()
@@ -117,50 +117,50 @@ def told(place: OnGit) -> str:
 def test_a_wrong_password_is_refused_and_not_shown(
     bare: OnGit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """git is told so, asks nobody, and no message holds what was tried."""
+    """git does not prompt, and no message contains the password that was tried."""
     with serving(bare.bare.parent, only_ci) as server:
         settings = {"http.sslCAInfo": str(server.pem), "credential.helper": helper("hunter2!")}
         for name, value in configured(settings).items():
             monkeypatch.setenv(name, value)
-        said = told(OnGit(bare.bare, f"{server.url}/registry.git"))
+        said = failures(OnGit(bare.bare, f"{server.url}/registry.git"))
         assert any(server.asked)
     assert "Authentication failed" in said
     assert "hunter2!" not in said
     assert base64.b64encode(b"ci:hunter2!").decode() not in said
 
 
-def test_no_password_at_all_is_refused_and_nobody_is_asked(
+def test_a_missing_password_fails_without_a_prompt(
     bare: OnGit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A runner has nobody to type one."""
+    """On a runner nobody could answer one."""
     with serving(bare.bare.parent, only_ci) as server:
         for name, value in configured({"http.sslCAInfo": str(server.pem)}).items():
             monkeypatch.setenv(name, value)
-        said = told(OnGit(bare.bare, f"{server.url}/registry.git"))
+        said = failures(OnGit(bare.bare, f"{server.url}/registry.git"))
     assert "could not read Username" in said
 
 
 def test_an_untrusted_certificate_is_refused(bare: OnGit, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The password is not sent to whoever answers there."""
+    """The password is not sent to that server."""
     with serving(bare.bare.parent, only_ci) as server:
         for name, value in configured({"credential.helper": helper(PASSWORD)}).items():
             monkeypatch.setenv(name, value)
-        said = told(OnGit(bare.bare, f"{server.url}/registry.git"))
+        said = failures(OnGit(bare.bare, f"{server.url}/registry.git"))
         assert server.asked == []
     assert "certificate" in said
     assert PASSWORD not in said
 
 
-def test_a_port_that_nobody_answers_on_is_the_system_failing(bare: OnGit) -> None:
-    """The server was shut down."""
+def test_a_server_that_is_down_is_a_system_failure(bare: OnGit) -> None:
+    """The message names the remote."""
     with serving(bare.bare.parent, only_ci) as server:
         gone = OnGit(bare.bare, f"{server.url}/registry.git")
-    said = told(gone)
+    said = failures(gone)
     assert gone.remote.url in said
 
 
-def test_an_unknown_repository_is_the_system_failing(place: OnGit) -> None:
-    """Reading must not take it for an empty ledger."""
+def test_an_unknown_repository_is_a_system_failure(place: OnGit) -> None:
+    """Reading must not mistake it for an empty ledger."""
     with pytest.raises(SystemFailed):
         OnGit(place.bare, place.remote.url.replace("registry.git", "other.git")).store.read()
 
@@ -169,8 +169,8 @@ def test_an_unknown_repository_is_the_system_failing(place: OnGit) -> None:
 def test_a_server_that_speaks_only_the_first_protocol(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partial: bool
 ) -> None:
-    """An sshd takes no GIT_PROTOCOL from its clients unless it is told to, and the server may
-    filter and still give out nothing but what it advertises."""
+    """By default an sshd ignores its clients' GIT_PROTOCOL, and a server that filters may still
+    serve only the refs that it advertises."""
     bare = OnGit.new(tmp_path / "registry.git", partial=partial)
     environ = ssh(tmp_path, 'unset GIT_PROTOCOL; exec setsid --wait sh -c "$command"')
     for name, value in environ.items():
@@ -182,7 +182,7 @@ def test_a_server_that_speaks_only_the_first_protocol(
     assert place.store.evidence(sha256(BIG[0])) == BIG[0]
 
 
-# ----- what is transferred ------------------------------------------------------------------
+# ----- transferred objects ------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -213,8 +213,8 @@ def clones(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
 def test_no_evidence_is_transferred_to_read_or_append(
     place: OnGit, clones: list[dict[str, int]]
 ) -> None:
-    """From a remote that filters: not a byte of what earlier entries rest on, and of all the
-    indexes that there were only the last."""
+    """From a remote that filters: no evidence of earlier entries, and of all versions of the index
+    only the last."""
     for number in range(4):
         promote(place.store, number, (BIG[number % 4] + bytes([number]),))
     clones.clear()
@@ -235,7 +235,7 @@ def test_no_evidence_is_transferred_to_read_or_append(
 def test_a_remote_that_does_not_filter_sends_more_and_works(
     tmp_path: Path, clones: list[dict[str, int]]
 ) -> None:
-    """Nothing else differs."""
+    """Only the transferred objects differ."""
     place = OnGit.new(tmp_path / "registry.git")
     promote(place.store, 1, (BIG[0],))
     promote(place.store, 2)

@@ -1,4 +1,4 @@
-"""What every store owes, whatever it keeps the ledger in."""
+"""What both stores guarantee."""
 
 import subprocess
 import sys
@@ -27,18 +27,18 @@ everywhere = pytest.mark.parametrize("place", PLACES, indirect=True)
 
 @pytest.fixture(params=["folder", "git"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    """Where a ledger can be kept that does not exist yet."""
+    """A place for a ledger that does not exist yet."""
     return PLACES[request.param](tmp_path)
 
 
 def unlike(_: Ledger) -> Fact:
-    """A decision that must not be asked for."""
+    """A decision that must not be called."""
     raise AssertionError
 
 
 @everywhere
-def test_reading_nothing_is_an_empty_ledger_and_creates_nothing(place: Place) -> None:
-    """A serving process may have no right to write."""
+def test_a_missing_ledger_reads_as_empty_and_is_not_created(place: Place) -> None:
+    """A serving process may have no write permission."""
     before = place.all()
     assert place.store.read() == Ledger()
     assert place.all() == before
@@ -47,7 +47,7 @@ def test_reading_nothing_is_an_empty_ledger_and_creates_nothing(place: Place) ->
 
 @everywhere
 def test_appended_facts_read_back_in_order(place: Place) -> None:
-    """And the file is nothing but the entries' lines."""
+    """And the file consists of the entries' lines only."""
     entries = [promote(place.store, number) for number in range(4)]
     ledger = place.store.read()
     assert list(ledger.entries) == entries
@@ -57,14 +57,14 @@ def test_appended_facts_read_back_in_order(place: Place) -> None:
 
 @everywhere
 def test_the_same_facts_are_the_same_bytes(place: Place) -> None:
-    """In both stores those of the golden ledger, so that one can be moved to the other."""
+    """Both stores write the golden ledger's bytes, so a ledger can be moved between them."""
     for each in golden_facts():
         place.store.append(lambda _, each=each: each)  # type: ignore[misc]
     assert place.index() == GOLDEN
 
 
-def test_deciding_for_an_entry_that_stands_changes_nothing(place: Place) -> None:
-    """The same promotion twice, the first and the last of two."""
+def test_deciding_for_an_existing_entry_changes_nothing(place: Place) -> None:
+    """The same promotion again, for the first and for the last of two entries."""
     first, second = promote(place.store, 1), promote(place.store, 2)
     before = place.all()
     assert promote(place.store, 2, (b"other evidence",)) == second
@@ -72,8 +72,8 @@ def test_deciding_for_an_entry_that_stands_changes_nothing(place: Place) -> None
     assert place.all() == before
 
 
-def test_a_decision_sees_the_ledger_as_it_is(place: Place) -> None:
-    """Each is asked once, with all that stands before it."""
+def test_a_decision_gets_the_current_ledger(place: Place) -> None:
+    """Each decision is called once, with all earlier entries."""
     seen = []
     for number in range(3):
 
@@ -87,7 +87,7 @@ def test_a_decision_sees_the_ledger_as_it_is(place: Place) -> None:
 
 @pytest.mark.parametrize("earlier", [0, 1])
 def test_a_decision_that_raises_writes_nothing(place: Place, earlier: int) -> None:
-    """And lets its error through: no entry, no evidence, and no ledger where none was."""
+    """No entry, no evidence and no new ledger. Its exception passes through unchanged."""
     for number in range(earlier):
         promote(place.store, number)
     before = place.all()
@@ -101,7 +101,7 @@ def test_a_decision_that_raises_writes_nothing(place: Place, earlier: int) -> No
 
 
 def test_a_fact_that_would_not_read_back_is_not_written(place: Place) -> None:
-    """A model name that is empty, a cost beyond what JSON can hold exactly, no evidence."""
+    """An empty model name, a cost that JSON can't hold exactly, empty evidence, a bad time."""
     promote(place.store, 1)
     before = place.all()
     dear = promoted("v0.2.0-dev", cpqu=1e17)
@@ -135,7 +135,7 @@ PIECES = (b"{}\n", b"\x00\xff not text \n\n", b"", b"x" * 300_000)
 
 @everywhere
 def test_evidence_is_kept_and_read_back_by_its_digest(place: Place) -> None:
-    """Whatever bytes it consists of, also after later entries that bring none."""
+    """For any bytes, also after later entries without evidence."""
     promote(place.store, 1, PIECES)
     promote(place.store, 2)
     for piece in PIECES:
@@ -143,7 +143,7 @@ def test_evidence_is_kept_and_read_back_by_its_digest(place: Place) -> None:
 
 
 def test_evidence_that_two_entries_share_is_kept_once(place: Place) -> None:
-    """The eval set of every promotion, say; it may come as any iterable."""
+    """As the baseline of several promotions. Evidence may be any iterable."""
     promote(place.store, 1, (b"shared", b"first"))
     place.store.append(lambda _: version(2), iter([b"shared", b"second", b"shared"]))
     for piece in (b"shared", b"first", b"second"):
@@ -151,8 +151,8 @@ def test_evidence_that_two_entries_share_is_kept_once(place: Place) -> None:
 
 
 @everywhere
-def test_evidence_that_is_not_there_is_named(place: Place) -> None:
-    """In a ledger and where there is none yet; asking creates nothing."""
+def test_missing_evidence_is_named(place: Place) -> None:
+    """With and without a ledger. Reading creates nothing."""
     before = place.all()
     for _ in range(2):
         with pytest.raises(BadInput, match=f"{evidence_path(sha256(b'no'))} is gone"):
@@ -163,8 +163,8 @@ def test_evidence_that_is_not_there_is_named(place: Place) -> None:
 
 
 @everywhere
-def test_evidence_that_was_changed_is_named(place: Place) -> None:
-    """Its digest is in the entry, so it can't pass for what was judged."""
+def test_changed_evidence_is_named(place: Place) -> None:
+    """Its digest is in the entry, so a replacement is detected."""
     promote(place.store, 1, (b"true",))
     path = evidence_path(sha256(b"true"))
     if isinstance(place, OnGit):
@@ -181,10 +181,8 @@ def test_evidence_that_was_changed_is_named(place: Place) -> None:
         place.store.evidence(sha256(b"true"))
 
 
-def test_evidence_that_was_changed_is_written_again_by_the_next_entry_that_has_it(
-    tmp_path: Path,
-) -> None:
-    """In the folder, where a file may have been damaged since."""
+def test_damaged_evidence_is_rewritten_by_the_next_entry_that_has_it(tmp_path: Path) -> None:
+    """In the directory store, where a file may be damaged later."""
     place = InFolder(tmp_path / "registry")
     promote(place.store, 1, (b"true",))
     file = place.folder / evidence_path(sha256(b"true"))
@@ -218,9 +216,8 @@ for number in range(int(sys.argv[3])):
 def test_many_processes_write_one_history(
     place: Place, writers: int, appends: int, tmp_path: Path
 ) -> None:
-    """Processes that open the store by the project's settings, started together: nothing is
-    lost, each one's entries stand in its order, and no reader in between sees anything but a
-    whole ledger."""
+    """Processes that open the store from the project's settings start together: no entry is lost,
+    each process's entries are in its order, and a concurrent reader sees only complete ledgers."""
     root = tmp_path / "project"
     project(root, pyproject=f'registry = "{place.setting}"\n')
     command = [sys.executable, "-c", _WRITER, str(root)]
@@ -246,7 +243,7 @@ def test_many_processes_write_one_history(
 
 
 def test_the_settings_open_the_store(place: Place, tmp_path: Path) -> None:
-    """What ``registry`` says in ``pyproject.toml`` is where the entries go, with its branch."""
+    """``registry`` in ``pyproject.toml`` chooses the store, with its branch."""
     root = tmp_path / "project"
     project(root, pyproject=f'registry = "{place.setting}"\n')
     promote(open_store(load_settings(root, {})), 1)

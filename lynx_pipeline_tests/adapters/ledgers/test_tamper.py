@@ -1,4 +1,4 @@
-"""Every way to change a ledger behind the store's back is seen, and the line is named."""
+"""Every change of a ledger behind the store's back is detected, and the message names the line."""
 
 import functools
 import os
@@ -61,14 +61,14 @@ def history() -> tuple[Fact, ...]:
 
 
 def filled(store: Store) -> None:
-    """Put the history into a store."""
+    """Append the history to a store."""
     for each in history():
         store.append(lambda _, each=each: each)  # type: ignore[misc]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> InFolder:
-    """The history in a folder; each test puts back what it changes."""
+    """The history in a folder; each test undoes its changes."""
     place = InFolder(tmp_path_factory.mktemp("tamper") / "registry")
     filled(place.store)
     return place
@@ -76,7 +76,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> InFolder:
 
 @pytest.fixture(scope="module")
 def git(tmp_path_factory: pytest.TempPathFactory) -> OnGit:
-    """The history on a branch; each test puts back what it changes."""
+    """The history on a branch; each test undoes its changes."""
     place = OnGit.new(tmp_path_factory.mktemp("tamper") / "registry.git")
     filled(place.store)
     return place
@@ -84,14 +84,14 @@ def git(tmp_path_factory: pytest.TempPathFactory) -> OnGit:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read a line that was read before from memory, and don't wait for a remote to settle."""
+    """Cache parsed lines, and don't wait for a contradiction on the remote to persist."""
     monkeypatch.setattr(rules, "read_entry", functools.cache(rules.read_entry))
     no_wait = SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic)
     monkeypatch.setattr(git_ledger, "time", no_wait)
 
 
 def names_line(place: Place, line: int) -> None:
-    """Reading refuses and names this line."""
+    """Assert that reading fails and names this line."""
     with pytest.raises(BadInput, match=rf"\bline {line}\b"):
         place.store.read()
 
@@ -107,9 +107,9 @@ def put(handle: int, at: int, byte: int) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("shard", range(SHARDS))
-def test_every_changed_byte_in_a_folder_is_found(folder: InFolder, shard: int) -> None:
-    """At every place of fifty lines: the lowest, the highest and the case bit flipped, and a
-    newline where none was."""
+def test_every_changed_byte_in_a_folder_is_detected(folder: InFolder, shard: int) -> None:
+    """At every position in fifty lines: the lowest, the highest and the case bit flipped, and a
+    newline instead."""
     raw, tried = folder.index(), 0
     handle = os.open(folder.store.file, os.O_RDWR)
     try:
@@ -130,8 +130,8 @@ def test_every_changed_byte_in_a_folder_is_found(folder: InFolder, shard: int) -
     assert len(folder.store.read().entries) == LINES
 
 
-def test_changed_bytes_are_found_without_any_help_from_memory(folder: InFolder) -> None:
-    """The same for one byte in each line, every line being read afresh."""
+def test_changed_bytes_are_detected_without_the_cache(folder: InFolder) -> None:
+    """The same for one byte in each line, with every line parsed again."""
     raw, start = folder.index(), 0
     for number, line in enumerate(raw.splitlines(keepends=True), start=1):
         damaged = bytearray(raw)
@@ -146,9 +146,9 @@ def test_changed_bytes_are_found_without_any_help_from_memory(folder: InFolder) 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("flip", [0x01, 0x20, 0x80, 0xFF])
-def test_changed_bytes_on_a_branch_are_found(git: OnGit, flip: int) -> None:
-    """Pushed as one more commit: places in every part of a line, the first, the last and its
-    newline."""
+def test_changed_bytes_on_a_branch_are_detected(git: OnGit, flip: int) -> None:
+    """Pushed as a further commit: positions in every part of a line, the first byte, the last byte
+    and its newline."""
     raw = git.index()
     for place in [0, *range(211 + flip, len(raw), 5003), len(raw) - 2, len(raw) - 1]:
         damaged = bytearray(raw)
@@ -162,17 +162,17 @@ def test_changed_bytes_on_a_branch_are_found(git: OnGit, flip: int) -> None:
 
 
 def foreign(raw: bytes, place: int, *, chained: bool) -> bytes:
-    """A line that is well-formed and has the right number, of somebody else's ledger; or one
-    that follows on the line before it as it should."""
+    """A well-formed line with the right number from another ledger; if ``chained``, with the right
+    previous hash too."""
     before = rules.parse_ledger(b"".join(raw.splitlines(True)[:place]), "f").head
     entry = seal(place + 1, before if chained else "0" * 64, fact(model="foreign"))
     return entry.to_line()
 
 
 def rearranged(raw: bytes, remembered: int) -> Iterator[tuple[str, int, bytes]]:
-    """Every change of whole lines: what it is, the line to be named, the bytes. A line in the
-    place of one that is ``remembered`` (each by a tag, or the last by the checkpoint) is found
-    there, else at the line after it."""
+    """Every change of whole lines: its name, the line to be named, the bytes. A line that replaces
+    a ``remembered`` one (each has a tag, or only the last has the checkpoint) is detected there,
+    any other at the line after it."""
     lines = raw.splitlines(keepends=True)
     for k in range(LINES):
         yield f"deleted {k}", k + 1, b"".join(lines[:k] + lines[k + 1 :])
@@ -195,7 +195,7 @@ def rearranged(raw: bytes, remembered: int) -> Iterator[tuple[str, int, bytes]]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_lines_in_a_folder_cannot_be_rearranged(folder: InFolder) -> None:
-    """Any line deleted, doubled or inserted, any two swapped, and a cut at any line's end."""
+    """Any line deleted, doubled or inserted, any two swapped, and a cut at the end of any line."""
     raw, tried = folder.index(), 0
     for _, line, damaged in rearranged(raw, LINES):
         folder.overwrite(damaged)
@@ -212,7 +212,7 @@ def test_lines_in_a_folder_cannot_be_rearranged(folder: InFolder) -> None:
     "kind", ["deleted", "doubled", "cut", "foreign", "foreign but chained", "blank", "swapped"]
 )
 def test_lines_on_a_branch_cannot_be_rearranged(git: OnGit, kind: str) -> None:
-    """The same as one more commit, at the start, in the middle and at the end."""
+    """The same as a further commit, at the start, in the middle and at the end."""
     form = re.compile(rf"{kind} \d+(?: and \d+)?")
     all_of_a_kind = [each for each in rearranged(git.index(), 1) if form.fullmatch(each[0])]
     step = len(all_of_a_kind) // 3
@@ -226,7 +226,7 @@ def test_lines_on_a_branch_cannot_be_rearranged(git: OnGit, kind: str) -> None:
 
 
 class changed:
-    """Whatever happens to a repository's refs inside is undone; nothing else may change them."""
+    """Undoes every change to a repository's refs in its block."""
 
     def __init__(self, place: OnGit) -> None:
         self.place = place
@@ -399,33 +399,33 @@ REFS: dict[Callable[[OnGit], None], str] = {
     commit_without_an_entry: "line 51: the branch has 51 commits and the ledger 50 entries",
     branch_deleted: "line 1: cut off",
     last_tags_but_one_deleted: f"line {LINES - 1}.*tag tiny@",
-    tag_deleted: "line 25.*tag tiny@rolled_back-25 is gone",
-    first_tag_deleted: "line 1: its tag tiny@registered-1 is gone",
+    tag_deleted: "line 25.*tag tiny@rolled_back-25 is missing or",
+    first_tag_deleted: "line 1: its tag tiny@registered-1 is missing or",
     all_tags_deleted: "line 1: its tag",
-    tag_made_lightweight: "line 25: its tag tiny@rolled_back-25 is gone",
-    last_tag_made_lightweight: f"line 50: its tag {LAST} lacks",
-    last_tag_deleted: f"line 50: its tag {LAST} lacks",
+    tag_made_lightweight: "line 25: its tag tiny@rolled_back-25 is missing or",
+    last_tag_made_lightweight: f"line 50: its tag {LAST} is missing. Either",
+    last_tag_deleted: f"line 50: its tag {LAST} is missing. Either",
     tag_made_anothers: "line 25",
-    tag_moved_off_the_branch: "line 25: its tag tiny@rolled_back-25 is gone or another",
-    tag_moved_to_another_line: "line 25: its tag tiny@rolled_back-25 is gone or another",
-    tag_says_garbage: "line 25: its tag tiny@rolled_back-25 is gone",
-    tag_says_nothing: "line 25: its tag tiny@rolled_back-25 is gone",
+    tag_moved_off_the_branch: "line 25: its tag tiny@rolled_back-25 is missing or points",
+    tag_moved_to_another_line: "line 25: its tag tiny@rolled_back-25 is missing or points",
+    tag_says_garbage: "line 25: its tag tiny@rolled_back-25 is missing or",
+    tag_says_nothing: "line 25: its tag tiny@rolled_back-25 is missing or",
     tag_remembers_another_hash: "line 25: is not the entry that stood here",
     tag_remembers_more: "line 51: cut off",
-    tag_added: "tag tiny@v9.9.9: is of no entry",
-    index_gone: "holds no index.jsonl",
-    index_a_folder: "index.jsonl is no plain file",
-    index_a_link: "index.jsonl is no plain file",
+    tag_added: "the tag tiny@v9.9.9 matches no entry",
+    index_gone: "has no file index.jsonl",
+    index_a_folder: "index.jsonl is not a regular file",
+    index_a_link: "index.jsonl is not a regular file",
 }
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("how", REFS, ids=lambda how: how.__name__)
-def test_a_branch_that_was_forced_or_a_tag_that_was_changed_is_found(
+def test_a_forced_branch_or_a_changed_tag_is_detected(
     git: OnGit, how: Callable[[OnGit], None]
 ) -> None:
-    """By reading and by appending, which then pushes nothing."""
+    """Both reading and appending fail, and nothing is pushed."""
     with changed(git):
         how(git)
         before = git.refs()
@@ -440,8 +440,8 @@ def test_a_branch_that_was_forced_or_a_tag_that_was_changed_is_found(
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_tag_of_somebody_else_is_no_concern(git: OnGit) -> None:
-    """A release of the same name's form, of another commit, or of another model."""
+def test_unrelated_tags_are_ignored(git: OnGit) -> None:
+    """A release with a similar name, a lightweight tag elsewhere, or another model's tag."""
     other = git.commit(b"x", None)
     with changed(git):
         retag(git, "tiny@2025-11", "lynx-registry", b"a release of something else\n")
@@ -451,7 +451,7 @@ def test_a_tag_of_somebody_else_is_no_concern(git: OnGit) -> None:
 
 
 def verify(place: Place, root: Path) -> tuple[int, str, str]:
-    """``lynx-pipeline registry verify`` in a project whose registry this is."""
+    """Run ``lynx-pipeline registry verify`` in a project with this registry."""
     if not root.exists():
         project(root, pyproject=f'registry = "{place.setting}"\n')
     done = subprocess.run(
@@ -464,7 +464,7 @@ def verify(place: Place, root: Path) -> tuple[int, str, str]:
 
 
 def refused(place: Place, root: Path, line: int) -> None:
-    """The command says no in one paragraph that names the line."""
+    """Assert that the command fails with one paragraph that names the line."""
     code, out, err = verify(place, root)
     assert (code, out) == (2, "")
     assert re.search(rf"\bline {line}\b", err)
@@ -475,8 +475,8 @@ def refused(place: Place, root: Path, line: int) -> None:
 
 @pytest.mark.slow
 def test_the_command_names_the_damaged_line(folder: InFolder, git: OnGit, tmp_path: Path) -> None:
-    """``registry verify`` for a changed byte, a doubled line and a cut, in both stores, and a
-    branch forced back; it is content again when the damage is mended."""
+    """``registry verify`` detects a changed byte, a doubled line and a cut in both stores, and a
+    branch that was reset. It passes again after the damage is undone."""
     raw = folder.index()
     assert git.index() == raw
     lines = raw.splitlines(keepends=True)
@@ -501,10 +501,8 @@ def test_the_command_names_the_damaged_line(folder: InFolder, git: OnGit, tmp_pa
     assert verify(git, tmp_path / "git") == (0, whole, "")
 
 
-def test_a_ledger_that_was_never_touched_is_whole_wherever_it_lies(
-    folder: InFolder, git: OnGit, tmp_path: Path
-) -> None:
-    """A copy of the folder and a clone of the repository with all its refs read the same."""
+def test_a_copied_ledger_reads_the_same(folder: InFolder, git: OnGit, tmp_path: Path) -> None:
+    """Both a copy of the folder and a clone of the repository with all its refs."""
     copied = shutil.copytree(folder.folder, tmp_path / "copy")
     git.git("clone", "--quiet", "--mirror", ".", str(tmp_path / "mirror.git"))
     expected = folder.store.read().entries

@@ -40,7 +40,7 @@ def test_a_promotion_in_prod_holds_in_an_audit(prod: Prod) -> None:
     [
         ({"environment": "mine"}, "claim 'environment'"),
         ({"repository_id": "1"}, "claim 'repository_id'"),
-        ({"sha": "0" * 40}, "git knows no commit"),
+        ({"sha": "0" * 40}, "git has no commit"),
     ],
 )
 def test_an_entry_under_another_identity_is_caught(

@@ -78,9 +78,9 @@ def test_git_configuration_leads_to_no_other_registry(
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.file://{evil.bare}.{kind}")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", real)
-    with pytest.raises(Refused, match=f"leads from {real} to file://{evil.bare}"):
+    with pytest.raises(Refused, match=f"redirects {real} to file://{evil.bare}"):
         prod.promote(good, "v0.1.0")
-    with pytest.raises(Refused, match="leads from"):
+    with pytest.raises(Refused, match="redirects"):
         Registry.open(prod.prod).resolve()
     assert prod.place.all() == evil.all() == {}
 
@@ -97,7 +97,7 @@ def test_git_configuration_leads_to_no_other_branch_tip(
     monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
     monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.file://{stale}.insteadOf")
     monkeypatch.setenv("GIT_CONFIG_VALUE_0", prod.remote)
-    with pytest.raises(Refused, match="leads from"):
+    with pytest.raises(Refused, match="redirects"):
         prod.promote(good, "v0.1.0")
     assert prod.place.all() == {}
 

@@ -120,12 +120,12 @@ def _own_issuer(prod: Prod) -> None:
             lambda p: p.write("data/eval.jsonl", "{}\n"), BadInput, "was changed", id="eval set"
         ),
         pytest.param(
-            lambda p: shutil.rmtree(p.root / ".git"), BadInput, "is no git checkout", id="no git"
+            lambda p: shutil.rmtree(p.root / ".git"), BadInput, "is not a git checkout", id="no git"
         ),
         pytest.param(
             lambda p: p.git("checkout", "--quiet", "--orphan", "x"),
             BadInput,
-            "no git checkout with a commit",
+            "not a git checkout with a commit",
             id="no commit",
         ),
         pytest.param(

@@ -419,7 +419,7 @@ def github_down(stage: Stage) -> list[Seen]:
     with unchanged(stage):
         run = _go_on(stage, Hooks(before={"promote": fall, "report": rise}))
     assert ended(run) == "promote: exit code 3"
-    assert "did not give pull request 7" in said(run), run.jobs["promote"].log
+    assert "reading pull request 7 failed" in said(run), run.jobs["promote"].log
     return [Seen("GitHub's API down", ended(run), said(run), "as before")]
 
 
@@ -431,7 +431,7 @@ def rejected(stage: Stage) -> list[Seen]:
             "the registry's push rejected",
             lambda: stage.registry.hook("pre-receive", "echo 'not today' >&2; exit 1"),
             3,
-            "did not take the entry",
+            "the remote rejected the entry",
         )
     ]
 

@@ -41,7 +41,7 @@ def _readable(store: Store, old: Sequence[Fact]) -> Sequence[Fact]:
     try:
         return facts(store)
     except BadInput as error:
-        assert "tag tiny@v0.9.0-dev lacks" in str(error), error
+        assert "tag tiny@v0.9.0-dev is missing" in str(error), error
         return old
 
 
