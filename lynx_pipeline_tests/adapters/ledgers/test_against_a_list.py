@@ -285,10 +285,10 @@ class GitAgainstAList(AgainstAList):
             with patch.object(git, "subprocess", faulty_git(step % 15 + 1, fault, trace)):
                 self.place.store.append(decide, EVIDENCE)
 
-        told = forked(work)
+        outcome = forked(work)
         wait_until_left(self.folder)
-        assert told.code in (0, -signal.SIGKILL)
-        assert told.error in ("", "Refused"), told
+        assert outcome.code in (0, -signal.SIGKILL)
+        assert outcome.error in ("", "Refused"), outcome
 
     def race(self, first: Fact, second: Fact) -> list[Fact]:
         asked = []

@@ -89,12 +89,12 @@ def all_at_once(place: Place, wants: list[Promoted]) -> list[Answer]:
         os.close(handle)
     os.close(start)  # go
     with open(results, "rb") as pipe:  # noqa: PTH123  # a handle, not a path
-        told = [json.loads(line) for line in pipe]
+        rows = [json.loads(line) for line in pipe]
     os.close(running)
     codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in (*children, reader)]
     assert codes == [0] * (len(wants) + 1)
-    assert sorted(number for number, _, _ in told) == list(range(len(wants)))
-    return [Answer(*each) for each in sorted(told)]
+    assert sorted(number for number, _, _ in rows) == list(range(len(wants)))
+    return [Answer(*each) for each in sorted(rows)]
 
 
 def _child(work: Callable[[], None], not_its: tuple[int, ...]) -> int:
@@ -118,12 +118,12 @@ def _promoter(place: Place, number: int, want: Promoted, gate: int, answers: int
     try:
         entry = store.append(promoting(want)).entry
         assert entry.fact == want
-        said = json.dumps([number, entry.seq, ""])
+        line = json.dumps([number, entry.seq, ""])
     except Refused as error:
-        said = json.dumps([number, None, str(error)])
+        line = json.dumps([number, None, str(error)])
     except LynxError as error:
         raise AssertionError(f"promoter {number}: {error}") from error
-    os.write(answers, said.encode() + b"\n")
+    os.write(answers, line.encode() + b"\n")
 
 
 def _reader(place: Place, stop: int, most: int) -> None:
@@ -156,8 +156,8 @@ def check(place: Place, old: Ledger, wants: list[Promoted], answers: list[Answer
             assert len(lines) == entry.seq
     new = ledger.entries[len(old.entries) :]
     won = {entry.seq: entry.fact for entry in new}
-    told = {answer.seq: wants[answer.number] for answer in answers if answer.seq is not None}
-    assert told == won  # the entries reported to promoters are exactly those in the ledger
+    reported = {answer.seq: wants[answer.number] for answer in answers if answer.seq is not None}
+    assert reported == won  # the entries reported to promoters are exactly those in the ledger
     versions = [entry.fact.semver for entry in ledger.entries]
     assert len(set(versions)) == len(versions)
     for env in Env:

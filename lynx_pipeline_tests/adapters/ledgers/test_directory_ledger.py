@@ -316,7 +316,7 @@ def test_a_failed_close_is_reported_and_the_entry_is_kept(place: InFolder) -> No
         with Disk(place.folder, at, "EIO", trace).in_place():
             promote(place.store, 9)
 
-    told = forked(work)
-    assert told.error == "SystemFailed"
-    assert "Input/output error" in told.message
+    outcome = forked(work)
+    assert outcome.error == "SystemFailed"
+    assert "Input/output error" in outcome.message
     assert facts(place.store)[-1] == version(9)

@@ -122,11 +122,11 @@ def test_a_wrong_password_is_refused_and_not_shown(
         settings = {"http.sslCAInfo": str(server.pem), "credential.helper": helper("hunter2!")}
         for name, value in configured(settings).items():
             monkeypatch.setenv(name, value)
-        said = failures(OnGit(bare.bare, f"{server.url}/registry.git"))
+        messages = failures(OnGit(bare.bare, f"{server.url}/registry.git"))
         assert any(server.asked)
-    assert "Authentication failed" in said
-    assert "hunter2!" not in said
-    assert base64.b64encode(b"ci:hunter2!").decode() not in said
+    assert "Authentication failed" in messages
+    assert "hunter2!" not in messages
+    assert base64.b64encode(b"ci:hunter2!").decode() not in messages
 
 
 def test_a_missing_password_fails_without_a_prompt(
@@ -136,8 +136,8 @@ def test_a_missing_password_fails_without_a_prompt(
     with serving(bare.bare.parent, only_ci) as server:
         for name, value in configured({"http.sslCAInfo": str(server.pem)}).items():
             monkeypatch.setenv(name, value)
-        said = failures(OnGit(bare.bare, f"{server.url}/registry.git"))
-    assert "could not read Username" in said
+        messages = failures(OnGit(bare.bare, f"{server.url}/registry.git"))
+    assert "could not read Username" in messages
 
 
 def test_an_untrusted_certificate_is_refused(bare: OnGit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,18 +145,18 @@ def test_an_untrusted_certificate_is_refused(bare: OnGit, monkeypatch: pytest.Mo
     with serving(bare.bare.parent, only_ci) as server:
         for name, value in configured({"credential.helper": helper(PASSWORD)}).items():
             monkeypatch.setenv(name, value)
-        said = failures(OnGit(bare.bare, f"{server.url}/registry.git"))
+        messages = failures(OnGit(bare.bare, f"{server.url}/registry.git"))
         assert server.asked == []
-    assert "certificate" in said
-    assert PASSWORD not in said
+    assert "certificate" in messages
+    assert PASSWORD not in messages
 
 
 def test_a_server_that_is_down_is_a_system_failure(bare: OnGit) -> None:
     """The message names the remote."""
     with serving(bare.bare.parent, only_ci) as server:
         gone = OnGit(bare.bare, f"{server.url}/registry.git")
-    said = failures(gone)
-    assert gone.remote.url in said
+    messages = failures(gone)
+    assert gone.remote.url in messages
 
 
 def test_an_unknown_repository_is_a_system_failure(place: OnGit) -> None:
