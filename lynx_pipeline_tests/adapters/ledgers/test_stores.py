@@ -155,7 +155,7 @@ def test_missing_evidence_is_named(place: Place) -> None:
     """With and without a ledger. Reading creates nothing."""
     before = place.all()
     for _ in range(2):
-        with pytest.raises(BadInput, match=f"{evidence_path(sha256(b'no'))} is gone"):
+        with pytest.raises(BadInput, match=f"{evidence_path(sha256(b'no'))} is missing"):
             place.store.evidence(sha256(b"no"))
         assert place.all() == before
         promote(place.store, 1, (b"yes",))
@@ -197,8 +197,8 @@ _WRITER = """
 import sys
 from pathlib import Path
 from lynx_pipeline.config import load_settings
-from lynx_pipeline.registry import open_store
-from lynx_pipeline_tests.builders import fact
+from lynx_pipeline.adapters.ledgers import open_store
+from lynx_pipeline_tests.support.builders import fact
 store = open_store(load_settings(Path(sys.argv[1]), {}))
 sys.stdin.readline()
 for number in range(int(sys.argv[3])):

@@ -410,7 +410,7 @@ REFS: dict[Callable[[OnGit], None], str] = {
     tag_moved_to_another_line: "line 25: its tag tiny@rolled_back-25 is missing or points",
     tag_says_garbage: "line 25: its tag tiny@rolled_back-25 is missing or",
     tag_says_nothing: "line 25: its tag tiny@rolled_back-25 is missing or",
-    tag_remembers_another_hash: "line 25: is not the entry that stood here",
+    tag_remembers_another_hash: "line 25: differs from the entry that was here before",
     tag_remembers_more: "line 51: cut off",
     tag_added: "the tag tiny@v9.9.9 matches no entry",
     index_gone: "has no file index.jsonl",
