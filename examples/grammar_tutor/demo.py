@@ -24,7 +24,7 @@ from lynx_pipeline.evaluation.candidate import SEMVER_TAG, candidate, fetch
 from lynx_pipeline.evaluation.inputs import matched_inputs
 from lynx_pipeline.evaluation.judgement import judge_evidence
 from lynx_pipeline.registry import Registry
-from lynx_pipeline.reports.build import PAGE, build_report
+from lynx_pipeline.reports.report import PAGE, build_report
 from lynx_pipeline.reports.terminal import print_report
 
 

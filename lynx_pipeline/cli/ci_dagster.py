@@ -12,7 +12,7 @@ from lynx_pipeline.defs.requests import FETCHED, add_candidate, write_config
 from lynx_pipeline.evaluation.candidate import candidate
 from lynx_pipeline.evaluation.evidence import EVAL
 from lynx_pipeline.evaluation.judgement import GateRefused, judge_evidence
-from lynx_pipeline.reports.build import build_report
+from lynx_pipeline.reports.report import build_report
 from lynx_pipeline.reports.markdown import markdown
 
 

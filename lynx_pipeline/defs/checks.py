@@ -25,8 +25,7 @@ from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate
 from lynx_pipeline.evaluation.evidence import metrics
 from lynx_pipeline.evaluation.judgement import judge_evidence
-from lynx_pipeline.reports.build import PAGE, build_report, write_report
-from lynx_pipeline.reports.report import summary
+from lynx_pipeline.reports.report import PAGE, build_report, summary, write_report
 
 # Results by partition are new in Dagster, and without them two candidates share one result.
 warnings.simplefilter("ignore", PreviewWarning)

@@ -18,7 +18,7 @@ from lynx_pipeline.domain.strict_json import parse_object
 from lynx_pipeline.errors import BadInput, LynxError
 from lynx_pipeline.evaluation.evidence import EVAL, check_handed_over
 from lynx_pipeline.evaluation.judgement import judge_evidence
-from lynx_pipeline.reports.build import build_report
+from lynx_pipeline.reports.report import build_report
 
 REQUEST, EVALUATE, PROMOTE = JOBS = ("request", "evaluate", "promote")
 _SUCCESS = "success"

@@ -7,7 +7,7 @@ from html import escape
 from lynx_pipeline.domain.gate.rule import BucketVerdict
 from lynx_pipeline.reports.report import Report, interval, summary
 
-# The page's colours and the figure's marks; the file takes both with it.
+# CSS of the page's colours and of the figure; an SVG file embeds it.
 COLOURS = """
 :root { color-scheme: light dark; --ink: #1c2430; --dim: #667085; --line: #d8dde5; --bg: #fff;
   --good: #1a7f4b; --bad: #c4320a; --floor: #98a2b3; --band: #f4f6f9; }
@@ -25,13 +25,13 @@ _WIDTH = _NAME_WIDTH + _PLOT_WIDTH + 40
 
 
 def figure(report: Report) -> str:
-    """The figure in a page that has :data:`COLOURS`, as wide as there is room."""
+    """The figure for a page that includes :data:`COLOURS`, as wide as the page allows."""
     return _svg(report, 'width="100%"')
 
 
 def figure_file(report: Report) -> str:
-    """The figure alone, as an SVG file, with a size of its own: the UI shows pictures in a window
-    that is as narrow as they let it."""
+    """The figure as an SVG file. It has a fixed width, because the UI shrinks the window around a
+    picture without one."""
     attributes = f'xmlns="http://www.w3.org/2000/svg" width="{_WIDTH}"'
     return _svg(report, f'{attributes} style="background: var(--bg)"', f"<style>{COLOURS}</style>")
 
@@ -61,7 +61,7 @@ def _svg(report: Report, attributes: str, style: str = "") -> str:
 
 
 def _axis_start(buckets: Sequence[BucketVerdict]) -> float:
-    """A share just below everything drawn, on a round ten per cent."""
+    """A multiple of ten per cent below everything that is drawn."""
     shares = [float(bucket.floor) for bucket in buckets]
     for bucket in buckets:
         span = interval(bucket)

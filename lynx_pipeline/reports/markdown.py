@@ -1,23 +1,31 @@
 """The report as GitHub-flavoured Markdown, for pull requests and job summaries.
 
 Everything from the model or the eval set is escaped: an answer can't become a link, a mention
-or HTML. The text stays under GitHub's limit for a comment; what is cut is counted.
+or HTML. The text stays under GitHub's limit for a comment; rows that don't fit are counted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lynx_pipeline.domain.gate.comparison import Flip
 from lynx_pipeline.domain.gate.rule import BucketVerdict
-from lynx_pipeline.reports.report import Report, head, notes, row, summary
+from lynx_pipeline.reports.report import (
+    FLIP_COLUMNS,
+    Report,
+    columns,
+    notes,
+    row,
+    shown_answer,
+    summary,
+)
 
-# A comment holds 65,536 characters; some are left for whoever puts it in one.
+# GitHub's limit for a comment is 65,536 characters; the rest is for the text around the report.
 LONGEST = 60_000
 _LONGEST_CELL = 200
 
 
 def markdown(report: Report, *, folded: bool = True) -> str:
-    """The report: summary, failed buckets, then the others and the flips. Folded is for GitHub;
-    not folded, with headings, is for readers that show no HTML."""
+    """The report: summary, failed buckets, then the others and the flips. ``folded`` hides the
+    last two in HTML, as GitHub shows it; otherwise they get headings."""
     section = _folded if folded else _headed
     verdict = report.verdict
     parts = [f"**{summary(verdict)}**", ""]
@@ -42,7 +50,7 @@ def markdown(report: Report, *, folded: bool = True) -> str:
             table = _flips(flips, budget * 2 // 3)
             parts += [*section(f"{len(flips)} {title}", table), ""]
             budget -= sum(len(line) + 1 for line in table)
-    parts += [f"<sub>{escaped(note, 2_000)}</sub>\n" for note in notes(report)]
+    parts += [f"<sub>{escaped(note, 2_000)}</sub>\n" for note in notes(report, power=True)]
     return "\n".join(parts)
 
 
@@ -55,38 +63,43 @@ def _headed(title: str, lines: Sequence[str]) -> list[str]:
 
 
 def _table(report: Report, buckets: Sequence[BucketVerdict], budget: int) -> list[str]:
-    names = head(report, power=True)
-    return _rows(
-        names, [row(report, bucket, power=True) for bucket in buckets], len(names) - 2, budget
-    )
+    names = columns(report, power=True)
+    rows = (row(report, bucket, power=True) for bucket in buckets)
+    return _rows(names, rows, len(buckets), budget, numbers=len(names) - 2)
 
 
 def _flips(flips: Sequence[Flip], budget: int) -> list[str]:
-    rows = [
-        (flip.item.prompt, flip.item.answers[0], _shown(flip.reference), _shown(flip.candidate))
+    rows = (
+        (
+            flip.item.prompt,
+            flip.item.answers[0],
+            shown_answer(flip.reference),
+            shown_answer(flip.candidate),
+        )
         for flip in flips
-    ]
-    return _rows(("prompt", "expected", "reference", "candidate"), rows, 0, budget)
+    )
+    return _rows(FLIP_COLUMNS, rows, len(flips), budget)
 
 
 def _rows(
-    names: Sequence[str], rows: Sequence[Sequence[str]], numbers: int, budget: int
+    names: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    total: int,
+    budget: int,
+    *,
+    numbers: int = 0,
 ) -> list[str]:
-    """A Markdown table of as many rows as fit; ``numbers`` columns after the first are right
-    aligned."""
+    """A Markdown table with as many of the ``total`` rows as fit; ``numbers`` columns after the
+    first are right aligned."""
     rule = "|".join("--:" if 0 < i <= numbers else "---" for i in range(len(names)))
     lines = [f"| {' | '.join(names)} |", f"|{rule}|"]
     for done, cells in enumerate(rows):
         line = f"| {' | '.join(escaped(cell) for cell in cells)} |"
         budget -= len(line) + 1
         if budget < 0:
-            return [*lines, "", f"... and {len(rows) - done} more."]
+            return [*lines, "", f"... and {total - done} more."]
         lines.append(line)
     return lines
-
-
-def _shown(answer: str | None) -> str:
-    return "(no answer)" if answer is None else answer
 
 
 def escaped(text: str, longest: int = _LONGEST_CELL) -> str:

@@ -1,55 +1,65 @@
-"""What a gate can see, as a table on the terminal, as data, and as a figure.
-
-The figure is an SVG page of its own: the operating characteristic, one curve a bucket.
-"""
+"""The statistical power of a gate: as a table on the terminal, as JSON, and as an SVG figure of its
+operating characteristic, one curve per bucket."""
 
 from dataclasses import asdict
 from html import escape
 from typing import Any
 
 from lynx_pipeline.domain.gate.power import TARGET_POWER, TARGET_REFUSAL, BucketPower, GatePower
+from lynx_pipeline.reports.report import FALSE_REFUSALS, SMALLEST_DROP
 from lynx_pipeline.reports.terminal import print_table
+
+_COLUMNS = (
+    "bucket",
+    "n",
+    "accuracy",
+    SMALLEST_DROP,
+    "tolerated misses",
+    FALSE_REFUSALS,
+    "detectable drop",
+    "n needed",
+)
 
 _COLOURS = ("#2563eb", "#c4320a", "#1a7f4b", "#7c3aed", "#b45309", "#0e7490")
 _WIDTH, _HEIGHT, _LEFT, _TOP = 760, 420, 60, 30
 
 
 def print_power(power: GatePower) -> None:
-    """Print the table and what it means to standard output."""
-    catches = f"catches {TARGET_POWER:.0%}"
-    names = ("bucket", "n", "accuracy", "one question", "forgives", "refuses an equal")
+    """Print the table and its explanation to standard output."""
     rows = [_row(bucket) for bucket in power.buckets]
-    console = print_table(
-        (*names, catches, "n needed"), rows, [False] * len(rows), numbers=range(1, 8)
-    )
-    for line in meaning(power):
+    console = print_table(_COLUMNS, rows, [False] * len(rows), numbers=range(1, len(_COLUMNS)))
+    for line in explanation(power):
         console.print(line)
 
 
-def meaning(power: GatePower) -> list[str]:
-    """The table's columns and the joint figure in words."""
+def explanation(power: GatePower) -> list[str]:
+    """The false-refusal rate of the whole gate, and what the table's columns mean."""
     return [
         "",
-        f"A model exactly as good as the reference is refused {power.refusal:.1%} of the time by "
-        f"this gate of {len(power.buckets)} buckets with {power.tolerance * 100:g} points of "
-        "tolerance, if each of its answers is an independent draw. A model that shares most of "
-        "its answers with the reference is refused less often.",
-        "one question: the smallest drop the bucket can show. forgives: how many questions the "
-        "tolerance amounts to. refuses an equal: how often this bucket alone refuses an equally "
-        f"good model. catches {TARGET_POWER:.0%}: the smallest true drop refused that often. n "
-        f"needed: about how many questions would bring 'refuses an equal' to {TARGET_REFUSAL:.0%}.",
+        f"This gate of {len(power.buckets)} buckets with {power.tolerance * 100:g} points of "
+        f"tolerance refuses a model exactly as good as the reference {power.refusal:.1%} of the "
+        "time, assuming that each of its answers is an independent draw. A model that shares most "
+        "of its answers with the reference is refused less often.",
+        "",
+        f"{SMALLEST_DROP}: the weight of one answer, in points.",
+        "tolerated misses: how many more wrong answers than the reference still pass.",
+        f"{FALSE_REFUSALS}: how often this bucket alone refuses an equally good model.",
+        f"detectable drop: the smallest true drop, in points, that this bucket refuses "
+        f"{TARGET_POWER:.0%} of the time.",
+        "n needed: about how many questions would bring the false-refusal rate down to "
+        f"{TARGET_REFUSAL:.0%}.",
     ]
 
 
 def power_json(power: GatePower) -> dict[str, Any]:
-    """The figures as data; shares are fractions, not points."""
+    """The numbers as JSON; shares are fractions, not points."""
     return asdict(power)
 
 
 def figure(power: GatePower) -> str:
     """The operating characteristic as a complete SVG file.
 
-    Across: how much worse a candidate truly is in a bucket; up: how often the bucket refuses it.
+    x: how much worse a candidate truly is in a bucket. y: how often the bucket refuses it.
     """
     right, bottom = _WIDTH - 150, _HEIGHT - 50
     most = max(power.drops)

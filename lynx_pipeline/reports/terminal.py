@@ -1,10 +1,10 @@
-"""The report on a terminal: the bucket table, worst first, and the flipped sentences."""
+"""The report on a terminal: the bucket table, worst first, and some flipped answers."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lynx_pipeline.domain.gate.comparison import Flip
-from lynx_pipeline.reports.report import Report, head, notes, row, summary
+from lynx_pipeline.reports.report import Report, columns, notes, row, summary
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,12 +14,12 @@ def print_report(report: Report, *, flips: int = 0) -> None:
     """Print the report to standard output, with at most ``flips`` of the lost answers."""
     rows = [row(report, bucket, power=False) for bucket in report.buckets]
     red = [not bucket.passed for bucket in report.buckets]
-    names = head(report, power=False)
+    names = columns(report, power=False)
     console = print_table(names, rows, red, numbers=range(1, len(names) - 1))
     console.print(summary(report.verdict), style="green" if report.verdict.passed else "bold red")
     for bucket in report.verdict.failed:
         console.print(f"  {bucket.reason}")
-    for note in notes(report):
+    for note in notes(report, power=False):
         console.print(note, style="dim")
     lost = report.comparison.lost if report.comparison else ()
     if flips and lost:
@@ -36,9 +36,9 @@ def print_report(report: Report, *, flips: int = 0) -> None:
 def print_table(
     names: Sequence[str], rows: Sequence[Sequence[str]], red: Sequence[bool], numbers: range
 ) -> "Console":
-    """Print rows of text, those marked ``red`` so; columns ``numbers`` are right aligned.
+    """Print rows of text, some of them ``red``; the columns in ``numbers`` are right aligned.
 
-    The console it was printed on is returned, for what follows.
+    Returns the console, so that the caller can print more to it.
     """
     from rich.console import Console
     from rich.table import Table
@@ -51,7 +51,7 @@ def print_table(
         # A name is text, not markup: a bucket may be called [red].
         table.add_row(*(Text(cell, "bold red" if marked else "") for cell in cells))
     console = Console(highlight=False, markup=False, soft_wrap=True)
-    # Wider than the terminal if need be: a bucket's name must not be cut.
+    # A bucket's name must not be cut, so the table may be wider than the terminal.
     whole = console.measure(table, options=console.options.update(width=10_000)).maximum
     console.width = max(console.width, whole)
     console.print(table)
@@ -59,7 +59,7 @@ def print_table(
 
 
 def spread(flips: tuple[Flip, ...], most: int) -> list[Flip]:
-    """At most ``most`` of the flips, taken evenly over the eval set."""
+    """At most ``most`` of the flips, spread evenly over the eval set."""
     if len(flips) <= most:
         return list(flips)
     return [flips[index * len(flips) // most] for index in range(most)]

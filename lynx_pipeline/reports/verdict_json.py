@@ -1,4 +1,4 @@
-"""A verdict as data, for ``--json``."""
+"""A verdict as JSON, for ``--json``."""
 
 from typing import Any
 
@@ -6,7 +6,8 @@ from lynx_pipeline.domain.gate.rule import BucketVerdict, Verdict
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
-    """The verdict with every bucket. Shares are rounded doubles: shown, never judged by."""
+    """The verdict with every bucket. Shares are rounded, for display only: the gate compares exact
+    fractions."""
     return {
         "passed": verdict.passed,
         "tolerance": float(verdict.tolerance),

@@ -1,4 +1,4 @@
-"""One verdict as terminal table, Markdown and HTML: complete, bounded, and harmless."""
+"""Reports as terminal table, Markdown and HTML: complete, bounded and escaped."""
 
 import html.parser
 from fractions import Fraction
@@ -10,18 +10,20 @@ from hypothesis import strategies as st
 from lynx_pipeline.domain.eval_set import EvalSet, Item
 from lynx_pipeline.domain.gate.baseline import Baseline
 from lynx_pipeline.domain.gate.comparison import compare
+from lynx_pipeline.domain.gate.power import BucketPower, GatePower
 from lynx_pipeline.domain.gate.rule import Verdict, judge
 from lynx_pipeline.domain.scorers import EXACT, normalise
 from lynx_pipeline.domain.scores import Score, Scores
 from lynx_pipeline.reports.markdown import LONGEST, markdown
 from lynx_pipeline.reports.page import page
+from lynx_pipeline.reports.power import print_power
 from lynx_pipeline.reports.report import Report
 from lynx_pipeline.reports.terminal import print_report
 from lynx_pipeline.reports.verdict_json import verdict_json
 
 
 def verdict_of(floors: dict[str, int], reached: dict[str, int], n: int = 100) -> Verdict:
-    """The verdict for right answers out of ``n`` in each bucket, with two points of tolerance."""
+    """The verdict for these right answers of ``n`` per bucket, with two points of tolerance."""
     committed = {name: Score.counted(k, n) for name, k in floors.items()}
     candidate = {name: Score.counted(k, n) for name, k in reached.items()}
     baseline = Baseline("s", "h", None, EXACT, "ref", None, Fraction(2, 100), None, None, committed)
@@ -36,7 +38,7 @@ REFUSED_NAMES = [bucket.name for bucket in REFUSED.buckets]
 
 
 def flipped(count: int, prompt: str = "He ___ (go).", answer: str = "goed") -> Report:
-    """A refused report in which ``count`` answers went right to wrong."""
+    """A report of a refusal in which ``count`` answers went right to wrong."""
     items = tuple(Item(str(i), prompt, ("goes",), ("t.bad",)) for i in range(count))
     right = {item.id: "goes" for item in items}
     wrong = {item.id: answer for item in items}
@@ -62,20 +64,20 @@ def test_the_terminal_names_failures_worst_first(capsys: pytest.CaptureFixture[s
 
 
 def test_a_long_bucket_name_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    """Whatever the width, the name that failed is there whole."""
+    """Even if it is wider than the terminal."""
     name = "topic." + "x" * 150
     print_report(Report(verdict_of({name: 90}, {name: 10})))
     assert name in capsys.readouterr().out
 
 
 def test_a_bucket_name_is_not_markup(capsys: pytest.CaptureFixture[str]) -> None:
-    """A name in brackets is printed, not obeyed."""
+    """A name in brackets is printed as it is."""
     print_report(Report(verdict_of({"t.[red]x[/red]": 90}, {"t.[red]x[/red]": 90})))
     assert "t.[red]x[/red]" in capsys.readouterr().out
 
 
 def test_markdown_folds_what_passed() -> None:
-    """Failed buckets stand open, the others and the flips are folded."""
+    """Failed buckets are visible; the others and the flips are folded."""
     text = markdown(flipped(3))
     opened, folded = text.split("<details>", 1)
     assert "t.worse" in opened.replace("&#", "") or "t.worse" in opened
@@ -89,7 +91,7 @@ def test_markdown_folds_what_passed() -> None:
 @pytest.mark.parametrize("count", [0, 1, 5_000])
 @pytest.mark.parametrize("buckets", [1, 2_000])
 def test_markdown_stays_under_githubs_limit(count: int, buckets: int) -> None:
-    """However much there is to say, the comment fits, and what was cut is counted."""
+    """A long report is cut, and says how many rows are missing."""
     floors = {f"verb.number_{i}_with_a_long_name": 90 for i in range(buckets)}
     for reached in (90, 10):
         verdict = verdict_of(floors, dict.fromkeys(floors, reached))
@@ -107,7 +109,7 @@ WRONG = HOSTILE.filter(lambda text: normalise(text) != "goes")
 
 
 @given(prompt=HOSTILE, answer=WRONG)
-def test_markdown_escapes_whatever_a_model_says(prompt: str, answer: str) -> None:
+def test_markdown_escapes_the_answers_of_a_model(prompt: str, answer: str) -> None:
     """No answer becomes a link, a mention, HTML, another cell or another line."""
     harmless = markdown(flipped(1, "p", "a"))
     text = markdown(flipped(1, prompt, answer))
@@ -132,7 +134,7 @@ class _Tags(html.parser.HTMLParser):
 
 @given(prompt=HOSTILE, answer=WRONG)
 def test_the_page_is_self_contained_and_escaped(prompt: str, answer: str) -> None:
-    """The same tags whatever the model says, and nothing is loaded from anywhere."""
+    """A hostile answer adds no tag, and nothing is loaded from elsewhere."""
     harmless, hostile = _Tags(), _Tags()
     harmless.feed(page(flipped(1, "p", "a")))
     hostile.feed(page(flipped(1, prompt, answer)))
@@ -141,16 +143,27 @@ def test_the_page_is_self_contained_and_escaped(prompt: str, answer: str) -> Non
     assert "script" not in hostile.tags
 
 
+def test_the_page_escapes_bucket_names_and_facts() -> None:
+    """Both may come from outside as well."""
+    hostile = "t.</title></svg><script src='x'>&\""
+    harmless, escaped = _Tags(), _Tags()
+    for name, tags in (("t.a", harmless), (hostile, escaped)):
+        verdict = verdict_of({name: 90}, {name: 10, f"{name}.new": 10})
+        tags.feed(page(Report(verdict, None, 0.5, {name: 0.5}, {name: name})))
+    assert escaped.tags == harmless.tags
+    assert escaped.outside == []
+
+
 def test_the_page_draws_every_bucket() -> None:
-    """One group a bucket, with its reason as a tooltip; a missing one is written out."""
+    """One group per bucket, with its reason as a tooltip; a missing bucket says so."""
     text = page(flipped(2))
     assert text.count("<g><title>") == 4
     assert ">missing</text>" in text
     assert "prefers-color-scheme: dark" in text
 
 
-def test_the_data_holds_every_bucket() -> None:
-    """For programs: each bucket with its floor and margin."""
+def test_the_json_holds_every_bucket() -> None:
+    """Each bucket with its floor and margin, for programs."""
     data = verdict_json(REFUSED)
     assert data["passed"] is False
     assert data["failed"] == ["t.gone", "t.worse", "t.bad"]
@@ -158,7 +171,22 @@ def test_the_data_holds_every_bucket() -> None:
     assert data["buckets"]["t.gone"]["candidate"] is None
 
 
-def test_a_failing_candidate_near_zero_still_fits_the_figure() -> None:
-    """The axis reaches down to what has to be drawn."""
+def test_the_figure_shows_a_candidate_near_zero() -> None:
+    """The axis starts below every value that is drawn."""
     text = page(Report(verdict_of({"t.a": 50}, {"t.a": 0})))
     assert ">0%</text>" in text
+
+
+def test_the_power_table_explains_its_columns(capsys: pytest.CaptureFixture[str]) -> None:
+    """One row per bucket, then the gate's false-refusal rate and what each column means."""
+    bucket = BucketPower("t.a", 60, 0.9, 1 / 60, 1, 0.3, None, 609)
+    print_power(GatePower(0.02, (bucket,), 0.3))
+    heading, row, *text = capsys.readouterr().out.splitlines()
+    assert row.split() == ["t.a", "60", "90.00%", "1.67", "1", "30.0%", "never", "609"]
+    assert "refuses a model exactly as good as the reference 30.0% of the time" in text[1]
+    for column in (
+        "smallest visible drop", "tolerated misses", "false-refusal rate", "detectable drop",
+        "n needed",
+    ):  # fmt: skip
+        assert column in heading
+        assert any(line.startswith(f"{column}: ") for line in text)
