@@ -1,7 +1,7 @@
-"""How a run of the deploy workflow ended, as the comment that a pull request keeps: one, written
-anew each time.
+"""The pull request's comment on how a run of the deploy workflow ended. There is one comment per
+pull request; each run replaces its text.
 
-Everything that a candidate or a stranger can have worded is escaped.
+Everything that a candidate or a user could have written is escaped.
 """
 
 from dataclasses import dataclass
@@ -16,8 +16,9 @@ _LONGEST_ERROR, _LONGEST_NOTE = 500, 300  # an escaped character can take six
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How it ended. ``entry`` is the promotion, ``new`` if this run made it; ``failed`` is the job
-    that ended it otherwise, with what it said. ``notes`` are sentences for whoever has to act."""
+    """The result of a run. ``entry`` is the promotion, ``new`` if this run made it. ``failed`` is
+    the job that failed, if any, and ``error`` its message. ``notes`` are further sentences for
+    the reader."""
 
     run_url: str
     semver: str | None = None
@@ -31,7 +32,7 @@ class Outcome:
 
 
 def comment(it: Outcome) -> str:
-    """The comment's text, without its name."""
+    """The comment's text, without the marker with :data:`NAME`."""
     parts = [f"### {_title(it)}", ""]
     if it.error and not _gate_refused(it):
         parts += [escaped(it.error, _LONGEST_ERROR), ""]
@@ -53,10 +54,10 @@ def comment(it: Outcome) -> str:
 def _title(it: Outcome) -> str:
     version = f"`{it.semver}`" if it.semver else "the candidate"
     if it.entry is not None:
-        return f"Promoted {version}" if it.new else f"{version} was promoted before"
+        return f"Promoted {version}" if it.new else f"{version} was already promoted"
     if _gate_refused(it):
-        return f"Refused {version}: the gate said no"
-    return f"{version} was stopped in the job `{it.failed}`"
+        return f"Refused {version}: it failed the gate"
+    return f"Deployment of {version} stopped in job `{it.failed}`"
 
 
 def _gate_refused(it: Outcome) -> bool:

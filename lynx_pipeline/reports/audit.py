@@ -1,4 +1,4 @@
-"""An audit as text and as data."""
+"""An audit as text and as JSON."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +14,7 @@ from lynx_pipeline.reports.verdict_json import verdict_json
 
 
 def entry_line(entry: Entry) -> str:
-    """An entry in one line, on any terminal: a stranger may have written it."""
+    """An entry in one line, safe for any terminal: a foreign entry may hold control characters."""
     return printable(_line(entry))
 
 
@@ -29,7 +29,7 @@ def _line(entry: Entry) -> str:
 
 
 def audit_json(audit: Audit) -> dict[str, Any]:
-    """The audit as JSON values."""
+    """The audit as JSON."""
     return {
         "holds": not audit.findings,
         "findings": list(audit.findings),
@@ -53,24 +53,24 @@ def _floors_json(baseline: Baseline) -> dict[str, Any]:
 
 
 def print_audit(audit: Audit) -> None:
-    """Print the audit to standard output: what happened, the verdict again, what is wrong."""
-    for line in _story(audit):
+    """Print the audit to standard output: the version, the recomputed verdict, the findings."""
+    for line in _version(audit):
         print(printable(line))
     if audit.verdict:
-        print("\nThe verdict, worked out again from the kept evidence:\n")
+        print("\nThe verdict, recomputed from the stored evidence:\n")
         print_report(Report(audit.verdict))
     print()
     for note in audit.notes:
-        print(f"Elsewhere in the ledger: {printable(note)}")
+        print(f"Note on another entry: {printable(note)}")
     if audit.findings:
-        print("FINDINGS:")
+        print("Audit failed. FINDINGS:")
         for finding in audit.findings:
             print(f"  - {printable(finding)}")
     else:
-        print("Everything holds: the entry says what its evidence shows.")
+        print("Audit passed: the ledger entry matches its evidence.")
 
 
-def _story(audit: Audit) -> Iterator[str]:
+def _version(audit: Audit) -> Iterator[str]:
     if audit.promotion:
         fact = audit.promotion.fact
         latest = f", the latest in {fact.env}" if audit.is_latest else ""
@@ -79,19 +79,20 @@ def _story(audit: Audit) -> Iterator[str]:
         yield f"  from        {fact.artifact_uri}, MLflow run {fact.mlflow_run_id}"
         yield f"  promoted    {fact.time} in {fact.env}, entry {audit.promotion.seq}"
         yield f"  by          {_actor(audit.promotion)}"
-        evidence = to_json(fact)["evidence"] or {"evidence": "none"}
-        for name, value in evidence.items():
-            yield f"  rests on    {name} {value}"
+        if not fact.evidence:
+            yield "  evidence    none"
+        for name, value in (to_json(fact)["evidence"] or {}).items():
+            yield f"  evidence    {name} {value}"
         if audit.baseline:
             yield f"  floors      measured on {audit.baseline.baseline_sha}"
-            yield f"              because: {audit.baseline.justification or 'nobody said why'}"
+            yield f"              justification: {audit.baseline.justification or 'none given'}"
         yield f"  cost      {_cost(audit.promotion) or '  unknown'}"
         chain = [f"{e.fact.semver} ({e.fact.canonical_sha[:12]})" for e in audit.lineage]
         if audit.oldest_parent:
             chain.append(f"{audit.oldest_parent[:12]} (not in this registry)")
-        yield f"  trained on  {' <- '.join(chain) or 'no parent'}"
+        yield f"  lineage     {' <- '.join(chain) or 'no parent'}"
     yield ""
-    yield "Every entry that names it:"
+    yield "Ledger entries of this version:"
     for entry in audit.entries:
         yield entry_line(entry)
 
@@ -99,7 +100,7 @@ def _story(audit: Audit) -> Iterator[str]:
 def _actor(entry: Entry[Promoted]) -> str:
     actor = entry.fact.actor
     if not isinstance(actor, Actor):
-        return "unverified"
+        return f"unverified ({entry.fact.env})"
     return (
         f"{actor.workflow_ref} at {actor.sha[:12]}, run {actor.run_id} attempt "
         f"{actor.run_attempt}, {actor.event_name} by {actor.actor} (id {actor.actor_id})"

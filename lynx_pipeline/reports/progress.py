@@ -1,5 +1,5 @@
-"""How far an evaluation is: a bar, or lines. How well it goes is not told, so that nobody stops
-one because it looks good."""
+"""Progress of an evaluation, as a bar or as lines. It never shows accuracy, so that nobody stops an
+evaluation early because it looks good."""
 
 import sys
 import time
@@ -13,35 +13,35 @@ Progress = Callable[[int, int], None]
 LONGEST_SILENCE = 60.0  # seconds
 
 
-def lines(say: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Tell ``say`` at every tenth of the prompts, and once a minute when a tenth takes longer."""
+def lines(write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> Progress:
+    """Call ``write`` with a line at every tenth of the prompts, and at least once a minute."""
     calls, tenths, last = 0, 0, clock()
-    begun = (last, 0)
+    start = (last, 0)
 
     def report(done: int, total: int) -> None:
-        nonlocal begun, calls, last, tenths
+        nonlocal calls, start, last, tenths
         now = clock()
         calls += 1
-        if calls <= 2:  # neither loading nor what an earlier try answered belongs to the rate
-            begun = (now, done)
+        if calls <= 2:  # exclude loading and the answers of an earlier try from the rate
+            start = (now, done)
         reached = done * 10 // total
         if reached <= tenths and now - last < LONGEST_SILENCE:
             return
         tenths, last = reached, now
         text = f"{done:,} of {total:,} prompts answered"
-        if done > begun[1] and now > begun[0]:
-            rate = (done - begun[1]) / (now - begun[0])
-            text += f", {rate:,.3g} a second" if rate < 100 else f", {rate:,.0f} a second"
+        if done > start[1] and now > start[0]:
+            rate = (done - start[1]) / (now - start[0])
+            text += f", {rate:,.3g} per second" if rate < 100 else f", {rate:,.0f} per second"
             if done < total:
                 text += f", {timedelta(seconds=ceil((total - done) / rate))} left"
-        say(text)
+        write(text)
 
     return report
 
 
 @contextmanager
 def shown(*, always: bool) -> Iterator[Progress]:
-    """A bar on standard error if that is a terminal; otherwise lines there if ``always``."""
+    """Show a bar on standard error if it is a terminal; otherwise lines, if ``always``."""
     if not sys.stderr.isatty():
         yield lines(lambda text: print(text, file=sys.stderr)) if always else lambda *_: None
         return

@@ -66,7 +66,7 @@ def test_a_promotion_is_told_with_its_entry(world: World, tmp_path: Path) -> Non
     text = render_comment(
         world.settings, needs(promote={**output, "new": "false"}, made=made), made.evidence, ""
     )
-    assert text.startswith("### `v0.3.1-dev` was promoted before\n")
+    assert text.startswith("### `v0.3.1-dev` was already promoted\n")
     text = render_comment(
         world.settings, needs(promote=output, made=made), made.evidence, "failure"
     )
@@ -80,7 +80,7 @@ def test_a_refusal_is_told_with_the_bucket_table(world: World) -> None:
     text = render_comment(
         world.settings, needs("evaluate", "all is well", made=made), made.evidence, ""
     )
-    assert text.startswith("### Refused `v0.3.1-dev`: the gate said no\n")
+    assert text.startswith("### Refused `v0.3.1-dev`: it failed the gate\n")
     assert re.search(r"\| half\.a \|.*FAILED", text)
     assert "all is well" not in text
 
@@ -89,7 +89,7 @@ def test_what_stopped_it_is_told_in_the_words_of_the_job(world: World, tmp_path:
     """Escaped: nobody is mentioned, nothing is linked or embedded."""
     error = "it printed: @everyone <img src=x> [win](http://x) `a`\n### Promoted"
     text = render_comment(world.settings, needs("evaluate", error), tmp_path / "none", "")
-    assert text.startswith("### `v0.3.1-dev` was stopped in the job `evaluate`\n")
+    assert text.startswith("### Deployment of `v0.3.1-dev` stopped in job `evaluate`\n")
     shown = text.splitlines()[2]
     assert "&#64;everyone &#60;img" in shown
     assert not set("<>[]`") & set(shown)
@@ -113,7 +113,7 @@ def test_a_promotion_is_told_whatever_its_job_came_to(world: World) -> None:
 def test_a_job_that_did_not_say_why_may_have_promoted(world: World, tmp_path: Path) -> None:
     """So that is not denied: its log and the registry know."""
     text = render_comment(world.settings, needs("promote"), tmp_path / "none", "")
-    assert "was stopped in the job `promote`" in text
+    assert "stopped in job `promote`" in text
     assert "running the failed jobs again is safe" in text
 
 

@@ -20,7 +20,7 @@ def test_an_audit_needs_a_clone_and_the_registry(demo: Demo, tmp_path: Path) -> 
     (place.root / "data/eval/phase-20.jsonl").write_text("another one\n")
     done = place.lynx("audit", "v0.1.0-dev")
     assert done.returncode == 0, done.stderr
-    assert "Everything holds" in done.stdout
+    assert "Audit passed" in done.stdout
     assert "PASSED: all 28 buckets kept their floor." in done.stdout
     assert demo.good in done.stdout
     values = json.loads(place.lynx("audit", "v0.1.0-dev", "--json").stdout)
@@ -28,7 +28,7 @@ def test_an_audit_needs_a_clone_and_the_registry(demo: Demo, tmp_path: Path) -> 
     assert len(values["replayed_verdict"]["buckets"]) == 28
     committed = json.loads((place.root / "eval_baseline.json").read_text())
     assert values["floors"] == {name: committed[name] for name in values["floors"]}
-    assert f"because: {committed['justification']}" in done.stdout
+    assert f"justification: {committed['justification']}" in done.stdout
 
 
 def test_resolving_imports_neither_dagster_nor_mlflow(demo: Demo, tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_the_workflow_promotes_in_prod(demo: Demo, issuer: FakeIssuer, tmp_path:
         assert json.loads(resolved.stdout)["canonical_sha"] == entry["canonical_sha"]
     audit = machine.lynx("audit", "v0.1.0")
     assert audit.returncode == 0, audit.stdout + audit.stderr
-    assert "Everything holds" in audit.stdout
+    assert "Audit passed" in audit.stdout
     assert WORKFLOW_REF in audit.stdout
     assert machine.but(LYNX_ENV="dev").lynx("registry", "resolve", "v0.1.0").returncode == 1
 

@@ -322,7 +322,7 @@ def test_the_command_tells_the_story(world: World, capsys: pytest.CaptureFixture
     """As text with the bucket table, and as JSON; exit code 0 only if everything holds."""
     assert main_exit(world, "audit", V) == 0
     said = capsys.readouterr().out
-    for part in (V, "the latest in dev", "half.a", "PASSED", "Everything holds", "CpQU"):
+    for part in (V, "the latest in dev", "half.a", "PASSED", "Audit passed", "CpQU"):
         assert part in said
     assert main_exit(world, "audit", V, "--json") == 0
     values = json.loads(capsys.readouterr().out)

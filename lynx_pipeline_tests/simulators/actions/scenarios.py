@@ -127,7 +127,7 @@ def _refused(
     assert run.jobs["promote"].result == "failure"
     assert ended(run) == f"promote: exit code {code}", run.jobs["promote"].log
     assert says in said(run), said(run)
-    assert "was stopped in the job `promote`" in sticky(stage)
+    assert "stopped in job `promote`" in sticky(stage)
     return Seen(what, ended(run), said(run), "as before")
 
 
@@ -157,7 +157,7 @@ def regressed(stage: Stage) -> list[Seen]:
     assert ended(run) == "evaluate: exit code 1"
     assert run.jobs["promote"].result == "skipped"
     told = sticky(stage)
-    assert told.startswith(f"### Refused `{V}`: the gate said no")
+    assert told.startswith(f"### Refused `{V}`: it failed the gate")
     assert "| tense.past&#95;simple |" in told
     assert run.jobs["report"].summary.strip() == told
     return [Seen("a regressed candidate", ended(run), said(run), "as before")]
@@ -382,7 +382,7 @@ def mlflow_down(stage: Stage) -> list[Seen]:
         run = replace(runner, vars={"MLFLOW_TRACKING_URI": NOWHERE}).run()
     assert ended(run) == "request: exit code 3"
     assert "MLflow at http://127.0.0.1:9 failed" in said(run)
-    assert "was stopped in the job `request`" in sticky(stage)
+    assert "stopped in job `request`" in sticky(stage)
     first = Seen("MLflow down at the request", ended(run), said(run), "as before")
     later = _refused(stage, "MLflow down at the promotion", lambda: None, 3, "MLflow at", NOWHERE)
     return [first, later]
@@ -402,7 +402,7 @@ def dvc_down(stage: Stage) -> list[Seen]:
         away.rename(stage.dvc_remote)
     assert ended(run) == "evaluate: exit code 3", run.jobs["evaluate"].log[-3000:]
     assert run.jobs["promote"].result == "skipped"
-    assert "was stopped in the job `evaluate`" in sticky(stage)
+    assert "stopped in job `evaluate`" in sticky(stage)
     return [Seen("DVC's remote down", ended(run), said(run), "as before")]
 
 
@@ -512,7 +512,7 @@ def twice(stage: Stage) -> list[Seen]:
         by_others = replace(stage.runner(comment), again_by="hubot").run(given)
     for run in (second, by_others):
         assert ended(run) == "exit code 0", run.jobs["promote"].log
-    assert sticky(stage).startswith(f"### `{V}` was promoted before")
+    assert sticky(stage).startswith(f"### `{V}` was already promoted")
     return [
         Seen("the same request twice", ended(second), "", "as before"),
         Seen("its job run again by somebody else", ended(by_others), "", "as before"),
