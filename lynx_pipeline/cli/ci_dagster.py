@@ -12,8 +12,8 @@ from lynx_pipeline.defs.requests import FETCHED, add_candidate, write_config
 from lynx_pipeline.evaluation.candidate import candidate
 from lynx_pipeline.evaluation.evidence import EVAL
 from lynx_pipeline.evaluation.judgement import GateRefused, judge_evidence
-from lynx_pipeline.reports.report import build_report
 from lynx_pipeline.reports.markdown import markdown
+from lynx_pipeline.reports.report import build_report
 
 
 @click.command(cls=Command, example="lynx-pipeline ci prepare RUN_ID --output run.json")
