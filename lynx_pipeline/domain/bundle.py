@@ -1,9 +1,9 @@
 """A bundle's content identity, the canonical sha.
 
 SHA-256 of the RFC 8785 JSON of the sorted list of ``{path, size, sha256}`` over all files.
-``MLmodel`` counts without the fields that only say when and in which run it was saved, so
-one checkpoint saved twice has one sha; any other change, new name, new file or lost file
-gives another. The file system is the adapter's; here are bytes and names.
+``MLmodel`` is hashed without the fields that only say when and in which run it was saved, so saving
+one checkpoint twice gives one sha. Any other change gives another: changed bytes, a renamed, added
+or removed file. Leaves reading files to the adapter.
 """
 
 import hashlib
@@ -33,7 +33,7 @@ class BundleFile:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle's identity and where it says it comes from."""
+    """A bundle's identity, and the parent it claims to be trained from."""
 
     canonical_sha: str
     parent_sha: str | None
@@ -45,11 +45,11 @@ def canonical_sha(files: Iterable[BundleFile]) -> str:
     """The bundle's identity, 64 hex digits.
 
     Raises:
-        BadInput: there are no files, or no ``MLmodel`` at the top.
+        BadInput: there is no ``MLmodel`` at the top level.
     """
     listed = sorted(files)
     if MLMODEL not in {file.path for file in listed}:
-        raise BadInput(f"not an MLflow model: there is no {MLMODEL} file at its top.")
+        raise BadInput(f"not an MLflow model: there is no {MLMODEL} file at the top level.")
     rows = [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in listed]
     return hashlib.sha256(canonical(rows)).hexdigest()
 
@@ -57,8 +57,8 @@ def canonical_sha(files: Iterable[BundleFile]) -> str:
 def stable_mlmodel(raw: bytes) -> bytes:
     """``MLmodel`` without :data:`SAVE_ONLY_FIELDS`, as canonical JSON.
 
-    The YAML is read before the fields go, so an alias can't hide content in one of them; one
-    that holds more than a short text is content and stays.
+    The YAML is parsed before the fields are dropped, so an alias can't hide content in one of
+    them. A field that holds more than a short text counts as content and stays.
 
     Raises:
         BadInput: it is not YAML, or not a mapping of plain values.
@@ -82,17 +82,17 @@ def read_mlmodel(raw: bytes) -> dict[str, Any]:
 
     class Loader(yaml.SafeLoader):
         def flatten_mapping(self, node: yaml.MappingNode) -> None:
-            """Merge keys copy at once what aliases only point at: a few lines fill all memory."""
+            """Merge keys copy what aliases only point at, so a few lines could fill all memory."""
             if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
-                raise ValueError("merge keys (<<) are not read")
+                raise ValueError("merge keys (<<) are not supported")
 
     if len(raw) > _LONGEST_MLMODEL:
         raise BadInput(f"{MLMODEL}: is longer than {_LONGEST_MLMODEL} bytes.")
     try:
-        values = yaml.load(raw, Loader)  # noqa: S506  # a SafeLoader that does less
-    except Exception as error:  # PyYAML's constructors let KeyError and others through
-        said = " ".join(str(error).split())[:300]
-        raise BadInput(f"{MLMODEL}: not YAML: {type(error).__name__}: {said}.") from None
+        values = yaml.load(raw, Loader)  # noqa: S506  # a restricted SafeLoader
+    except Exception as error:  # PyYAML's constructors also raise KeyError and others
+        reason = " ".join(str(error).split())[:300]
+        raise BadInput(f"{MLMODEL}: not YAML: {type(error).__name__}: {reason}.") from None
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise BadInput(f"{MLMODEL}: expected a mapping with text keys.")
     return values
@@ -114,14 +114,14 @@ def _is_label(value: Any) -> bool:
 
 
 def _refuse_expansion(value: Any) -> None:
-    """YAML aliases can make a few lines stand for billions of values; no real model does."""
+    """YAML aliases let a few lines expand to billions of values. No real model does that."""
     left = 10_000_000
     waiting = [value]
     while waiting:
         value = waiting.pop()
         left -= len(value) if isinstance(value, str) else 100
         if left < 0:
-            raise BadInput("its aliases unfold into too many values.")
+            raise BadInput("its aliases expand to too many values.")
         if isinstance(value, dict):
             waiting.extend(value)
             waiting.extend(value.values())

@@ -1,8 +1,9 @@
 """Scoring: predictions against the eval set, counted per bucket.
 
-The denominator is the eval set's, always: a missing, unknown or duplicate answer is an
-error, never a smaller ``n``. A null answer is wrong, and counted apart. The scorer is named
-and versioned, and its name is part of the evidence.
+Guarantees that the denominator is always the eval set's: a missing, unknown or duplicate answer is
+an error, never a smaller ``n``. A null answer is wrong, and counted separately. The scorer's name
+is part of the evidence. Leaves to others: running the candidate (``evaluation``) and the verdict
+(``gate``).
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,19 +11,20 @@ from dataclasses import dataclass
 from typing import Any
 
 from lynx_pipeline.domain.eval_set import EvalSet, Questions, bucket_sizes
-from lynx_pipeline.domain.scores import Score, Scores, read_scores, written
+from lynx_pipeline.domain.scores import Score, Scores, buckets_to_json, read_scores
 from lynx_pipeline.domain.strict_json import Fields, parse_object
 from lynx_pipeline.errors import BadInput
 
 LOCAL = "local"
-# How a candidate was shut in.
+# Isolation level of the evaluation.
 BUBBLEWRAP = "bubblewrap"
 NONE = "none"
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Right answers out of ``n``, in all and by bucket; ``nulls`` of the wrong ones were null."""
+    """Right answers out of ``n``, in total and by bucket. ``nulls`` of the wrong answers were
+    null."""
 
     n: int
     correct: int
@@ -32,11 +34,11 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class CandidateEval:
-    """One evaluation, as ``candidate_eval.json`` holds it.
+    """One evaluation, as stored in ``candidate_eval.json``.
 
-    ``metrics`` is what nobody gates on: seconds, items and tokens per second, and so on.
-    ``environment`` is where the candidate ran: :data:`LOCAL`, in the project's, or the SHA-256
-    of what its own held.
+    ``metrics`` are for information and never gated: seconds, items and tokens per second, and so
+    on. ``environment`` is the Python environment the candidate ran in: :data:`LOCAL` for the
+    project's, or the SHA-256 of the contents of the model's own.
     """
 
     mlflow_run_id: str | None
@@ -53,19 +55,19 @@ class CandidateEval:
 
     @property
     def isolated(self) -> bool:
-        """Whether the candidate could see nothing but prompts, which prod asks of it. An isolation
-        that nobody knows is none."""
+        """Whether the candidate could see nothing but prompts, as prod requires. An unknown level
+        counts as no isolation."""
         return self.isolation == BUBBLEWRAP
 
     @property
     def scores(self) -> Scores:
-        """What the gate needs of it."""
+        """The part that the gate needs."""
         return Scores(
             self.eval_set_dvc_hash, self.eval_set_sha256, self.scorer, self.counts.buckets
         )
 
     def to_json(self) -> dict[str, Any]:
-        """The file's JSON value."""
+        """The JSON value of the file."""
         return {
             "mlflow_run_id": self.mlflow_run_id,
             "canonical_sha": self.canonical_sha,
@@ -80,7 +82,7 @@ class CandidateEval:
             "isolation": self.isolation,
             "environment": self.environment,
             "measured": dict(self.metrics),
-            "buckets": written(self.counts.buckets),
+            "buckets": buckets_to_json(self.counts.buckets),
         }
 
 
@@ -88,18 +90,18 @@ def score(eval_set: EvalSet, predictions: Iterable[tuple[str, str | None]]) -> C
     """Count the right answers. ``predictions`` are (item id, answer or None), in any order.
 
     Raises:
-        BadInput: an id is unknown, stands twice, or has no prediction.
+        BadInput: an id is unknown, has two predictions or has none.
     """
     answers: dict[str, str | None] = {}
     for item_id, answer in predictions:
         if item_id in answers:
-            raise BadInput(f"the predictions answer the item {item_id!r} twice.")
+            raise BadInput(f"the predictions contain two answers to item {item_id!r}.")
         answers[item_id] = answer
     correct = nulls = 0
     right: dict[str, int] = {}
     for item in eval_set.items:
         if item.id not in answers:
-            raise BadInput(f"the predictions lack the item {item.id!r}.")
+            raise BadInput(f"the predictions contain no answer to item {item.id!r}.")
         answer = answers.pop(item.id)
         if answer is None:
             nulls += 1
@@ -108,19 +110,21 @@ def score(eval_set: EvalSet, predictions: Iterable[tuple[str, str | None]]) -> C
             for bucket in item.buckets:
                 right[bucket] = right.get(bucket, 0) + 1
     if answers:
-        raise BadInput(f"the predictions answer an unknown item, {next(iter(answers))!r}.")
-    return counted(eval_set, right, correct, nulls)
+        raise BadInput(
+            f"the predictions contain an answer to an unknown item, {next(iter(answers))!r}."
+        )
+    return build_counts(eval_set, right, correct, nulls)
 
 
-def counted(eval_set: Questions, right: Mapping[str, int], correct: int, nulls: int) -> Counts:
-    """Counts out of the right answers by bucket and in all, and the null ones."""
+def build_counts(eval_set: Questions, right: Mapping[str, int], correct: int, nulls: int) -> Counts:
+    """Counts from the right answers by bucket, in total, and the null answers."""
     sizes = bucket_sizes(eval_set)
     buckets = {name: Score.counted(right.get(name, 0), size) for name, size in sizes.items()}
     return Counts(len(eval_set), correct, nulls, buckets)
 
 
 def parse_candidate_eval(raw: bytes, where: str) -> CandidateEval:
-    """A full ``candidate_eval.json``, as promotion needs it.
+    """A complete ``candidate_eval.json``, as promotion needs it.
 
     Raises:
         BadInput: a key is missing or not what the format says.

@@ -1,8 +1,7 @@
 """CpQU, cost per quality unit: what a thousand tokens cost, per unit of accuracy.
 
-``cost per 1k tokens = price per hour / (tokens per second x 3.6)``, since 3,600 seconds
-make tokens per second into thousands of tokens per hour when divided by 1,000. Information,
-never gated.
+``cost per 1k tokens = price per hour / (tokens per second x 3.6)``, where 3.6 converts tokens per
+second to thousands of tokens per hour. For information only: the gate does not use it.
 """
 
 NOT_READY = "not-deployment-ready"

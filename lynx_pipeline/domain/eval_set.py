@@ -1,7 +1,7 @@
 """The eval set: one JSON object a line, every item in one bucket per dimension.
 
-Guarantees that ids and dimensions are consistent over the whole file, so that counting
-needs no second thoughts. Whether the bytes are the versioned ones is the DVC adapter's job.
+Guarantees that ids are unique and that all items have the same dimensions, so that every bucket can
+be counted. Leaves to the DVC adapter: whether the bytes are the versioned ones.
 """
 
 import random
@@ -27,34 +27,34 @@ class Item:
 
 
 class Questions(Protocol):
-    """An eval set, wherever its items are: how many, in which buckets, and their prompts."""
+    """An eval set, in memory or on disk: its size, its buckets and its prompts."""
 
     @property
     def dvc_hash(self) -> str:
-        """DVC's digest of its bytes (MD5)."""
+        """DVC's digest of the file (MD5)."""
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of its bytes."""
+        """The SHA-256 of the file."""
 
     @property
     def scorer(self) -> Scorer:
-        """What its answers are scored by."""
+        """The rule by which answers are right."""
 
     def __len__(self) -> int:
-        """How many items there are."""
+        """The number of items."""
 
     def cells(self) -> Mapping[tuple[str, ...], int]:
-        """How many items stand in just these buckets, for each combination there is."""
+        """The number of items for each combination of buckets that occurs."""
 
     def shuffled(self, seed: str) -> Iterator[tuple[int, str]]:
-        """Every item's row (its place in the file, from 0) and prompt, in an order that only
-        ``seed`` decides: a candidate must not guess answers from the order."""
+        """Every item's row (its position in the file, from 0) and prompt, in an order that depends
+        only on ``seed``, so that a candidate can't guess answers from the file's order."""
 
 
 @dataclass(frozen=True, slots=True)
 class EvalSet:
-    """An eval set that is held in memory: the :class:`Questions` with all items."""
+    """An eval set held in memory: :class:`Questions` with all their items."""
 
     items: tuple[Item, ...]
     dvc_hash: str
@@ -74,18 +74,18 @@ class EvalSet:
     def shuffled(self, seed: str) -> Iterator[tuple[int, str]]:
         """See :class:`Questions`."""
         rows = list(range(len(self.items)))
-        random.Random(seed).shuffle(rows)  # noqa: S311  # no secret
+        random.Random(seed).shuffle(rows)  # noqa: S311  # not a secret
         for row in rows:
             yield row, self.items[row].prompt
 
 
 def bucket_sizes(eval_set: Questions) -> dict[str, int]:
-    """Items per bucket."""
-    return rolled_up(eval_set.cells())
+    """The number of items in each bucket."""
+    return sum_by_bucket(eval_set.cells())
 
 
-def rolled_up(cells: Mapping[tuple[str, ...], int]) -> dict[str, int]:
-    """Counts of cells (combinations of buckets) added up for each bucket."""
+def sum_by_bucket(cells: Mapping[tuple[str, ...], int]) -> dict[str, int]:
+    """Counts per cell (combination of buckets), added up for each bucket."""
     sums: dict[str, int] = {}
     for buckets, count in cells.items():
         for bucket in buckets:
@@ -96,12 +96,12 @@ def rolled_up(cells: Mapping[tuple[str, ...], int]) -> dict[str, int]:
 def parse_eval_set(
     lines: Iterable[bytes], where: str, scorer: Scorer = EXACT, *, check_ids: bool = True
 ) -> Iterator[Item]:
-    """The items of the lines of a JSONL eval set, in file order. Without ``check_ids`` the
-    caller has to find ids that stand twice; with it all are held in memory.
+    """The items of a JSONL eval set, in file order. ``check_ids`` keeps all ids in memory; without
+    it the caller must check for duplicates.
 
     Raises:
         BadInput: a line is not an item, ``scorer`` could never match an expected answer, an id
-            stands twice, dimensions differ between items, or there is no item at all.
+            is a duplicate, dimensions differ between items, or there are no items.
     """
     dimensions: frozenset[str] | None = None
     ids: set[str] = set()
@@ -117,19 +117,19 @@ def parse_eval_set(
         elif found != dimensions:
             raise BadInput(
                 f"{here}: has the bucket dimensions {', '.join(sorted(found))}; "
-                f"the items before have {', '.join(sorted(dimensions))}."
+                f"earlier items have {', '.join(sorted(dimensions))}."
             )
         if item.id in ids:
-            raise BadInput(f"{here}: the id {item.id!r} stands twice in this file.")
+            raise BadInput(f"{here}: duplicate id {item.id!r} in this file.")
         if check_ids:
             ids.add(item.id)
         yield item
     if dimensions is None:
-        raise BadInput(f"{where}: the eval set holds no items.")
+        raise BadInput(f"{where}: the eval set contains no items.")
 
 
 def _read_item(fields: Fields, scorer: Scorer) -> Item:
-    fields.only(("id", "prompt", "expected", "accept", "buckets"))
+    fields.refuse_unknown(("id", "prompt", "expected", "accept", "buckets"))
     accept: Any = fields.values.get("accept", [])
     if not isinstance(accept, list) or not all(isinstance(a, str) and a.strip() for a in accept):
         fields.fail("accept", "a list of answers that are not empty", "something else")

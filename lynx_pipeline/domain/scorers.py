@@ -1,7 +1,8 @@
-"""Scorers: when an answer is right. Named and versioned, because a changed rule makes figures
-that can't be compared: a scorer here never changes its mind; a better one gets a new name.
+"""Scorers: when an answer is right.
 
-Every scorer holds equal text to be right, so long as the expected answer can be matched at all.
+Scorers are named and versioned, because scores under different rules can't be compared. A scorer
+never changes; a better rule gets a new name. Every scorer accepts text equal to the expected
+answer, as long as that answer can be matched at all. Leaves counting to ``candidate_eval``.
 """
 
 import re
@@ -15,8 +16,8 @@ from lynx_pipeline.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class Scorer:
-    """Answers are right if they have the ``form`` of a right answer; None has no form and is
-    never right. ``expects`` says what an eval set's right answers have to be."""
+    """An answer is right if its ``form`` equals that of a right answer. An answer whose form is
+    None is never right. ``expects`` describes what an eval set's right answers must be."""
 
     name: str
     form: Callable[[str], Hashable | None]
@@ -32,8 +33,8 @@ _APOSTROPHES = str.maketrans(dict.fromkeys("\u2019\u2018\u02bc\uff07", "'"))
 
 
 def normalise(answer: str) -> str:
-    """An answer as it is compared: NFC, case folded, apostrophes straight, spaces collapsed
-    and trimmed, one final full stop dropped."""
+    """An answer as it is compared: in NFC, case folded, with straight apostrophes, spaces collapsed
+    and trimmed, and one final full stop dropped."""
     folded = unicodedata.normalize("NFC", answer).casefold()
     text = " ".join(unicodedata.normalize("NFC", folded).translate(_APOSTROPHES).split())
     return text[:-1].rstrip() if text.endswith(".") else text
@@ -42,13 +43,13 @@ def normalise(answer: str) -> str:
 _NUMBER = re.compile(
     r"[+-]?(?:[0-9]{1,3}(?:,[0-9]{3})+|[0-9]+)(?:\.[0-9]+)?(?:e[+-]?[0-9]{1,3})?|[+-]?\.[0-9]+"
 )
-_LONGEST = 400  # characters; a longer one is no number
+_LONGEST = 400  # characters; longer text is not read as a number
 
 
 def number(answer: str) -> Decimal | None:
-    """The value of an answer that is one decimal number and nothing else: a sign, thousands
-    grouped by commas, a fraction after a point, an exponent. ``1,000``, ``1000.0`` and ``1e3``
-    are one number. None for everything else, units and words too."""
+    """The value of an answer that is a single decimal number. It may have a sign, commas between
+    thousands, a fraction and an exponent: ``1,000``, ``1000.0`` and ``1e3`` are equal. None for
+    anything else, including numbers with units or words."""
     text = normalise(answer).replace("\u2212", "-")
     if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
         return None
@@ -65,14 +66,14 @@ SCORERS = {scorer.name: scorer for scorer in (EXACT, NUMERIC)}
 
 
 def scorer_named(name: str, where: str) -> Scorer:
-    """The scorer called ``name``; ``where`` it was named, for the error message.
+    """The scorer called ``name``. ``where`` says where the name comes from, for the error message.
 
     Raises:
-        BadInput: there is none.
+        BadInput: no scorer has this name.
     """
     scorer = SCORERS.get(name)
     if scorer is None:
         raise BadInput(
-            f"{where}: the scorer {name!r:.80} is unknown; there are {', '.join(SCORERS)}."
+            f"{where}: the scorer {name!r:.80} is unknown. Known scorers: {', '.join(SCORERS)}."
         )
     return scorer

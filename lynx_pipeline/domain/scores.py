@@ -1,8 +1,8 @@
-"""Bucket scores: what a baseline promises and a candidate reached, as exact numbers.
+"""Bucket scores of a baseline or a candidate, as exact numbers.
 
-A score is a rational. Where ``correct`` is given it is ``correct / n``, and the written
-``accuracy`` only has to agree with it at the accuracy's own precision; otherwise the
-accuracy is taken as written, digit for digit.
+A score is a rational. Where the file gives ``correct``, the score is ``correct / n`` and
+``accuracy`` must agree with it at the accuracy's own precision. Otherwise ``accuracy`` is used
+digit for digit as the file has it. Leaves the comparison of scores to ``gate``.
 """
 
 import re
@@ -35,7 +35,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """A candidate's scores, by bucket name, on one eval set, by the ``scorer`` if it is known."""
+    """A candidate's scores by bucket name on one eval set; ``scorer`` is None where unknown."""
 
     eval_set_dvc_hash: str
     eval_set_sha256: str | None
@@ -44,7 +44,7 @@ class Scores:
 
 
 def read_scores(values: Mapping[str, Any], where: str) -> Scores:
-    """The scores in a parsed ``candidate_eval.json``; other keys are left to their readers.
+    """The scores in a parsed ``candidate_eval.json``. Its other keys are not read here.
 
     Raises:
         BadInput: a key is missing or not what the format says.
@@ -67,16 +67,16 @@ def read_buckets(values: Mapping[str, Any], where: str) -> dict[str, Score]:
     return {name: _read_score(name, value, where) for name, value in values.items()}
 
 
-def written(buckets: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
-    """The buckets as JSON values; reading them back gives the same scores.
+def buckets_to_json(buckets: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
+    """The buckets as JSON values. :func:`read_buckets` reads them back as the same scores.
 
     Raises:
-        ValueError: a score has no ``correct``; only counted scores are written.
+        ValueError: a score has no ``correct``. An accuracy alone would be rounded.
     """
     result: dict[str, dict[str, Any]] = {}
     for name, score in sorted(buckets.items()):
         if score.correct is None:
-            raise ValueError(f"{name} was never counted")
+            raise ValueError(f"{name} has no count of correct answers")
         result[name] = {
             "accuracy": score.correct / score.n,
             "n": score.n,
@@ -86,31 +86,31 @@ def written(buckets: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
 
 
 def _read_score(name: str, value: Any, where: str) -> Score:
-    here = f"{where}: bucket {name!r}"
+    place = f"{where}: bucket {name!r}"
     if not BUCKET_NAME.fullmatch(name):
-        raise BadInput(f"{here}: expected a name of the form <dimension>.<value>.")
+        raise BadInput(f"{place}: expected a name of the form <dimension>.<value>.")
     if not isinstance(value, dict):
-        raise BadInput(f'{here}: expected an object {{"accuracy", "n", "correct"}}.')
-    fields = Fields(value, here)
-    fields.only(("accuracy", "n", "correct"))
+        raise BadInput(f'{place}: expected an object {{"accuracy", "n", "correct"}}.')
+    fields = Fields(value, place)
+    fields.refuse_unknown(("accuracy", "n", "correct"))
     n = fields.count("n", least=1)
-    accuracy = fields.share("accuracy")
+    accuracy = fields.fraction("accuracy")
     correct = fields.optional_count("correct")
     if correct is None:
         return Score(Fraction(accuracy), n)
     if correct > n:
-        raise BadInput(f"{here}: {correct} correct out of {n} can't be.")
+        raise BadInput(f"{place}: {correct} correct out of {n} is impossible.")
     if not _agrees(accuracy, correct, n):
         raise BadInput(
-            f"{here}: accuracy {accuracy} and correct/n = {correct}/{n} disagree; "
-            "write the file again from the counts."
+            f"{place}: accuracy {accuracy} and correct/n = {correct}/{n} disagree. "
+            "Generate the file again from the counts."
         )
     return Score(Fraction(correct, n), n, correct)
 
 
 def _agrees(accuracy: Decimal | int, correct: int, n: int) -> bool:
-    """Whether ``accuracy`` is ``correct / n`` rounded to its own digits, or the shortest text
-    of that double, which may be off by more in its last digit. Without decimals it is exact."""
+    """Whether ``accuracy`` is ``correct / n`` rounded to the digits it has, or the shortest text of
+    that double, whose last digit may be off by more. Without decimals it must be exact."""
     off = abs(Fraction(correct, n) - Fraction(accuracy))
     exponent = accuracy.as_tuple().exponent if isinstance(accuracy, Decimal) else 0
     assert isinstance(exponent, int)  # NaN and Infinity never get past the JSON reader

@@ -1,10 +1,10 @@
-"""JSON as the contract reads it: one meaning for a file, or an error that names the place.
+"""Strict JSON: a file has exactly one meaning, or it is refused with an error that names the place.
 
-Refused: bytes that are not UTF-8, a byte-order mark, duplicate keys, NaN and Infinity,
-lone surrogates, numbers and nesting too large to hold. Fractions are read as written
-(:class:`~decimal.Decimal`), so that 0.02 is two hundredths and not the double beside it.
-What the keys mean is left to the readers of each format; :class:`Fields` helps them say
-file, key and expectation in one form.
+Refused: bytes that are not UTF-8, a byte-order mark, duplicate keys, NaN and Infinity, lone
+surrogates, and numbers or nesting too large to handle. Fractions are read exactly as written
+(:class:`~decimal.Decimal`), so that 0.02 is two hundredths and not the nearest double.
+Leaves the meaning of the keys to the reader of each format; :class:`Fields` gives their errors one
+form: file, key, what was expected, what was found.
 """
 
 import json
@@ -28,7 +28,7 @@ def exact(text: str) -> Decimal:
     """The number as written.
 
     Raises:
-        ValueError: it is too long or its exponent too far out to calculate with.
+        ValueError: it has too many digits or too large an exponent to calculate with.
     """
     number = Decimal(text)
     if len(text) > _LONGEST or abs(number.adjusted()) > _LONGEST:
@@ -37,7 +37,7 @@ def exact(text: str) -> Decimal:
 
 
 def parse(raw: bytes, where: str, *, number: Callable[[str], Any] = exact) -> Any:
-    """The value ``raw`` stands for. ``number`` makes a value of each fraction's text.
+    """The value in ``raw``. ``number`` converts the text of each fraction.
 
     Raises:
         BadInput: ``raw`` is not strict JSON. The message starts with ``where``.
@@ -45,12 +45,14 @@ def parse(raw: bytes, where: str, *, number: Callable[[str], Any] = exact) -> An
     try:
         text = raw.decode("utf-8")
         value = _decoder(number).decode(text)
-        if "\\u" in text:  # only an escape can smuggle in half a character
+        if "\\u" in text:  # only an escape can produce a lone surrogate
             json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeDecodeError as error:
         raise BadInput(f"{where}: byte {error.start} is not UTF-8 text.") from None
     except UnicodeEncodeError:
-        raise BadInput(f"{where}: holds half a surrogate pair, which is not text.") from None
+        raise BadInput(
+            f"{where}: contains half a surrogate pair, which is not valid text."
+        ) from None
     except json.JSONDecodeError as error:
         raise BadInput(
             f"{where}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
@@ -64,14 +66,14 @@ def parse(raw: bytes, where: str, *, number: Callable[[str], Any] = exact) -> An
 
 @lru_cache
 def _decoder(number: Callable[[str], Any]) -> json.JSONDecoder:
-    """Made once, since that takes as long as reading a line."""
+    """Cached, because building a decoder takes as long as reading a line."""
     return json.JSONDecoder(
         parse_float=number, parse_constant=_no_constant, object_pairs_hook=_no_duplicates
     )
 
 
 def parse_object(raw: bytes, where: str, *, number: Callable[[str], Any] = exact) -> JsonObject:
-    """Like :func:`parse`, for a file that has to be one JSON object."""
+    """Like :func:`parse`, for a file that must be one JSON object."""
     value = parse(raw, where, number=number)
     if not isinstance(value, dict):
         raise BadInput(f"{where}: expected a JSON object, found {_name(value)}.")
@@ -82,7 +84,7 @@ def canonical(value: Any) -> bytes:
     """RFC 8785 bytes of a value made of dict, list, str, int, float, bool and None.
 
     Raises:
-        BadInput: the value has no canonical form (a non-finite float, say).
+        BadInput: the value has no canonical form, for example a non-finite float.
     """
     import rfc8785
 
@@ -93,18 +95,18 @@ def canonical(value: Any) -> bytes:
 
 
 class Fields:
-    """Reads the keys of one object and says file, key and expectation when one is wrong."""
+    """Reads the keys of one object; each error names the file, the key and what was expected."""
 
     def __init__(self, values: JsonObject, where: str) -> None:
         self.values = values
         self.where = where
 
-    def only(self, allowed: Iterable[str]) -> None:
+    def refuse_unknown(self, allowed: Iterable[str]) -> None:
         """Refuse keys that are not in ``allowed``."""
         allowed = tuple(allowed)
         for key in self.values:
             if key not in allowed:
-                self.fail(key, f"a known key ({', '.join(allowed)})", "an unknown one")
+                self.fail(key, f"one of {', '.join(allowed)}", "an unknown key")
 
     def text(self, key: str) -> str:
         """A string that is not blank."""
@@ -118,7 +120,7 @@ class Fields:
         return None if self.values.get(key) is None else self.text(key)
 
     def count(self, key: str, *, least: int = 0) -> int:
-        """A whole number, at least ``least`` and small enough for a double to hold."""
+        """A whole number, at least ``least`` and small enough that a double holds it exactly."""
         value = self._present(key)
         if not _is_int(value) or not least <= value <= _MOST:
             self.fail(key, f"a whole number, {least} or more", _name(value))
@@ -139,7 +141,7 @@ class Fields:
             self.fail(key, "a number", _name(value))
         return result
 
-    def share(self, key: str) -> Decimal | int:
+    def fraction(self, key: str) -> Decimal | int:
         """A number from 0 to 1, exactly as written."""
         value = self._present(key)
         if not (_is_int(value) or isinstance(value, Decimal)) or not 0 <= value <= 1:
@@ -180,7 +182,7 @@ def _name(value: object) -> str:
 
 
 def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number JSON knows")
+    raise ValueError(f"{name} is not a number in JSON")
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
@@ -189,6 +191,6 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> JsonObject:
         seen: set[str] = set()
         for key, _ in pairs:
             if key in seen:
-                raise ValueError(f"the key {key!r} stands twice in one object")
+                raise ValueError(f"duplicate key {key!r} in one object")
             seen.add(key)
     return result

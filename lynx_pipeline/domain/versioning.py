@@ -1,7 +1,8 @@
-"""Versions: which semver may name a promotion, in which environment.
+"""Versions: which semver a promotion may use in which environment.
 
-In ``prod`` only ``vX.Y.Z``, greater than every version promoted there before. In ``dev``
-only ``vX.Y.Z-dev`` or ``vX.Y.Z-dev.N``. Nowhere build metadata, and no other pre-release.
+In ``prod`` only ``vX.Y.Z``, in ``dev`` only ``vX.Y.Z-dev`` or ``vX.Y.Z-dev.N``. Build metadata and
+other pre-releases are refused in both. Leaves to the registry: that a version in prod is greater
+than all promoted before it, and that no version is used twice.
 """
 
 import re
@@ -15,7 +16,7 @@ _SEMVER = re.compile(rf"v{_NUMBER}\.{_NUMBER}\.{_NUMBER}(?:-dev(?:\.{_NUMBER})?)
 
 
 class Env(StrEnum):
-    """``LYNX_ENV``: where a promotion counts."""
+    """``LYNX_ENV``: the environment a promotion belongs to."""
 
     DEV = "dev"
     PROD = "prod"
@@ -23,7 +24,7 @@ class Env(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class Version:
-    """``vX.Y.Z``, as numbers that compare as semver says."""
+    """``vX.Y.Z``, as numbers that compare in semver order."""
 
     major: int
     minor: int
@@ -34,10 +35,10 @@ class Version:
 
 
 def check_semver(text: str, env: Env) -> Version:
-    """The version that ``text`` names, if it may name a promotion in ``env``.
+    """The version that ``text`` names.
 
     Raises:
-        BadInput: it may not; the message says what would.
+        BadInput: a promotion in ``env`` can't have this version; the message gives the right form.
     """
     expected = "vX.Y.Z" if env is Env.PROD else "vX.Y.Z-dev or vX.Y.Z-dev.N"
     match = _SEMVER.fullmatch(text)

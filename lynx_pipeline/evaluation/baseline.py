@@ -18,7 +18,7 @@ from lynx_pipeline.domain.candidate_eval import Counts
 from lynx_pipeline.domain.gate.baseline import LATENCY, Baseline, parse_baseline
 from lynx_pipeline.domain.gate.baseline_change import FloorChange, drift, floor_changes, objections
 from lynx_pipeline.domain.scorers import EXACT
-from lynx_pipeline.domain.scores import Score, written
+from lynx_pipeline.domain.scores import Score, buckets_to_json
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation import answers
 from lynx_pipeline.evaluation.answers import AnyEvalSet
@@ -70,7 +70,7 @@ def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[F
         "tolerance_pp": float(before.tolerance) if before else FIRST_TOLERANCE,
         **{k: v for k, v in proposed.metrics.items() if k == LATENCY and v},
         "justification": justification.strip(),
-        "buckets": written(proposed.counts.buckets),
+        "buckets": buckets_to_json(proposed.counts.buckets),
     }
     if eval_set.scorer is not EXACT:
         values["scorer"] = eval_set.scorer.name

@@ -135,7 +135,10 @@ FINE = json.dumps(candidate_json()).encode()
         pytest.param(GOOD, FINE.replace(b"0.9", b"1e999"), "c.json", id="1e999"),
         pytest.param(GOOD, FINE.replace(b"0.9", b"0.95"), "disagree", id="accuracy lies"),
         pytest.param(
-            GOOD, FINE.replace(b'"n": 100', b'"n": 100, "n": 9'), "'n' stands twice", id="key twice"
+            GOOD,
+            FINE.replace(b'"n": 100', b'"n": 100, "n": 9'),
+            "duplicate key 'n'",
+            id="key twice",
         ),
         pytest.param(GOOD, candidate_json(eval_set_dvc_hash="0" * 32), "dvc_hash", id="other hash"),
         pytest.param(GOOD, candidate_json({"half.a": bucket(9, 10)}), "n = 10", id="other n"),

@@ -114,11 +114,11 @@ def test_a_change_of_what_verdicts_are_by_needs_one(
 @pytest.mark.parametrize(
     ("review", "says"),
     [
-        (Review("octocat", commit=HEAD), "octocat wrote some of it"),
+        (Review("octocat", commit=HEAD), "octocat wrote part of it"),
         (Review("hubot", commit=OLD), "hubot approved bbbbbbbbbbbb, not aaaaaaaaaaaa"),
         (Review("reader", commit=HEAD), "reader cannot write to this repository"),
         (Review("mallory", commit=HEAD), "mallory is not an owner of eval_baseline.json"),
-        (Review("hubot", "DISMISSED", HEAD), "the last word of hubot is DISMISSED"),
+        (Review("hubot", "DISMISSED", HEAD), "hubot's latest review is DISMISSED"),
     ],
 )
 def test_not_everybody_can_approve(
@@ -138,8 +138,8 @@ def test_not_everybody_can_approve(
 @pytest.mark.parametrize(
     ("commits", "says"),
     [
-        ([Commit(), Commit(author=None)], "of no GitHub account"),
-        ([Commit()] * 250, "GitHub lists the first 250 commits"),
+        ([Commit(), Commit(author=None)], "belongs to no GitHub account"),
+        ([Commit()] * 250, "GitHub lists only the first 250 commits"),
     ],
     ids=["nobody's", "too many"],
 )

@@ -1,4 +1,4 @@
-"""Counting: the denominator is the eval set's, whatever the predictions hold."""
+"""Counting: the denominator is the eval set's, whatever the predictions contain."""
 
 from collections import Counter
 
@@ -17,7 +17,7 @@ RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.items
 
 @given(st.dictionaries(st.sampled_from(sorted(RIGHT)), st.none() | st.just("wrong"), max_size=12))
 def test_every_bucket_is_counted_out_of_its_whole_size(spoilt: dict[str, str | None]) -> None:
-    """Against a plain count; wrong and null answers stay in the denominator."""
+    """Checked against a plain count; wrong and null answers stay in the denominator."""
     counts = score(ITEMS, {**RIGHT, **spoilt}.items())
     right: Counter[str] = Counter()
     for item in eval_items():
@@ -31,30 +31,34 @@ def test_every_bucket_is_counted_out_of_its_whole_size(spoilt: dict[str, str | N
 
 @given(st.permutations(sorted(RIGHT.items())))
 def test_the_order_of_answers_does_not_matter(rows: list[tuple[str, str | None]]) -> None:
-    """An answer belongs to its id, not to its place."""
+    """Answers are matched by id, not by position."""
     assert score(ITEMS, rows) == score(ITEMS, RIGHT.items())
 
 
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        pytest.param([], "lack the item 'i0'", id="none"),
-        pytest.param([*RIGHT.items()][:-1], "lack the item 'i11'", id="one missing"),
+        pytest.param([], "no answer to item 'i0'", id="none"),
+        pytest.param([*RIGHT.items()][:-1], "no answer to item 'i11'", id="one missing"),
         pytest.param([*RIGHT.items(), ("i99", "x")], "unknown item, 'i99'", id="one too many"),
-        pytest.param([*RIGHT.items(), ("i3", "word3")], "'i3' twice", id="twice, the same"),
-        pytest.param([("i3", "x"), *RIGHT.items()], "'i3' twice", id="twice, another"),
+        pytest.param(
+            [*RIGHT.items(), ("i3", "word3")], "two answers to item 'i3'", id="twice, the same"
+        ),
+        pytest.param(
+            [("i3", "x"), *RIGHT.items()], "two answers to item 'i3'", id="twice, another"
+        ),
     ],
 )
 def test_answers_that_do_not_fit_the_questions_are_an_error(
     rows: list[tuple[str, str | None]], says: str
 ) -> None:
-    """Never a smaller n, never the better of two."""
+    """Never a smaller n, and never the better of two answers."""
     with pytest.raises(BadInput, match=says):
         score(ITEMS, rows)
 
 
 @pytest.mark.parametrize("isolation", [NONE, "", "Bubblewrap", "bubblewrap ", "chroot"])
-def test_only_an_isolation_that_is_known_counts(isolation: str) -> None:
-    """Evidence is a file, and anybody may have written it."""
+def test_an_unknown_isolation_level_counts_as_none(isolation: str) -> None:
+    """Evidence is a file that anybody may have written."""
     assert candidate_eval(ITEMS, b"", RIGHT, isolation=BUBBLEWRAP).isolated
     assert not candidate_eval(ITEMS, b"", RIGHT, isolation=isolation).isolated

@@ -1,4 +1,4 @@
-"""Scorers: what counts as the same answer, and what does not."""
+"""Scorers: which answers count as equal, and which do not."""
 
 from fractions import Fraction
 
@@ -25,7 +25,7 @@ from lynx_pipeline_tests.support.builders import eval_items, jsonl
         pytest.param("go .", "go", id="space before the full stop"),
     ],
 )
-def test_what_does_not_matter_is_ignored(given_answer: str, right: str) -> None:
+def test_insignificant_differences_are_ignored(given_answer: str, right: str) -> None:
     """NFC, spaces, case, apostrophes, one final full stop."""
     assert EXACT.is_right(given_answer, [right])
 
@@ -34,8 +34,8 @@ def test_what_does_not_matter_is_ignored(given_answer: str, right: str) -> None:
     "given_answer",
     ["", ".", "goed", "go goes", "goes..", "goes!", "g oes", "\u200bgoes", "goes\x00", "gоes"],  # noqa: RUF001
 )
-def test_what_matters_is_not(given_answer: str) -> None:
-    """Also not letters that only look right, or are invisible."""
+def test_significant_differences_are_not_ignored(given_answer: str) -> None:
+    """Look-alike and invisible characters included."""
     assert not EXACT.is_right(given_answer, ["goes"])
 
 
@@ -48,7 +48,8 @@ def test_what_matters_is_not(given_answer: str) -> None:
 def test_a_number_is_its_value_however_it_is_written(
     value: Fraction, commas: bool, zeros: int, shift: int
 ) -> None:
-    """Thousands, trailing zeros and exponents change nothing; the smallest difference does."""
+    """Thousands separators, trailing zeros and exponents are ignored; the smallest difference in
+    value is not."""
     plain = f"{float(value):.3f}"
     written = f"{int(plain.split('.')[0]):,}" if commas else plain.split(".")[0]
     if plain.startswith("-0") and not written.startswith("-"):
@@ -66,7 +67,7 @@ def test_a_number_is_its_value_however_it_is_written(
         pytest.param("42.", "42", id="full stop"),
         pytest.param("+42", "42", id="plus"),
         pytest.param("\u22125", "-5", id="minus sign"),
-        pytest.param("-0", "0", id="nothing"),
+        pytest.param("-0", "0", id="minus zero"),
         pytest.param(".5", "0.50", id="no digit before the point"),
         pytest.param("1E3", "1,000", id="exponent"),
         pytest.param("1e999", "1e999", id="more than a double holds"),
@@ -74,7 +75,7 @@ def test_a_number_is_its_value_however_it_is_written(
     ],
 )
 def test_the_same_number(answer: str, right: str) -> None:
-    """Exact, so not by way of a double."""
+    """Compared exactly, never as doubles."""
     assert NUMERIC.is_right(answer, [right])
 
 
@@ -83,8 +84,8 @@ def test_the_same_number(answer: str, right: str) -> None:
     ["", "-", "42 km", "$42", "42%", "forty-two", "4 2", "42!", "0x2a", "4,2", "42,", "1,0000",
      "\u0664\u0662", "\uff14\uff12", "nan", "inf", "1e9999", "42e", "42 43", "0." + "1" * 500],
 )  # fmt: skip
-def test_what_is_no_number_is_never_right(answer: str) -> None:
-    """Not even where the text is the expected one."""
+def test_an_answer_that_is_not_a_number_is_never_right(answer: str) -> None:
+    """Not even if the expected answer is the same text."""
     assert not NUMERIC.is_right(answer, ["42", answer])
 
 
@@ -92,12 +93,12 @@ def test_what_is_no_number_is_never_right(answer: str) -> None:
 @given(text=st.one_of(st.text(), st.decimals(allow_nan=False, allow_infinity=False).map(str)))
 @example(text="\u0130")
 def test_equal_text_is_right_if_it_can_be(scorer: Scorer, text: str) -> None:
-    """What counting a large eval set relies on."""
+    """Counting a large eval set relies on this."""
     assert scorer.is_right(text, [text]) == (scorer.form(text) is not None)
 
 
 def test_a_numeric_eval_set_is_counted_by_value() -> None:
-    """And one whose answers are no numbers is refused, by line."""
+    """An eval set whose answers are not numbers is refused; the message names the line."""
     items = eval_items(4)
     for item, expected in zip(items, ("1,000", "2", "3.50", "4"), strict=True):
         item["expected"] = expected
@@ -112,8 +113,10 @@ def test_a_numeric_eval_set_is_counted_by_value() -> None:
 
 
 def test_an_unknown_scorer_is_refused() -> None:
-    """With the names there are."""
+    """The message lists the known scorers."""
     for scorer in SCORERS.values():
         assert scorer_named(scorer.name, "x") is scorer
-    with pytest.raises(BadInput, match=r"x: the scorer 'exact' is unknown; there are norm.*, num"):
+    with pytest.raises(
+        BadInput, match=r"x: the scorer 'exact' is unknown. Known scorers: norm.*, num"
+    ):
         scorer_named("exact", "x")

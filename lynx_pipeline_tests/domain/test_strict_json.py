@@ -1,4 +1,4 @@
-"""One meaning for a file, or an error that names the place; and nothing else ever."""
+"""Parsers: a file has one meaning, or an error names the place; no other exception escapes."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -40,10 +40,10 @@ MALFORMED = [
     pytest.param(b'{"a": "\xed\xa0\x80"}', "not UTF-8", id="surrogate as bytes"),
     pytest.param(b'{"a": "\\ud800"}', "half a surrogate pair", id="lone surrogate"),
     pytest.param(b'{"\\udc00": 1}', "half a surrogate pair", id="lone surrogate in a key"),
-    pytest.param(b'{"a": 1, "a": 1}', "'a' stands twice", id="same key"),
-    pytest.param(b'{"a": 1, "\\u0061": 2}', "'a' stands twice", id="same key, escaped"),
-    pytest.param(b'{"x": {"b": 1, "c": 2, "b": 3}}', "'b' stands twice", id="same key, inside"),
-    pytest.param(b'{"\\ud800": 1, "\\ud800": 1}', "stands twice", id="same bad key"),
+    pytest.param(b'{"a": 1, "a": 1}', "duplicate key 'a'", id="same key"),
+    pytest.param(b'{"a": 1, "\\u0061": 2}', "duplicate key 'a'", id="same key, escaped"),
+    pytest.param(b'{"x": {"b": 1, "c": 2, "b": 3}}', "duplicate key 'b'", id="same key, inside"),
+    pytest.param(b'{"\\ud800": 1, "\\ud800": 1}', "duplicate key", id="same bad key"),
     pytest.param(b'{"a": NaN}', "NaN", id="NaN"),
     pytest.param(b'{"a": Infinity}', "Infinity", id="Infinity"),
     pytest.param(b'{"a": -Infinity}', "-Infinity", id="-Infinity"),
@@ -71,8 +71,8 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize(("raw", "says"), MALFORMED)
-def test_malformed_json_is_named(raw: bytes, says: str) -> None:
-    """The message starts with the file and is short enough to read."""
+def test_malformed_json_is_refused(raw: bytes, says: str) -> None:
+    """The message starts with the file and is one short line."""
     with pytest.raises(BadInput) as caught:
         parse_object(raw, "f")
     message = str(caught.value)
@@ -83,14 +83,14 @@ def test_malformed_json_is_named(raw: bytes, says: str) -> None:
 
 
 def test_fractions_are_read_as_written() -> None:
-    """0.02 is two hundredths and not the double beside it; whole numbers stay whole."""
+    """0.02 is two hundredths and not the nearest double; whole numbers stay whole."""
     assert parse(b"[0.02, 2, 1e2]", "f") == [Decimal("0.02"), 2, Decimal("1e2")]
     assert type(parse(b"2", "f")) is int
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**60, {1: 2}, b"x", "\ud800"])
-def test_what_has_no_canonical_form_is_bad_input(value: object) -> None:
-    """Never an exception of the library's."""
+def test_a_value_without_a_canonical_form_is_bad_input(value: object) -> None:
+    """Never one of the library's exceptions."""
     with pytest.raises(BadInput):
         canonical(value)
 
@@ -108,7 +108,7 @@ json_values = st.recursive(
 
 @given(json_values)
 def test_canonical_bytes_read_back_equal(value: Any) -> None:
-    """And are a fixed point: canonical of what was read is the same bytes."""
+    """Writing the value that was read gives the same bytes again."""
     raw = canonical(value)
     again = parse(raw, "f", number=float)
     assert again == value
@@ -149,8 +149,8 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
 
 
 @pytest.mark.parametrize("name", PARSERS)
-def test_the_good_file_is_read(name: str) -> None:
-    """Or the tests below would prove nothing."""
+def test_the_valid_file_is_accepted(name: str) -> None:
+    """Otherwise the tests below would prove nothing."""
     parser, good = PARSERS[name]
     parser(good)
 
@@ -158,7 +158,7 @@ def test_the_good_file_is_read(name: str) -> None:
 @pytest.mark.parametrize("name", PARSERS)
 @given(data=st.data())
 def test_only_bad_input_escapes_a_parser(name: str, data: st.DataObject) -> None:
-    """Any bytes, and any splice of bytes into a good file: a value, or the one error."""
+    """For any bytes, or bytes spliced into a valid file: a value or a one-line BadInput."""
     parser, good = PARSERS[name]
     raw = data.draw(st.binary() | _spliced(good))
     try:
@@ -188,11 +188,11 @@ PIECES = [
     [
         pytest.param(b"a: !!int ''", id="empty int"),
         pytest.param(b"a: !!float ''", id="empty float"),
-        pytest.param(b"a: !!bool x", id="bool that is none"),
-        pytest.param(b"a: !!timestamp x", id="timestamp that is none"),
+        pytest.param(b"a: !!bool x", id="not a bool"),
+        pytest.param(b"a: !!timestamp x", id="not a timestamp"),
         pytest.param(b"a: 2025-99-99", id="month 99"),
         pytest.param(b"a: 2025-01-01", id="a date"),
-        pytest.param(b"a: 2025-01-01 00:00:00 +99:99", id="a time zone beyond"),
+        pytest.param(b"a: 2025-01-01 00:00:00 +99:99", id="impossible time zone"),
         pytest.param(b"a: .nan", id="NaN"),
         pytest.param(b"a: .inf", id="infinity"),
         pytest.param(b"a: 99999999999999999999", id="beyond 2^53"),
@@ -206,9 +206,9 @@ PIECES = [
         pytest.param(b"1: 2", id="number as key at the top"),
         pytest.param(b"- a", id="a list"),
         pytest.param(b"", id="empty"),
-        pytest.param(b"a: &a [*a]", id="holds itself"),
-        pytest.param(b"a: &a {b: *a}", id="holds itself, mapping"),
-        pytest.param(b"a: *b", id="alias of nothing"),
+        pytest.param(b"a: &a [*a]", id="contains itself"),
+        pytest.param(b"a: &a {b: *a}", id="contains itself, mapping"),
+        pytest.param(b"a: *b", id="unknown alias"),
         pytest.param(b"a: !!python/object/apply:os.system [id]", id="code"),
         pytest.param(b"a: " + b"[" * 5000, id="deep"),
         pytest.param(b"a: " + b"[" * 2000 + b"]" * 2000, id="deep and closed"),
@@ -218,8 +218,8 @@ PIECES = [
         pytest.param(b"a: \x00", id="NUL"),
     ],
 )
-def test_an_mlmodel_that_has_no_plain_meaning_is_refused(text: bytes) -> None:
-    """YAML can say much that no MLmodel says."""
+def test_an_mlmodel_without_plain_values_is_refused(text: bytes) -> None:
+    """YAML allows much that no MLmodel needs."""
     with pytest.raises(BadInput, match=r"^MLmodel: "):
         stable_mlmodel(text)
 
@@ -235,7 +235,7 @@ def _line(**changes: Any) -> JsonObject:
     ("lines", "says"),
     [
         pytest.param([], "no items", id="none"),
-        pytest.param([_line(), _line()], "line 2: the id 'i0' stands twice", id="id twice"),
+        pytest.param([_line(), _line()], "line 2: duplicate id 'i0'", id="id twice"),
         pytest.param([_line(id=" ")], "'id'", id="blank id"),
         pytest.param([_line(prompt="")], "'prompt'", id="no prompt"),
         pytest.param([_line(expected=5)], "'expected'", id="expected a number"),
@@ -250,20 +250,20 @@ def _line(**changes: Any) -> JsonObject:
         pytest.param([_line(buckets={"half": " a"})], "text values", id="space before"),
         pytest.param(
             [_line(), _line(id="j", buckets={"half": "a"})],
-            "line 2: has the bucket dimensions half; the items before have all, half",
+            "line 2: has the bucket dimensions half; earlier items have all, half",
             id="another shape",
         ),
     ],
 )
-def test_an_eval_set_that_is_none_is_refused(lines: list[JsonObject], says: str) -> None:
-    """By line, with the key and what was expected."""
+def test_a_malformed_eval_set_is_refused(lines: list[JsonObject], says: str) -> None:
+    """The message names the line, the key and what was expected."""
     with pytest.raises(BadInput, match=says):
         list(parse_eval_set(jsonl(lines).split(b"\n"), "f"))
 
 
 @given(st.lists(st.tuples(st.text(min_size=1), st.text(min_size=1)), min_size=1, max_size=5))
 def test_an_eval_set_reads_back_equal(texts: list[tuple[str, str]]) -> None:
-    """Whatever the language of questions and answers."""
+    """In any language."""
     good = [(p, e) for p, e in texts if p.strip() and e.strip() and normalise(e)]
     items = [
         Item(f"i{k}", p, (e, "also"), ("half.a", "all.x")) for k, (p, e) in enumerate(good)
@@ -285,7 +285,7 @@ def test_an_eval_set_reads_back_equal(texts: list[tuple[str, str]]) -> None:
 
 
 def test_a_candidate_eval_reads_back_equal() -> None:
-    """Promotion reads what evaluation wrote."""
+    """Promotion reads exactly what evaluation wrote."""
     items = eval_set()
     answers = {
         item.id: None if i % 3 == 0 else f"word{i % 5}" for i, item in enumerate(items.items)
@@ -298,8 +298,8 @@ def test_a_candidate_eval_reads_back_equal() -> None:
 @pytest.mark.parametrize(
     "value", ['"12"', '"nan"', "true", "null", "[1]", "1e400", "9" * 400], ids=lambda v: v[:9]
 )
-def test_a_measure_that_is_no_number_is_refused(value: str) -> None:
-    """It goes into the cost figure."""
+def test_a_metric_that_is_not_a_number_is_refused(value: str) -> None:
+    """Metrics go into the cost figure."""
     raw = _candidate_eval().replace(b"100.0", value.encode())
     with pytest.raises(BadInput):
         parse_candidate_eval(raw, "f")
@@ -336,7 +336,7 @@ def _comments() -> Iterator[Any]:
 
 @pytest.mark.parametrize("text", _comments())
 def test_a_comment_that_only_resembles_a_request_is_refused(text: str) -> None:
-    """A stranger wrote it."""
+    """Comments are untrusted."""
     with pytest.raises(BadInput):
         parse_comment(text.encode())
 
@@ -345,15 +345,15 @@ def test_a_comment_that_only_resembles_a_request_is_refused(text: str) -> None:
     "text", ["{}", "{}\n", "  {}  ", "Ready!\r\n\r\n{}\r\nThanks"], ids=["bare", "nl", "sp", "crlf"]
 )
 def test_a_request_on_a_line_of_its_own_is_read(text: str) -> None:
-    """With whatever prose around it."""
+    """Whatever text is around it."""
     comment = text.format(f"mlflow_run_id={RUN} semver=v1.2.3-dev.4")
     assert parse_comment(comment.encode()) == Request(RUN, "v1.2.3-dev.4")
 
 
 @given(st.text())
 @example("İ").via("its lower case has two characters")
-def test_normalising_is_deaf_to_case_and_spaces(text: str) -> None:
-    """What the scorer ignores changes nothing: case, outer and doubled spaces."""
+def test_normalising_ignores_outer_and_repeated_spaces_and_a_full_stop(text: str) -> None:
+    """For any text."""
     assert normalise(f"  {text}\n") == normalise(text)
     assert normalise(text.replace(" ", "  ")) == normalise(text)
     assert normalise(normalise(text) + ".") == normalise(text)

@@ -1,4 +1,4 @@
-"""What is a version, and in which environment."""
+"""Which versions are valid in which environment."""
 
 import pytest
 
@@ -14,7 +14,7 @@ from lynx_pipeline.errors import BadInput
     ],
 )
 def test_a_version_in_its_environment_is_allowed(text: str, env: Env) -> None:
-    """Strict versions in prod, dev versions in dev, and never the other way round."""
+    """Plain versions in prod, dev versions in dev, and never the other way round."""
     assert check_semver(text, env) == Version(*map(int, text[1:].split("-")[0].split(".")))
     with pytest.raises(BadInput, match="can't name a promotion"):
         check_semver(text, Env.DEV if env is Env.PROD else Env.PROD)
@@ -31,7 +31,7 @@ def test_a_version_in_its_environment_is_allowed(text: str, env: Env) -> None:
         *("v1.2.3\x00", "v1_0.2.3", "v1.2.3/../v1.2.4", "v" + "9" * 5000 + ".0.0"),
     ],
 )
-def test_anything_else_is_no_version(text: str, env: Env) -> None:
-    """Nor build metadata, other pre-releases, leading zeros, or a newline at the end."""
+def test_any_other_text_is_refused(text: str, env: Env) -> None:
+    """Including build metadata, other pre-releases, leading zeros and a trailing newline."""
     with pytest.raises(BadInput, match="can't name a promotion"):
         check_semver(text, env)

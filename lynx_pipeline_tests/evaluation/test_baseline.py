@@ -121,9 +121,9 @@ def test_a_silently_lowered_floor_is_refused(
     assert main(["baseline", "check", "--base", "HEAD"]) == 1
     captured = capsys.readouterr()
     assert "d.b: FALLS -10.00 points" in captured.out
-    assert "justification is still that of the baseline before" in captured.err
+    assert "justification is unchanged from the previous baseline" in captured.err
     assert "previous_baseline_sha is none" in captured.err
-    assert "give other numbers: d.b" in captured.err
+    assert "differ from the stored reference predictions: d.b" in captured.err
 
 
 def test_an_unchanged_baseline_passes(

@@ -1,1 +1,1 @@
-"""The gate: its rule, the committed baseline, and the statistics shown beside a verdict."""
+"""The gate: its rule, the committed baseline, and the statistics shown next to a verdict."""

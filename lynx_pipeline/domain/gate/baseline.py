@@ -1,6 +1,8 @@
-"""The committed floor, ``eval_baseline.json``: read strictly, because it is policy.
+"""The committed floors, ``eval_baseline.json``.
 
-An unknown key is refused: a rule this reader doesn't know is a rule it would not apply.
+The file is policy, so it is read strictly. An unknown key is refused, because it might be a rule
+that this version would not apply. Leaves to others: whether the eval set on disk is the one the
+baseline names (``evaluation``), and whether a change may be merged (``baseline_change``).
 """
 
 import hashlib
@@ -14,7 +16,7 @@ from lynx_pipeline.domain.scores import Score, read_buckets
 from lynx_pipeline.domain.strict_json import Fields, parse_object
 
 LATENCY = "latency_p95_ms"
-# Times the baseline's. Two runs of one model on two machines easily differ by half.
+# Times the baseline's latency. The same model on two machines easily differs by half.
 LATENCY_ALLOWED = 2.0
 KEYS = (
     "eval_set_dvc_hash",
@@ -31,9 +33,9 @@ KEYS = (
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """What a candidate has to reach, counted by ``scorer``. ``tolerance`` is a fraction: 0.02 is
-    two points; ``latency_p95_ms``, milliseconds a question, is for comparison and decides
-    nothing; ``sha256`` is of the file's bytes, in hex."""
+    """The scores a candidate must keep, as counted by ``scorer``. ``tolerance`` is a fraction:
+    0.02 is two percentage points. ``latency_p95_ms`` is in milliseconds per question, for
+    comparison only. ``sha256`` is that of the file, in hex."""
 
     sha256: str
     eval_set_dvc_hash: str
@@ -48,7 +50,7 @@ class Baseline:
 
     @property
     def latency_budget_ms(self) -> float | None:
-        """What a candidate's latency, at the 95th percentile, may be before people are told."""
+        """The 95th-percentile latency above which a warning is shown."""
         return None if self.latency_p95_ms is None else LATENCY_ALLOWED * self.latency_p95_ms
 
 
@@ -56,10 +58,10 @@ def parse_baseline(raw: bytes, where: str) -> Baseline:
     """The baseline in ``raw``.
 
     Raises:
-        BadInput: a key is missing, unknown, or not what the format says.
+        BadInput: a key is missing, unknown or malformed.
     """
     fields = Fields(parse_object(raw, where), where)
-    fields.only(KEYS)
+    fields.refuse_unknown(KEYS)
     return Baseline(
         sha256=hashlib.sha256(raw).hexdigest(),
         eval_set_dvc_hash=fields.text("eval_set_dvc_hash"),
@@ -75,10 +77,11 @@ def parse_baseline(raw: bytes, where: str) -> Baseline:
 
 
 def read_tolerance(fields: Fields, key: str) -> Fraction:
-    """The tolerance under ``key``: a fraction, 0 or more and below 1.
+    """The tolerance under ``key``: a fraction from 0 up to, but not including, 1.
 
     Raises:
-        BadInput: it is not one; a whole number is most likely meant as points.
+        BadInput: it is not one. A value of 1 or more was probably meant in points, so the
+            message suggests the fraction.
     """
     value = fields.values.get(key)
     if isinstance(value, int | Decimal) and not isinstance(value, bool) and value >= 1:
@@ -88,7 +91,7 @@ def read_tolerance(fields: Fields, key: str) -> Fraction:
             "a fraction below 1 (0.02 is two percentage points, despite the name)",
             f"{points:.6g}; for {points:.6g} points write {points / 100:.6g}",
         )
-    return Fraction(fields.share(key))
+    return Fraction(fields.fraction(key))
 
 
 def _latency(fields: Fields, key: str) -> float | None:
@@ -96,5 +99,5 @@ def _latency(fields: Fields, key: str) -> float | None:
         return None
     value = fields.number(key)
     if value <= 0:
-        fields.fail(key, "more than 0", str(value))
+        fields.fail(key, "a number more than 0", str(value))
     return value

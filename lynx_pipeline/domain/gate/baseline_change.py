@@ -1,10 +1,16 @@
-"""A change of the committed floors, as a reviewer has to see it.
+"""Review of a change to the committed floors.
 
-A change is refused if it is silent (no new justification), if its lineage is broken
-(``previous_baseline_sha`` is not the old ``baseline_sha``), if no stored predictions give its
-numbers, or if a bucket vanished or the tolerance grew without the justification naming it. A
-floor that falls openly is allowed, and shown. Drops that were each small add up: the drift
-over all baselines is shown too, and warned about.
+A change is refused if
+
+- it has no new justification,
+- its ``previous_baseline_sha`` is not the old ``baseline_sha``,
+- the stored reference predictions don't reproduce its numbers, or
+- it removes a bucket, raises the tolerance or changes the scorer and the justification doesn't
+  mention it.
+
+A lower floor with a justification is allowed, and shown. Small drops add up, so the drift over all
+baselines is computed too. Leaves to others: reading the git history and the predictions
+(``evaluation``), and approval (``release``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +27,7 @@ FIRST = "none"
 
 @dataclass(frozen=True, slots=True)
 class FloorChange:
-    """One bucket before and after; None where the bucket is new or gone."""
+    """One bucket before and after; None where the bucket is new or removed."""
 
     name: str
     before: Score | None
@@ -40,15 +46,16 @@ class FloorChange:
         if self.before is None:
             return f"{self.name}: new floor"
         if self.after is None:
-            return f"{self.name}: GONE, it is no longer gated"
+            return f"{self.name}: REMOVED, no longer gated"
         assert self.change is not None
-        way = "FALLS" if self.change < 0 else "rises"
+        direction = "FALLS" if self.change < 0 else "rises"
         old, new = float(self.before.accuracy), float(self.after.accuracy)
-        return f"{self.name}: {way} {points(self.change)} points, {old:.2%} to {new:.2%}"
+        return f"{self.name}: {direction} {points(self.change)} points, {old:.2%} to {new:.2%}"
 
 
 def floor_changes(before: Baseline | None, after: Baseline) -> tuple[FloorChange, ...]:
-    """The buckets whose floor changed, came or went; falling ones first, worst first."""
+    """The buckets whose floor was added, changed or removed: removed ones first, then the largest
+    drop first, new ones last."""
     old: Mapping[str, Score] = before.buckets if before else {}
     names = [*after.buckets, *(name for name in old if name not in after.buckets)]
     changes = [FloorChange(name, old.get(name), after.buckets.get(name)) for name in names]
@@ -59,46 +66,48 @@ def floor_changes(before: Baseline | None, after: Baseline) -> tuple[FloorChange
 def objections(
     before: Baseline | None, after: Baseline, measured: Mapping[str, Score] | None
 ) -> list[str]:
-    """Why the change from ``before`` to ``after`` must not be merged; empty if it may.
+    """Why the change from ``before`` to ``after`` must not be merged; empty if it may be.
 
-    ``measured`` are the bucket scores that the stored reference predictions give now; None if
-    there are no such predictions.
+    ``measured`` are the bucket scores of the stored reference predictions; None if there are no
+    stored predictions.
     """
     found = []
-    said = (after.justification or "").casefold()
-    if not said.strip():
+    justification = (after.justification or "").casefold()
+    if not justification.strip():
         found.append("it has no justification.")
     elif before is not None and after.justification == before.justification:
-        found.append("its justification is still that of the baseline before.")
+        found.append("its justification is unchanged from the previous baseline.")
     if before is not None and after.previous_baseline_sha != before.baseline_sha:
         found.append(
             f"its previous_baseline_sha is {after.previous_baseline_sha or FIRST}, but the "
-            f"baseline before is {before.baseline_sha}."
+            f"previous baseline is {before.baseline_sha}."
         )
     if measured is None:
-        found.append("no stored reference predictions support its numbers.")
+        found.append("there are no stored reference predictions to support its numbers.")
     elif dict(measured) != dict(after.buckets):
         wrong = sorted(
             name
             for name in {*measured, *after.buckets}
             if measured.get(name) != after.buckets.get(name)
         )
-        found.append(f"the stored reference predictions give other numbers: {', '.join(wrong)}.")
+        found.append(
+            f"its numbers differ from the stored reference predictions: {', '.join(wrong)}."
+        )
     if before is not None:
         found += [
-            f"the bucket {name} vanished and the justification does not name it."
+            f"the bucket {name} was removed and the justification does not mention it."
             for name in before.buckets
-            if name not in after.buckets and name.casefold() not in said
+            if name not in after.buckets and name.casefold() not in justification
         ]
-        if after.tolerance > before.tolerance and "tolerance" not in said:
+        if after.tolerance > before.tolerance and "tolerance" not in justification:
             found.append(
-                f"the tolerance grew from {float(before.tolerance):g} to "
-                f"{float(after.tolerance):g} and the justification does not name it."
+                f"the tolerance was raised from {float(before.tolerance):g} to "
+                f"{float(after.tolerance):g} and the justification does not mention it."
             )
-        if after.scorer is not before.scorer and "scorer" not in said:
+        if after.scorer is not before.scorer and "scorer" not in justification:
             found.append(
-                f"the scorer is {after.scorer.name}, it was {before.scorer.name}, and the "
-                "justification does not name it."
+                f"the scorer was changed from {before.scorer.name} to {after.scorer.name} and the "
+                "justification does not mention it."
             )
     return found
 
@@ -108,9 +117,9 @@ def _comparable(one: Baseline, other: Baseline) -> bool:
 
 
 def drift(history: Sequence[Baseline]) -> dict[str, Fraction]:
-    """The sum of all drops since the oldest baseline, per bucket of the newest; a fraction, 0 or
-    negative. ``history`` is oldest first. It counts from where the newest's eval set and scorer
-    begin, since figures of others can't be compared.
+    """The sum of all drops in each bucket of the newest baseline, as a fraction, 0 or negative.
+    ``history`` is oldest first. Only the most recent baselines with the newest one's eval set and
+    scorer count, because others can't be compared with it.
     """
     if not history:
         return {}

@@ -1,5 +1,5 @@
-"""Candidate and reference on the same questions: which answers changed, and whether that is
-more than chance. Shown beside the verdict, never part of it.
+"""Candidate and reference on the same questions: which answers changed, and whether that is more
+than chance. Shown next to the verdict, never part of it.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ Predictions = Mapping[str, str | None]
 
 @dataclass(frozen=True, slots=True)
 class Flip:
-    """A question that one of the two models answers right and the other does not."""
+    """A question that one model answers right and the other wrong, with both answers."""
 
     item: Item
     reference: str | None
@@ -22,13 +22,13 @@ class Flip:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``lost`` went right to wrong, ``gained`` wrong to right, in the eval set's order."""
+    """``lost`` answers went right to wrong, ``gained`` wrong to right, in the eval set's order."""
 
     lost: tuple[Flip, ...]
     gained: tuple[Flip, ...]
 
     def changed(self, bucket: str) -> tuple[int, int]:
-        """How many answers the bucket lost and gained."""
+        """The numbers of answers that the bucket lost and gained."""
         return _within(self.lost, bucket), _within(self.gained, bucket)
 
     def p_value(self, bucket: str) -> float:
@@ -37,7 +37,8 @@ class Comparison:
 
 
 def compare(eval_set: EvalSet, reference: Predictions, candidate: Predictions) -> Comparison:
-    """Find the flips. Both must answer every question; scoring has checked that."""
+    """Find the changed answers. Both models must have answered every question, which scoring
+    checks."""
     lost, gained = [], []
     for item in eval_set.items:
         old, new = reference[item.id], candidate[item.id]

@@ -1,22 +1,24 @@
-"""What a gate can and cannot see: how often it refuses a model that is as good as the
-reference, and how large a true drop must be before it is caught.
+"""The statistical power of a gate: how often it refuses a model as good as the reference, and how
+large a true drop must be before it is detected.
 
 The model. Each question is answered right with its own probability, independently. An
 *equally good* candidate has, in every bucket, the reference's accuracy as its expectation.
-Among all probabilities with that property the ones without further structure are taken: a
-logistic model with one effect per bucket, found by iterative proportional fitting (W. E.
-Deming and F. F. Stephan, Annals of Mathematical Statistics 11, 1940) over the cells, which are
-the questions that share all their buckets.
+Of all probabilities with that property we use those without further structure: a logistic
+model with one effect per bucket, found by iterative proportional fitting (W. E. Deming and F. F.
+Stephan, Annals of Mathematical Statistics 11, 1940) over the cells. A cell is the group of
+questions that share all their buckets.
 
-One bucket. Its number of right answers is a sum of independent binomials, whose distribution
-is computed exactly, by convolution.
+One bucket. Its number of right answers is a sum of independent binomials. Its distribution is
+computed exactly, by convolution.
 
-The whole gate. Buckets overlap: a question counts in one of each dimension, so the counts are
-correlated and must not be multiplied as if independent. Their joint distribution is taken as
-a Gaussian copula with the exact distribution of each count and the exact correlation between
-counts (R. B. Nelsen, An Introduction to Copulas, 2006), and its orthant probability is
-integrated numerically (A. Genz, Journal of Computational and Graphical Statistics 1, 1992).
-The tests check it against simulated candidates.
+The whole gate. Buckets overlap: each question counts in one bucket per dimension. So the counts are
+correlated, and multiplying their probabilities would be wrong. Their joint distribution is modelled
+as a Gaussian copula with the exact distribution of each count and the exact correlation between
+counts (R. B. Nelsen, An Introduction to Copulas, 2006). Its orthant probability is integrated
+numerically (A. Genz, Journal of Computational and Graphical Statistics 1, 1992). The tests check
+the result against simulated candidates.
+
+For information only: the verdict does not use it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,18 +36,19 @@ if TYPE_CHECKING:
 
     Array = ndarray[Any, Any]
 
-DROPS = tuple(k / 200 for k in range(31))  # 0 to 15 points, by half points
+DROPS = tuple(k / 200 for k in range(31))  # 0 to 15 points, in steps of half a point
 TARGET_POWER = 0.8
 TARGET_REFUSAL = 0.05
-_Z_REFUSAL = 1.6448536269514722  # the normal distribution's 95 % point
+_Z_REFUSAL = 1.6448536269514722  # the normal distribution's 95 % quantile
 _FIT_ROUNDS = 10_000
 _FIT_EXACT = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """The eval set as cells: ``sizes[c]`` questions in cell ``c``; ``member[b, c]`` is 1 where
-    the cell lies in bucket ``names[b]``. Shapes: (cells,) and (buckets, cells)."""
+    """The eval set as cells. ``sizes[c]`` is the number of questions in cell ``c``;
+    ``member[b, c]`` is 1 where that cell is in bucket ``names[b]``. Shapes: (cells,) and
+    (buckets, cells)."""
 
     names: tuple[str, ...]
     sizes: "Array"
@@ -54,13 +57,15 @@ class Cells:
 
 @dataclass(frozen=True, slots=True)
 class BucketPower:
-    """One bucket's operating characteristic. Shares are fractions, not points.
+    """One bucket's operating characteristic. All values are fractions, not points.
 
-    ``smallest_drop`` is one question; ``allowed`` how many questions the tolerance forgives;
-    ``refusal`` the chance that an equally good candidate is refused by this bucket;
-    ``caught_drop`` the smallest true drop of this bucket refused with :data:`TARGET_POWER`, None
-    if not even losing everything is; ``needed_n`` about how many questions the bucket would
-    need for an equally good candidate to be refused at most :data:`TARGET_REFUSAL` of the time.
+    - ``smallest_drop``: the drop caused by one question.
+    - ``allowed``: how many questions the tolerance allows to be lost.
+    - ``refusal``: the chance that this bucket refuses an equally good candidate (false refusal).
+    - ``caught_drop``: the smallest true drop of this bucket that is refused with probability
+      :data:`TARGET_POWER`; None if even a drop to zero is not.
+    - ``needed_n``: about how many questions the bucket would need for its false-refusal rate to be
+      at most :data:`TARGET_REFUSAL`.
     """
 
     name: str
@@ -76,9 +81,9 @@ class BucketPower:
 
 @dataclass(frozen=True, slots=True)
 class GatePower:
-    """The gate as a whole: ``refusal`` is the chance that an equally good candidate is refused
-    by at least one bucket. Each bucket's ``curve`` holds its chance to refuse a candidate that
-    is worse by each of ``drops``."""
+    """The gate as a whole. ``refusal`` is the chance that at least one bucket refuses an equally
+    good candidate. Each bucket's ``curve`` is its chance of refusing a candidate that is worse by
+    each of ``drops``."""
 
     tolerance: float
     buckets: tuple[BucketPower, ...]
@@ -87,8 +92,8 @@ class GatePower:
 
 
 def cells_of(eval_set: Questions, names: Sequence[str]) -> Cells:
-    """Group the questions by the gated buckets they share. Questions in no gated bucket are
-    left out."""
+    """Group the questions by the gated buckets (``names``) they share. Questions outside all gated
+    buckets are left out."""
     import numpy as np
 
     index = {name: i for i, name in enumerate(names)}
@@ -104,11 +109,10 @@ def cells_of(eval_set: Questions, names: Sequence[str]) -> Cells:
 
 
 def equally_good(cells: Cells, scores: Mapping[str, Score]) -> "Array":
-    """Each cell's probability of a right answer for a candidate as good as ``scores`` say.
+    """Each cell's probability of a right answer, for a candidate exactly as good as ``scores``.
 
     Raises:
-        BadInput: no probabilities reproduce the scores: they were not counted on these
-            questions.
+        BadInput: no probabilities reproduce the scores, so they don't come from these questions.
     """
     import numpy as np
 
@@ -130,8 +134,8 @@ def equally_good(cells: Cells, scores: Mapping[str, Score]) -> "Array":
             share: Array = np.clip(right / cells.sizes, 0.0, 1.0)
             return share
     raise BadInput(
-        "no model could have these bucket accuracies on this eval set: they were not counted on "
-        "its questions. Evaluate the reference again and propose a new baseline."
+        "no model could have these bucket accuracies on this eval set, so they were not measured "
+        "on it. Evaluate the reference again and propose a new baseline."
     )
 
 
@@ -142,12 +146,12 @@ def gate_power(
     *,
     drops: Sequence[float] | None = None,
 ) -> GatePower:
-    """The operating characteristic of a gate with these floors. ``drops`` are true drops, as
-    fractions, to follow each bucket's curve at; None leaves out curves and ``caught_drop``,
+    """The operating characteristic of a gate with these floors. ``drops`` are the true drops, as
+    fractions, at which to compute each bucket's curve. None skips the curves and ``caught_drop``,
     which take most of the time.
 
     Raises:
-        BadInput: the scores can't belong to these questions.
+        BadInput: the scores don't come from these questions.
     """
     chance = equally_good(cells, scores)
     needed = [least_right(scores[name], tolerance) for name in cells.names]
@@ -179,17 +183,17 @@ def gate_power(
 
 
 def needed_n(accuracy: float, tolerance: float) -> int:
-    """About how many questions a bucket needs so that chance alone takes a model of this
-    accuracy below its floor at most :data:`TARGET_REFUSAL` of the time: the normal
-    approximation ``n = z**2 * p * (1 - p) / tolerance**2``. With no tolerance there is no such
-    number; 0 stands for it."""
+    """About how many questions a bucket needs so that a model of this accuracy falls below its
+    floor by chance at most :data:`TARGET_REFUSAL` of the time. Normal approximation:
+    ``n = z**2 * p * (1 - p) / tolerance**2``. 0 if the tolerance is 0, where no number is
+    enough."""
     if tolerance <= 0:
         return 0
     return max(1, ceil(_Z_REFUSAL**2 * accuracy * (1 - accuracy) / tolerance**2))
 
 
 def least_right(score: Score, tolerance: Fraction) -> int:
-    """How many right answers of ``score.n`` the floor asks for."""
+    """The number of right answers out of ``score.n`` that the floor requires."""
     return max(0, ceil((score.accuracy - tolerance) * score.n))
 
 
@@ -225,8 +229,8 @@ def _caught_drop(cells: Cells, row: "Array", chance: "Array", need: int) -> floa
 
 
 def _worse(cells: Cells, row: "Array", chance: "Array", drop: float) -> "Array":
-    """A model that is worse by ``drop`` in this bucket, evenly: each question's chance of a right
-    answer shrinks by the same factor."""
+    """The chances of a model that is worse by ``drop`` in this bucket: each question's chance of a
+    right answer shrinks by the same factor."""
     accuracy = float(row @ (cells.sizes * chance)) / float(row @ cells.sizes)
     result: Array = chance * (max(0.0, accuracy - drop) / accuracy if accuracy else 0.0)
     return result
@@ -241,7 +245,7 @@ def _joint(cells: Cells, chance: "Array", refusals: Sequence[float]) -> float:
         return 1.0
     spread = cells.sizes * chance * (1 - chance)
     covariance = (cells.member * spread) @ cells.member.T
-    # A bucket that can't refuse says nothing; one without spread can't be correlated either.
+    # Leave out buckets that never refuse, and those without variance: they have no correlation.
     live = (refusal > 0) & (np.diag(covariance) > 0)
     if not live.any():
         return 0.0

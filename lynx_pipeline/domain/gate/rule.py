@@ -4,12 +4,18 @@ The rule. For each bucket of the baseline::
 
     candidate accuracy >= baseline accuracy - tolerance
 
-in exact arithmetic, so that a drop of exactly the tolerance passes and anything more fails.
-A bucket the candidate lacks fails. A bucket the baseline lacks is reported as ungated and
-decides nothing. No aggregate decides anything. Scores on another eval set, or with another
-``n`` on the same one, are no verdict but an error: they can't be compared.
+Guarantees:
 
-There is no option that turns a failed verdict into a passed one.
+- Exact arithmetic: a drop of exactly the tolerance passes, anything more fails.
+- A bucket that is missing from the candidate fails. A bucket that is missing from the baseline is
+  reported as ungated and does not affect the verdict.
+- Only buckets decide, never an aggregate. A verdict without buckets is not a pass.
+- Scores that can't be compared (another eval set, another scorer, another ``n``) are an error, not
+  a verdict.
+- No option turns a failed verdict into a passed one.
+
+Leaves to others: whether the scores are true (``evaluation`` scores the stored predictions again),
+and acting on the verdict (``registry``).
 """
 
 from dataclasses import dataclass
@@ -22,7 +28,7 @@ from lynx_pipeline.errors import BadInput
 
 @dataclass(frozen=True, slots=True)
 class BucketVerdict:
-    """One gated bucket. ``candidate`` is None where the candidate lacks the bucket."""
+    """One gated bucket. ``candidate`` is None where the candidate has no such bucket."""
 
     name: str
     baseline: Score
@@ -31,7 +37,7 @@ class BucketVerdict:
 
     @property
     def margin(self) -> Fraction | None:
-        """How far above the floor, as a fraction; negative is a failure."""
+        """Distance above the floor, as a fraction; negative means failed."""
         return None if self.candidate is None else self.candidate.accuracy - self.floor
 
     @property
@@ -45,7 +51,7 @@ class BucketVerdict:
 
     @property
     def reason(self) -> str:
-        """Why, in one line."""
+        """Why the bucket passed or failed, in one line."""
         if self.change is None or self.margin is None:
             return f"{self.name}: the candidate has no such bucket"
         if self.passed:
@@ -56,7 +62,7 @@ class BucketVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the gate found. ``ungated`` are the candidate's buckets without a floor."""
+    """The gate's result. ``ungated`` are the candidate's buckets without a floor."""
 
     buckets: tuple[BucketVerdict, ...]
     ungated: tuple[str, ...]
@@ -82,8 +88,7 @@ def judge(baseline: Baseline, candidate: Scores) -> Verdict:
     """Apply the rule.
 
     Raises:
-        BadInput: the two were measured on different eval sets or by different scorers, or a
-            bucket's ``n`` differs.
+        BadInput: the scores come from different eval sets or scorers, or a bucket's ``n`` differs.
     """
     if candidate.eval_set_dvc_hash != baseline.eval_set_dvc_hash:
         raise BadInput(
@@ -94,15 +99,15 @@ def judge(baseline: Baseline, candidate: Scores) -> Verdict:
     sums = (candidate.eval_set_sha256, baseline.eval_set_sha256)
     if None not in sums and sums[0] != sums[1]:
         raise BadInput(
-            "candidate and baseline name one eval_set_dvc_hash but different bytes: "
+            "candidate and baseline have the same eval_set_dvc_hash but different bytes: "
             f"eval_set_sha256 is {sums[0]}, the baseline's is {sums[1]}. "
-            "One of the files was forged or damaged; pull the eval set again."
+            "One of the files was forged or damaged. Pull the eval set again."
         )
     if candidate.scorer not in (None, baseline.scorer.name):
         raise BadInput(
-            f"the candidate was scored by {candidate.scorer}, the baseline was counted by "
-            f"{baseline.scorer.name}: the figures can't be compared. Evaluate the candidate "
-            "again, or propose a new baseline."
+            f"the candidate was scored by {candidate.scorer} and the baseline by "
+            f"{baseline.scorer.name}, so they can't be compared. Evaluate the candidate again, or "
+            "propose a new baseline."
         )
     verdicts = []
     for name, floor_score in baseline.buckets.items():
@@ -110,7 +115,8 @@ def judge(baseline: Baseline, candidate: Scores) -> Verdict:
         if score is not None and score.n != floor_score.n:
             raise BadInput(
                 f"bucket {name!r} has n = {score.n} in the candidate and n = {floor_score.n} in "
-                "the baseline, on the same eval set. One of them was not counted on all items."
+                "the baseline, on the same eval set. One of them does not cover all items. Evaluate "
+                "the candidate again, or propose a new baseline."
             )
         floor = floor_score.accuracy - baseline.tolerance
         verdicts.append(BucketVerdict(name, floor_score, score, floor))
@@ -122,12 +128,12 @@ def points(share: Fraction, *, sign: bool = True) -> str:
     """A fraction as percentage points with two decimals: ``-1/60`` is ``-1.67``."""
     text = f"{float(share * 100):{'+' if sign else ''}.2f}"
     if share and float(text) == 0:
-        return "-0.00..." if share < 0 else "0.00..."  # too small to show, but not nothing
+        return "-0.00..." if share < 0 else "0.00..."  # too small to show, but not zero
     return "0.00" if share == 0 else text
 
 
 def unresolvable(baseline: Baseline) -> tuple[str, ...]:
-    """Buckets in which one item weighs more than the tolerance: there a single miss decides."""
+    """Buckets so small that one item is worth more than the tolerance: a single miss fails them."""
     return tuple(n for n, s in baseline.buckets.items() if Fraction(1, s.n) > baseline.tolerance)
 
 

@@ -1,6 +1,6 @@
-"""What the numbers beside a verdict are worth. Information: nothing here decides anything.
+"""Statistics shown next to a verdict. For information only; nothing here decides anything.
 
-Intervals are Wilson's (E. B. Wilson, "Probable inference, the law of succession, and
+Intervals are Wilson score intervals (E. B. Wilson, "Probable inference, the law of succession, and
 statistical inference", JASA 22, 1927). Two models on the same questions are compared by
 McNemar's test in its exact form (Q. McNemar, Psychometrika 12, 1947): given that an answer
 changed, each direction is equally likely if the models are equally good.
@@ -13,13 +13,13 @@ _Z = 1.959963984540054
 
 
 def wilson(correct: int, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval for ``correct`` of ``n``: two shares from 0 to 1.
+    """The 95 % Wilson score interval for ``correct`` of ``n``: its bounds, as fractions.
 
     Raises:
-        ValueError: ``n`` is not positive, or ``correct`` not within 0 to ``n``.
+        ValueError: ``n`` is not positive, or ``correct`` is not between 0 and ``n``.
     """
     if n <= 0 or not 0 <= correct <= n:
-        raise ValueError(f"{correct} of {n} is no share")
+        raise ValueError(f"{correct} of {n} is not a fraction from 0 to 1")
     share, z2 = correct / n, _Z * _Z
     middle = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = _Z / (1 + z2 / n) * sqrt(share * (1 - share) / n + z2 / (4 * n * n))

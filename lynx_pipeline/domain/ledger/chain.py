@@ -107,7 +107,7 @@ def read_checkpoint(raw: bytes, where: str) -> Checkpoint:
         BadInput: ``raw`` is not a checkpoint.
     """
     fields = Fields(parse_object(raw, where), where)
-    fields.only(("size", "seq", "hash"))
+    fields.refuse_unknown(("size", "seq", "hash"))
     size, seq = fields.count("size", least=1), fields.count("seq", least=1)
     return Checkpoint(size, seq, fields.text("hash"))
 
@@ -203,7 +203,7 @@ def _unverified(line: bytes, here: str) -> Entry:
     values = parse_object(line, here, number=_number)
     fields = Fields(values, here)
     if values.keys() != _ENTRY_KEYS:
-        fields.only(_ENTRY_KEYS)
+        fields.refuse_unknown(_ENTRY_KEYS)
         for key in _ENTRY_KEYS - values.keys():
             fields.fail(key, "a value or null", "nothing")
     fact = read_fact(fields)

@@ -1,8 +1,10 @@
-"""Whether a change of the baseline, or of what else verdicts are by, was approved: by somebody who
-owns the baseline and did not write the change.
+"""Whether a change to the gate inputs (the baseline and whatever else decides a verdict) was
+approved by an owner of the baseline who did not write the change.
 
-An approval is of a commit, and counts for the proposed one only: whoever pushes after it asks
-for another. Who wrote a change has to be known: a commit of nobody's account could be anybody's.
+An approval applies to one commit. It counts only if that is the commit being proposed, so a later
+push needs a new approval. All authors must be known: a commit that belongs to no GitHub account
+might have been written by the approver. Leaves to the caller: fetching reviews and commits, and
+who owns the baseline.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,14 +13,14 @@ from dataclasses import dataclass
 from lynx_pipeline.domain.release.request import Objection, PullRequest
 from lynx_pipeline.errors import Refused
 
-MOST_COMMITS = 250  # GitHub lists no more of a pull request's
-_SAYS_NOTHING = ("COMMENTED", "PENDING")
+MOST_COMMITS = 250  # GitHub lists at most this many commits of a pull request
+_NO_VERDICT = ("COMMENTED", "PENDING")
 
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """A commit of the pull request, and the logins of its author and committer, None where no
-    account has the e-mail address."""
+    """A commit of the pull request. ``author`` and ``committer`` are logins; None where the e-mail
+    address belongs to no account."""
 
     sha: str
     author: str | None
@@ -27,7 +29,7 @@ class Commit:
 
 @dataclass(frozen=True, slots=True)
 class Review:
-    """A review: ``state`` in GitHub's words, ``commit`` is what was reviewed."""
+    """A review: ``state`` is GitHub's term, ``commit`` is the commit that was reviewed."""
 
     author: str
     state: str
@@ -40,20 +42,20 @@ def check_approved(
     commits: Sequence[Commit],
     objection: Objection,
 ) -> str:
-    """Who approved. ``reviews`` are oldest first; a reviewer's last one counts.
+    """The login of the approver. ``reviews`` are oldest first; each reviewer's latest one counts.
 
     Raises:
-        Refused: nobody who counts did, with what kept the others from counting; or who wrote the
-            change is not known.
+        Refused: there is no valid approval (the message says why each review is not one), or an
+            author of the change is unknown.
     """
-    wrote = {pull.author.lower()} | _writers(commits)
-    last = {r.author.lower(): r for r in reviews if r.state not in _SAYS_NOTHING}
+    authors = {pull.author.lower()} | _authors(commits)
+    latest = {r.author.lower(): r for r in reviews if r.state not in _NO_VERDICT}
     why: list[str] = []
-    for login, review in last.items():
+    for login, review in latest.items():
         if review.state != "APPROVED":
-            why.append(f"the last word of {review.author} is {review.state}")
-        elif login in wrote:
-            why.append(f"{review.author} wrote some of it")
+            why.append(f"{review.author}'s latest review is {review.state}")
+        elif login in authors:
+            why.append(f"{review.author} wrote part of it")
         elif review.commit != pull.head:
             why.append(f"{review.author} approved {review.commit[:12]}, not {pull.head[:12]}")
         elif objected := objection(review.author):
@@ -61,26 +63,25 @@ def check_approved(
         else:
             return review.author
     raise Refused(
-        "a change of what verdicts are by needs the approval of an owner of the baseline who did "
-        "not write it: "
-        f"{'; '.join(why) or 'nobody has reviewed it'}."
+        "a change to the gate inputs must be approved by an owner of the baseline who did not "
+        f"write it: {'; '.join(why) or 'nobody has reviewed it'}."
     )
 
 
-def _writers(commits: Sequence[Commit]) -> set[str]:
+def _authors(commits: Sequence[Commit]) -> set[str]:
     if len(commits) >= MOST_COMMITS:
         raise Refused(
-            f"GitHub lists the first {MOST_COMMITS} commits of a pull request, and this one may "
-            "have more: who wrote them is not known. Propose the change with fewer."
+            f"GitHub lists only the first {MOST_COMMITS} commits of a pull request, and this one "
+            "may have more, so its authors can't all be checked. Propose the change in fewer commits."
         )
     found = set()
     for commit in commits:
         for login in (commit.author, commit.committer):
             if login is None:
                 raise Refused(
-                    f"commit {commit.sha[:12]} has an author or committer whose e-mail address is "
-                    "of no GitHub account: who wrote it is not known. Add the address to the "
-                    "account, or commit anew."
+                    f"commit {commit.sha[:12]} has an author or committer whose e-mail address "
+                    "belongs to no GitHub account, so its author can't be checked. Add the address "
+                    "to your GitHub account, or commit again with one that is known there."
                 )
             found.add(login.lower())
     return found

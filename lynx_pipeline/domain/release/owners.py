@@ -1,23 +1,23 @@
-"""Who owns a file, by ``CODEOWNERS``: the people whose word counts for it.
+"""Who owns a file according to ``CODEOWNERS``.
 
-Only people are owners here, by login. Of a team, or of an e-mail address, a workflow's token
-can't see who is behind it.
+Only logins of people count as owners. Teams and e-mail addresses are ignored, because a workflow's
+token can't see which people they stand for.
 """
 
 import re
 
 from codeowners import CodeOwners
 
-# Where GitHub looks, in its order.
+# Where GitHub looks, in this order.
 PLACES = (".github/CODEOWNERS", "CODEOWNERS", "docs/CODEOWNERS")
 _COMMENT = re.compile(r"(?m)(?:^|(?<=\s))#.*$")
 
 
 def owners_of(text: str, path: str) -> frozenset[str]:
-    """The logins that the last line of ``text`` that is about ``path`` names, in lower case.
-    ``path`` is relative to the repository's root."""
+    """The owners of ``path``, in lower case: the logins on the last line of ``text`` that matches
+    it. ``path`` is relative to the repository's root."""
     try:
         found = CodeOwners(_COMMENT.sub("", text)).of(path)
-    except ValueError:  # a line that is no pattern: GitHub skips it; to us then nobody is an owner
+    except ValueError:  # an invalid pattern: GitHub skips the line, we trust no owner at all
         return frozenset()
     return frozenset(name.removeprefix("@").lower() for kind, name in found if kind == "USERNAME")

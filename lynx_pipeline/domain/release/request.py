@@ -1,10 +1,16 @@
-"""A release request: which run, under which version. Asked for in a comment on a pull request.
+"""A release request: a comment on a pull request that names a run and a version.
 
-A comment is a stranger's text. It asks if it so much as mentions a run or a version; it holds a
-request only if exactly one of its lines is ``mlflow_run_id=<32 hex digits> semver=<version>`` and
-nothing else looks like one. What counts is the newest comment that asks, of somebody who may, as
-it was first written, on an open pull request that is labelled :data:`LABEL`. Whoever set the run
-off has to be somebody who may ask, too: with the label, or a re-run, an old request counts again.
+Comments are untrusted text. The rules:
+
+- A comment that mentions a run or a version is meant as a request. It is a valid one only if
+  exactly one line is ``mlflow_run_id=<32 hex digits> semver=<version>`` and no other line mentions
+  either, so that nothing can be read two ways.
+- The newest such comment by an authorized author counts, and only if it was never edited.
+- The pull request must be open and labelled :data:`LABEL`.
+- Whoever triggered the workflow run must be authorized too, because setting the label or re-running
+  a workflow makes an old request count again.
+
+Leaves to the caller: who is authorized, whether the run exists and whether the version is free.
 """
 
 import re
@@ -16,16 +22,16 @@ from lynx_pipeline.errors import BadInput, Refused
 LABEL = "deploy-candidate"
 LONGEST_COMMENT = 65_536
 _REQUEST = re.compile(r"mlflow_run_id=([0-9a-f]{32}) semver=([0-9A-Za-z.+-]{1,64})")
-_ASKS = re.compile(r"mlflow_run_id|semver", re.IGNORECASE)
+_MENTIONS = re.compile(r"mlflow_run_id|semver", re.IGNORECASE)
 _GOOD = "a line of its own: mlflow_run_id=<the run's 32 hex digits> semver=v1.2.3"
 
-# Why a login may not have a say; None: it may.
+# Why a login is not authorized; None if it is.
 Objection = Callable[[str], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What was asked for; whether the run exists and the version is free is not known yet."""
+    """The requested run and version, neither of them checked yet."""
 
     mlflow_run_id: str
     semver: str
@@ -33,8 +39,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Comment:
-    """A comment on a pull request. Later ones have greater ids; ``node`` is its other id, which
-    GitHub's GraphQL knows it by."""
+    """A comment on a pull request. Later ones have greater ids; ``node`` is its id in GitHub's
+    GraphQL API."""
 
     id: int
     author: str
@@ -45,7 +51,7 @@ class Comment:
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """A pull request, as far as it decides anything. ``head`` is the commit that is proposed."""
+    """The facts about a pull request that the rules need. ``head`` is the proposed commit."""
 
     number: int
     open: bool
@@ -61,60 +67,63 @@ def choose_comment(
     by: str,
     started_by: int | None = None,
 ) -> Comment:
-    """The comment that counts. ``by`` set this run off. If a comment started it, ``started_by``,
-    it has to be that one: each comment is answered in its own run.
+    """The comment that counts. ``by`` is the login that triggered this workflow run. If a comment
+    triggered it, ``started_by`` is that comment's id and the result must be that comment, because
+    each request is answered in its own run.
 
     Raises:
-        Refused: the pull request is closed or not labelled, or nobody asks who may, or ``by`` may
-            not.
+        Refused: the pull request is closed or not labelled, it has no authorized request, or
+            ``by`` is not authorized.
     """
     if not pull.open:
-        raise Refused(f"pull request {pull.number} is closed. Nothing was changed.")
+        raise Refused(f"pull request {pull.number} is closed. Reopen it to request a release.")
     if LABEL not in pull.labels:
-        raise Refused(f"pull request {pull.number} has no label {LABEL!r}. Nothing was changed.")
-    asking = sorted((c for c in comments if _ASKS.search(c.body)), key=lambda c: -c.id)
-    chosen = next((c for c in asking if objection(c.author) is None), None)
-    if started_by is not None and (chosen is None or chosen.id != started_by):
-        author = next((c.author for c in asking if c.id == started_by), None)
-        why = objection(author) if author is not None else "it is gone, or asks for nothing now"
         raise Refused(
-            "the comment that started this run does not count: "
-            f"{why or 'a newer one asks, and has a run of its own'}. Nothing was changed."
+            f"pull request {pull.number} has no label {LABEL!r}. Add it to request a release."
+        )
+    requests = sorted((c for c in comments if _MENTIONS.search(c.body)), key=lambda c: -c.id)
+    chosen = next((c for c in requests if objection(c.author) is None), None)
+    if started_by is not None and (chosen is None or chosen.id != started_by):
+        author = next((c.author for c in requests if c.id == started_by), None)
+        why = "it was deleted or is no longer a request" if author is None else objection(author)
+        raise Refused(
+            "the comment that started this run is ignored: "
+            f"{why or 'a newer request has its own run'}."
         )
     if chosen is None:
-        why = "; ".join(dict.fromkeys(str(objection(comment.author)) for comment in asking))
+        why = "; ".join(dict.fromkeys(str(objection(comment.author)) for comment in requests))
         raise Refused(
-            f"nobody asks who may on pull request {pull.number}: {why or 'no comment asks'}. "
-            f"Write {_GOOD}. Nothing was changed."
+            f"pull request {pull.number} has no authorized request: "
+            f"{why or 'no comment requests a release'}. Write {_GOOD}."
         )
     if objected := objection(by):
         raise Refused(
-            f"{chosen.author} asks, and this run was set off by {by}: {objected}. {chosen.author} "
-            "can run it again, set the label anew, or write a new comment. Nothing was changed."
+            f"{chosen.author} requested the release, but {by} triggered this run: {objected}. "
+            f"{chosen.author} can re-run it, set the label again, or write a new comment."
         )
     return chosen
 
 
 def read_comment(comment: Comment) -> Request:
-    """The one request in a comment that nobody changed.
+    """The request in a comment that was never edited.
 
     Raises:
-        Refused: the comment was edited; somebody else can have done it.
+        Refused: the comment was edited; others than its author can do that.
         BadInput: see :func:`parse_comment`.
     """
     if comment.edited:
         raise Refused(
-            f"the comment of {comment.author} that asks was edited after it was written. Write a "
-            "new one. Nothing was changed."
+            f"the request comment by {comment.author} was edited after it was written. Write a new "
+            "comment."
         )
     return parse_comment(comment.body.encode("utf-8", "surrogatepass"))
 
 
 def parse_comment(raw: bytes) -> Request:
-    """The one request in a comment's text.
+    """The request in a comment's text.
 
     Raises:
-        BadInput: there is none, more than one, or something that only resembles one.
+        BadInput: the text contains no request, several, or something that only resembles one.
     """
     if len(raw) > LONGEST_COMMENT:
         raise BadInput(f"the comment is longer than {LONGEST_COMMENT} bytes. Write {_GOOD}.")
@@ -123,10 +132,10 @@ def parse_comment(raw: bytes) -> Request:
     except UnicodeDecodeError:
         raise BadInput(f"the comment is not UTF-8 text. Write {_GOOD}.") from None
     if any("<!--" in line for line in lines):
-        raise BadInput(f"the comment holds text that its page does not show. Write {_GOOD}.")
-    near = [line.strip(" ") for line in lines if _ASKS.search(line)]
+        raise BadInput(f"the comment contains hidden text (<!--). Write {_GOOD}.")
+    near = [line.strip(" ") for line in lines if _MENTIONS.search(line)]
     if len(near) != 1:
-        raise BadInput(f"the comment holds {len(near)} requests, expected one. Write {_GOOD}.")
+        raise BadInput(f"the comment contains {len(near)} requests, expected one. Write {_GOOD}.")
     match = _REQUEST.fullmatch(near[0])
     if match is None:
         raise BadInput(f"the comment's request can't be read. Write {_GOOD}.")

@@ -19,8 +19,8 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lynx_pipeline.domain.candidate_eval import Counts, counted
-from lynx_pipeline.domain.eval_set import Item, parse_eval_set, rolled_up
+from lynx_pipeline.domain.candidate_eval import Counts, build_counts
+from lynx_pipeline.domain.eval_set import Item, parse_eval_set, sum_by_bucket
 from lynx_pipeline.domain.gate.comparison import Comparison, Flip
 from lynx_pipeline.domain.scorers import Scorer
 from lynx_pipeline.errors import BadInput, SystemFailed
@@ -104,7 +104,7 @@ class LargeEvalSet:
             for cell, prediction, first, more in _asked(database, query):
                 right[cell] += _is_right(self.scorer, prediction, (first, *(more or ())))
         cells = {buckets: n for (buckets, _), n in zip(self.parts, right, strict=True)}
-        return counted(self, rolled_up(cells), sum(right), nulls)
+        return build_counts(self, sum_by_bucket(cells), sum(right), nulls)
 
     def compare(self, reference: bytes, candidate: bytes) -> Comparison:
         """Like :func:`~lynx_pipeline.domain.gate.comparison.compare`, for two files that

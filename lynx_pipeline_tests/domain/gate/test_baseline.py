@@ -1,4 +1,4 @@
-"""The baseline and the scores in it: what is read, and what is refused by name."""
+"""Reading the baseline and its scores: what is accepted, and what is refused with which message."""
 
 import json
 from decimal import Decimal
@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lynx_pipeline.domain.gate.baseline import Baseline, parse_baseline
 from lynx_pipeline.domain.scorers import EXACT
-from lynx_pipeline.domain.scores import Score, read_buckets, read_scores, written
+from lynx_pipeline.domain.scores import Score, buckets_to_json, read_buckets, read_scores
 from lynx_pipeline.domain.strict_json import parse_object
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline_tests.support.builders import SHA, baseline_json, bucket, candidate_json, sha256
@@ -50,8 +50,8 @@ def one_bucket(text: str) -> Score:
         pytest.param("1e-999999999", "too large or too small", id="exponent bomb"),
     ],
 )
-def test_a_tolerance_that_is_no_fraction_is_refused(text: str, says: str) -> None:
-    """With the file and the key, and for points with what was most likely meant."""
+def test_a_tolerance_that_is_not_a_fraction_is_refused(text: str, says: str) -> None:
+    """The message names file and key; for points it suggests the fraction."""
     file = json.dumps(baseline_json()).replace("0.02", text, 1)
     with pytest.raises(BadInput, match=f"^the file.*{says}"):
         parse(file)
@@ -62,14 +62,14 @@ def test_a_tolerance_that_is_no_fraction_is_refused(text: str, says: str) -> Non
     [
         pytest.param("0", Fraction(0), id="0"),
         pytest.param("0.0", Fraction(0), id="0.0"),
-        pytest.param("-0.0", Fraction(0), id="minus nothing"),
+        pytest.param("-0.0", Fraction(0), id="minus zero"),
         pytest.param("0.02", Fraction(1, 50), id="0.02"),
         pytest.param("2e-2", Fraction(1, 50), id="2e-2"),
         pytest.param("0." + "9" * 60, 1 - Fraction(1, 10**60), id="many nines"),
     ],
 )
 def test_a_tolerance_is_exactly_what_is_written(text: str, value: Fraction) -> None:
-    """To the last digit; no double in between."""
+    """To the last digit, never rounded to a double."""
     file = json.dumps(baseline_json()).replace("0.02", text, 1)
     assert parse(file).tolerance == value
 
@@ -96,20 +96,20 @@ def test_a_tolerance_is_exactly_what_is_written(text: str, value: Fraction) -> N
         pytest.param({"eval_set_sha256": ""}, "eval_set_sha256", id="empty sha256"),
         pytest.param({"scorer": "exact"}, "scorer 'exact' is unknown", id="unknown scorer"),
         pytest.param({"scorer": 1}, "'scorer'", id="scorer a number"),
-        pytest.param({"latency_p95_ms": 0}, "latency_p95_ms.*more than 0", id="no time at all"),
-        pytest.param({"latency_p95_ms": "1"}, "latency_p95_ms.*a number", id="time a text"),
+        pytest.param({"latency_p95_ms": 0}, "latency_p95_ms.*more than 0", id="zero latency"),
+        pytest.param({"latency_p95_ms": "1"}, "latency_p95_ms.*a number", id="latency a text"),
         pytest.param({"justification": 5}, "justification", id="justification a number"),
     ],
 )
-def test_what_is_not_the_format_is_refused(change: dict[str, Any], says: str) -> None:
-    """An unknown key too: it might be a rule that would not be applied."""
+def test_a_malformed_baseline_is_refused(change: dict[str, Any], says: str) -> None:
+    """Unknown keys included: one might be a rule that would not be applied."""
     with pytest.raises(BadInput, match=says):
         parse(json.dumps(baseline_json(**change)))
 
 
 @pytest.mark.parametrize("key", ["eval_set_dvc_hash", "baseline_sha", "tolerance_pp", "buckets"])
-def test_each_needed_key_is_missed_by_name(key: str) -> None:
-    """There are no defaults in policy."""
+def test_a_missing_key_is_refused_by_name(key: str) -> None:
+    """Policy has no defaults."""
     values = baseline_json()
     del values[key]
     with pytest.raises(BadInput, match=key):
@@ -169,8 +169,8 @@ def test_optional_keys_may_be_absent_or_null() -> None:
         pytest.param('{"accuracy": null, "n": 2}', "from 0 to 1", id="accuracy null"),
     ],
 )
-def test_a_score_that_cannot_be_is_refused(text: str, says: str) -> None:
-    """And so is an accuracy that says something else than the counts."""
+def test_an_impossible_score_is_refused(text: str, says: str) -> None:
+    """So is an accuracy that disagrees with the counts."""
     with pytest.raises(BadInput, match=f"d.a.*{says}"):
         one_bucket(text)
 
@@ -179,16 +179,16 @@ def test_a_score_that_cannot_be_is_refused(text: str, says: str) -> None:
     "accuracy", ["0.8", "0.81", "0.808", "0.8083", "0.8083333333333333", "8.083e-1"]
 )
 def test_an_accuracy_agrees_at_its_own_precision(accuracy: str) -> None:
-    """And then the counts are what counts, not its digits."""
+    """The score is then taken from the counts, not from the accuracy's digits."""
     found = one_bucket(f'{{"accuracy": {accuracy}, "n": 240, "correct": 194}}')
     assert found == Score(Fraction(194, 240), 240, 194)
 
 
 def test_the_shortest_double_always_agrees() -> None:
-    """For every k of every n up to 400: what we write can be read, whatever the last digit."""
+    """For every k of every n up to 400, the accuracy we write is accepted when read."""
     for n in range(1, 401):
         given = {f"d.{k}": Score.counted(k, n) for k in range(n + 1)}
-        raw = json.dumps(written(given)).encode()
+        raw = json.dumps(buckets_to_json(given)).encode()
         assert read_buckets(parse_object(raw, "f"), "f") == given
 
 
@@ -199,21 +199,21 @@ def test_the_shortest_double_always_agrees() -> None:
         min_size=1,
     )
 )
-def test_what_is_written_reads_back_equal(pairs: dict[str, tuple[int, int]]) -> None:
-    """Through the file's bytes, for any counts."""
+def test_written_scores_read_back_equal(pairs: dict[str, tuple[int, int]]) -> None:
+    """For any counts, by way of the file's bytes."""
     scores = {name: Score.counted(k, n) for name, (k, n) in pairs.items()}
-    raw = json.dumps(candidate_json(written(scores))).encode()
+    raw = json.dumps(candidate_json(buckets_to_json(scores))).encode()
     assert read_scores(parse_object(raw, "f"), "f").buckets == scores
 
 
-def test_only_counted_scores_are_written() -> None:
-    """A score known by its digits alone would read back as another one."""
-    with pytest.raises(ValueError, match="never counted"):
-        written({"d.a": Score(Fraction(1, 3), 3)})
+def test_only_scores_with_counts_are_written() -> None:
+    """A score without counts would be rounded and read back as another one."""
+    with pytest.raises(ValueError, match="no count of correct answers"):
+        buckets_to_json({"d.a": Score(Fraction(1, 3), 3)})
 
 
 @given(st.decimals(0, 1, places=12, allow_nan=False))
-def test_without_counts_the_digits_are_the_score(accuracy: Decimal) -> None:
-    """Exactly as written."""
+def test_without_counts_the_accuracy_is_used_exactly_as_written(accuracy: Decimal) -> None:
+    """Digit for digit."""
     text = f"{accuracy:f}"
     assert one_bucket(f'{{"accuracy": {text}, "n": 7}}').accuracy == Fraction(text)

@@ -1,4 +1,4 @@
-"""The gate against an oracle that knows only whole numbers, over every pair of counts."""
+"""The gate against an oracle in whole-number arithmetic, over every pair of counts."""
 
 import json
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from lynx_pipeline.domain.gate.rule import judge
 from lynx_pipeline.domain.scores import Scores, read_scores
 from lynx_pipeline.domain.strict_json import parse_object
 
-# Each as text, as it would stand in the file, and as a fraction of whole numbers.
+# Each as the text in the file, and as a fraction of whole numbers.
 TOLERANCES = {
     "0": (0, 1),
     "0.005": (1, 200),
@@ -60,20 +60,20 @@ def disagreements(n: int, tolerance: str) -> list[tuple[int, int]]:
 @pytest.mark.parametrize("tolerance", TOLERANCES)
 @pytest.mark.parametrize("n", [1, 7, 60, 100, 240, 400])
 def test_every_pair_agrees_with_the_oracle(n: int, tolerance: str) -> None:
-    """For all j and k the verdict is the oracle's."""
+    """For all j and k the gate and the oracle agree."""
     assert disagreements(n, tolerance) == []
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tolerance", ["0", "0.02", "0.1"])
 def test_every_pair_of_a_large_prime_agrees_too(tolerance: str) -> None:
-    """n = 997, where no tolerance falls on a whole question."""
+    """n = 997, where no positive tolerance is a whole number of questions."""
     assert disagreements(997, tolerance) == []
 
 
 @pytest.mark.parametrize("n", [1, 7, 60, 100, 240, 400, 997])
-def test_decimals_count_as_written(n: int) -> None:
-    """Without ``correct``, the digits in the file are the score, and nothing else."""
+def test_decimals_are_used_as_written(n: int) -> None:
+    """Without ``correct``, the score is exactly the digits in the file."""
     for j in range(n + 1):
         for k in (max(0, j - n // 50), max(0, j - n // 50 - 1)):
             floor, reached = f"{j / n:.4f}", f"{k / n:.4f}"

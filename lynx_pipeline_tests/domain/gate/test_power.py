@@ -36,7 +36,7 @@ def shipped() -> tuple[Cells, Baseline]:
 def simulated_refusal(
     cells: Cells, scores: dict[str, Score], tolerance: Fraction, candidates: int
 ) -> float:
-    """The share of simulated equally good candidates that the rule refuses."""
+    """The fraction of simulated equally good candidates that the rule refuses."""
     rng = np.random.default_rng(7)
     chance = equally_good(cells, scores)
     needed = np.array([least_right(scores[name], tolerance) for name in cells.names])
@@ -51,8 +51,8 @@ def simulated_refusal(
 def test_the_shipped_gate_agrees_with_simulated_candidates(
     shipped: tuple[Cells, Baseline], points: int
 ) -> None:
-    """The refusal chance lies within the 99 % interval of 20,000 equally good candidates, at the
-    shipped tolerance of two points and where refusals are rarer."""
+    """The refusal chance is within the 99 % interval of 20,000 simulated candidates, at the shipped
+    tolerance of two points and at larger ones, where refusals are rarer."""
     cells, baseline = shipped
     scores, tolerance = dict(baseline.buckets), Fraction(points, 100)
     share = simulated_refusal(cells, scores, tolerance, 20_000)
@@ -60,7 +60,7 @@ def test_the_shipped_gate_agrees_with_simulated_candidates(
     assert abs(gate_power(cells, scores, tolerance).refusal - share) <= half
 
 
-def test_an_equally_good_candidate_expects_the_reference_in_every_bucket(
+def test_an_equally_good_candidate_has_the_reference_accuracy_in_every_bucket(
     shipped: tuple[Cells, Baseline],
 ) -> None:
     """The fitted chances reproduce each bucket's accuracy."""
@@ -77,7 +77,7 @@ def eval_set_of(*buckets: tuple[str, ...]) -> EvalSet:
 
 
 def test_one_bucket_is_the_binomial() -> None:
-    """With a single bucket the chance is a sum of binomial terms."""
+    """With a single bucket the refusal chance is a sum of binomial terms."""
     cells = cells_of(eval_set_of(*[("d.a",)] * 20), ["d.a"])
     power = gate_power(cells, {"d.a": Score.counted(16, 20)}, Fraction(1, 10))
     below = sum(comb(20, k) * 0.8**k * 0.2 ** (20 - k) for k in range(14))
@@ -86,15 +86,16 @@ def test_one_bucket_is_the_binomial() -> None:
 
 
 def test_two_copies_of_a_bucket_are_one_bucket() -> None:
-    """Buckets of the same questions fall together; as if independent it would be twice."""
+    """Buckets with the same questions fail together; treated as independent, refusals would
+    double."""
     cells = cells_of(eval_set_of(*[("d.a", "e.a")] * 50), ["d.a", "e.a"])
     scores = {"d.a": Score.counted(40, 50), "e.a": Score.counted(40, 50)}
     power = gate_power(cells, scores, Fraction(1, 20))
     assert power.refusal == pytest.approx(power.buckets[0].refusal, abs=1e-3)
 
 
-def test_a_perfect_reference_has_only_perfect_equals() -> None:
-    """With every answer right there is nothing to draw, so nothing is refused."""
+def test_equals_of_a_perfect_reference_are_never_refused() -> None:
+    """With every answer right there is no chance involved."""
     cells = cells_of(eval_set_of(*[("d.a",)] * 5), ["d.a"])
     assert gate_power(cells, {"d.a": Score.counted(5, 5)}, Fraction(0)).refusal == 0
 
@@ -114,7 +115,7 @@ def test_the_caught_drop_is_caught_and_a_smaller_one_is_not(
 
 @pytest.mark.parametrize("accuracy", [0.6, 0.8, 0.9])
 def test_the_needed_n_brings_chance_refusals_to_a_twentieth(accuracy: float) -> None:
-    """At that size an equal is refused about 5 % of the time."""
+    """At that size an equally good model is refused about 5 % of the time."""
     n = round(needed_n(accuracy, 0.02), -2)
     cells = cells_of(eval_set_of(*[("d.a",)] * n), ["d.a"])
     score = Score.counted(round(accuracy * n), n)

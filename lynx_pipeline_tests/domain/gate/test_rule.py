@@ -1,7 +1,7 @@
-"""The rule on scores read from JSON, against an oracle that knows whole numbers only.
+"""The rule on scores read from JSON, against an oracle in whole-number arithmetic.
 
-Every (j, k) pair of several n stands in ``test_oracle``; here are arbitrary ones, many buckets
-at once, and everything that is no verdict.
+``test_oracle`` covers every (j, k) pair for several n. These tests cover arbitrary pairs, many
+buckets at once, and comparisons that are errors instead of verdicts.
 """
 
 import json
@@ -37,7 +37,7 @@ def read_candidate(**changes: Any) -> Scores:
 
 
 def verdict(before: dict[str, Any], after: dict[str, Any], tolerance: str = "0.02") -> Verdict:
-    """The gate on two sets of buckets, with the tolerance as its digits stand in the file."""
+    """The gate on two sets of buckets, with the tolerance as the file's digits give it."""
     text = json.dumps(baseline_json(before)).replace("0.02", tolerance, 1)
     assert f'"tolerance_pp": {tolerance}' in text
     return judge(parse_baseline(text.encode(), "baseline"), read_candidate(buckets=after))
@@ -56,7 +56,7 @@ def test_it_agrees_with_cross_multiplication(pair: tuple[int, int, int], digits:
 def test_the_exact_boundary_passes_and_one_item_more_fails(
     hundreds: int, percent: int, data: st.DataObject
 ) -> None:
-    """With n a multiple of 100 a drop of exactly the tolerance exists, at any height."""
+    """With n a multiple of 100, a drop of exactly the tolerance exists at any accuracy."""
     n, drop = 100 * hundreds, percent * hundreds
     j = data.draw(st.integers(drop, n))
     tolerance = f"0.{percent:02d}"
@@ -72,7 +72,7 @@ def test_the_exact_boundary_passes_and_one_item_more_fails(
 
 @given(st.lists(counts, min_size=1, max_size=8))
 def test_one_bad_bucket_is_enough_and_each_is_named(pairs: list[tuple[int, int, int]]) -> None:
-    """The failed ones are exactly the oracle's, worst first, whatever the others gained."""
+    """The failed buckets are exactly the oracle's, worst first, whatever the others gained."""
     before = {f"d.{i}": bucket(j, n) for i, (j, _, n) in enumerate(pairs)}
     after = {f"d.{i}": bucket(k, n) for i, (_, k, n) in enumerate(pairs)}
     found = verdict(before, after)
@@ -85,7 +85,7 @@ def test_one_bad_bucket_is_enough_and_each_is_named(pairs: list[tuple[int, int, 
 
 
 def test_a_missing_bucket_fails_and_is_named_first() -> None:
-    """No score is worse than any score, and perfection elsewhere does not help."""
+    """A missing score is worse than any score, and perfect buckets elsewhere do not help."""
     before = {"d.a": bucket(50, 100), "d.gone": bucket(0, 100), "d.low": bucket(100, 100)}
     found = verdict(before, {"d.a": bucket(100, 100), "d.low": bucket(0, 100)})
     assert [b.name for b in found.failed] == ["d.gone", "d.low"]
@@ -94,8 +94,8 @@ def test_a_missing_bucket_fails_and_is_named_first() -> None:
     assert found.worst.margin is None
 
 
-def test_a_bucket_without_a_floor_is_reported_and_decides_nothing() -> None:
-    """It may even be all wrong."""
+def test_a_bucket_without_a_floor_is_reported_and_does_not_affect_the_verdict() -> None:
+    """Even if all its answers are wrong."""
     found = verdict(
         {"d.a": bucket(9, 10)}, {"d.a": bucket(9, 10), "d.z": bucket(0, 5), "d.n": bucket(1, 1)}
     )
@@ -103,8 +103,8 @@ def test_a_bucket_without_a_floor_is_reported_and_decides_nothing() -> None:
     assert found.ungated == ("d.n", "d.z")
 
 
-def test_no_buckets_at_all_is_no_pass() -> None:
-    """Empty evidence fails, even where a caller gets past the parser."""
+def test_a_verdict_without_buckets_is_not_a_pass() -> None:
+    """Empty evidence fails, even if a caller bypasses the parser."""
     assert not Verdict((), (), Fraction(0)).passed
 
 
@@ -121,17 +121,17 @@ def test_no_buckets_at_all_is_no_pass() -> None:
         pytest.param({}, {"scorer": "numeric/1"}, "by normalised-exact", id="default scorer"),
     ],
 )
-def test_what_cannot_be_compared_is_an_error(
+def test_scores_that_cannot_be_compared_are_an_error(
     baseline: dict[str, Any], candidate: dict[str, Any], says: str
 ) -> None:
-    """Another eval set or another n is no verdict, neither passed nor failed."""
+    """Another eval set, scorer or n gives no verdict, neither passed nor failed."""
     with pytest.raises(BadInput, match=says):
         judge(read_baseline(**baseline), read_candidate(**candidate))
 
 
 @pytest.mark.parametrize("has", ["baseline", "candidate", "neither"])
-def test_a_sha256_counts_where_both_have_it(has: str) -> None:
-    """The format lets either leave it out."""
+def test_a_sha256_is_compared_only_where_both_have_it(has: str) -> None:
+    """It is optional in both files."""
     given = {"eval_set_sha256": "a" * 64}
     found = judge(
         read_baseline(**(given if has == "baseline" else {})),
@@ -143,19 +143,19 @@ def test_a_sha256_counts_where_both_have_it(has: str) -> None:
 @pytest.mark.parametrize(
     ("share", "text"),
     [
-        pytest.param(Fraction(0), "0.00", id="nothing"),
+        pytest.param(Fraction(0), "0.00", id="zero"),
         pytest.param(Fraction(-1, 60), "-1.67", id="a loss"),
         pytest.param(Fraction(1, 50), "+2.00", id="a gain"),
         pytest.param(Fraction(-1, 10**6), "-0.00...", id="too small to show"),
         pytest.param(Fraction(1, 10**6), "0.00...", id="too small to show, gained"),
     ],
 )
-def test_points_never_show_a_change_as_none(share: Fraction, text: str) -> None:
-    """A drop that rounds to nothing is not shown as nothing."""
+def test_points_never_show_a_change_as_zero(share: Fraction, text: str) -> None:
+    """A drop that rounds to zero is marked as a drop."""
     assert points(share) == text
 
 
-def test_buckets_too_small_for_the_tolerance_are_known() -> None:
-    """1/n above the tolerance: one miss decides. Exactly 1/n is not too small."""
+def test_buckets_too_small_for_the_tolerance_are_found() -> None:
+    """They are those with 1/n above the tolerance; 1/n equal to it is large enough."""
     buckets = {"d.a": bucket(1, 49), "d.b": bucket(1, 50), "d.c": bucket(1, 51)}
     assert unresolvable(read_baseline(buckets=buckets)) == ("d.a",)

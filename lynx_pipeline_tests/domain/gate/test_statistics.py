@@ -1,4 +1,4 @@
-"""The figures beside a verdict, against formulas worked out another way."""
+"""The statistics next to a verdict, against independent formulas."""
 
 from fractions import Fraction
 from math import comb
@@ -29,9 +29,9 @@ def test_wilson_at_a_published_value() -> None:
 
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 0), (-1, 5), (6, 5)])
-def test_wilson_refuses_what_is_no_share(correct: int, n: int) -> None:
-    """A programmer's mistake is not a share of 0."""
-    with pytest.raises(ValueError, match="no share"):
+def test_wilson_refuses_impossible_counts(correct: int, n: int) -> None:
+    """They are a programmer's mistake, not an accuracy of 0."""
+    with pytest.raises(ValueError, match="not a fraction from 0 to 1"):
         wilson(correct, n)
 
 
@@ -44,6 +44,6 @@ def test_mcnemar_is_the_exact_two_sided_binomial(lost: int, gained: int) -> None
 
 
 def test_mcnemar_refuses_negative_counts() -> None:
-    """Nothing can be lost a negative number of times."""
+    """They are a programmer's mistake."""
     with pytest.raises(ValueError, match="negative"):
         mcnemar(-1, 3)

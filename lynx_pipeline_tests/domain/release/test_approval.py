@@ -1,4 +1,4 @@
-"""Who can approve what verdicts are by."""
+"""Who can approve a change to the gate inputs."""
 
 import pytest
 
@@ -12,21 +12,26 @@ GOOD = Review("hubot", "APPROVED", HEAD)
 
 
 def objection(login: str) -> str | None:
-    """Only these own the baseline."""
-    return None if login in ("hubot", "octocat", "Hubot") else f"{login} is no owner"
+    """Only these logins own the baseline."""
+    return None if login in ("hubot", "octocat", "Hubot") else f"{login} is not an owner"
 
 
 @pytest.mark.parametrize(
     "reviews",
     [
         pytest.param([GOOD], id="one"),
-        pytest.param([Review("hubot", "CHANGES_REQUESTED", HEAD), GOOD], id="after all"),
-        pytest.param([GOOD, Review("hubot", "COMMENTED", HEAD)], id="and a remark after"),
-        pytest.param([Review("mallory", "CHANGES_REQUESTED", HEAD), GOOD], id="others don't count"),
+        pytest.param(
+            [Review("hubot", "CHANGES_REQUESTED", HEAD), GOOD], id="after requesting changes"
+        ),
+        pytest.param([GOOD, Review("hubot", "COMMENTED", HEAD)], id="then commented"),
+        pytest.param(
+            [Review("mallory", "CHANGES_REQUESTED", HEAD), GOOD],
+            id="a stranger's review is ignored",
+        ),
     ],
 )
-def test_an_owner_who_did_not_write_it_approves(reviews: list[Review]) -> None:
-    """One is enough."""
+def test_an_owner_who_did_not_write_the_change_can_approve_it(reviews: list[Review]) -> None:
+    """One approval is enough."""
     assert check_approved(PULL, reviews, [Commit(HEAD, "octocat", "octocat")], objection) == "hubot"
 
 
@@ -35,18 +40,23 @@ def test_an_owner_who_did_not_write_it_approves(reviews: list[Review]) -> None:
     [
         pytest.param([], [], "nobody has reviewed", id="none"),
         pytest.param([Review("octocat", "APPROVED", HEAD)], [], "octocat wrote", id="its author"),
-        pytest.param([GOOD], ["Hubot"], "hubot wrote some", id="who pushed to it"),
-        pytest.param([Review("hubot", "APPROVED", OLD)], [], "hubot approved bbb", id="before"),
+        pytest.param([GOOD], ["Hubot"], "hubot wrote part", id="pushed to it"),
+        pytest.param(
+            [Review("hubot", "APPROVED", OLD)], [], "hubot approved bbb", id="an earlier commit"
+        ),
         pytest.param([GOOD, Review("hubot", "DISMISSED", HEAD)], [], "DISMISSED", id="dismissed"),
         pytest.param(
-            [GOOD, Review("Hubot", "CHANGES_REQUESTED", HEAD)], [], "CHANGES_REQUESTED", id="back"
+            [GOOD, Review("Hubot", "CHANGES_REQUESTED", HEAD)],
+            [],
+            "CHANGES_REQUESTED",
+            id="withdrawn",
         ),
-        pytest.param([Review("hubot", "COMMENTED", HEAD)], [], "nobody has", id="a remark"),
-        pytest.param([Review("mallory", "APPROVED", HEAD)], [], "no owner", id="a stranger"),
+        pytest.param([Review("hubot", "COMMENTED", HEAD)], [], "nobody has", id="only commented"),
+        pytest.param([Review("mallory", "APPROVED", HEAD)], [], "not an owner", id="a stranger"),
     ],
 )
-def test_nobody_else_does(reviews: list[Review], wrote: list[str], says: str) -> None:
-    """The refusal says what kept each from counting."""
+def test_nobody_else_can_approve(reviews: list[Review], wrote: list[str], says: str) -> None:
+    """The refusal says why each review does not count."""
     with pytest.raises(Refused, match=says):
         check_approved(PULL, reviews, [Commit(HEAD, name, "octocat") for name in wrote], objection)
 
@@ -59,7 +69,7 @@ def test_nobody_else_does(reviews: list[Review], wrote: list[str], says: str) ->
         pytest.param([Commit(OLD, "octocat", "octocat")] * MOST_COMMITS, "may have more", id="250"),
     ],
 )
-def test_who_wrote_it_has_to_be_known(commits: list[Commit], says: str) -> None:
-    """Else whoever approves could have written it."""
+def test_all_authors_must_be_known(commits: list[Commit], says: str) -> None:
+    """Otherwise the approver might have written the change."""
     with pytest.raises(Refused, match=says):
         check_approved(PULL, [GOOD], commits, objection)

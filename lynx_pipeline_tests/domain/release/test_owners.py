@@ -1,4 +1,4 @@
-"""Who owns a file."""
+"""Who owns a file according to CODEOWNERS."""
 
 import pytest
 
@@ -11,21 +11,25 @@ FILE = ".github/workflows/deploy.yml"
     ("text", "expected"),
     [
         pytest.param("* @octocat", {"octocat"}, id="everything"),
-        pytest.param("/.github/ @octocat @hubot", {"octocat", "hubot"}, id="two of a folder"),
+        pytest.param(
+            "/.github/ @octocat @hubot", {"octocat", "hubot"}, id="two owners of a folder"
+        ),
         pytest.param("/.github/workflows/*.yml @Octocat", {"octocat"}, id="case does not matter"),
         pytest.param("* @hubot\n/.github/ @octocat", {"octocat"}, id="the last line counts"),
-        pytest.param("* @hubot\n/.github/", set(), id="the last line takes owners away"),
+        pytest.param("* @hubot\n/.github/", set(), id="a last line without owners removes them"),
         pytest.param(
-            "/.github/ @octocat\n*.md @hubot", {"octocat"}, id="other files' lines do not"
+            "/.github/ @octocat\n*.md @hubot", {"octocat"}, id="other files' lines are ignored"
         ),
-        pytest.param("/.github/ @octo-org/team a@b.example", set(), id="teams and addresses"),
-        pytest.param("/.github/ @octocat # not @hubot", {"octocat"}, id="a comment names nobody"),
+        pytest.param(
+            "/.github/ @octo-org/team a@b.example", set(), id="teams and addresses are ignored"
+        ),
+        pytest.param("/.github/ @octocat # not @hubot", {"octocat"}, id="comments are ignored"),
         pytest.param("# * @octocat", set(), id="commented out"),
-        pytest.param("/.github/ octocat", set(), id="without its sign"),
-        pytest.param("/[ @octocat\n* @octocat", set(), id="no pattern"),
+        pytest.param("/.github/ octocat", set(), id="login without @"),
+        pytest.param("/[ @octocat\n* @octocat", set(), id="invalid pattern"),
         pytest.param("", set(), id="empty"),
     ],
 )
-def test_the_last_line_that_fits_says_who(text: str, expected: set[str]) -> None:
-    """People only, in lower case."""
+def test_the_last_matching_line_names_the_owners(text: str, expected: set[str]) -> None:
+    """Only people count, in lower case."""
     assert owners_of(text, FILE) == expected

@@ -1,4 +1,4 @@
-"""Which comment counts, and what it asks for."""
+"""Which comment counts as the release request, and what it requests."""
 
 import pytest
 from hypothesis import given
@@ -17,27 +17,27 @@ from lynx_pipeline.errors import BadInput, LynxError, Refused
 
 RUN = "0123456789abcdef" * 2
 GOOD = f"mlflow_run_id={RUN} semver=v0.3.1"
-MAY = {"octocat", "hubot"}
+AUTHORIZED = {"octocat", "hubot"}
 
 
 def pull(*, is_open: bool = True, labels: tuple[str, ...] = (LABEL,)) -> PullRequest:
-    """An open, labelled pull request, but for what is given."""
+    """An open, labelled pull request, unless the arguments say otherwise."""
     return PullRequest(7, is_open, frozenset(labels), "octocat", "c0ffee")
 
 
 def comment(
     number: int, author: str = "octocat", body: str = GOOD, edited: bool = False
 ) -> Comment:
-    """A good comment, but for what is given."""
+    """A valid request comment, unless the arguments say otherwise."""
     return Comment(number, author, body, edited)
 
 
 def objection(login: str) -> str | None:
-    """Only these may ask."""
-    return None if login in MAY else f"{login} may not"
+    """Only these logins are authorized."""
+    return None if login in AUTHORIZED else f"{login} may not"
 
 
-# ----- what a comment says --------------------------------------------------------------------
+# ----- reading a comment -----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -50,22 +50,24 @@ def objection(login: str) -> str | None:
     ],
 )
 def test_one_line_of_a_comment_is_the_request(text: str) -> None:
-    """Whatever else is said around it."""
+    """Whatever text is around it."""
     assert parse_comment(text.encode()) == Request(RUN, "v0.3.1")
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        pytest.param("", "holds 0 requests", id="nothing"),
-        pytest.param("LGTM", "holds 0 requests", id="no request"),
-        pytest.param(f"{GOOD}\n{GOOD}", "holds 2 requests", id="twice the same"),
-        pytest.param(f"{GOOD}\n> {GOOD}", "holds 2 requests", id="and quoted"),
+        pytest.param("", "contains 0 requests", id="nothing"),
+        pytest.param("LGTM", "contains 0 requests", id="no request"),
+        pytest.param(f"{GOOD}\n{GOOD}", "contains 2 requests", id="twice the same"),
+        pytest.param(f"{GOOD}\n> {GOOD}", "contains 2 requests", id="and quoted"),
         pytest.param(f"> {GOOD}", "can't be read", id="quoted only"),
         pytest.param(f"`{GOOD}`", "can't be read", id="as code"),
         pytest.param(f"{GOOD} # now", "can't be read", id="with more on the line"),
         pytest.param(f"semver=v1.0.0 mlflow_run_id={RUN}", "can't be read", id="turned round"),
-        pytest.param(f"mlflow_run_id={RUN}\nsemver=v1.0.0", "holds 2 requests", id="on two lines"),
+        pytest.param(
+            f"mlflow_run_id={RUN}\nsemver=v1.0.0", "contains 2 requests", id="on two lines"
+        ),
         pytest.param(f"mlflow_run_id={RUN}  semver=v1.0.0", "can't be read", id="two spaces"),
         pytest.param(f"mlflow_run_id={RUN}\tsemver=v1.0.0", "can't be read", id="a tab"),
         pytest.param(f"mlflow_run_id={RUN}\u00a0semver=v1.0.0", "can't be read", id="odd space"),
@@ -75,8 +77,8 @@ def test_one_line_of_a_comment_is_the_request(text: str) -> None:
         pytest.param(f"mlflow_run_id={RUN[:-1]}\u0430 semver=v1", "can't be", id="a Cyrillic a"),
         pytest.param(f"mlflow_run_\u0456d={RUN} semver=v1.0.0", "can't be read", id="Cyrillic i"),
         pytest.param(f"mlflow_run_id={RUN} \u017femver=v1.0.0", "can't be read", id="long s"),
-        pytest.param(f"<!-- {GOOD} -->", "does not show", id="hidden"),
-        pytest.param(f"LGTM <!--\n{GOOD}\n-->", "does not show", id="hidden on three lines"),
+        pytest.param(f"<!-- {GOOD} -->", "hidden text", id="hidden"),
+        pytest.param(f"LGTM <!--\n{GOOD}\n-->", "hidden text", id="hidden on three lines"),
         pytest.param(f"{GOOD};id", "can't be read", id="a shell's semicolon"),
         pytest.param(f"mlflow_run_id={RUN} semver=$(id)", "can't be read", id="a shell's command"),
         pytest.param(f"mlflow_run_id={RUN} semver=${{{{x}}}}", "can't be", id="an expression"),
@@ -84,8 +86,8 @@ def test_one_line_of_a_comment_is_the_request(text: str) -> None:
         pytest.param(f"{GOOD}\n" + "x" * 65_536, "longer than 65536", id="too long"),
     ],
 )
-def test_anything_that_only_resembles_a_request_is_none(text: str, says: str) -> None:
-    """And the message says what a good one looks like."""
+def test_text_that_only_resembles_a_request_is_refused(text: str, says: str) -> None:
+    """The message shows what a valid request looks like."""
     with pytest.raises(BadInput, match=says) as caught:
         parse_comment(text.encode())
     assert "semver=v1.2.3" in str(caught.value)
@@ -93,7 +95,7 @@ def test_anything_that_only_resembles_a_request_is_none(text: str, says: str) ->
 
 @given(st.text(), st.text())
 def test_text_around_a_request_never_changes_it(before: str, after: str) -> None:
-    """The request is what its line says, or there is none."""
+    """The result is the request on its line, or an error."""
     try:
         found = parse_comment(f"{before}\n{GOOD}\n{after}".encode("utf-8", "surrogatepass"))
     except BadInput:
@@ -101,23 +103,23 @@ def test_text_around_a_request_never_changes_it(before: str, after: str) -> None
     assert found == Request(RUN, "v0.3.1")
 
 
-def test_an_edited_comment_asks_for_nothing() -> None:
-    """Whoever may edit comments would ask in another's name."""
+def test_an_edited_comment_is_refused() -> None:
+    """Others can edit a comment, and would make a request in its author's name."""
     with pytest.raises(Refused, match="edited after it was written"):
         read_comment(comment(1, edited=True))
 
 
-def test_half_a_surrogate_pair_is_no_text() -> None:
-    """JSON can hold one."""
+def test_half_a_surrogate_pair_is_refused() -> None:
+    """JSON can contain one, but it is not valid text."""
     with pytest.raises(BadInput, match="not UTF-8"):
         read_comment(comment(1, body=f"{GOOD}\n\ud800"))
 
 
-# ----- which comment counts -------------------------------------------------------------------
+# ----- choosing a comment --------------------------------------------------------------------
 
 
-def test_the_newest_of_somebody_who_may_counts() -> None:
-    """Other talk and strangers' requests are passed over, in whatever order they are listed."""
+def test_the_newest_authorized_request_counts() -> None:
+    """Other comments and strangers' requests are ignored, in whatever order they are listed."""
     chat = (
         comment(5, "mallory"),
         comment(2),
@@ -129,8 +131,8 @@ def test_the_newest_of_somebody_who_may_counts() -> None:
     assert choose_comment(pull(), chat, objection, "octocat", started_by=3).id == 3
 
 
-def test_the_newest_counts_even_if_it_is_no_good() -> None:
-    """An older, good one is not fallen back to: its author has said something else since."""
+def test_the_newest_request_counts_even_if_it_is_invalid() -> None:
+    """There is no fallback to an older, valid one, because its author has changed the request."""
     chat = (comment(1), comment(2, body="semver please"))
     assert choose_comment(pull(), chat, objection, "octocat").id == 2
     chat = (comment(1), comment(2, edited=True))
@@ -149,32 +151,36 @@ def test_the_newest_counts_even_if_it_is_no_good() -> None:
             "no label",
             id="labels like it",
         ),
-        pytest.param({}, (), None, "no comment asks.*semver=v1.2.3", id="no comment"),
-        pytest.param({}, (comment(1, body="LGTM"),), None, "no comment asks", id="none that asks"),
+        pytest.param({}, (), None, "no comment requests a release.*semver=v1.2.3", id="no comment"),
+        pytest.param({}, (comment(1, body="LGTM"),), None, "no comment requests", id="no request"),
         pytest.param({}, (comment(1, "mallory"),), None, "mallory may not", id="a stranger"),
         pytest.param({}, (comment(1, "mallory"),), 1, "mallory may not", id="started by one"),
         pytest.param({}, (comment(1), comment(2, "mallory")), 2, "mallory may not", id="newer"),
-        pytest.param({}, (comment(1), comment(2)), 1, "a newer one asks", id="superseded"),
-        pytest.param({}, (comment(2),), 1, "it is gone", id="deleted"),
-        pytest.param({}, (), 1, "it is gone", id="deleted, and no other"),
-        pytest.param({}, (comment(1, body="never mind"),), 1, "asks for nothing", id="taken back"),
+        pytest.param(
+            {}, (comment(1), comment(2)), 1, "a newer request has its own run", id="superseded"
+        ),
+        pytest.param({}, (comment(2),), 1, "it was deleted", id="deleted"),
+        pytest.param({}, (), 1, "it was deleted", id="deleted, the only one"),
+        pytest.param(
+            {}, (comment(1, body="never mind"),), 1, "no longer a request", id="taken back"
+        ),
     ],
 )
-def test_nobody_else_is_listened_to(
+def test_without_an_authorized_current_request_the_run_is_refused(
     what: dict[str, object], chat: tuple[Comment, ...], started_by: int | None, says: str
 ) -> None:
-    """A refusal that says why."""
+    """The refusal says why."""
     with pytest.raises(Refused, match=says):
         choose_comment(pull(**what), chat, objection, "octocat", started_by)  # type: ignore[arg-type]
 
 
-def test_who_sets_the_run_off_may_ask_too() -> None:
-    """Whoever else sets the label, or runs an old run again, would let an old request count."""
+def test_whoever_triggers_the_run_must_be_authorized_too() -> None:
+    """Otherwise anybody who sets the label or re-runs a workflow could revive an old request."""
     with pytest.raises(
-        Refused, match=r"octocat asks, .* set off by triager: triager may not"
+        Refused, match=r"octocat requested .* triager triggered this run: triager may not"
     ) as it:
         choose_comment(pull(), (comment(1),), objection, "triager")
-    assert "octocat can run it again" in str(it.value)
+    assert "octocat can re-run it" in str(it.value)
     assert choose_comment(pull(), (comment(1),), objection, "hubot").id == 1
 
 
@@ -190,12 +196,12 @@ def test_who_sets_the_run_off_may_ask_too() -> None:
         unique_by=lambda c: c.id,
     )
 )
-def test_what_counts_is_what_a_reader_would_pick(chat: list[Comment]) -> None:
-    """Going through the comments one by one, backwards."""
+def test_the_choice_agrees_with_a_plain_search(chat: list[Comment]) -> None:
+    """That goes through the comments one by one, newest first."""
     newest_first = sorted(chat, key=lambda c: c.id, reverse=True)
     expected = None
     for one in newest_first:
-        if "semver" in one.body and one.author in MAY:
+        if "semver" in one.body and one.author in AUTHORIZED:
             expected = one
             break
     try:

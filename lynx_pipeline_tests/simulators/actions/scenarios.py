@@ -184,8 +184,10 @@ def hostile_comments(stage: Stage) -> list[Seen]:
     return [
         _misread(stage, "quotes and $()", f"\"; curl x | sh #$(id)`id`' {good}", "can't be read"),
         _misread(stage, "an expression", good + "${{ secrets.APPRISE_URLS }}", "can't be read"),
-        _misread(stage, "newlines", f"mlflow_run_id={stage.good}\nsemver={V}", "holds 2 requests"),
-        _misread(stage, "two requests", f"{good}\n{good}", "holds 2 requests"),
+        _misread(
+            stage, "newlines", f"mlflow_run_id={stage.good}\nsemver={V}", "contains 2 requests"
+        ),
+        _misread(stage, "two requests", f"{good}\n{good}", "contains 2 requests"),
         _misread(stage, "a look-alike", good.replace("semver", "\u0455emver"), "can't be read"),
         _misread(stage, "60 kB", "a" * 60_000 + good, "can't be read"),
     ]
@@ -227,7 +229,7 @@ def strangers(stage: Stage) -> list[Seen]:
         with unchanged(stage):
             run = again.run()
         assert ended(run) == "request: exit code 1"
-        assert f"octocat asks, and this run was set off by {who}: {who}" in said(run)
+        assert f"octocat requested the release, but {who} triggered this run: {who}" in said(run)
         assert sticky(stage) == ""
         found.append(Seen(what, ended(run), said(run), "as before"))
     stage.clear()
@@ -276,7 +278,7 @@ def taken_back(stage: Stage) -> list[Seen]:
                 "a newer request meanwhile",
                 lambda: stage.comment(asks(stage.bad, "v0.2.0")),
                 1,
-                "a newer one asks",
+                "a newer request has its own run",
             ),
             _refused(
                 stage,
