@@ -1,1 +1,1 @@
-"""How fast this is, as ratios against the least that would do the same. Run ``just benchmarks``."""
+"""Speed as ratios to minimal scripts that do the same work. Run ``just benchmarks``."""

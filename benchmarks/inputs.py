@@ -1,4 +1,4 @@
-"""What is measured on: more answers and more versions than anybody would make by hand."""
+"""Generated inputs for the benchmarks: ten million answers, and a ledger of many versions."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def apart(make: Callable[..., None], *arguments: object) -> None:
-    """In a process of its own: what this one holds at the most, its children seem to."""
+    """Call ``make`` in its own process, because a child process inherits this one's peak memory."""
     process = get_context("spawn").Process(target=make, args=arguments)
     process.start()
     process.join()
@@ -16,12 +16,12 @@ def apart(make: Callable[..., None], *arguments: object) -> None:
 
 
 def files(folder: Path) -> tuple[Path, Path, Path]:
-    """Where :func:`ten_million` puts items, predictions and floors."""
+    """The files that :func:`ten_million` writes: items, predictions and baseline."""
     return folder / "items.parquet", folder / "predictions.parquet", folder / "baseline.json"
 
 
 def ten_million(folder: Path) -> None:
-    """Items as they are kept, predictions of which 9 in 10 are right, and floors to match."""
+    """Write items in the stored format, predictions of which 9 in 10 are right, and a baseline."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -29,8 +29,7 @@ def ten_million(folder: Path) -> None:
 
     count, cells, step = 10_000_000, 1000, 1_000_000
     items, predictions, floors = files(folder)
-    # What large_eval_set writes, copied from it: the format is its own, private matter. Where it
-    # changes there, it has to change here.
+    # A copy of the private format that large_eval_set writes. If it changes there, change it here.
     parts = [[[f"d.b{k:03}"], count // cells] for k in range(cells)]
     about = json.dumps({"cells": parts, "words": 4 * count}).encode()
     texts = ("id", "prompt")
@@ -66,7 +65,7 @@ def ten_million(folder: Path) -> None:
 
 
 def ledger(folder: Path, count: int) -> None:
-    """A ledger of so many promotions in dev."""
+    """Write a ledger of ``count`` promotions in dev."""
     from lynx_pipeline.domain.ledger.chain import Checkpoint, seal
     from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
     from lynx_pipeline.domain.versioning import Env

@@ -1,4 +1,4 @@
-"""Whole commands measured in pairs, so that what else the machine does falls on both alike."""
+"""Measures whole commands in alternating pairs, so that other load on the machine affects both."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A command, where it runs, and what has to be done before each run, untimed."""
+    """A command, its working folder and environment, and untimed preparation before each run."""
 
     words: Sequence[str | Path]
     cwd: Path
@@ -21,7 +21,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Seconds of wall time, MiB at the most in one process, and what was printed."""
+    """Wall time in seconds, peak memory of the process in MiB, and its output."""
 
     seconds: float
     peak_mib: float
@@ -29,10 +29,10 @@ class Run:
 
 
 def run(command: Command) -> Run:
-    """Run it once.
+    """Run the command once.
 
     Raises:
-        RuntimeError: it failed.
+        RuntimeError: its exit code was not 0.
     """
     command.before()
     begun = time.perf_counter()
@@ -55,7 +55,8 @@ def run(command: Command) -> Run:
 
 
 def pairs(ours: Command, reference: Command, times: int) -> tuple[list[Run], list[Run]]:
-    """Both in turn, after a round that isn't counted if a single one would be short."""
+    """Run both alternately. With more than one round, a warm-up round comes first and is not
+    counted."""
     if times > 1:
         run(ours), run(reference)
     found: tuple[list[Run], list[Run]] = ([], [])
@@ -66,10 +67,10 @@ def pairs(ours: Command, reference: Command, times: int) -> tuple[list[Run], lis
 
 
 def middle(runs: Sequence[Run]) -> float:
-    """The median of the seconds."""
+    """The median wall time in seconds."""
     return median(each.seconds for each in runs)
 
 
 def ratio(ours: Sequence[Run], reference: Sequence[Run]) -> float:
-    """The median of the pairs' ratios."""
+    """The median ratio of the pairs' wall times."""
     return median(a.seconds / b.seconds for a, b in zip(ours, reference, strict=True))

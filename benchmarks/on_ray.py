@@ -1,8 +1,9 @@
-"""EVAL_SET BUNDLE OUTPUT: ask a model through Ray, on a cluster of two nodes with one CPU each.
+"""EVAL_SET BUNDLE OUTPUT: evaluate a model through Ray, on a cluster of two nodes with one CPU
+each.
 
-With one worker and then with two, three times. Prints the seconds each took for all prompts, by
-what it did once a tenth was answered, since the second worker starts later; and how many different
-files of predictions there are.
+Runs with one worker and then with two, three times. Prints the seconds each took for all prompts
+and the number of different prediction files so far. The seconds are extrapolated from the last nine
+tenths, because the second worker starts later.
 """
 
 import os

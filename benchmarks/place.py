@@ -1,4 +1,4 @@
-"""Where the commands that are measured work."""
+"""The working folder of the measured commands."""
 
 import json
 import os
@@ -18,7 +18,7 @@ OURS = ("LYNX_", "DAGSTER_", "MLFLOW_", "DVC_")
 
 
 class Place:
-    """A clone of this repository with a trained tutor, for the commands to work in."""
+    """A clone of this repository with a trained tutor, where the commands run."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,7 +44,7 @@ class Place:
         return self.command(PYTHON, BARE / f"{script}.py", *words)
 
     def do(self, *words: str | Path) -> str:
-        """Run a command once, unmeasured."""
+        """Run a command once, without measuring it; return its output."""
         return run(self.command(*words)).output
 
     @cached_property
@@ -76,13 +76,14 @@ class Place:
         return Path(self._at(self.folder / "trained", code))
 
     def _at(self, home: Path, code: str) -> str:
-        """The last word that ``code`` prints, with a state folder that no measurement empties."""
+        """The last word that ``code`` prints. It uses its own state folder, which no benchmark
+        empties."""
         environ = {**self.environ, "LYNX_HOME": str(home)}
         return run(Command([PYTHON, "-c", code], self.root, environ)).output.split()[-1]
 
     def request(self, config: Path) -> list[str]:
         """The command that evaluates and promotes the tutor."""
-        asked = ("--run-id", self.run_id, "--semver", "v0.1.0-dev", "--output", config, "--json")
-        said = self.do("lynx-pipeline", "request", *asked)
-        command: list[str] = json.loads(said)["command"]
+        options = ("--run-id", self.run_id, "--semver", "v0.1.0-dev", "--output", config, "--json")
+        output = self.do("lynx-pipeline", "request", *options)
+        command: list[str] = json.loads(output)["command"]
         return command

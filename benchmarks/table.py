@@ -1,8 +1,8 @@
 """Measure everything and write the table: ``python -m benchmarks.table [ROW...]``.
 
-Every row is this project's command against a reference that does the least for the same result,
-run in turn on one machine; what is compared is the median ratio. With rows named, only those are
-measured again and replaced in the table.
+Each row compares a command of this project with a minimal reference for the same result. The two
+run alternately on one machine, and the row shows the median ratio. If rows are named, only those
+are measured and replaced in the table.
 """
 
 import json
@@ -26,20 +26,20 @@ RESULT = REPO / "benchmarks" / "results.md"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the table. ``kept`` says whether the target was reached."""
+    """One line of the table. ``met`` says whether the target was met."""
 
     what: str
     ours: str
     reference: str
     measured: str
     target: str
-    kept: bool
+    met: bool
 
 
 def promotion(place: Place) -> Row:
-    """From a clone without data and a state folder without anything, to a promotion."""
+    """From a clone without data and an empty state folder to a promotion."""
     data, home = place.root / EVAL_SET, place.folder / "home"
-    place.eval_set, place.bundle  # noqa: B018  # made now, not while it is measured
+    place.eval_set, place.bundle  # noqa: B018  # created now, so that it is not measured
     config = place.folder / "request.json"
     command = place.request(config)
 
@@ -98,7 +98,7 @@ def minieval(place: Place) -> Row:
 
 
 def importing(place: Place) -> Row:
-    """What the others' figures were measured beside."""
+    """Comparison with the published figures of other tools, scaled by the import time of mlflow."""
     imported = [run(place.command(PYTHON, "-c", "import mlflow.pyfunc")) for _ in range(5)]
     out = place.folder / "minieval/candidate_eval.json"
     arguments = ("--bundle", place.bundle, "--eval-set", place.eval_set, "--output", out)
@@ -153,12 +153,12 @@ def counting(place: Place) -> Row:
         f"{row.reference}, {max(r.peak_mib for r in found[1]):.0f} MiB",
         f"{row.measured} time, {memory:.2f} x memory",
         "<= 1.2 x time, <= 2 x memory",
-        row.kept and memory <= 2,
+        row.met and memory <= 2,
     )
 
 
 def worker(place: Place) -> Row:
-    """A million prompts to one worker."""
+    """One million prompts through one worker."""
     prompts = place.folder / "prompts.jsonl"
     lines = [json.loads(line)["prompt"] for line in place.eval_set.read_text().splitlines()]
     texts = [json.dumps(line) + "\n" for line in lines]
@@ -202,7 +202,7 @@ def _asked(found: Run) -> _Asked:
 
 
 def on_ray(place: Place) -> Row:
-    """A model that computes, on one node and on two."""
+    """A CPU-bound model on one node and on two."""
     model = place.folder / "slow"
     bundle(model, _COMPUTES)
     out = place.folder / "ray"
@@ -222,7 +222,7 @@ def on_ray(place: Place) -> Row:
     )
 
 
-# Ten milliseconds a prompt.
+# Ten milliseconds of CPU per prompt.
 _COMPUTES = """\
 import time
 for prompt in prompts:
@@ -245,7 +245,7 @@ def resolve(place: Place) -> Row:
 
 
 def unchanged(place: Place) -> Row:
-    """A job that finds everything done."""
+    """A job for a candidate that is already promoted."""
     command = place.request(place.folder / "unchanged.json")
     place.eval_set  # noqa: B018
     place.do(*command)
@@ -302,25 +302,25 @@ def main() -> None:
 
 
 def _lines() -> list[str]:
-    """The table's rows as they are written."""
+    """The rows of the existing table."""
     return RESULT.read_text().partition("| --- | --- | --- | --- | --- | --- |\n")[2].splitlines()
 
 
 _HEAD = """\
 # Benchmarks
 
-Written by `just benchmarks`. Each row is a command of this project and, run in turn with it on the
-same machine ({cores} cores here), the least that would do the same without checks or isolation.
-Seconds are medians; the ratio is the median of the pairs' ratios.
+Written by `just benchmarks`. Each row compares a command of this project with a minimal reference
+that does the same without checks or isolation. Both run alternately on the same machine ({cores}
+cores). Seconds are medians; the ratio is the median of the pairs' ratios.
 
-| what | this project | reference | measured | target | reached |
+| what | this project | reference | measured | target | met |
 | --- | --- | --- | --- | --- | --- |
 """
 
 
 def _line(row: Row) -> str:
     cells = (row.what, row.ours, row.reference, row.measured, row.target)
-    return f"| {' | '.join(cells)} | {'yes' if row.kept else '**no**'} |"
+    return f"| {' | '.join(cells)} | {'yes' if row.met else '**no**'} |"
 
 
 def _timed(what: str, reference: str, found: tuple[list[Run], list[Run]], most: float) -> Row:

@@ -1,5 +1,5 @@
-"""BUNDLE PROMPTS BATCH: ask a model everything through one worker process. Prints the seconds it
-took after loading, and the most memory of this process and of the worker, in MiB."""
+"""BUNDLE PROMPTS BATCH: predict all prompts through one worker process. Prints the seconds after
+loading, and the peak memory of this process and of the worker in MiB."""
 
 import json
 import resource

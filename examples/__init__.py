@@ -1,1 +1,1 @@
-"""Example projects. They use lynx_pipeline; lynx_pipeline does not know them."""
+"""Example projects. They import lynx_pipeline; lynx_pipeline does not import them."""

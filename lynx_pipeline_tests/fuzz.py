@@ -1,11 +1,11 @@
-"""Throws broken input at every parser of a file or of untrusted text, and counts.
+"""Feeds malformed input to every parser of a file or of untrusted text, and counts the outcomes.
 
-``python -m lynx_pipeline_tests.fuzz 20000`` prints a table: how many inputs each parser was
-given, how many it refused, how many raised anything but the one error a user may see (a
-traceback), and how many it accepted that are known to be bad (a wrong accept).
+``python -m lynx_pipeline_tests.fuzz 20000`` prints a table: how many inputs each parser got, how
+many it refused with BadInput, how many raised any other exception (tracebacks), and how many bad
+inputs it accepted (wrong accepts).
 
-Two kinds of input: bytes of a good file changed at random, where only tracebacks count; and a
-good file with one fault put in on purpose, where acceptance counts too.
+There are two kinds of input. Random changes to the bytes of a valid file, where only tracebacks are
+failures; and a valid file with one deliberate fault, where accepting it is a failure too.
 """
 
 import json
@@ -38,7 +38,7 @@ Fault = Callable[[random.Random, bytes], bytes | None]
 
 @dataclass
 class Tally:
-    """What one parser did."""
+    """The outcomes of one parser."""
 
     name: str
     tried: int = 0
@@ -50,7 +50,7 @@ class Tally:
 
 @dataclass(frozen=True)
 class Target:
-    """A parser, a good input, and the faults it has to refuse in it."""
+    """A parser, a valid input, and the faults that must be refused in it."""
 
     name: str
     parse: Callable[[bytes], Any]
@@ -134,7 +134,7 @@ def ledger_bytes() -> bytes:
 
 
 def mutated(rng: random.Random, good: bytes) -> bytes:
-    """``good`` with a few bytes changed, removed, doubled, or pieces moved."""
+    """``good`` with a few bytes changed, inserted, removed or repeated."""
     data = bytearray(good)
     for _ in range(rng.randint(1, 6)):
         at = rng.randrange(len(data) + 1)
@@ -163,7 +163,7 @@ _DIGITS = [bytes([c]) for c in b"0123456789.-+eE"]
 
 
 def random_place(rng: random.Random, value: Any) -> tuple[Any, Any]:
-    """Some container inside a JSON value, and a key or index in it."""
+    """A random container inside a JSON value, and a key or index in it."""
     places: list[tuple[Any, Any]] = []
     waiting = [value]
     while waiting:
@@ -177,7 +177,7 @@ def random_place(rng: random.Random, value: Any) -> tuple[Any, Any]:
 
 
 def duplicate_key(rng: random.Random, good: bytes) -> bytes:
-    """One object gets one of its keys twice."""
+    """One object gets a duplicate of one of its keys."""
     value = json.loads(good)
     container, key = random_place(rng, value)
     while not isinstance(container, dict):
@@ -187,7 +187,7 @@ def duplicate_key(rng: random.Random, good: bytes) -> bytes:
     return json.dumps(value).replace('"\\u0000here": 0', again).encode()
 
 
-def no_number(rng: random.Random, good: bytes) -> bytes:
+def not_a_number(rng: random.Random, good: bytes) -> bytes:
     """A value becomes NaN or an infinity."""
     value = json.loads(good)
     container, key = random_place(rng, value)
@@ -195,13 +195,13 @@ def no_number(rng: random.Random, good: bytes) -> bytes:
     return json.dumps(value).encode()
 
 
-def cut(rng: random.Random, good: bytes) -> bytes:
-    """The text ends early: after less than its last bracket."""
+def truncate(rng: random.Random, good: bytes) -> bytes:
+    """The text ends early, somewhere before its last bracket."""
     return good[: rng.randrange(1, len(good.rstrip()) - 1)]
 
 
 def in_bucket(**change: Any) -> Fault:
-    """Every bucket's score gets these values; None drops the key."""
+    """One bucket's score gets these values; None drops the key."""
 
     def fault(rng: random.Random, good: bytes) -> bytes:
         value = json.loads(good)
@@ -214,7 +214,7 @@ def in_bucket(**change: Any) -> Fault:
 
 
 def at_top(key: str, *values: Any) -> Fault:
-    """The key gets one of the values; no values drop it."""
+    """The key gets one of the values; without values it is dropped."""
 
     def fault(rng: random.Random, good: bytes) -> bytes:
         value = json.loads(good)
@@ -227,7 +227,7 @@ def at_top(key: str, *values: Any) -> Fault:
     return fault
 
 
-JSON_FAULTS: tuple[Fault, ...] = (duplicate_key, no_number, cut)
+JSON_FAULTS: tuple[Fault, ...] = (duplicate_key, not_a_number, truncate)
 SCORE_FAULTS: tuple[Fault, ...] = (
     in_bucket(accuracy=1.01),
     in_bucket(accuracy=-0.01),
@@ -251,12 +251,14 @@ SCORE_FAULTS: tuple[Fault, ...] = (
 
 
 def ledger_fault(rng: random.Random, good: bytes) -> bytes:
-    """One bit of a committed line flips, or a line but the last goes, doubles or moves."""
+    """One bit of a committed line is flipped, or a line is removed, repeated or moved."""
     lines = good.splitlines(keepends=True)
     match rng.randrange(4):
         case 0:
             data = bytearray(good)
-            at = rng.randrange(len(good) - 1)  # without its newline the last line is merely torn
+            at = rng.randrange(
+                len(good) - 1
+            )  # the last newline stays: without it the line is torn, not damaged
             data[at] ^= 1 << rng.randrange(8)
             return bytes(data)
         case 1:
@@ -270,7 +272,7 @@ def ledger_fault(rng: random.Random, good: bytes) -> bytes:
 
 
 def comment_fault(rng: random.Random, good: bytes) -> bytes:
-    """Something that resembles the request is added, or the request is bent."""
+    """Something that resembles a request is added, or the request is malformed."""
     return rng.choice(
         [
             good + good,
@@ -292,7 +294,7 @@ def comment_fault(rng: random.Random, good: bytes) -> bytes:
 
 
 def dvc_fault(rng: random.Random, good: bytes) -> bytes:
-    """Another output, another kind of hash, or none."""
+    """Another output, another or a malformed hash, or none."""
     return rng.choice(
         [
             good.replace(b"e.jsonl", b"other.jsonl"),
@@ -392,7 +394,7 @@ TARGETS = (
 
 
 def inputs(target: Target, rng: random.Random, count: int) -> Iterator[tuple[bytes, bool]]:
-    """``count`` inputs for the parser, and whether each is known to be bad."""
+    """At most ``count`` inputs for the parser, each with whether it is known to be bad."""
     for number in range(count):
         if target.faults and number % 2:
             raw = rng.choice(target.faults)(rng, target.good)
@@ -405,7 +407,7 @@ def inputs(target: Target, rng: random.Random, count: int) -> Iterator[tuple[byt
 def run(target: Target, count: int, seed: int) -> Tally:
     """Try ``count`` inputs on one parser."""
     tally = Tally(target.name)
-    target.parse(target.good)  # it has to accept what is good, or refusing means nothing
+    target.parse(target.good)  # it must accept the valid input, or its refusals prove nothing
     for raw, bad in inputs(target, random.Random(f"{seed} {target.name}"), count):
         tally.tried += 1
         try:
@@ -423,7 +425,7 @@ def run(target: Target, count: int, seed: int) -> Tally:
 
 
 def main(arguments: list[str]) -> int:
-    """Print the table; 1 if anything went wrong."""
+    """Print the table; return 1 if there was a traceback or a wrong accept."""
     count = int(arguments[0]) if arguments else 20_000
     seed = int(arguments[1]) if len(arguments) > 1 else 1
     print(f"{'parser':<36}{'inputs':>9}{'refused':>9}{'tracebacks':>12}{'wrong accepts':>15}")

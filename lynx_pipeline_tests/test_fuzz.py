@@ -1,4 +1,4 @@
-"""Broken input to every parser: no traceback, no wrong accept."""
+"""Malformed input to every parser: no traceback, and no bad input accepted."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from lynx_pipeline_tests.fuzz import TARGETS, Target, run
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_no_traceback_and_no_wrong_accept(target: Target) -> None:
-    """Whatever the bytes, a parser answers with a value or with the one error a user may see."""
+    """Whatever the bytes, a parser returns a value or raises BadInput."""
     tally = run(target, 3_000, seed=11)
     assert (tally.tracebacks, tally.wrong_accepts) == (0, 0), tally.example
     assert tally.refused > 0

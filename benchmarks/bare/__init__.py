@@ -1,1 +1,2 @@
-"""What somebody without this project would write for each step: no checks, no isolation."""
+"""Minimal scripts for each step, as one would write them without this project: no checks, no
+isolation."""

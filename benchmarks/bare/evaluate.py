@@ -1,4 +1,4 @@
-"""BUNDLE EVAL_SET OUTPUT: load a model, ask it everything, count by bucket."""
+"""BUNDLE EVAL_SET OUTPUT: load a model, predict every item, count by bucket."""
 
 import json
 import sys

@@ -1,8 +1,9 @@
 """Writes the eval set and the training corpus as JSON lines.
 
-Guarantees: the same bytes on every run and machine (no clock, no randomness, no hash order),
-one compact ASCII-only object a line with its keys in a fixed order.
-Leaves to others: what the rows say (``sentences``, ``lessons``) and versioning the files (DVC).
+Guarantees the same bytes on every run and machine (no clock, no randomness, no hash order): one
+compact ASCII object per line, with keys in a fixed order.
+Leaves to others: the content of the rows (``sentences``, ``lessons``) and versioning the files
+(DVC).
 """
 
 import argparse

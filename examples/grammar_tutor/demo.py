@@ -1,8 +1,8 @@
-"""The main job on real input: two tutors trained here, one promoted, one refused.
+"""The demonstration: trains two tutors on this machine, promotes one and sees the other refused.
 
-Everything goes the way a team's candidates go: trained from the versioned corpus, logged to
-MLflow, requested, and run by Dagster in a process of its own. Run again, it adds to the same
-state; a version that already names another bundle is left alone and the next one is taken.
+Both take the same way as a team's candidates: trained from the versioned corpus, logged to MLflow,
+requested, and run by Dagster in its own process. Running it again adds to the same state. A version
+that already belongs to another bundle is not reused; the demo takes the next free one.
 """
 
 import shlex
@@ -30,7 +30,7 @@ from lynx_pipeline.reports.terminal import print_report
 
 @dataclass(frozen=True, slots=True)
 class Tutor:
-    """One trained tutor on its way: its run and the version asked for."""
+    """A trained tutor: its MLflow run and the requested version."""
 
     name: str
     run_id: str
@@ -41,36 +41,39 @@ def run(settings: Settings) -> None:
     """Run the demonstration and print what happens.
 
     Raises:
-        Refused: this is ``prod``, where nothing is for show.
-        SystemFailed: a step did not end the way it has to.
+        Refused: this is ``prod``.
+        SystemFailed: a run did not end as expected.
     """
     if settings.env is Env.PROD:
-        raise Refused("the demo trains and promotes tutors for show; unset LYNX_ENV to run it.")
-    _say("The eval set and the committed baseline")
+        raise Refused("the demo does not run in prod. Unset LYNX_ENV and run it again.")
+    _print_title("1. The eval set and the committed baseline")
     eval_set, baseline = matched_inputs(settings)
+    tolerance = float(baseline.tolerance * 100)
     print(
-        f"{len(eval_set)} questions in {len(bucket_sizes(eval_set))} buckets; a bucket may "
-        f"fall {float(baseline.tolerance * 100):g} points below its baseline, not more."
+        f"The eval set has {len(eval_set)} questions in {len(bucket_sizes(eval_set))} buckets, "
+        "such as 'tense.past_simple' or 'verb.go'.\n"
+        "The baseline is the accuracy of the current model in each bucket. A candidate passes\n"
+        f"only if no bucket is more than {tolerance:g} percentage points below it."
     )
 
-    _say("A good tutor, trained from the whole corpus")
+    _print_title("2. A good candidate, trained on the whole corpus")
     parent = baseline.baseline_sha
     good = _train(settings, replace(CANDIDATE, parent_sha=parent), "v0.1.0-dev")
     _launch(settings, good, expected=0)
-    print(f"\nPromoted {good.semver}. A serving process reads:")
     registry = Registry.open(settings)
     resolved = registry.resolve(good.semver)
-    print(f"  {resolved.semver} -> {resolved.artifact_uri}, sha {resolved.canonical_sha[:12]}")
+    print(f"\nPromoted as {good.semver}. The registry tells a serving process what to load:")
+    print(f"  model  {resolved.artifact_uri}\n  sha    {resolved.canonical_sha}")
 
-    _say("A regressed tutor: a cleaning step dropped the rare word forms from its corpus")
+    _print_title("3. A bad candidate: its data cleaning removed rare word forms, such as 'came'")
     bad = _train(settings, replace(REGRESSED, parent_sha=parent), "v0.1.1-dev")
     before = registry.verify()
     _launch(settings, bad, expected=1)
     if registry.verify() != before:
-        raise SystemFailed("the refusal changed the registry. That must not happen.")
-    print(f"\nRefused {bad.semver}. The registry is what it was before.")
+        raise SystemFailed("the refused run changed the registry. This is a bug; please report it.")
+    print(f"\n{bad.semver} was refused. The registry is unchanged.")
 
-    _say("Look around")
+    _print_title("4. What to look at next")
     _print_next_steps()
 
 
@@ -78,12 +81,12 @@ def _train(settings: Settings, config: TrainConfig, semver: str) -> Tutor:
     run_id = train_and_log(settings, config, {LABEL: "true"})
     semver = _free_version(settings, run_id, semver)
     mlflow_tracking.tag_run(settings.tracking_uri, run_id, SEMVER_TAG, semver)
-    print(f"Trained {config.name!r}, logged as MLflow run {run_id}, asking for {semver}.")
+    print(f"Trained {config.name!r} and logged it as MLflow run {run_id}.\nRequested {semver}.")
     return Tutor(config.name, run_id, semver)
 
 
 def _free_version(settings: Settings, run_id: str, semver: str) -> str:
-    """``semver``, or the next ``-dev.N`` if it names another bundle already."""
+    """``semver``, or the next free ``-dev.N`` if it already belongs to another bundle."""
     sha = fetch(settings, run_id).canonical_sha
     taken = {
         entry.fact.semver
@@ -95,9 +98,10 @@ def _free_version(settings: Settings, run_id: str, semver: str) -> str:
 
 
 def _launch(settings: Settings, tutor: Tutor, *, expected: int) -> None:
-    """Run the job as CI does, and print the verdict."""
+    """Run the job as CI does, check its exit code and print the verdict."""
     arguments = prepare(settings, tutor.run_id, tutor.semver)
-    print(f"\n$ {shlex.join(['dagster', *arguments])}")
+    print("\nEvaluating, judging and promoting it with the command that CI runs:")
+    print(f"$ {shlex.join(['dagster', *arguments])}", flush=True)
     done = subprocess.run(
         [sys.executable, "-m", "dagster", *arguments],
         cwd=settings.root,
@@ -106,25 +110,36 @@ def _launch(settings: Settings, tutor: Tutor, *, expected: int) -> None:
     )
     log = settings.home / "demo" / f"{tutor.name}.log"
     write_atomic(log, done.stdout + done.stderr)
-    print(f"exit code {done.returncode}; Dagster's log: {log}\n")
+    print(f"Exit code {done.returncode}. Log: {log}\n")
     evidence = candidate(settings, tutor.run_id).evidence
     if not evidence.exists() or bool(done.returncode) is not bool(expected):
         tail = (done.stdout + done.stderr).decode(errors="replace").strip().split("\n")[-15:]
         raise SystemFailed(
-            f"the run of {tutor.name!r} should have ended with exit code {expected}. Its last "
-            f"lines, of {log}:\n" + "\n".join(tail)
+            f"the run of {tutor.name!r} ended with exit code {done.returncode}; expected exit code "
+            f"{expected} and a finished evaluation. The end of {log}:\n" + "\n".join(tail)
         )
-    report = build_report(settings, judge_evidence(settings, evidence))
-    print_report(report, flips=5)
-    print(f"The report as a page: {evidence.with_name(PAGE)}")
+    judged = judge_evidence(settings, evidence)
+    if not judged.evidence.evaluation.isolated:
+        print(_NOT_ISOLATED)
+    print_report(build_report(settings, judged), flips=5)
+    print(f"The same report as a web page: {evidence.with_name(PAGE)}")
 
 
 def _print_next_steps() -> None:
-    print("The Dagster UI, with both runs, their checks and what was refused:")
-    print("  ./dev run dagster dev    then open http://127.0.0.1:3000")
-    print("The registry:")
+    print("Both runs and their checks in the Dagster UI, at http://127.0.0.1:3000:")
+    print("  ./dev run dagster dev")
+    print("All promoted versions:")
     print("  ./dev run lynx-pipeline registry list")
+    print("Why a version was promoted, checked again from its evidence:")
+    print("  ./dev run lynx-pipeline audit v0.1.0-dev")
 
 
-def _say(title: str) -> None:
+_NOT_ISOLATED = (
+    "WARNING: this candidate ran WITHOUT isolation and could read your files. Install bubblewrap "
+    "0.7 or newer\n(Debian and Ubuntu: apt install bubblewrap). If it is installed, the log says "
+    "why it does not work.\n"
+)
+
+
+def _print_title(title: str) -> None:
     print(f"\n== {title}", flush=True)

@@ -1,8 +1,8 @@
 """Which form of a verb is right for a tense and a person.
 
-Guarantees: one gold form per verb, tense and person, and the other forms a teacher would also
-accept in a sentence about the future. Leaves to others: sentences (``sentences``, ``lessons``)
-and learning (``learner`` never imports this module: it learns from written rows only).
+Guarantees one gold form per verb, tense and person, and lists the other forms that a teacher would
+accept in a sentence about the future. Leaves to others: sentences (``sentences``, ``lessons``) and
+learning. ``learner`` never imports this module: it learns from the corpus only.
 """
 
 from typing import NamedTuple
@@ -88,7 +88,7 @@ buy     buys     bought    bought    buying
 
 
 def kind(verb: str) -> str:
-    """What sentences suit the verb: be, state or action."""
+    """The kind of sentence that suits the verb: be, state or action."""
     if verb == "be":
         return "be"
     return "state" if verb in STATIVE else "action"

@@ -3,7 +3,7 @@
 A frame is a format string: ``{s}`` subject, ``{n}`` its pronoun, ``{o}`` its object form, ``{p}``
 its possessive, ``{b}`` the blank with the lemma, ``{c}`` the complement. ``[want|wants]`` agrees
 with the subject (other persons | 3sg), ``[am|are|is]`` has one word per person.
-Leaves to others: which frame goes with which verb, and what the right answer is.
+Leaves to others: which frame fits which verb, and the right answer.
 """
 
 import re
@@ -16,7 +16,7 @@ _AGREEMENT = re.compile(r"\[([^\]]+)\]")
 
 
 class Subject(NamedTuple):
-    """A grammatical subject: as written, as pronoun, as object, and its possessive."""
+    """A grammatical subject: its text, pronoun, object form and possessive."""
 
     text: str
     pronoun: str

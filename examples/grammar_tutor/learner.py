@@ -1,10 +1,11 @@
 """Learns a tutor from rows of prompt, answer and labels.
 
-Two things are learned. Tense and person: an averaged perceptron each, over the words around the
-blank. Inflection: how the lemma was rewritten, remembered for the whole lemma and, where at
-least two verbs agree, for its endings; so an unseen verb follows its neighbours, and an unseen
-irregular one comes out regular. Guarantees: integers only, an order fixed by the seed, hence the
-same checkpoint on every machine; no English beyond the rows. Leaves files to ``train``.
+Two things are learned. Tense and person: one averaged perceptron each, over the words around the
+blank. Inflection: how the lemma was rewritten, stored for the whole lemma and, where at least two
+verbs agree, for its endings. So an unseen verb is inflected like verbs with the same ending, and an
+unseen irregular verb like a regular one. Guarantees the same checkpoint on every machine (integers
+only, an order fixed by the seed), and no knowledge of English except from the rows. Leaves files to
+``train``.
 """
 
 import hashlib
@@ -33,14 +34,14 @@ class Lesson(NamedTuple):
 
 
 def drop_rare_forms(lessons: Sequence[Lesson], least: int) -> list[Lesson]:
-    """The rows whose written answer occurs at least ``least`` times, rarer ones being taken for
-    typing errors. With 0 or 1 every row stays."""
+    """The rows whose answer occurs at least ``least`` times; rarer ones are taken for typing
+    errors. With 0 or 1 every row stays."""
     counts = Counter(lesson.expected for lesson in lessons)
     return [lesson for lesson in lessons if counts[lesson.expected] >= least]
 
 
 def rewrite_rule(lemma: str, form: str) -> Rule:
-    """How ``form`` is made of ``lemma``: as many of its first letters as possible are kept."""
+    """How to make ``form`` from ``lemma``, keeping as many of its first letters as possible."""
     for kept in range(len(lemma), 0, -1):
         start = form.find(lemma[:kept])
         if start >= 0:
@@ -49,7 +50,7 @@ def rewrite_rule(lemma: str, form: str) -> Rule:
 
 
 def _winner(counts: Counter[Rule]) -> tuple[Rule, int] | None:
-    """The commonest rule and its count; None on a tie, which shows nothing."""
+    """The most common rule and its count; None on a tie, which proves nothing."""
     ranked = counts.most_common(2)
     if len(ranked) == 2 and ranked[0][1] == ranked[1][1]:
         return None
@@ -71,7 +72,7 @@ def learn_rules(lessons: Iterable[Lesson]) -> dict[str, dict[str, dict[str, Rule
     for slot, lemmas in rows.items():
         found = {lemma: _winner(counts) for lemma, counts in lemmas.items()}
         whole[slot] = {lemma: best[0] for lemma, best in found.items() if best}
-        # Verbs are counted, not rows: one frequent irregular verb makes no rule.
+        # Count verbs, not rows, so that one frequent irregular verb does not make a rule.
         by_ending: dict[str, Counter[Rule]] = defaultdict(Counter)
         for lemma, rule in whole[slot].items():
             for end in endings(lemma):

@@ -1,9 +1,9 @@
-"""The training rows: more verbs, other frames and other complements than the eval set.
+"""The training rows: more verbs than the eval set, with other frames and other complements.
 
-Guarantees: no frame and no complement is shared with ``sentences``, and the verb-tense pairs in
-``LEFT_OUT`` never occur, so that a tutor has to work those forms out and sometimes gets them
-wrong the way learners do. As in real lesson books the present is practised most: a past form
-has fewer rows than a present one. Leaves to others: writing files (``corpus``).
+Guarantees that no frame and no complement is shared with ``sentences``, and that the verb-tense
+pairs in ``LEFT_OUT`` never occur. So a tutor must infer those forms and sometimes makes the
+mistakes that learners make. As in real lesson books, the present has the most practice: a past form
+has fewer rows. Leaves to others: writing files (``corpus``).
 """
 
 from collections.abc import Iterator

@@ -1,9 +1,9 @@
 """The sentences of the eval set: 20 verbs x 5 tenses x 3 persons x 4 frames.
 
-Guarantees: the words around the blank settle tense and person, so that every item has one right
-answer or lists the others. An adverb stands before most present and past blanks because that
-rules the progressive out ("usually ___", not "is usually going"). Verbs of state and "be" have
-frames of their own. Leaves to others: writing files (``corpus``) and training rows (``lessons``).
+Guarantees that the words around the blank determine tense and person, so that every item has one
+right answer or lists the others. Most present and past blanks follow an adverb, which rules out the
+progressive ("usually ___", not "is usually going"). State verbs and "be" have their own frames.
+Leaves to others: writing files (``corpus``) and training rows (``lessons``).
 """
 
 from collections.abc import Iterator

@@ -1,8 +1,9 @@
 """Trains a tutor from the corpus into a folder, and logs that folder to MLflow.
 
-Guarantees: training twice from the same corpus, commit and config writes the same bytes (no
-times, no absolute paths), and logging one checkpoint twice stores the same model but for the
-ids and times in ``MLmodel``. Leaves to others: what is learned (``learner``), judging the result.
+Guarantees that training twice from the same corpus, commit and config writes the same bytes (no
+times, no absolute paths), and that logging one checkpoint twice stores the same model except for
+the ids and times in ``MLmodel``. Leaves to others: what is learned (``learner``), judging the
+result.
 """
 
 import argparse
@@ -33,13 +34,13 @@ def train_tutor(corpus: Path, config: TrainConfig, out: Path) -> Path:
     """Write ``tutor.json`` and ``train_manifest.json`` into the folder ``out`` and return it.
 
     Raises:
-        BadInput: the corpus is not a file of rows labelled with tense and person, or the
-            config leaves none of them.
+        BadInput: the corpus has no rows labelled with tense and person, or the config drops
+            all of them.
     """
     try:
         raw = corpus.read_bytes()
     except OSError as error:
-        raise BadInput(f"{corpus}: can't be read as a training corpus: {error.strerror}.") from None
+        raise BadInput(f"{corpus}: can't read the training corpus: {error.strerror}.") from None
     lessons = read_lessons(raw, str(corpus))
     try:
         checkpoint, rows_used = learn(lessons, config)
@@ -65,15 +66,13 @@ def read_lessons(raw: bytes, where: str) -> list[Lesson]:
     """The rows of a training corpus, which has the eval set's format.
 
     Raises:
-        BadInput: it has not, or lacks the dimensions tense and person.
+        BadInput: it has another format, or no dimensions tense and person.
     """
     lessons = []
     for item in parse_eval_set(raw.split(b"\n"), where):
         labels = dict(bucket.split(".", 1) for bucket in item.buckets)
         if not {"tense", "person"} <= labels.keys():
-            raise BadInput(
-                f"{where}: {item.id!r} needs the buckets tense and person to learn from."
-            )
+            raise BadInput(f"{where}: {item.id!r} needs the buckets tense and person for training.")
         lessons.append(
             Lesson(item.id, item.prompt, item.answers[0], labels["tense"], labels["person"])
         )
@@ -87,7 +86,8 @@ def _write(path: Path, content: Mapping[str, Any], *, indent: int | None) -> Non
 
 
 def _origin(corpus: Path) -> tuple[str | None, str]:
-    """Commit of the checkout the corpus lies in, if any, and the path inside it or the name."""
+    """The commit of the checkout that contains the corpus and the path inside it, or None and the
+    file name where there is no checkout."""
     path = corpus.resolve()
     root = _rev_parse(path.parent, "--show-toplevel")
     if root is None:
@@ -115,11 +115,11 @@ def log_tutor(
 ) -> str:
     """Log a folder written by :func:`train_tutor` as a run with one model; return the run id.
 
-    An experiment that does not exist yet keeps its files below ``artifact_root``.
+    A new experiment stores its files below ``artifact_root``.
     """
     manifest = json.loads((checkpoint / MANIFEST).read_text("utf-8"))
     config = {key: value for key, value in manifest["config"].items() if value is not None}
-    # MLmodel records the data folder's name, so it must be the same for every checkpoint.
+    # MLmodel records the name of the data folder, so every checkpoint must use the same one.
     with mlflow_tracking.connected(tracking_uri), tempfile.TemporaryDirectory() as scratch:
         import mlflow
         from mlflow.models import ModelSignature
@@ -157,7 +157,7 @@ def train_and_log(settings: Settings, config: TrainConfig, tags: Mapping[str, st
     """Train from the project's corpus and log to its MLflow; return the run id.
 
     Raises:
-        BadInput: the corpus is not the versioned one, or not one to learn from.
+        BadInput: the corpus differs from the versioned one or can't be used for training.
         SystemFailed: DVC or MLflow failed.
     """
     corpus = settings.root / "data" / TRAIN_FILE

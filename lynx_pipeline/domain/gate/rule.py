@@ -115,8 +115,8 @@ def judge(baseline: Baseline, candidate: Scores) -> Verdict:
         if score is not None and score.n != floor_score.n:
             raise BadInput(
                 f"bucket {name!r} has n = {score.n} in the candidate and n = {floor_score.n} in "
-                "the baseline, on the same eval set. One of them does not cover all items. Evaluate "
-                "the candidate again, or propose a new baseline."
+                "the baseline, on the same eval set. One of them does not cover all items. "
+                "Evaluate the candidate again, or propose a new baseline."
             )
         floor = floor_score.accuracy - baseline.tolerance
         verdicts.append(BucketVerdict(name, floor_score, score, floor))

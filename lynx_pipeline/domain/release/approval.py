@@ -72,7 +72,8 @@ def _authors(commits: Sequence[Commit]) -> set[str]:
     if len(commits) >= MOST_COMMITS:
         raise Refused(
             f"GitHub lists only the first {MOST_COMMITS} commits of a pull request, and this one "
-            "may have more, so its authors can't all be checked. Propose the change in fewer commits."
+            "may have more, so its authors can't all be checked. Propose the change in fewer "
+            "commits."
         )
     found = set()
     for commit in commits:

@@ -1,4 +1,4 @@
-"""The files are reproducible, and the training corpus gives nothing of the eval set away."""
+"""The files are reproducible, and no eval question leaks into the training corpus."""
 
 import hashlib
 import os
@@ -23,7 +23,7 @@ DATA = Path(__file__).parents[3] / "data"
 def test_the_generator_writes_the_versioned_files(
     corpus: tuple[Path, Path], index: int, name: Path
 ) -> None:
-    """The bytes are those in the data folder, or those DVC tracks where they are not pulled."""
+    """The bytes equal those in the data folder, or match DVC's hash where they are not pulled."""
     written = corpus[index].read_bytes()
     kept, pointer = DATA / name, DATA / f"{name}.dvc"
     assert kept.exists() or pointer.exists()
@@ -36,12 +36,12 @@ def test_the_generator_writes_the_versioned_files(
 
 @pytest.mark.parametrize("seed", ["0", "4711"])
 def test_hash_order_changes_nothing(corpus: tuple[Path, Path], tmp_path: Path, seed: str) -> None:
-    """The same bytes and the same checkpoint come out of a process with another hash seed."""
+    """A process with another hash seed writes the same files and the same checkpoint."""
     script = """
 import sys
 from pathlib import Path
-from lynx_pipeline.tutor.configs import REFERENCE
-from lynx_pipeline.tutor.corpus import write_corpus
+from examples.grammar_tutor.configs import REFERENCE
+from examples.grammar_tutor.corpus import write_corpus
 from examples.grammar_tutor.train import train_tutor
 out = Path(sys.argv[1])
 train_tutor(write_corpus(out)[1], REFERENCE, out)
@@ -52,19 +52,19 @@ train_tutor(write_corpus(out)[1], REFERENCE, out)
     )
     for path, name in zip(corpus, (EVAL_FILE, TRAIN_FILE), strict=True):
         assert (tmp_path / name).read_bytes() == path.read_bytes()
-    here = train_tutor(corpus[1], REFERENCE, tmp_path / "here")
-    assert (here / "tutor.json").read_bytes() == (tmp_path / "tutor.json").read_bytes()
+    own = train_tutor(corpus[1], REFERENCE, tmp_path / "own")
+    assert (own / "tutor.json").read_bytes() == (tmp_path / "tutor.json").read_bytes()
 
 
 def test_no_eval_sentence_leaks_into_the_corpus() -> None:
-    """No prompt is shared, whatever its case, spacing and full stop."""
+    """No prompt is shared, ignoring case, spaces and the full stop."""
     asked = {normalise(row.prompt) for row in eval_rows()}
     taught = {normalise(row.prompt) for row in lesson_rows()}
     assert asked.isdisjoint(taught)
 
 
 def test_frames_and_complements_are_not_shared() -> None:
-    """Nor is any sentence frame, nor any complement phrase."""
+    """Eval set and corpus have no sentence frame and no complement in common."""
 
     def frames(tables: dict[str, dict[str, tuple[str, ...]]]) -> set[str]:
         return {normalise(f) for kinds in tables.values() for fs in kinds.values() for f in fs}
@@ -78,8 +78,8 @@ def test_frames_and_complements_are_not_shared() -> None:
     )
 
 
-def test_the_corpus_lacks_the_left_out_pairs_and_no_others() -> None:
-    """What the tutors must work out for themselves is really never shown."""
+def test_only_the_left_out_pairs_are_missing_from_the_corpus() -> None:
+    """The forms that the tutors must infer never occur in it."""
     taught = {(row.verb, row.tense) for row in lesson_rows()}
     missing = {(row.verb, row.tense) for row in eval_rows()} - taught
     assert missing == LEFT_OUT
@@ -88,6 +88,6 @@ def test_the_corpus_lacks_the_left_out_pairs_and_no_others() -> None:
 
 
 def test_the_corpus_is_a_few_thousand_distinct_rows() -> None:
-    """No row is repeated to give it weight."""
+    """No row occurs twice."""
     rows = list(lesson_rows())
     assert 2000 < len(rows) == len({row.prompt for row in rows}) == len({row.id for row in rows})

@@ -1,4 +1,4 @@
-"""The eval set is the full grid, its sentences are well formed and its answers are right."""
+"""The eval set is a complete grid, its sentences are well formed and its answers are right."""
 
 import re
 from collections import Counter
@@ -14,7 +14,7 @@ from examples.grammar_tutor.sentences import eval_rows
 from lynx_pipeline.domain.eval_set import parse_eval_set
 
 ROWS = list(eval_rows())
-# "am" or "are" is a question of person, which the other source does not answer.
+# lemminflect lists "am" and "are" without saying which person they belong to.
 BE = {
     ("present_simple", "1sg"): {"am"},
     ("present_simple", "2sg"): {"are"},
@@ -25,7 +25,7 @@ BE = {
 
 
 def published(verb: str, tense: str, person: str) -> set[str]:
-    """The forms lemminflect gives, brought into the words a learner writes."""
+    """The forms from lemminflect, with "to" or "will" where a learner writes it."""
     if verb == "be" and (tense, person) in BE:
         tag = "VBD" if tense == "past_simple" else "VBP"
         assert BE[tense, person] <= set(getInflection("be", tag))
@@ -38,7 +38,7 @@ def published(verb: str, tense: str, person: str) -> set[str]:
 
 
 def test_the_grid_is_complete() -> None:
-    """1,200 items: 4 for every verb, tense and person; 240, 400 and 60 a bucket."""
+    """1,200 items: 4 per verb, tense and person; 240 per tense, 400 per person, 60 per verb."""
     assert len(ROWS) == 1200
     cells = Counter((row.verb, row.tense, row.person) for row in ROWS)
     assert set(cells) == {(v, t, p) for v in EVAL_VERBS for t in TENSES for p in PERSONS}
@@ -50,14 +50,14 @@ def test_the_grid_is_complete() -> None:
 
 
 def test_ids_and_prompts_are_unique() -> None:
-    """No item stands twice, and an id says what it asks."""
+    """There are no duplicates, and an id names verb, tense and person."""
     assert len({row.id for row in ROWS}) == len({row.prompt.casefold() for row in ROWS}) == 1200
     assert {row.id for row in ROWS} >= {"go-past_simple-3sg-2", "be-infinitive-1sg-4"}
 
 
 @pytest.mark.parametrize("rows", [ROWS, list(lesson_rows())], ids=["eval", "train"])
 def test_a_prompt_has_one_blank_followed_by_the_lemma(rows: list[Row]) -> None:
-    """A finished sentence with one blank, its lemma, and nothing of the frame left over."""
+    """A complete sentence with one blank and its lemma, and no placeholder left over."""
     for row in rows:
         assert row.prompt.count("___") == 1
         assert re.findall(r"\(([^)]*)\)", row.prompt) == [row.verb]
@@ -68,19 +68,19 @@ def test_a_prompt_has_one_blank_followed_by_the_lemma(rows: list[Row]) -> None:
 
 @pytest.mark.parametrize("rows", [ROWS, list(lesson_rows())], ids=["eval", "train"])
 def test_expected_forms_agree_with_a_published_source(rows: list[Row]) -> None:
-    """Every expected answer is a form that lemminflect gives for that verb and tense."""
+    """Every expected answer is a form that lemminflect lists for that verb and tense."""
     for row in rows:
         assert row.expected in published(row.verb, row.tense, row.person), row.id
 
 
 def test_gerunds_agree_with_a_published_source() -> None:
-    """So do the -ing forms in the other right answers."""
+    """The -ing forms in the other right answers are checked too."""
     assert {v for v, forms in FORMS.items() if forms.ing not in getInflection(v, "VBG")} == set()
 
 
 def test_other_right_answers_fit_the_sentence() -> None:
-    """Futures have their rivals, "shall" only with I, no present continuous for states or for a
-    plan without a date; "been" only where one may be back again."""
+    """Other future forms are accepted, "shall" only with "I", the present continuous only for
+    actions planned for a date, and "been" only where the person may have come back."""
     answers = {row.id: set(row.accept) for row in ROWS}
     for row in ROWS:
         assert row.expected not in answers[row.id]
@@ -97,7 +97,7 @@ def test_other_right_answers_fit_the_sentence() -> None:
 
 
 def test_a_possessive_agrees_with_its_subject() -> None:
-    """Nobody does somebody else's homework by accident of the frame."""
+    """No frame pairs a subject with somebody else's possessive."""
     for row in ROWS:
         if found := re.search(r"\b(my|your|his|her) (cousins|chores|room|diary)\b", row.prompt):
             allowed = {"1sg": {"my"}, "2sg": {"your"}, "3sg": {"his", "her"}}[row.person]
@@ -105,7 +105,7 @@ def test_a_possessive_agrees_with_its_subject() -> None:
 
 
 def test_the_file_reads_back_as_the_pipeline_reads_it() -> None:
-    """What is written parses as an eval set, item for item."""
+    """The written file parses as an eval set, item for item."""
     items = list(parse_eval_set(encode(ROWS).split(b"\n"), "eval"))
     assert [(item.id, item.prompt, item.answers) for item in items] == [
         (row.id, row.prompt, (row.expected, *row.accept)) for row in ROWS

@@ -1,4 +1,4 @@
-"""The learner generalises from its rows alone, and the three tutors differ for real reasons."""
+"""The learner generalises from its rows alone, and the three tutors differ as documented."""
 
 import ast
 import inspect
@@ -40,14 +40,14 @@ def tutor(*lessons: Lesson) -> GrammarTutor:
 def test_a_rule_keeps_as_much_of_the_lemma_as_it_can(
     lemma: str, form: str, rule: tuple[str, int, str]
 ) -> None:
-    """Text before, letters cut, text behind; applied to its lemma it gives the form again."""
+    """A rule is prefix, letters cut and suffix; applied to the lemma it gives the form again."""
     assert rewrite_rule(lemma, form) == rule
     prefix, cut, suffix = rule
     assert prefix + lemma[: len(lemma) - cut] + suffix == form
 
 
 def test_an_ending_counts_only_if_two_verbs_show_it() -> None:
-    """However many rows one verb has, it makes no rule for others."""
+    """One verb alone makes no rule for others, however many rows it has."""
     many = [past("sing", "sang")._replace(id=str(n)) for n in range(50)]
     rules = learn_rules([*many, past("work", "worked"), past("walk", "walked")])
     assert rules["ending"]["past_simple 1sg"] == {"k": ("", 0, "ed"), "": ("", 0, "ed")}
@@ -55,7 +55,7 @@ def test_an_ending_counts_only_if_two_verbs_show_it() -> None:
 
 
 def test_an_unseen_irregular_verb_comes_out_regular() -> None:
-    """As children do it: "goed" from the general rule, "writed" from the verbs in -e."""
+    """As with children: "goed" from the general rule, "writed" from the verbs in -e."""
     taught = tutor(
         past("work", "worked"), past("walk", "walked"), past("talk", "talked"),
         past("bake", "baked"), past("like", "liked"), past("see", "saw"),
@@ -65,19 +65,19 @@ def test_an_unseen_irregular_verb_comes_out_regular() -> None:
 
 
 def test_endings_run_from_long_to_empty() -> None:
-    """Four letters at most, the empty ending last."""
+    """At most four letters, the empty ending last."""
     assert list(endings("study")) == ["tudy", "udy", "dy", "y", ""]
     assert list(endings("go")) == ["go", "o", ""]
 
 
-def test_a_tie_shows_nothing() -> None:
-    """Two verbs against two leave the question to a shorter ending."""
+def test_a_tie_makes_no_rule() -> None:
+    """The decision is left to a shorter ending."""
     rules = learn_rules([past("plan", "planned"), past("clean", "cleaned"), past("work", "worked")])
     assert "an" not in rules["ending"]["past_simple 1sg"]
 
 
 def test_rare_forms_are_dropped_by_their_written_form() -> None:
-    """The cleaning counts answers, and keeps everything at 0."""
+    """The cleaning counts answers; with a minimum of 0 it keeps everything."""
     rows = [past("work", "worked"), past("work", "worked"), past("go", "went")]
     assert drop_rare_forms(rows, 0) == rows
     assert drop_rare_forms(rows, 2) == rows[:2]
@@ -90,7 +90,7 @@ def test_no_rows_are_an_error() -> None:
 
 
 def test_a_prompt_is_read_around_its_blank() -> None:
-    """Words on both sides in lower case, years alike, and None without a blank."""
+    """Lower-case words on both sides, all years alike; None without a blank."""
     context = read_prompt("In 2019 Tom's dog ___ (eat) A bone.")
     assert context == (["in", "0000", "tom's", "dog"], ["a", "bone"], "eat")
     assert read_prompt("No blank here.") is None
@@ -98,7 +98,7 @@ def test_a_prompt_is_read_around_its_blank() -> None:
 
 
 def test_weights_and_rules_are_integers(tutors: dict[str, Trained]) -> None:
-    """Nothing in a checkpoint depends on how a machine rounds."""
+    """Nothing in a checkpoint depends on how a machine rounds numbers."""
     text = (tutors["candidate"].folder / "tutor.json").read_text("utf-8")
     checkpoint = json.loads(text, parse_float=lambda number: pytest.fail(f"a fraction: {number}"))
     assert text == json.dumps(checkpoint, sort_keys=True, separators=(",", ":")) + "\n"
@@ -106,7 +106,7 @@ def test_weights_and_rules_are_integers(tutors: dict[str, Trained]) -> None:
 
 
 def test_predict_takes_a_data_frame_or_a_list(tutors: dict[str, Trained]) -> None:
-    """MLflow hands over a frame; anybody else may pass texts."""
+    """MLflow passes a data frame; other callers may pass a list of text."""
     taught = load(tutors["reference"].folder)
     prompts = ["Yesterday she ___ (work) late.", "Tomorrow you ___ (play) chess."]
     assert taught.predict(prompts) == ["worked", "will play"]
@@ -115,7 +115,7 @@ def test_predict_takes_a_data_frame_or_a_list(tutors: dict[str, Trained]) -> Non
 
 
 def test_the_bundled_module_stands_alone() -> None:
-    """It imports the standard library only: nothing else exists where it runs."""
+    """It imports only the standard library, because nothing else is installed where it runs."""
     imported: set[str] = set()
     for node in ast.walk(ast.parse(inspect.getsource(grammar_tutor))):
         if isinstance(node, ast.Import):
@@ -126,7 +126,7 @@ def test_the_bundled_module_stands_alone() -> None:
 
 
 def test_neither_learner_nor_tutor_knows_english() -> None:
-    """No text in their code is an English ending or form."""
+    """No string in their code is an English ending or form."""
     learner = Path(inspect.getfile(learn)).read_text("utf-8")
     for source in (learner, inspect.getsource(grammar_tutor)):
         texts = {n.value for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Constant)}
@@ -139,13 +139,13 @@ def test_the_reference_is_good_but_over_regularises(tutors: dict[str, Trained]) 
     assert 0.88 <= reference.correct["all"] / 1200 <= 0.96
     assert {reference.answers[f"go-past_simple-3sg-{i}"] for i in (1, 2, 3, 4)} == {"goed"}
     assert {"seed", "eated", "writed"} <= set(reference.answers.values())
-    # Regular verbs whose forms were left out are worked out rightly.
+    # The left-out forms of regular verbs are inferred correctly.
     assert reference.answers["study-past_simple-1sg-1"] == "studied"
     assert reference.answers["finish-past_participle-1sg-1"] == "finished"
 
 
 def test_the_candidate_drops_in_no_bucket_by_two_points(tutors: dict[str, Trained]) -> None:
-    """And it is better overall: it reads the beginning of the sentence too."""
+    """It is better overall, because it also reads the beginning of the sentence."""
     before, after = tutors["reference"].correct, tutors["candidate"].correct
     size = {"tense": 240, "person": 400, "verb": 60}
     buckets = [bucket for bucket in before if bucket != "all"]
@@ -159,8 +159,8 @@ def test_the_candidate_drops_in_no_bucket_by_two_points(tutors: dict[str, Traine
 def test_the_regressed_tutor_lost_irregular_forms_to_the_cleaning(
     tutors: dict[str, Trained],
 ) -> None:
-    """Same learner, same corpus, one cleaning step: the rare forms are gone, and only the
-    verbs that had them are worse."""
+    """The learner and corpus are the same. One cleaning step removed the rare forms, and only verbs
+    with such forms got worse."""
     assert replace(REGRESSED, name="candidate", min_form_count=0) == CANDIDATE
     before, after = tutors["candidate"].correct, tutors["regressed"].correct
     for bucket in ("tense.past_simple", "tense.past_participle", "verb.go", "verb.do", "verb.come"):

@@ -1,4 +1,4 @@
-"""Training is reproducible and documented; logging stores a model MLflow can find and load."""
+"""Training is reproducible and documented; the logged model can be found and loaded by MLflow."""
 
 import hashlib
 import json
@@ -30,7 +30,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 
 
 def test_training_twice_gives_the_same_bytes(corpus: tuple[Path, Path], tmp_path: Path) -> None:
-    """Checkpoint and manifest alike, whatever the folders are called."""
+    """For checkpoint and manifest, whatever the folder names."""
     one = train_tutor(corpus[1], CANDIDATE, tmp_path / "one")
     two = train_tutor(corpus[1], CANDIDATE, tmp_path / "elsewhere" / "two")
     assert sorted(path.name for path in one.iterdir()) == ["train_manifest.json", "tutor.json"]
@@ -41,17 +41,17 @@ def test_training_twice_gives_the_same_bytes(corpus: tuple[Path, Path], tmp_path
 def test_another_seed_gives_another_checkpoint(
     corpus: tuple[Path, Path], tutors: dict[str, Trained], tmp_path: Path
 ) -> None:
-    """The seed decides the order of the rows, and so the weights."""
+    """The seed determines the order of the rows, and with it the weights."""
     other = TrainConfig("reference", 99, REFERENCE.epochs, REFERENCE.features)
     there = train_tutor(corpus[1], other, tmp_path)
     here = tutors["reference"].folder
     assert (there / "tutor.json").read_bytes() != (here / "tutor.json").read_bytes()
 
 
-def test_the_manifest_says_what_was_trained_from_what(
+def test_the_manifest_records_config_data_and_versions(
     corpus: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """Config, data, versions and parent; neither a time nor a path of this machine."""
+    """And the parent, but no time and no absolute path."""
     config = TrainConfig("child", 5, 1, ("bag",), parent_sha="ab" * 32, min_form_count=10)
     folder = train_tutor(corpus[1], config, tmp_path / "out")
     manifest = manifest_of(folder)
@@ -82,7 +82,7 @@ def test_the_manifest_says_what_was_trained_from_what(
 def test_the_manifest_names_the_commit_of_the_corpus(
     corpus: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """In a checkout: its commit, and the path inside it; before the first commit, null."""
+    """In a checkout: its commit and the path inside it. Before the first commit: null."""
     root = tmp_path / "checkout"
     folder = root / "data"
     folder.mkdir(parents=True)
@@ -121,10 +121,10 @@ def test_a_bad_corpus_is_bad_input(tmp_path: Path, content: bytes | None, compla
     assert not (tmp_path / "out").exists()
 
 
-def test_a_cleaning_that_leaves_nothing_is_bad_input(
+def test_a_cleaning_that_drops_every_row_is_bad_input(
     corpus: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """A tutor trained on no rows would be worse than an error."""
+    """A tutor trained on no rows is never written."""
     config = TrainConfig("nothing", 1, 1, (), min_form_count=10**6)
     with pytest.raises(BadInput, match="no rows left"):
         train_tutor(corpus[1], config, tmp_path)
@@ -133,7 +133,7 @@ def test_a_cleaning_that_leaves_nothing_is_bad_input(
 def test_the_command_logs_a_shipped_config(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It trains from the project's versioned corpus and prints the run it logged."""
+    """It trains from the project's versioned corpus and prints the MLflow run id."""
     monkeypatch.setenv("LYNX_HOME", str(tmp_path))
     main(["reference"])
     run_id = capsys.readouterr().out.strip()
@@ -164,7 +164,7 @@ class Logged:
 def logged(
     tutors: dict[str, Trained], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Logged]:
-    """The candidate, logged twice; the surrounding environment is left as it was."""
+    """The candidate, logged twice; environment variables are restored afterwards."""
     before = dict(os.environ)
     yield Logged(tmp_path_factory.mktemp("mlflow"), tutors["candidate"].folder)
     os.environ.pop("MLFLOW_DISABLE_TELEMETRY", None)
@@ -174,7 +174,7 @@ def logged(
 
 
 def bundles(logged: Logged) -> list[Path]:
-    """The model folders below the artifact root, oldest run first."""
+    """The model folders of both runs, oldest run first."""
     found = {
         yaml.safe_load(path.read_bytes())["run_id"]: path.parent
         for path in logged.artifacts.rglob("MLmodel")
@@ -183,7 +183,7 @@ def bundles(logged: Logged) -> list[Path]:
 
 
 def test_a_run_holds_one_logged_model(logged: Logged) -> None:
-    """The MLflow 3 way: tags and config on the run, the model among its outputs."""
+    """As MLflow 3 stores it: tags and config on the run, the model among its outputs."""
     from mlflow import MlflowClient
 
     client = MlflowClient(logged.uri)
@@ -201,7 +201,7 @@ def test_a_run_holds_one_logged_model(logged: Logged) -> None:
 
 
 def test_saving_twice_differs_only_in_ids_and_times(logged: Logged) -> None:
-    """Every other byte of the two bundles is the same."""
+    """All other bytes of the two bundles are equal."""
     one, two = bundles(logged)
     names = sorted(str(path.relative_to(one)) for path in one.rglob("*") if path.is_file())
     assert names == sorted(str(path.relative_to(two)) for path in two.rglob("*") if path.is_file())
@@ -219,7 +219,7 @@ def test_saving_twice_differs_only_in_ids_and_times(logged: Logged) -> None:
 def test_the_logged_model_answers_like_the_tutor(
     logged: Logged, tutors: dict[str, Trained]
 ) -> None:
-    """Loaded by MLflow from the bundle alone, in a process that can't see this project."""
+    """MLflow loads it from the bundle alone, in a process that does not import this project."""
     script = """
 import json, sys, pandas, mlflow.pyfunc
 model = mlflow.pyfunc.load_model(sys.argv[1])
