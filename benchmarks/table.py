@@ -206,10 +206,10 @@ def on_ray(place: Place) -> Row:
     model = place.folder / "slow"
     bundle(model, _COMPUTES)
     out = place.folder / "ray"
-    said = run(
+    output = run(
         place.command(PYTHON, "-m", "benchmarks.on_ray", place.eval_set, model, out)
     ).output.splitlines()[-3:]
-    tries = [[float(text) for text in line.split()] for line in said]
+    tries = [[float(text) for text in line.split()] for line in output]
     faster = median(one / two for one, two, _ in tries)
     same = tries[-1][2] == 1
     return Row(

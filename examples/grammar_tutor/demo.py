@@ -52,7 +52,7 @@ def run(settings: Settings) -> None:
     print(
         f"The eval set has {len(eval_set)} questions in {len(bucket_sizes(eval_set))} buckets, "
         "such as 'tense.past_simple' or 'verb.go'.\n"
-        "The baseline is the accuracy of the current model in each bucket. A candidate passes\n"
+        "The baseline is the accuracy of the reference model in each bucket. A candidate passes\n"
         f"only if no bucket is more than {tolerance:g} percentage points below it."
     )
 

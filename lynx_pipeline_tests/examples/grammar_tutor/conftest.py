@@ -38,11 +38,11 @@ def tutors(
     trained = {}
     for name, config in CONFIGS.items():
         folder = train_tutor(train_file, config, tmp_path_factory.mktemp(name))
-        said = load(folder).predict([item.prompt for item in items])
+        predicted = load(folder).predict([item.prompt for item in items])
         correct: Counter[str] = Counter()
-        for item, answer in zip(items, said, strict=True):
+        for item, answer in zip(items, predicted, strict=True):
             if normalise(answer) in {normalise(right) for right in item.answers}:
                 correct.update(("all", *item.buckets))
-        answers = {item.id: answer for item, answer in zip(items, said, strict=True)}
+        answers = {item.id: answer for item, answer in zip(items, predicted, strict=True)}
         trained[name] = Trained(folder, answers, correct)
     return trained

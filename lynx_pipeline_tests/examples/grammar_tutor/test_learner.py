@@ -168,8 +168,8 @@ def test_the_regressed_tutor_lost_irregular_forms_to_the_cleaning(
         assert 100 * (before[bucket] - after[bucket]) > 10 * size, bucket
     assert after["verb.walk"] == 60
     assert 0.70 <= after["all"] / 1200 <= 0.88
-    said = tutors["regressed"].answers
-    assert said["come-past_simple-1sg-1"] == "comed"
-    assert said["go-past_participle-1sg-1"] == "goed"
+    answers = tutors["regressed"].answers
+    assert answers["come-past_simple-1sg-1"] == "comed"
+    assert answers["go-past_participle-1sg-1"] == "goed"
     rules = json.loads((tutors["regressed"].folder / "tutor.json").read_bytes())["rules"]["whole"]
     assert "come" not in rules["past_simple 1sg"]

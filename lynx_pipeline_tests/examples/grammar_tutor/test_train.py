@@ -223,9 +223,9 @@ def test_the_logged_model_answers_like_the_tutor(
     script = """
 import json, sys, pandas, mlflow.pyfunc
 model = mlflow.pyfunc.load_model(sys.argv[1])
-said = model.predict(pandas.DataFrame({"prompt": json.load(sys.stdin)}))
+answers = model.predict(pandas.DataFrame({"prompt": json.load(sys.stdin)}))
 assert not any(name.startswith("lynx_pipeline") for name in sys.modules)
-print(json.dumps(list(said)))
+print(json.dumps(list(answers)))
 """
     prompts = ["Yesterday Tom ___ (go) home.", "You have never ___ (come) here before."]
     done = subprocess.run(
