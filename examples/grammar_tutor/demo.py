@@ -136,8 +136,7 @@ def _print_next_steps() -> None:
 
 _NOT_ISOLATED = (
     "WARNING: this candidate ran WITHOUT isolation and could read your files. Install bubblewrap "
-    "0.7 or newer\n(Debian and Ubuntu: apt install bubblewrap). If it is installed, the log says "
-    "why it does not work.\n"
+    "0.7 or newer (Debian and Ubuntu: apt install bubblewrap); the log gives the reason.\n"
 )
 
 

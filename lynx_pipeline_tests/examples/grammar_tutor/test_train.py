@@ -100,7 +100,7 @@ def test_the_manifest_names_the_commit_of_the_corpus(
 @pytest.mark.parametrize(
     ("content", "complaint"),
     [
-        (None, "can't be read"),
+        (None, "can't read the training corpus"),
         (b"", "no items"),
         (b"not json\n", "not JSON"),
         (
