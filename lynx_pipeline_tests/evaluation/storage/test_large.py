@@ -198,7 +198,7 @@ def test_items_are_as_strict_as_in_memory() -> None:
         large([*raw[:2], b"{", *raw[2:]])
     with pytest.raises(BadInput, match='"i\'1" stands twice'):
         large([*raw, raw[1]])
-    with pytest.raises(BadInput, match="holds no items"):
+    with pytest.raises(BadInput, match="contains no items"):
         large([b""])
 
 
