@@ -11,8 +11,9 @@ from pathlib import Path
 
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.sandbox.engine import Batch
 from lynx_pipeline.sandbox.isolation import choose_isolation
-from lynx_pipeline.sandbox.workers import Batch, Local
+from lynx_pipeline.sandbox.local import Local
 
 
 def main() -> None:

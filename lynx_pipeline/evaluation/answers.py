@@ -10,7 +10,7 @@ from lynx_pipeline.domain.gate import comparison
 from lynx_pipeline.domain.gate.comparison import Comparison
 from lynx_pipeline.evaluation.storage.large import LargeEvalSet
 from lynx_pipeline.evaluation.storage.parquet import read_predictions, write_answers
-from lynx_pipeline.sandbox.workers import Answered
+from lynx_pipeline.sandbox.engine import Answered
 
 AnyEvalSet = EvalSet | LargeEvalSet
 

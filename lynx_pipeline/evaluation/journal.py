@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.errors import SystemFailed
-from lynx_pipeline.sandbox.workers import Answered
+from lynx_pipeline.sandbox.engine import Answered
 
 SYNC_SECONDS = 1.0
 

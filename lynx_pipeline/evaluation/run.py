@@ -24,9 +24,10 @@ from lynx_pipeline.evaluation.candidate import Candidate, locked
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, TIMINGS, read_evidence
 from lynx_pipeline.evaluation.inputs import matched_inputs
 from lynx_pipeline.evaluation.journal import Journal
+from lynx_pipeline.sandbox.engine import Answered, Batch, Engine
 from lynx_pipeline.sandbox.environment import own_environment
 from lynx_pipeline.sandbox.isolation import choose_isolation
-from lynx_pipeline.sandbox.workers import Answered, Batch, Engine, Local
+from lynx_pipeline.sandbox.local import Local
 
 
 def evaluate(

@@ -1,1 +1,1 @@
-"""The sandbox: runs a candidate in its own process, isolated and within limits."""
+"""The sandbox: runs a candidate in its own process, isolated and with limits on what it uses."""

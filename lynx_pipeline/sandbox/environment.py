@@ -1,15 +1,15 @@
-"""A model's own environment: a virtual environment of what its ``requirements.txt`` asks for.
+"""A model's own environment: a virtual environment built from its ``requirements.txt``.
 
-Requirements and packages are a stranger's, so nothing of theirs runs out here:
+Requirements and packages are untrusted, so none of their code runs outside the sandbox:
 
-- Requirements are names and versions. An option, URL or path is refused.
+- Requirements are names and versions. Options, URLs and paths are refused.
 - Only wheels are installed, which uv unpacks; a source distribution would run its ``setup.py``.
-- uv asks our interpreter about the platform. The new one is first started in the sandbox: a
-  package may hold a ``.pth`` file, which runs whenever its interpreter does.
-- Packages are unpacked into ``site-packages`` and nowhere else, so they can't replace the
-  interpreter or ``pyvenv.cfg``.
+- uv asks our interpreter about the platform. The new interpreter is first started in the sandbox:
+  a package may contain a ``.pth`` file, which runs whenever its interpreter starts.
+- Packages are unpacked into ``site-packages`` only, so they can't replace the interpreter or
+  ``pyvenv.cfg``.
 
-An environment appears by a rename, whole. It stays until somebody deletes its folder.
+A finished environment is renamed into place. It stays until somebody deletes its folder.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ PYTHON = "python_env.yaml"
 LOCK = "requirements.lock"
 BUILD_SECONDS = 1800.0
 
-# What uv needs to find indexes, caches and proxies; what else is in our environment is ours.
+# What uv needs to find indexes, caches and proxies. The rest may be secrets of ours.
 _PASSED_ON = re.compile(
     r"UV_(?!PUBLISH)\w+|XDG_(CONFIG|CACHE|DATA)_\w+|PATH|HOME|USER|LANG|LC_\w+|TMPDIR|NETRC"
     r"|(?i:(https?|all|no)_proxy)|SSL_CERT_(FILE|DIR)|SSL_CLIENT_CERT"
@@ -46,7 +46,7 @@ _CREDENTIAL = re.compile(r"://[^/\s@]*@")
 
 
 class Environment(NamedTuple):
-    """An environment's folder, and the SHA-256 of what is in it: Python, platform, and every
+    """An environment's folder, and the SHA-256 of its contents: Python, platform, and every
     package with its version and the digests of its files."""
 
     folder: Path
@@ -54,16 +54,18 @@ class Environment(NamedTuple):
 
 
 def own_environment(bundle: Path, environments: Path, isolation: Isolation) -> Environment:
-    """The environment that the bundle asks for, from below ``environments`` or built there.
+    """The environment that the bundle requires; it is built below ``environments`` unless it is
+    there already.
 
     Raises:
-        BadInput: the bundle doesn't say, asks for another Python, or for what can't be had.
-        SystemFailed: uv is not there or failed, or the disk did.
+        BadInput: the bundle has no valid requirements, needs another Python, or requires packages
+            that are not available.
+        SystemFailed: uv is missing or failed, or the disk failed.
     """
     _check_python(bundle)
-    wanted = read_requirements(bundle / REQUIREMENTS)
-    here = [platform.python_implementation(), platform.python_version(), sysconfig.get_platform()]
-    key = _digest([*here, *wanted])
+    requirements = read_requirements(bundle / REQUIREMENTS)
+    system = [platform.python_implementation(), platform.python_version(), sysconfig.get_platform()]
+    key = _digest([*system, *requirements])
     folder = environments / key
     busy = (
         f"another process has been building {folder} for {BUILD_SECONDS:.0f} s. End it, then run "
@@ -71,21 +73,23 @@ def own_environment(bundle: Path, environments: Path, isolation: Isolation) -> E
     )
     try:
         with locked(environments / f"{key}.lock", BUILD_SECONDS, busy):
-            # One whose interpreter was uninstalled since is none.
+            # The interpreter that its links lead to may have been uninstalled since.
             if not (folder / "bin/python").exists():
                 shutil.rmtree(folder, ignore_errors=True)
-                _build(wanted, folder, isolation)
+                _build(requirements, folder, isolation)
         lock = (folder / LOCK).read_text(encoding="utf-8")
     except OSError as error:
-        raise SystemFailed(f"{folder} can't be made: {error.strerror}.") from None
-    return Environment(folder, _digest([*here, lock]))
+        raise SystemFailed(
+            f"the environment {folder} can't be created: {error.strerror}."
+        ) from None
+    return Environment(folder, _digest([*system, lock]))
 
 
 def read_requirements(file: Path) -> list[str]:
     """The requirements in a ``requirements.txt``: names, extras, versions and markers.
 
     Raises:
-        BadInput: there is something else in it, or no MLflow, or there is no file.
+        BadInput: the file is missing, contains anything else, or does not require MLflow.
     """
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
@@ -107,17 +111,17 @@ def read_requirements(file: Path) -> list[str]:
         if requirement is None or requirement.url is not None or "===" in text or "$" in text:
             raise BadInput(
                 f"{file}, line {number}: {printable(line)[:80]!r}: expected a package's name "
-                "and version. Options, URLs and paths are not followed: the file is the "
-                "candidate's. Log the model with pip_requirements that an index has; indexes are "
-                "set up in uv's own configuration."
+                "and version. Options, URLs and paths are not allowed, because the candidate "
+                "controls this file. Log the model with pip_requirements that a package index "
+                "has, and set up indexes in uv's own configuration."
             )
-        # uv takes a name with a dot in it for a file's.
+        # uv takes a name with a dot in it for a file name.
         requirement.name = canonicalize_name(requirement.name)
         found.append(requirement)
     if not {"mlflow", "mlflow-skinny"} & {each.name for each in found}:
         raise BadInput(
-            f"{file}: names no mlflow, which loads the model. Log the model again with mlflow, "
-            "or mlflow-skinny and pandas, among its pip_requirements."
+            f"{file}: mlflow, which loads the model, is missing. Log the model again with mlflow, "
+            "or mlflow-skinny and pandas, in its pip_requirements."
         )
     return [str(requirement) for requirement in found]
 
@@ -136,26 +140,26 @@ def _check_python(bundle: Path) -> None:
         )
 
 
-def _build(wanted: list[str], folder: Path, isolation: Isolation) -> None:
+def _build(requirements: list[str], folder: Path, isolation: Isolation) -> None:
     import venv
 
-    for left in folder.parent.glob(f".{folder.name}-*"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
+    for leftover in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed
+        shutil.rmtree(leftover, ignore_errors=True)
     uv = _uv()
     with tempfile.TemporaryDirectory(
         prefix=f".{folder.name}-", dir=folder.parent, ignore_cleanup_errors=True
     ) as scratch:
-        new, asked = Path(scratch) / "environment", Path(scratch) / REQUIREMENTS
-        asked.write_text("".join(f"{line}\n" for line in wanted), encoding="utf-8")
-        # Its links lead to our base interpreter; it starts nothing.
+        new, source = Path(scratch) / "environment", Path(scratch) / REQUIREMENTS
+        source.write_text("".join(f"{line}\n" for line in requirements), encoding="utf-8")
+        # Links to our base interpreter. Nothing is started.
         venv.create(new, symlinks=True)
         base = {"base": str(new), "platbase": str(new)}
         packages = sysconfig.get_path("purelib", "venv", base)
         common = ["--quiet", "--no-build", "--python", sys.executable]
         resolve = ["compile", *common, "--generate-hashes", "--no-header", "--no-annotate"]
         resolve += ["--no-emit-index-url", "--no-emit-find-links"]
-        _run([uv, "pip", *resolve, "--output-file", str(new / LOCK), str(asked)], scratch)
-        # Copies, for uv's cache serves others too.
+        _run([uv, "pip", *resolve, "--output-file", str(new / LOCK), str(source)], scratch)
+        # Copies, because uv's cache is shared.
         install = ["install", *common, "--no-deps", "--require-hashes", "--no-compile-bytecode"]
         install += ["--link-mode", "copy", "--target", packages]
         _run([uv, "pip", *install, "--requirement", str(new / LOCK)], scratch)
@@ -164,18 +168,18 @@ def _build(wanted: list[str], folder: Path, isolation: Isolation) -> None:
 
 
 def _uv() -> str:
-    places = [sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]
-    found = shutil.which("uv", path=os.pathsep.join(places))
-    if found is None:
+    folders = [sysconfig.get_path("scripts"), os.environ.get("PATH", os.defpath)]
+    uv = shutil.which("uv", path=os.pathsep.join(folders))
+    if uv is None:
         raise SystemFailed(
-            "uv is not installed, and builds the environment that the candidate brings. "
+            "uv is not installed. It builds the candidate's environment. "
             'Install it (pip install uv), or set env_manager = "local".'
         )
-    return found
+    return uv
 
 
 def _run(command: list[str], scratch: str) -> None:
-    """Run uv. Its working folder is empty: what a project above says of uv is not for this."""
+    """Run uv, in an empty working folder so that it finds no project's configuration."""
     environ = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
     try:
         with tempfile.TemporaryDirectory(prefix="lynx-uv-") as empty:
@@ -190,23 +194,24 @@ def _run(command: list[str], scratch: str) -> None:
             )
     except subprocess.TimeoutExpired:
         raise SystemFailed(
-            f"uv has not built the candidate's environment in {BUILD_SECONDS:.0f} s."
+            f"uv did not build the candidate's environment within {BUILD_SECONDS:.0f} s."
         ) from None
     if done.returncode == 0:
         return
-    said = printable(done.stderr.decode(errors="replace"), "\n\t").replace(f"{scratch}/", "")
-    said = " ".join(_CREDENTIAL.sub("://", said).split())[:1500]
-    if done.returncode == 1:  # uv's word for requirements that can't be met
+    stderr = printable(done.stderr.decode(errors="replace"), "\n\t").replace(f"{scratch}/", "")
+    stderr = " ".join(_CREDENTIAL.sub("://", stderr).split())[:1500]
+    if done.returncode == 1:  # uv's exit code for requirements that can't be met
         raise BadInput(
-            "the candidate's environment can't be built from its requirements.txt, with wheels "
-            f"only, since a source distribution would run its code here: {said}"
+            "the candidate's environment can't be built from its requirements.txt (with wheels "
+            f"only, since a source distribution would run its code here): {stderr}"
         )
-    raise SystemFailed(f"uv could not build the candidate's environment: {said}")
+    raise SystemFailed(f"uv could not build the candidate's environment: {stderr}")
 
 
 def _compile(isolation: Isolation, new: Path) -> None:
-    """Compile the packages' modules, or every start of a worker would. What can't be compiled
-    in time is not."""
+    """Compile the packages' modules once, instead of at every start of a worker. Modules that
+    take too long stay uncompiled."""
+
     with suppress(subprocess.TimeoutExpired):
         subprocess.run(
             isolation.compile_command(new),

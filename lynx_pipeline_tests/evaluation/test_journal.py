@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from lynx_pipeline.errors import SystemFailed
 from lynx_pipeline.evaluation.journal import Journal
-from lynx_pipeline.sandbox.workers import Answered
+from lynx_pipeline.sandbox.engine import Answered
 
 KEY = {"canonical_sha": "a" * 64}
 SIZE = 100

@@ -21,7 +21,7 @@ from lynx_pipeline.evaluation.storage.large import build
 from lynx_pipeline.sandbox.inside import worker
 from lynx_pipeline.sandbox.isolation import choose_isolation
 from lynx_pipeline_tests.support.builders import RUN, bundle, eval_items, eval_set, jsonl, project
-from lynx_pipeline_tests.support.wheels import only
+from lynx_pipeline_tests.support.wheels import use_only_wheels
 
 ITEMS = eval_set()
 
@@ -187,7 +187,7 @@ def test_an_evaluation_in_another_environment_does_not_hold(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same packages are not asked for again; the answers of others would not be the same."""
-    only(monkeypatch, tmp_path / "wheels")
+    use_only_wheels(monkeypatch, tmp_path / "wheels")
     ours = project(tmp_path / "project")
     own = replace(ours, evaluation=EvaluationSettings(environments=ours.home / "environments"))
     here = candidate(ours, RUN)

@@ -1,4 +1,4 @@
-"""For the sandbox's tests: a bundle whose process runs a test's own script."""
+"""Fixtures for the sandbox's tests: a bundle whose process runs a test's own script."""
 
 from pathlib import Path
 
@@ -10,19 +10,20 @@ from lynx_pipeline.errors import Refused
 from lynx_pipeline.sandbox.inside import worker
 from lynx_pipeline.sandbox.isolation import choose_isolation
 from lynx_pipeline_tests.support.builders import bundle
-from lynx_pipeline_tests.support.strangers import isolation
+from lynx_pipeline_tests.support.worker_scripts import isolation
 
 
 @pytest.fixture
-def stranger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A bundle; ``script.py`` beside it is run in the worker's place."""
+def scripted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundle; the file ``script.py`` beside it runs in place of the worker."""
     monkeypatch.setattr(worker, "__file__", str(tmp_path / "script.py"))
     return bundle(tmp_path / "bundle")
 
 
 @pytest.fixture
 def isolated() -> bool:
-    """Whether this machine has isolation. Where it has none, prod refuses."""
+    """Whether this machine has isolation. If not, prod refuses."""
+
     if isolation().level != NONE:
         return True
     with pytest.raises(Refused):

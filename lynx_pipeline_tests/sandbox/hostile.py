@@ -1,4 +1,4 @@
-"""Where candidates attack: what is seen of them, and that nothing is left."""
+"""The scene of an attack: checks what a candidate's error says, and that it leaves nothing."""
 
 import hashlib
 import logging
@@ -12,10 +12,10 @@ import pytest
 from lynx_pipeline.config import Limits
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.sandbox.isolation import Isolation
-from lynx_pipeline_tests.support.strangers import asked, speaks
+from lynx_pipeline_tests.support.worker_scripts import ask_batches, write_script
 
 CANARY = "he went, said the canary"
-# Room for the interpreter; what is tried is several times as much.
+# Enough for the interpreter; attacks try several times as much.
 TIGHT = Limits(
     batch_size=5,
     batch_seconds=40,
@@ -29,7 +29,7 @@ TIGHT = Limits(
 
 @dataclass(frozen=True)
 class Scene:
-    """A bundle, in folders that are this test's alone."""
+    """A bundle, in folders that only this test uses."""
 
     bundle: Path
     folder: Path
@@ -38,25 +38,25 @@ class Scene:
     def stopped(
         self, script: dict[str, str], limits: Limits = TIGHT, chosen: Isolation | None = None
     ) -> str:
-        """What is told of a candidate that runs this script; nothing else may be left of it."""
+        """The error of a candidate that runs this script. Nothing else may be left of it."""
         before = self.files()
         with pytest.raises(BadInput) as caught:
-            asked(speaks(self.bundle, **script), limits, chosen=chosen)
-        said = str(caught.value)
+            ask_batches(write_script(self.bundle, **script), limits, chosen=chosen)
+        message = str(caught.value)
         self.nothing_left()
         assert self.files() == before
-        assert "\n" not in said
-        assert CANARY not in said + self.log.text
-        return said
+        assert "\n" not in message
+        assert CANARY not in message + self.log.text
+        return message
 
     def files(self) -> dict[str, str]:
-        """Every file in the bundle, and in what is the working and the temporary folder."""
+        """The digest of every file in the bundle, the working folder and the temporary folder."""
         roots = (self.bundle, Path.cwd(), Path(tempfile.gettempdir()))
         files = [file for root in roots for file in root.rglob("*") if file.is_file()]
         return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
     def nothing_left(self) -> None:
-        """No process that runs, or sees, anything in this test's folder, and nothing temporary."""
+        """No process uses or sees this test's folder, and the temporary folder is empty."""
         assert processes(self.folder) == []
         assert list(Path(tempfile.gettempdir()).iterdir()) == []
 
@@ -64,7 +64,7 @@ class Scene:
 def staged(
     bundle: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, log: pytest.LogCaptureFixture
 ) -> Scene:
-    """With a secret in our environment."""
+    """A scene with a secret in our environment."""
     for name in ("cwd", "temp"):
         (folder / name).mkdir()
     monkeypatch.chdir(folder / "cwd")
@@ -75,8 +75,9 @@ def staged(
 
 
 def processes(folder: Path) -> list[int]:
-    """Those with ``folder`` in their arguments, environment or mounts. A sandbox's processes all
-    have the bundle mounted."""
+    """The processes with ``folder`` in their arguments, environment or mounts. All processes in a
+    sandbox have the bundle mounted."""
+
     mark = "/".join(folder.parts[-3:]).encode()
     found = []
     for process in Path("/proc").glob("[0-9]*"):

@@ -1,4 +1,4 @@
-"""A model's own environment: built by the real uv, of wheels that are made here."""
+"""A model's own environment, built by the real uv from handmade wheels."""
 
 import os
 import shutil
@@ -16,42 +16,42 @@ from lynx_pipeline.sandbox import environment
 from lynx_pipeline.sandbox.environment import own_environment, read_requirements
 from lynx_pipeline.sandbox.isolation import Isolation
 from lynx_pipeline_tests.support.builders import bundle
-from lynx_pipeline_tests.support.strangers import asked, isolation, speaks
-from lynx_pipeline_tests.support.wheels import only, wheel
+from lynx_pipeline_tests.support.wheels import use_only_wheels, wheel
+from lynx_pipeline_tests.support.worker_scripts import ask_batches, isolation, write_script
 
 
 @pytest.fixture
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of wheels, the only ones there are."""
-    only(monkeypatch, tmp_path / "wheels")
+    """A folder of wheels, the only ones that uv finds."""
+    use_only_wheels(monkeypatch, tmp_path / "wheels")
     return tmp_path / "wheels"
 
 
 def wants(folder: Path, *requirements: str) -> Path:
-    """A bundle that says what it needs."""
+    """A bundle with these requirements."""
     if not folder.exists():
         bundle(folder)
     (folder / "requirements.txt").write_text("\n".join(["mlflow==1.0", *requirements, ""]))
     return folder
 
 
-def told(folder: Path, chosen: Isolation, looks: dict[str, str]) -> dict[str, str]:
-    """What each look, a Python expression, gives in a worker."""
-    first = "def look(text):\n    try:\n        return repr(eval(text))\n"
+def evaluated(folder: Path, chosen: Isolation, probes: dict[str, str]) -> dict[str, str]:
+    """The value in a worker of each probe, a Python expression."""
+    first = "def probe(text):\n    try:\n        return repr(eval(text))\n"
     first += "    except BaseException as error:\n        return type(error).__name__\n"
-    speaks(folder, first, each="answers = [look(prompt) for prompt in prompts]")
-    found = asked(folder, prompts=list(looks.values()), chosen=chosen)
+    write_script(folder, first, each="answers = [probe(prompt) for prompt in prompts]")
+    found = ask_batches(folder, prompts=list(probes.values()), chosen=chosen)
     answers = [str(text) for batch in found for text in batch.answers]
-    return dict(zip(looks, answers, strict=True))
+    return dict(zip(probes, answers, strict=True))
 
 
-def test_a_model_runs_among_its_own_packages(stranger: Path, wheels: Path, tmp_path: Path) -> None:
-    """Which are compiled and can't be changed, and not among ours; nothing beside them shows."""
+def test_a_model_runs_with_its_own_packages(scripted: Path, wheels: Path, tmp_path: Path) -> None:
+    """They are compiled and read-only. Our packages and files beside them are not visible."""
     wheel(wheels, "greeting", {"greeting.py": "WORD = 'hello'\n"})
     home = tmp_path / "home"
-    made = own_environment(wants(stranger, "Greeting>=1 # it greets"), home, isolation())
+    made = own_environment(wants(scripted, "Greeting>=1 # it greets"), home, isolation())
     (home / "secret").write_text("he went")
-    looks = {
+    probes = {
         "package": "__import__('greeting').WORD",
         "compiled": "os.path.exists(__import__('greeting').__cached__)",
         "ours": "__import__('dagster')",
@@ -60,7 +60,7 @@ def test_a_model_runs_among_its_own_packages(stranger: Path, wheels: Path, tmp_p
         "secret": f"os.listdir({str(home)!r})",
         "our environment": f"os.listdir({sys.prefix!r})",
     }
-    found = told(stranger, replace(isolation(), environment=made.folder), looks)
+    found = evaluated(scripted, replace(isolation(), environment=made.folder), probes)
     assert (found["package"], found["compiled"]) == ("'hello'", "True")
     assert found["ours"] == "ModuleNotFoundError"
     if isolation().level != NONE:
@@ -70,15 +70,17 @@ def test_a_model_runs_among_its_own_packages(stranger: Path, wheels: Path, tmp_p
         assert sys.prefix == sys.base_prefix or found["our environment"] == "FileNotFoundError"
 
 
-def test_without_isolation_it_runs_there_too(stranger: Path, wheels: Path, tmp_path: Path) -> None:
-    """As any candidate then does, with our rights; building still starts nothing of it."""
+def test_an_environment_works_without_isolation(
+    scripted: Path, wheels: Path, tmp_path: Path
+) -> None:
+    """The candidate then has our permissions, but building still runs none of its code."""
     mark = tmp_path / "mark"
     files = {"greeting.py": "", "greeting.pth": f"import os; open({str(mark)!r}, 'w')\n"}
     wheel(wheels, "greeting", files)
-    made = own_environment(wants(stranger, "greeting"), tmp_path / "home", Isolation(NONE))
+    made = own_environment(wants(scripted, "greeting"), tmp_path / "home", Isolation(NONE))
     assert not mark.exists()
     chosen = Isolation(NONE, environment=made.folder)
-    found = told(stranger, chosen, {"compiled": "__import__('greeting').__cached__"})
+    found = evaluated(scripted, chosen, {"compiled": "__import__('greeting').__cached__"})
     assert Path(found["compiled"].strip("'")).is_relative_to(made.folder)
     assert mark.exists()
 
@@ -86,8 +88,8 @@ def test_without_isolation_it_runs_there_too(stranger: Path, wheels: Path, tmp_p
 def test_an_environment_is_built_once(
     wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who wants the same gets the same, and nothing is asked for again; its name in the evidence
-    is what was found, to the file."""
+    """The same requirements get the same environment without another build. Its SHA-256 in the
+    evidence depends on the files that were installed."""
     wheel(wheels, "greeting", {"greeting.py": "WORD = 'hello'\n"})
     home, model = tmp_path / "home", wants(tmp_path / "model", "greeting")
     made = own_environment(model, home, isolation())
@@ -107,7 +109,7 @@ def test_an_environment_is_built_once(
     assert another.folder.name == made.folder.name
     assert another.sha256 != made.sha256
 
-    # One whose interpreter has gone is built again.
+    # An environment whose interpreter is missing is built again.
     (made.folder / "bin/python").unlink()
     assert own_environment(model, home, isolation()).sha256 == another.sha256
 
@@ -152,28 +154,28 @@ def test_an_environment_is_built_once(
     ],
 )
 def test_a_requirement_is_a_name_and_a_version(tmp_path: Path, line: str) -> None:
-    """The file is the candidate's: it says neither where from nor how."""
+    """The candidate controls the file, so it can't choose sources or options."""
     model = wants(tmp_path / "model", line)
     with pytest.raises(BadInput, match=r"requirements\.txt, line 2: .*expected a package's name"):
         own_environment(model, tmp_path / "home", isolation())
     assert not (tmp_path / "home").exists()
 
 
-def test_what_mlflow_writes_is_read(tmp_path: Path) -> None:
-    """Extras and markers too."""
+def test_requirements_written_by_mlflow_are_read(tmp_path: Path) -> None:
+    """Including extras and markers."""
     lines = ["", "# ours", "A_a[b]==1.0", "c<2,>=1 ; python_version < '3'  # old", "d-1.whl"]
     found = read_requirements(wants(tmp_path / "model", *lines) / "requirements.txt")
-    # The last one is a name to us and would be a file to uv.
+    # The last one is a name for us, but uv would take it for a file.
     assert found == ["mlflow==1.0", "a-a[b]==1.0", 'c<2,>=1; python_version < "3"', "d-1-whl"]
 
 
-def test_a_bundle_that_does_not_say_enough_is_refused(tmp_path: Path) -> None:
-    """With what is missing, before anything is built."""
+def test_a_bundle_with_incomplete_requirements_is_refused(tmp_path: Path) -> None:
+    """The error names what is missing, and nothing is built."""
     model, home = bundle(tmp_path / "model"), tmp_path / "home"
     with pytest.raises(BadInput, match="which environment it needs: there is no file"):
         own_environment(model, home, isolation())
     (model / "requirements.txt").write_text("pandas\n")
-    with pytest.raises(BadInput, match="names no mlflow"):
+    with pytest.raises(BadInput, match="mlflow, which loads the model, is missing"):
         own_environment(model, home, isolation())
     (model / "requirements.txt").write_bytes(b"mlflow\n\xff\n")
     with pytest.raises(BadInput, match="not UTF-8"):
@@ -185,18 +187,18 @@ def test_a_bundle_that_does_not_say_enough_is_refused(tmp_path: Path) -> None:
     assert not home.exists()
 
 
-def test_the_python_that_mlflow_wrote_down_is_ours(wheels: Path, tmp_path: Path) -> None:
-    """Another patch release of it will do."""
+def test_another_patch_release_of_python_is_accepted(wheels: Path, tmp_path: Path) -> None:
+    """Only the minor version has to be the one that MLflow recorded."""
     model = wants(tmp_path / "model")
     minor = f"{sys.version_info.major}.{sys.version_info.minor}"
     (model / "python_env.yaml").write_text(f"python: {minor}.99\n")
     assert own_environment(model, tmp_path / "home", isolation()).folder.is_dir()
 
 
-def test_without_uv_it_is_said_how_to_get_it(
+def test_without_uv_the_error_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or how to do without."""
+    """Or how to do without it."""
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(SystemFailed, match=r"uv is not installed.*pip install uv.*local"):
         own_environment(wants(tmp_path / "model"), tmp_path / "home", isolation())
@@ -205,11 +207,11 @@ def test_without_uv_it_is_said_how_to_get_it(
 SDIST = "from setuptools import setup\nopen({!r}, 'w')\nsetup(name='source', version='1.0')\n"
 
 
-def test_what_cannot_be_had_leaves_nothing_and_is_named(
+def test_a_failed_build_names_the_package_and_leaves_nothing(
     wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A package that nobody has, one that comes as source only, one whose dependency is at a
-    URL, and an index that does not answer."""
+    """A package that does not exist, one with source only, one with a dependency at a URL, and an
+    index that does not answer."""
     marker = tmp_path / "built"
     (tmp_path / "source-1.0").mkdir()
     (tmp_path / "source-1.0/setup.py").write_text(SDIST.format(str(marker)))
@@ -217,12 +219,12 @@ def test_what_cannot_be_had_leaves_nothing_and_is_named(
     shutil.make_archive(str(wheels / "source-1.0"), "gztar", tmp_path, "source-1.0")
     wheel(wheels, "elsewhere", requires=[f"greeting @ file://{tmp_path}/greeting.whl"])
     home = tmp_path / "home"
-    for name, says in (
+    for name, message in (
         ("nobody-has-this", "nobody-has-this was not found"),
-        ("source", "wheels only, since a source distribution would run its code here: .*source"),
+        ("source", "wheels only, since a source distribution would run its code here\\): .*source"),
         ("elsewhere", "greeting.* was included as a URL dependency"),
     ):
-        with pytest.raises(BadInput, match=f"environment can't be built.*{says}"):
+        with pytest.raises(BadInput, match=f"environment can't be built.*{message}"):
             own_environment(wants(tmp_path / "model", name), home, isolation())
     monkeypatch.delenv("UV_CONFIG_FILE")
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://somebody:secret@127.0.0.1:9/simple")
@@ -243,11 +245,11 @@ sys.ran = getattr(sys, "ran", 0) + 1
 """
 
 
-def test_a_hostile_package_runs_in_the_sandbox_only(
-    stranger: Path, wheels: Path, tmp_path: Path
+def test_a_hostile_package_runs_only_in_the_sandbox(
+    scripted: Path, wheels: Path, tmp_path: Path
 ) -> None:
-    """Neither while it is installed nor when the environment is used again, by a ``.pth`` file,
-    ``sitecustomize``, a script or a link; and it replaces no file outside its own folder."""
+    """Not during installation or reuse, by a ``.pth`` file, ``sitecustomize``, a script or a link.
+    It also replaces no file outside its own folder."""
     mark = tmp_path / "mark"
     code = HOSTILE.format(mark=str(mark))
     files = {
@@ -263,30 +265,30 @@ def test_a_hostile_package_runs_in_the_sandbox_only(
     }
     wheel(wheels, "hostile", files, links={"hostile_link": "/etc"})
     home = tmp_path / "home"
-    model = wants(stranger, "hostile")
+    model = wants(scripted, "hostile")
     for _ in range(2):
         made = own_environment(model, home, isolation())
         assert not mark.exists()
     packages = next((made.folder / "lib").glob("python*/site-packages"))
-    assert (packages / "hostile.pth").is_file()  # or nothing was tried
+    assert (packages / "hostile.pth").is_file()  # otherwise nothing was tested
     assert not (packages / "hostile_link").is_symlink()
     assert list(tmp_path.rglob("outside.py")) == []
     assert (made.folder / "bin/python").resolve() == Path(sys.executable).resolve()
     assert "/nowhere" not in (made.folder / "pyvenv.cfg").read_text()
     if isolation().level != NONE:
         inside = replace(isolation(), environment=made.folder)
-        assert int(told(stranger, inside, {"ran": "sys.ran"})["ran"]) >= 2
+        assert int(evaluated(scripted, inside, {"ran": "sys.ran"})["ran"]) >= 2
         assert not mark.exists()
 
     wheel(wheels, "python", {"python-1.0.data/data/bin/python": f"#!/bin/sh\ntouch {mark}\n"})
     with pytest.raises(SystemFailed, match="must not use the reserved name"):
-        own_environment(wants(stranger, "python"), home, isolation())
+        own_environment(wants(scripted, "python"), home, isolation())
 
 
-def test_uv_gets_its_own_configuration_and_no_secret_of_ours(
+def test_uv_gets_its_own_configuration_and_none_of_our_secrets(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where indexes, proxies and certificates are, and nothing else."""
+    """Only the variables for indexes, proxies and certificates are passed on."""
     given = {
         "UV_INDEX_CORP_PASSWORD": "for uv",
         "HTTPS_PROXY": "http://proxy",
@@ -322,8 +324,8 @@ def test_uv_gets_its_own_configuration_and_no_secret_of_ours(
 BUILDS = """
 import sys
 from pathlib import Path
-from lynx_pipeline.adapters import environment
-from lynx_pipeline_tests.strangers import isolation
+from lynx_pipeline.sandbox import environment
+from lynx_pipeline_tests.support.worker_scripts import isolation
 model, home, uv = sys.argv[1:]
 if uv:
     environment._uv = lambda: uv
@@ -331,8 +333,9 @@ print(environment.own_environment(Path(model), Path(home), isolation()).sha256)
 """
 
 
-def test_a_build_that_was_killed_is_begun_anew(wheels: Path, tmp_path: Path) -> None:
-    """By whoever comes next, also if two come at once; what it left is taken away."""
+def test_a_killed_build_is_started_again(wheels: Path, tmp_path: Path) -> None:
+    """By the next process, or by one of two at once. Leftovers are removed."""
+
     wheel(wheels, "greeting", {"greeting.py": "WORD = 'hello'\n"})
     home, model = tmp_path / "home", wants(tmp_path / "model", "greeting")
     slow = tmp_path / "uv"

@@ -1,9 +1,9 @@
-"""Candidates that attack: each is stopped, its reason told, and nothing of it is left.
+"""Candidates that attack. Each is stopped with the right error and leaves nothing behind.
 
-They stand in the worker's place and speak its protocol, since loading a model adds nothing to what
-they try; ``test_hostile_models.py`` has models that MLflow loads. Each attack has a bound of its
-own, so that the machine survives should a defence fail. Without isolation on this machine, what
-only isolation can hold is not tried; that prod refuses is asserted instead.
+They run in place of the worker and speak its protocol, because loading a model adds nothing to the
+attack; ``test_hostile_models.py`` has models that MLflow loads. Each attack is bounded, so that the
+machine survives if a defence fails. On a machine without isolation, attacks that only isolation can
+stop are not tried; the tests assert instead that prod refuses.
 """
 
 import os
@@ -21,38 +21,44 @@ from lynx_pipeline.domain.candidate_eval import NONE
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.sandbox.isolation import Isolation, choose_isolation
-from lynx_pipeline.sandbox.workers import Local
+from lynx_pipeline.sandbox.local import Local
 from lynx_pipeline_tests.sandbox.hostile import CANARY, TIGHT, Scene, staged
-from lynx_pipeline_tests.support.strangers import PROMPTS, ask, batches, isolation, speaks
+from lynx_pipeline_tests.support.worker_scripts import (
+    PROMPTS,
+    ask,
+    batches,
+    isolation,
+    write_script,
+)
 
 QUICK = replace(TIGHT, batch_seconds=1, load_seconds=4)
 
 
 @pytest.fixture
 def scene(
-    stranger: Path,
+    scripted: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> Scene:
-    """With a script in the worker's place."""
-    return staged(stranger, tmp_path, monkeypatch, caplog)
+    """A scene whose bundle runs a script."""
+    return staged(scripted, tmp_path, monkeypatch, caplog)
 
 
-# ----- what it reads and reaches ------------------------------------------------------------
+# ----- what it can read and reach -----------------------------------------------------------
 
-LOOK = """
+PROBE = """
 import ctypes, glob, mmap, shutil, socket
 libc = ctypes.CDLL(None)
-WAY = {way!r}
+INTERPRETER = {interpreter!r}
 def names(folder):
-    return sorted(set(os.listdir(folder)) - set(WAY)) if os.path.isdir(folder) else []
+    return sorted(set(os.listdir(folder)) - set(INTERPRETER)) if os.path.isdir(folder) else []
 def to(kind, style, address):
     with socket.socket(kind, style) as s:
         s.settimeout(2)
         s.connect(address)
         s.send(b'x')
-def look(text):
+def probe(text):
     try:
         found = eval(text)
     except OSError:
@@ -66,7 +72,7 @@ def look(text):
 def test_it_reaches_nothing(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolated: bool
 ) -> None:
-    """Files, processes, sockets and kernel objects that are really there, and hold a secret."""
+    """Files, processes, sockets and kernel objects that really exist, and contain a secret."""
     if not isolated:
         return
     repo, home = tmp_path / "repo", tmp_path / "home"
@@ -83,7 +89,7 @@ def test_it_reaches_nothing(
         file.write_text(CANARY)
     shared = Path(f"/dev/shm/lynx-canary-{os.getpid()}")
     name = f"lynx-{os.getpid()}"
-    us, prefix = os.getpid(), sys.prefix
+    our_pid, prefix = os.getpid(), sys.prefix
     with ExitStack() as stack:
         stack.callback(shared.unlink)
         shared.write_text(CANARY)
@@ -103,20 +109,23 @@ def test_it_reaches_nothing(
         refused = [
             *(f"open({str(file)!r}).read()" for file in (*secrets, shared)),
             *(f"os.listdir({str(folder)!r})" for folder in (repo, home, Path.cwd())),
-            # Ways out of what it is shown.
+            # Ways out of its file system.
             "open('/etc/passwd').read()",
             "open('/proc/1/root/etc/passwd').read()",
             "open('/proc/self/cwd/../../etc/passwd').read()",
             "open('/proc/self/root/../../etc/passwd').read()",
-            # Us, and whoever else is there.
-            *(f"open('/proc/{us}/{what}', 'rb').read(1)" for what in ("environ", "mem", "cmdline")),
-            f"os.kill({us}, 0)",
+            # Our process and others.
+            *(
+                f"open('/proc/{our_pid}/{name}', 'rb').read(1)"
+                for name in ("environ", "mem", "cmdline")
+            ),
+            f"os.kill({our_pid}, 0)",
             f"os.killpg({os.getpgid(0)}, 0)",
-            f"os.pidfd_open({us})",
-            f"os.setpriority(os.PRIO_PROCESS, {us}, 0)",
-            f"libc.ptrace(16, {us}, 0, 0)",
+            f"os.pidfd_open({our_pid})",
+            f"os.setpriority(os.PRIO_PROCESS, {our_pid}, 0)",
+            f"libc.ptrace(16, {our_pid}, 0, 0)",
             "libc.ptrace(16, 1, 0, 0)",
-            f"libc.process_vm_readv({us}, 0, 0, 0, 0, 0)",
+            f"libc.process_vm_readv({our_pid}, 0, 0, 0, 0, 0)",
             # Sockets.
             f"to(socket.AF_INET, socket.SOCK_STREAM, ('127.0.0.1', {port}))",
             f"to(socket.AF_INET, socket.SOCK_DGRAM, ('192.0.2.1', {udp_port}))",
@@ -126,11 +135,11 @@ def test_it_reaches_nothing(
             "socket.socket(40, socket.SOCK_STREAM)",
             "socket.getaddrinfo('example.org', 80)",
             "socket.socket(socket.AF_INET, socket.SOCK_RAW, 1)",
-            # Memory and keys that outlive or belong to no process.
+            # Kernel objects that outlive a process or belong to none.
             "os.memfd_create('x')",
             "libc.shmget(77, 4096, 0o1666)",
             "libc.msgget(77, 0o1666)",
-            # More rights.
+            # More privileges.
             "libc.unshare(0x10000000)",
             "libc.mount(b'none', b'/tmp', b'tmpfs', 0, None)",
             "libc.umount2(b'/tmp', 2)",
@@ -157,7 +166,7 @@ def test_it_reaches_nothing(
             "open('/proc/sysrq-trigger', 'w').write('x')",
             "os.mknod('/tmp/disk', 0o60600, os.makedev(8, 0))",
         ]
-        seen = {
+        visible = {
             **{f"names({folder!r})": "[]" for folder in ("/root", "/home", "/run", "/var", "/sys")},
             "names('/etc')": "['ld.so.cache']",
             "names('/tmp')": "[]",
@@ -175,14 +184,14 @@ def test_it_reaches_nothing(
             "[open(f, 'rb').read() for f in glob.glob('/proc/[0-9]*/cmdline')]",
             "open('/proc/keys').read() if os.path.exists('/proc/keys') else ''",
         ]
-        way = [*Path(sys.base_prefix).resolve().parts, *Path(prefix).parts]
-        first = LOOK.replace("{way!r}", repr(way))
-        speaks(scene.bundle, first, each="answers = [look(prompt) for prompt in prompts]")
-        looks = [*refused, *seen, *everything]
+        interpreter = [*Path(sys.base_prefix).resolve().parts, *Path(prefix).parts]
+        first = PROBE.replace("{interpreter!r}", repr(interpreter))
+        write_script(scene.bundle, first, each="answers = [probe(prompt) for prompt in prompts]")
+        probes = [*refused, *visible, *everything]
         chosen = choose_isolation(Env.PROD, (repo, home), lambda _: None)
-        found = dict(zip(looks, ask(scene.bundle, prompts=looks, chosen=chosen), strict=True))
-        assert {look: found[look] for look in refused} == dict.fromkeys(refused, "refused")
-        assert {look: found[look] for look in seen} == seen
+        found = dict(zip(probes, ask(scene.bundle, prompts=probes, chosen=chosen), strict=True))
+        assert {probe: found[probe] for probe in refused} == dict.fromkeys(refused, "refused")
+        assert {probe: found[probe] for probe in visible} == visible
         assert CANARY not in str(found) + scene.log.text
         for listener in listeners:
             listener.setblocking(False)
@@ -192,7 +201,7 @@ def test_it_reaches_nothing(
     scene.nothing_left()
 
 
-# ----- what it uses -------------------------------------------------------------------------
+# ----- what it can use ----------------------------------------------------------------------
 
 MEMORY = """
 import mmap, threading
@@ -224,12 +233,12 @@ def many(count, work=lambda: None, before=lambda: None):
     time.sleep(60)
 """
 IN_MEMORY = "more than 256 MiB of memory"
-# Whoever is not root is stopped by the kernel.
+# Unless we are root, the kernel stops it first.
 IN_NUMBER = "more than 40 processes and threads|BlockingIOError|can't start new thread"
 
 
 @pytest.mark.parametrize(
-    ("where", "attack", "says"),
+    ("where", "attack", "message"),
     [
         pytest.param("each", "eat(2000)", "MemoryError", id="in one process"),
         pytest.param("each", "many(9, lambda: eat(90))", IN_MEMORY, id="in many"),
@@ -269,18 +278,18 @@ IN_NUMBER = "more than 40 processes and threads|BlockingIOError|can't start new 
 )
 @pytest.mark.parametrize("level", ["isolated", "none"])
 def test_all_its_processes_are_limited(
-    scene: Scene, where: str, attack: str, says: str, level: str
+    scene: Scene, where: str, attack: str, message: str, level: str
 ) -> None:
-    """Whatever form it takes, and whenever it comes."""
+    """In memory and number, in every form and phase."""
     chosen = isolation() if level == "isolated" else Isolation(NONE)
     script = {"first": MEMORY, where: attack}
     if where == "first":
         script["first"] = f"{MEMORY}\n{attack}"
-    assert re.search(says, scene.stopped(script, TIGHT, chosen))
+    assert re.search(message, scene.stopped(script, TIGHT, chosen))
 
 
 @pytest.mark.parametrize(
-    ("attack", "says"),
+    ("attack", "message"),
     [
         pytest.param("[fill(f'/tmp/{k}', 100) for k in range(9)]", "No space left", id="tmp"),
         pytest.param("[fill(f'/dev/shm/{k}', 100) for k in range(9)]", "No space left", id="shm"),
@@ -298,32 +307,34 @@ def test_all_its_processes_are_limited(
         pytest.param("os.memfd_create('x')", "not implemented", id="memfd"),
     ],
 )
-def test_files_in_memory_are_limited(scene: Scene, attack: str, says: str, isolated: bool) -> None:
-    """What it may write to is memory, and counts as such."""
+def test_files_in_memory_are_limited(
+    scene: Scene, attack: str, message: str, isolated: bool
+) -> None:
+    """Its writable folders are in memory, and count as memory."""
     if isolated:
-        assert says in scene.stopped({"first": MEMORY, "each": attack})
+        assert message in scene.stopped({"first": MEMORY, "each": attack})
 
 
-def test_what_many_share_counts_once(scene: Scene) -> None:
-    """A model in memory, and processes that read it: no more than there is."""
+def test_shared_memory_counts_once(scene: Scene) -> None:
+    """A model in memory, and several processes that read it."""
     first = MEMORY + "kept = eat(90)\nfor _ in range(9):\n    os.fork() or time.sleep(2)"
-    speaks(scene.bundle, first + " or os._exit(0)", each="ids[0] or time.sleep(1)")
+    write_script(scene.bundle, first + " or os._exit(0)", each="ids[0] or time.sleep(1)")
     assert len(ask(scene.bundle, TIGHT)) == len(PROMPTS)
     scene.nothing_left()
 
 
 @pytest.mark.parametrize(
-    ("script", "says"),
+    ("script", "message"),
     [
         pytest.param({"each": "while True: os.write(1, b'x' * 65536)"}, "more output", id="a line"),
-        pytest.param({"each": "while True: print(1)"}, "no JSON object", id="lines"),
+        pytest.param({"each": "while True: print(1)"}, "not a JSON object", id="lines"),
         pytest.param({"each": "while True: os.write(2, b'x' * 65536)"}, "more output", id="noise"),
         pytest.param(
             {"first": "while True: os.write(2, b'x' * 65536)"}, "more output", id="loading"
         ),
         pytest.param(
             {"last": "os.fork() or [os.write(1, b'x' * 65536) for _ in range(9999)]"},
-            "more output|ended well|more than it was asked",
+            "more output|after its last answer",
             id="from a child that stays",
         ),
         pytest.param(
@@ -331,13 +342,13 @@ def test_what_many_share_counts_once(scene: Scene) -> None:
         ),
     ],
 )
-def test_output_is_limited(scene: Scene, script: dict[str, str], says: str) -> None:
-    """On either stream."""
-    assert re.search(says, scene.stopped(script))
+def test_output_is_limited(scene: Scene, script: dict[str, str], message: str) -> None:
+    """On standard output and standard error."""
+    assert re.search(message, scene.stopped(script))
 
 
-def test_what_is_said_ahead_of_time_does_not_pile_up(scene: Scene) -> None:
-    """All answers before the first question, then a little more with each."""
+def test_premature_output_does_not_pile_up(scene: Scene) -> None:
+    """All answers before the first prompt, then more output with every batch."""
     first = (
         "for k in range(0, 600, 5):\n"
         "    ids = list(range(k, k + 5))\n"
@@ -345,28 +356,28 @@ def test_what_is_said_ahead_of_time_does_not_pile_up(scene: Scene) -> None:
         "    later = (later if k else '') + json.dumps(ahead) + '\\n'"
     )
     each = "os.write(1, later.encode() + b'x' * 50_000); later = ''; continue"
-    speaks(scene.bundle, first, each)
+    write_script(scene.bundle, first, each)
     prompts, answered = PROMPTS * 50, []
     with pytest.raises(BadInput, match="more output"):
         for batch in Local(scene.bundle, isolation(), TIGHT, 1).answer(batches(prompts, 5), 600):
             answered.append(batch)
-            time.sleep(0.03)  # or all would be read before there is more
+            time.sleep(0.03)  # otherwise all is read before there is more
     assert len(answered) < 100
     scene.nothing_left()
 
 
 def test_a_gigabyte_of_noise_costs_no_memory(scene: Scene) -> None:
-    """Its end is kept for the message, and no more."""
+    """Only the end is kept, for the error message."""
     each = "[os.write(2, b'x' * (1 << 20)) for _ in range(1024)]"
     assert "more output" in scene.stopped({"each": each}, replace(TIGHT, output_mib=1000))
 
 
 @pytest.mark.parametrize(
-    ("script", "says"),
+    ("script", "message"),
     [
         pytest.param({"first": "time.sleep(99)"}, "ran out of time during loading", id="loading"),
         pytest.param({"each": "time.sleep(99)"}, "ran out of time during the batch", id="batch"),
-        pytest.param({"last": "time.sleep(99)"}, "did not end in time", id="end"),
+        pytest.param({"last": "time.sleep(99)"}, "did not exit in time", id="end"),
         pytest.param(
             {"each": "os.kill(os.getpid(), signal.SIGSTOP)"}, "ran out of time", id="stops itself"
         ),
@@ -377,7 +388,7 @@ def test_a_gigabyte_of_noise_costs_no_memory(scene: Scene) -> None:
         ),
         pytest.param(
             {"last": "os.close(1); os.close(2); time.sleep(99)"},
-            "did not end in time|but runs on",
+            "did not exit in time|but is still running",
             id="goes silent",
         ),
         pytest.param(
@@ -387,9 +398,9 @@ def test_a_gigabyte_of_noise_costs_no_memory(scene: Scene) -> None:
         ),
     ],
 )
-def test_time_is_limited(scene: Scene, script: dict[str, str], says: str) -> None:
-    """Asleep, stopped or deaf."""
-    assert re.search(says, scene.stopped(script, QUICK))
+def test_time_is_limited(scene: Scene, script: dict[str, str], message: str) -> None:
+    """Asleep, stopped, or ignoring signals."""
+    assert re.search(message, scene.stopped(script, QUICK))
 
 
 DAEMON = """
@@ -407,13 +418,13 @@ def daemon():
 
 @pytest.mark.parametrize("level", ["isolated", "none"])
 @pytest.mark.parametrize("where", ["first", "each", "last"])
-def test_nothing_lives_on_after_the_end(scene: Scene, level: str, where: str) -> None:
-    """An evaluation that went well leaves no more than one that did not."""
+def test_no_process_survives_a_successful_evaluation(scene: Scene, level: str, where: str) -> None:
+    """Success leaves no more behind than failure does."""
     script = {"first": DAEMON, where: "daemon()"}
     if where == "first":
         script["first"] = f"{DAEMON}daemon()"
     chosen = isolation() if level == "isolated" else Isolation(NONE)
-    found = ask(speaks(scene.bundle, **script), TIGHT, chosen=chosen)
+    found = ask(write_script(scene.bundle, **script), TIGHT, chosen=chosen)
     assert found == [prompt.removeprefix("Say ") for prompt in PROMPTS]
     scene.nothing_left()
 
@@ -424,30 +435,30 @@ def test_nothing_lives_on_after_the_end(scene: Scene, level: str, where: str) ->
         pytest.param("os.kill(1, signal.SIGSTOP)", id="stop bubblewrap"),
         pytest.param("os.kill(1, signal.SIGKILL)", id="kill bubblewrap"),
         pytest.param("os.kill(os.getppid(), signal.SIGSTOP)", id="stop its parent"),
-        # Only where there are no others: the number says whether this is a namespace.
+        # Only in a pid namespace, which a small pid indicates.
         pytest.param("os.getpid() < 9 and os.kill(-1, signal.SIGKILL)", id="kill everybody"),
         pytest.param("libc.prctl(4, 0)", id="hide from being read"),
         pytest.param("libc.prctl(1, 0)", id="outlive its parent"),
     ],
 )
-def test_what_does_no_harm(scene: Scene, attack: str, isolated: bool) -> None:
-    """It may go on, and is limited as before."""
+def test_harmless_attacks_lift_no_limit(scene: Scene, attack: str, isolated: bool) -> None:
+    """The candidate continues, with the same limits."""
     if not isolated:
         return
     first = f"{MEMORY}\nimport ctypes\nlibc = ctypes.CDLL(None)\ntry: {attack}\n"
     first += "except ProcessLookupError: pass"
-    assert len(ask(speaks(scene.bundle, first), TIGHT)) == len(PROMPTS)
+    assert len(ask(write_script(scene.bundle, first), TIGHT)) == len(PROMPTS)
     scene.nothing_left()
     assert IN_MEMORY in scene.stopped({"first": first, "each": "many(9, lambda: eat(90))"})
 
 
-# ----- what it says -------------------------------------------------------------------------
+# ----- what it can write --------------------------------------------------------------------
 
 
-def test_quotes_and_brackets_in_texts_are_no_values(scene: Scene) -> None:
-    """However many there are, and whatever stands before them."""
+def test_quotes_and_brackets_in_texts_do_not_count_as_values(scene: Scene) -> None:
+    """However many there are, and whatever precedes them."""
     odd = ["[" * 99_999, '"' * 9999, '\\"' * 9999, "\\", '{"a": [' * 9999, ""]
-    assert ask(speaks(scene.bundle), TIGHT, ["Say " + text for text in odd]) == odd
+    assert ask(write_script(scene.bundle), TIGHT, ["Say " + text for text in odd]) == odd
 
 
 FORGED = (
@@ -457,34 +468,41 @@ FORGED = (
 
 
 @pytest.mark.parametrize(
-    ("script", "says"),
+    ("script", "message"),
     [
-        pytest.param({"each": f"say(**{FORGED})"}, "no list of", id="a report"),
-        pytest.param({"first": f"say(**{FORGED})"}, "ready = None", id="a report at once"),
+        pytest.param({"each": f"send(**{FORGED})"}, "no list of", id="a report"),
+        pytest.param({"first": f"send(**{FORGED})"}, "ready = None", id="a report at once"),
         pytest.param(
-            {"first": "say(ready=1, ids=[0], predictions=['x'])"}, "no list of", id="two hellos"
+            {"first": "send(ready=1, ids=[0], predictions=['x'])"}, "no list of", id="ready twice"
         ),
         pytest.param(
-            {"each": "say(ids=ids, predictions=answers, seconds=0, peak_mib=1)"},
-            "other ids",
+            {"each": "send(ids=ids, predictions=answers, seconds=0, peak_mib=1)"},
+            "ids that differ",
             id="twice",
         ),
-        pytest.param({"each": "ids = [k + 5 for k in ids]"}, "other ids", id="ahead"),
-        pytest.param({"last": "say(ids=[12], predictions=['x'])"}, "more than it", id="afterwards"),
-        pytest.param({"last": "os.write(1, b' ')"}, "more than it", id="a blank afterwards"),
-        pytest.param({"each": "ids = [[], {}, 1, 2, 3]"}, "other ids", id="odd ids"),
-        pytest.param({"each": "answers[0] = {'text': 'x'}"}, "answered dict", id="an object"),
-        pytest.param({"each": "answers[0] = float('nan')"}, "answered float", id="NaN"),
-        pytest.param({"each": "answers[0] = 10 ** 999"}, "answered int", id="a long number"),
+        pytest.param({"each": "ids = [k + 5 for k in ids]"}, "ids that differ", id="ahead"),
+        pytest.param(
+            {"last": "send(ids=[12], predictions=['x'])"}, "after its last answer", id="afterwards"
+        ),
+        pytest.param(
+            {"last": "os.write(1, b' ')"}, "after its last answer", id="a blank afterwards"
+        ),
+        pytest.param({"each": "ids = [[], {}, 1, 2, 3]"}, "ids that differ", id="odd ids"),
+        pytest.param({"each": "answers[0] = {'text': 'x'}"}, "returned dict", id="an object"),
+        pytest.param({"each": "answers[0] = float('nan')"}, "returned float", id="NaN"),
+        pytest.param({"each": "answers[0] = 10 ** 999"}, "returned int", id="a long number"),
         pytest.param({"each": "seconds = 1e999"}, "seconds = inf", id="endless seconds"),
         pytest.param({"each": "peak = -1"}, "peak_mib = -1", id="negative memory"),
-        pytest.param({"each": "answers *= 999"}, "far more than", id="many answers"),
-        pytest.param({"each": "answers[0] = [{}] * 99_999"}, "far more than", id="many objects"),
-        pytest.param({"each": "ids = [0.5] * 99_999"}, "far more than", id="many numbers"),
-        pytest.param({"each": "seconds = {k: '' for k in range(999)}"}, "far more", id="many keys"),
-        pytest.param({"each": "os.write(1, b'\\0' * 9 + b'\\n')"}, "no JSON", id="zeros"),
+        pytest.param({"each": "answers *= 999"}, "far more values", id="many answers"),
+        pytest.param({"each": "answers[0] = [{}] * 99_999"}, "far more values", id="many objects"),
+        pytest.param({"each": "ids = [0.5] * 99_999"}, "far more values", id="many numbers"),
+        pytest.param(
+            {"each": "seconds = {k: '' for k in range(999)}"}, "far more values", id="many keys"
+        ),
+        pytest.param({"each": "os.write(1, b'\\0' * 9 + b'\\n')"}, "not a JSON", id="zeros"),
     ],
 )
-def test_forged_words_are_refused(scene: Scene, script: dict[str, str], says: str) -> None:
-    """No report of its own, no answer that was not asked for."""
-    assert says in scene.stopped(script)
+def test_forged_messages_are_refused(scene: Scene, script: dict[str, str], message: str) -> None:
+    """It can't send its own report, or answers that nobody requested."""
+
+    assert message in scene.stopped(script)

@@ -1,5 +1,6 @@
-"""Hostile models that MLflow loads, on their way to evidence, each with a bound of its own: none
-gets any by what it forges or takes, and one that looks around finds nothing to put into it."""
+"""Hostile models that MLflow loads, in complete evaluations: none gets evidence by forging output
+or exceeding limits, and one that searches for secrets finds none to put into its answers. Each
+attack is bounded."""
 
 import logging
 from dataclasses import dataclass
@@ -34,24 +35,24 @@ class Target:
 
     settings: Settings
     registry: InFolder
-    here: Candidate
+    candidate: Candidate
     scene: Scene
 
     def evaluate(self, body: str, load: str = "pass") -> None:
-        """The step that makes evidence."""
-        bundle(self.here.bundle, f"{RIGHT}{body}", load)
+        """Evaluate a model with this body as the candidate."""
+        bundle(self.candidate.bundle, f"{RIGHT}{body}", load)
         evaluate_candidate(
             self.settings,
-            self.here,
+            self.candidate,
             again=False,
             warn=lambda text: logging.getLogger().warning(text),
-            progress=lambda done, most: None,
+            progress=lambda done, total: None,
         )
 
     def evidence(self) -> dict[str, bytes]:
-        """What the evaluation left, by name."""
+        """The evidence files that exist, by name."""
         names = (EVAL, PREDICTIONS, TIMINGS)
-        files = [self.here.evidence / name for name in names]
+        files = [self.candidate.evidence / name for name in names]
         return {file.name: file.read_bytes() for file in files if file.exists()}
 
 
@@ -59,7 +60,7 @@ class Target:
 def target(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> Target:
-    """With a secret in everything that a candidate has no business with."""
+    """A target with secrets in the files that a candidate must not see."""
     settings = project(tmp_path / "project", pyproject=SETTINGS)
     for name in (".git/config", ".dvc/config", ".env"):
         (settings.root / name).parent.mkdir(exist_ok=True)
@@ -68,13 +69,14 @@ def target(
     (other / "secret").write_text(CANARY)
     registry = InFolder(settings.root / "registry")
     promote(registry.store, 1)
-    here = Candidate(RUN, settings.candidates / RUN)
-    return Target(settings, registry, here, staged(here.bundle, tmp_path, monkeypatch, caplog))
+    candidate = Candidate(RUN, settings.candidates / RUN)
+    scene = staged(candidate.bundle, tmp_path, monkeypatch, caplog)
+    return Target(settings, registry, candidate, scene)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("load", "body", "says"),
+    ("load", "body", "message"),
     [
         pytest.param("raise SystemExit", "", "loading failed", id="never loads"),
         pytest.param(
@@ -92,7 +94,7 @@ def target(
         ),
         pytest.param("", "return ['x' * (2 << 20)] * 5", "more output", id="enormous answers"),
         pytest.param(
-            'import json; json.dumps = lambda said: \'{"n": 12, "correct": 12}\'',
+            'import json; json.dumps = lambda value: \'{"n": 12, "correct": 12}\'',
             "",
             "ready = None",
             id="forges a report",
@@ -111,32 +113,35 @@ def target(
             "    try: os.write(fd, line + b'\\n')\n"
             "    except OSError: pass\n"
             "return right",
-            "other ids",
+            "ids that differ",
             id="writes to our pipe",
         ),
         pytest.param("", "return [text.encode() for text in right]", "bytes", id="bytes"),
         pytest.param("", "return [float('nan') for _ in right]", "float", id="NaN"),
-        pytest.param("", "return ['\\ud800' for _ in right]", "surrogate", id="no text"),
+        pytest.param("", "return ['\\ud800' for _ in right]", "unpaired surrogate", id="no text"),
     ],
 )
-def test_a_hostile_model_gets_no_evidence(target: Target, load: str, body: str, says: str) -> None:
-    """And the registry is as it was."""
+def test_a_hostile_model_gets_no_evidence(
+    target: Target, load: str, body: str, message: str
+) -> None:
+    """And the registry is unchanged."""
     before, files = target.registry.all(), target.scene.files()
-    with pytest.raises(BadInput, match=says) as caught:
+    with pytest.raises(BadInput, match=message) as caught:
         target.evaluate(body or "return right", load or "pass")
     target.scene.nothing_left()
     assert target.evidence() == {}
     assert target.registry.all() == before
     assert CANARY not in str(caught.value) + target.scene.log.text
-    for place, digest in files.items():
-        assert target.scene.files()[place] == digest
-    rest = [path.name for path in target.here.folder.rglob("*") if path.is_file()]
-    assert set(rest) <= {".lock", "candidate_eval.json.journal", "MLmodel", "tiny_loader.py"}
+    for path, digest in files.items():
+        assert target.scene.files()[path] == digest
+    names = {path.name for path in target.candidate.folder.rglob("*") if path.is_file()}
+    assert names <= {".lock", "candidate_eval.json.journal", "MLmodel", "tiny_loader.py"}
 
 
 @pytest.mark.slow
 def test_a_curious_model_finds_nothing(target: Target, isolated: bool) -> None:
-    """What it found would be its answers, in evidence that everybody may read."""
+    """It would put what it found into its answers, in evidence that everybody can read."""
+
     if not isolated:
         return
     root = str(target.settings.root)

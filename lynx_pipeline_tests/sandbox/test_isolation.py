@@ -1,5 +1,5 @@
-"""What a candidate can see and reach. Where bubblewrap does not work, the tests assert what has
-to happen there instead."""
+"""What a candidate can see and reach. On a machine where bubblewrap does not work, the tests
+assert the fallback instead."""
 
 import json
 import shutil
@@ -18,40 +18,40 @@ from lynx_pipeline.errors import Refused
 from lynx_pipeline.sandbox import isolation as isolation_module
 from lynx_pipeline.sandbox.inside import launcher, worker
 from lynx_pipeline.sandbox.isolation import Isolation, choose_isolation
-from lynx_pipeline_tests.support.strangers import asked, isolation, speaks
+from lynx_pipeline_tests.support.worker_scripts import ask_batches, isolation, write_script
 
 
 def test_isolation_is_used_wherever_bubblewrap_works() -> None:
-    """Or what follows would pass by finding nothing to test."""
+    """Otherwise the other tests would pass without testing anything."""
     path = shutil.which("bwrap")
     probe = [str(path), "--unshare-all", "--ro-bind", "/", "/", "true"]
     works = path is not None and subprocess.run(probe, check=False).returncode == 0
     assert isolation().level == (BUBBLEWRAP if works else NONE)
 
 
-def told(folder: Path, looks: dict[str, str], chosen: Isolation) -> dict[str, str | None]:
-    """What each look, a Python expression, gives inside."""
-    found = asked(folder, prompts=list(looks.values()), chosen=chosen)
+def evaluated(folder: Path, probes: dict[str, str], chosen: Isolation) -> dict[str, str | None]:
+    """The value inside the sandbox of each probe, a Python expression."""
+    found = ask_batches(folder, prompts=list(probes.values()), chosen=chosen)
     answers = [text for batch in found for text in batch.answers]
-    return dict(zip(looks, answers, strict=True))
+    return dict(zip(probes, answers, strict=True))
 
 
-def test_it_sees_prompts_and_its_bundle_and_nothing_of_ours(
-    stranger: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_it_sees_only_prompts_and_its_bundle(
+    scripted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No eval set, no repository, no variable, no socket, no process, no folder it can write."""
+    """No eval set, no repository, no variable, no socket, no process, no writable folder."""
     secret = tmp_path / "eval.jsonl"
     secret.write_text("he went")
-    repo = Path(worker.__spec__.origin or "").parents[2]
+    repo = Path(worker.__spec__.origin or "").parents[3]
     monkeypatch.setenv("LYNX_SECRET", "he went")
     with (
         socket.create_server(("127.0.0.1", 0)) as server,
-        # Below the interpreter, which has to be in view, a folder that must not be.
+        # A folder that must be hidden, below the interpreter's, which must be visible.
         tempfile.TemporaryDirectory(dir=sys.prefix) as hidden,
     ):
         (Path(hidden) / "eval.jsonl").write_text("he went")
         port = server.getsockname()[1]
-        looks = {
+        probes = {
             "eval set": f"open({str(secret)!r}).read()",
             "repository": f"os.listdir({str(repo)!r})",
             "hidden": f"os.listdir({hidden!r})",
@@ -70,12 +70,12 @@ def test_it_sees_prompts_and_its_bundle_and_nothing_of_ours(
             "uid": "os.uname().nodename",
         }
         first = (
-            "import ctypes, socket\ndef look(text):\n    try:\n        return repr(eval(text))\n"
+            "import ctypes, socket\ndef probe(text):\n    try:\n        return repr(eval(text))\n"
         )
         first += "    except BaseException as error:\n        return type(error).__name__\n"
-        speaks(stranger, first, each="answers = [look(prompt) for prompt in prompts]")
+        write_script(scripted, first, each="answers = [probe(prompt) for prompt in prompts]")
         chosen = choose_isolation(Env.DEV, [Path(hidden)], lambda _: None)
-        found = told(stranger, looks, chosen)
+        found = evaluated(scripted, probes, chosen)
         server.setblocking(False)
         if chosen.level == NONE:
             assert "he went" in str(found["eval set"])  # which is why prod refuses
@@ -86,7 +86,7 @@ def test_it_sees_prompts_and_its_bundle_and_nothing_of_ours(
             server.accept()
     assert not any("he went" in str(text) for text in found.values())
     assert found["eval set"] == "FileNotFoundError"
-    # An environment inside the checkout has to be in view, and nothing beside it.
+    # A virtual environment inside the checkout is visible, but nothing beside it.
     inside = Path(sys.prefix).is_relative_to(repo)
     assert found["repository"] == (repr([Path(sys.prefix).name]) if inside else "FileNotFoundError")
     assert found["hidden"] == "[]"
@@ -96,7 +96,7 @@ def test_it_sees_prompts_and_its_bundle_and_nothing_of_ours(
     assert found["network"] == "ConnectionRefusedError"
     assert found["unix"] == "[]"
     assert len(str(found["processes"]).split(",")) <= 3
-    # The interpreter may itself lie below /tmp; nothing beside the way to it is there.
+    # The interpreter may be below /tmp; nothing else in /tmp is visible.
     assert str(found["tmp"]) in ("[]", repr([Path(sys.prefix).parts[2]]))
     assert found["etc"] == "['ld.so.cache']"
     assert found["home"] == "FileNotFoundError"
@@ -108,30 +108,30 @@ def test_it_sees_prompts_and_its_bundle_and_nothing_of_ours(
 
 @pytest.fixture
 def no_bwrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A PATH without bubblewrap; the folder that is the PATH."""
+    """The only folder on the PATH, without bubblewrap."""
     path = tmp_path / "bin"
     path.mkdir()
     monkeypatch.setenv("PATH", str(path))
     return path
 
 
-@pytest.mark.parametrize("how", ["missing", "broken", "not executable"])
-def test_without_isolation_prod_refuses_and_dev_warns(no_bwrap: Path, how: str) -> None:
-    """Whether it is there is found out by running it."""
-    if how != "missing":
+@pytest.mark.parametrize("state", ["missing", "broken", "not executable"])
+def test_without_isolation_prod_refuses_and_dev_warns(no_bwrap: Path, state: str) -> None:
+    """Isolation is tested by running it."""
+    if state != "missing":
         (no_bwrap / "bwrap").write_text("#!/bin/sh\necho no user namespaces >&2\nexit 1\n")
-    if how == "broken":
+    if state == "broken":
         (no_bwrap / "bwrap").chmod(0o755)
-    reason = "no user namespaces" if how == "broken" else "bwrap is not installed"
-    said: list[str] = []
+    reason = "no user namespaces" if state == "broken" else "bwrap is not installed"
+    warnings: list[str] = []
     with pytest.raises(Refused, match=reason):
-        choose_isolation(Env.PROD, (), said.append)
-    assert said == []
-    chosen = choose_isolation(Env.DEV, (), said.append)
+        choose_isolation(Env.PROD, (), warnings.append)
+    assert warnings == []
+    chosen = choose_isolation(Env.DEV, (), warnings.append)
     assert chosen.level == NONE
-    assert len(said) == 1
-    assert said[0].startswith("NO ISOLATION")
-    assert reason in said[0]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("NO ISOLATION")
+    assert reason in warnings[0]
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_without_isolation_prod_refuses_and_dev_warns(no_bwrap: Path, how: str) 
         ("user/max_user_namespaces", "9", ["bubblewrap 0.7 or newer"]),
     ],
 )
-def test_a_machine_that_forbids_it_is_told_how_to_allow_it(
+def test_the_error_says_how_to_allow_user_namespaces(
     no_bwrap: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -163,7 +163,7 @@ def test_a_machine_that_forbids_it_is_told_how_to_allow_it(
     value: str,
     remedies: list[str],
 ) -> None:
-    """The setting that is in the way, and commands to paste."""
+    """It names the setting that forbids them, and commands to paste."""
     test_without_isolation_prod_refuses_and_dev_warns(no_bwrap, "broken")
     monkeypatch.setattr(isolation_module, "_SETTINGS", tmp_path / "sys")
     file = tmp_path / "sys" / name
@@ -176,10 +176,10 @@ def test_a_machine_that_forbids_it_is_told_how_to_allow_it(
     assert (name.replace("/", ".") in str(caught.value)) == (value != "9")
 
 
-def test_a_bwrap_that_cannot_forbid_namespaces_will_do(
+def test_a_bwrap_that_cannot_forbid_namespaces_is_accepted(
     no_bwrap: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The filter on system calls forbids them in any case."""
+    """The system call filter forbids them anyway."""
     if isolation().level == NONE:
         return
     monkeypatch.undo()
@@ -190,21 +190,21 @@ def test_a_bwrap_that_cannot_forbid_namespaces_will_do(
     (no_bwrap / "bwrap").chmod(0o755)
     monkeypatch.setenv("PATH", f"{no_bwrap}:/usr/bin:/bin")
     chosen = choose_isolation(Env.PROD, (), lambda _: None)
-    assert (chosen.level, chosen.more) == (BUBBLEWRAP, ())
+    assert (chosen.level, chosen.extra_options) == (BUBBLEWRAP, ())
 
 
 def test_a_machine_without_a_filter_has_no_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its system calls have numbers that nobody has written down here."""
+    """The filter needs the numbers of its system calls."""
     monkeypatch.setattr(launcher, "MACHINES", {})
-    with pytest.raises(Refused, match=r"no filter of system calls for|bwrap is not installed"):
+    with pytest.raises(Refused, match=r"no system call filter for|bwrap is not installed"):
         choose_isolation(Env.PROD, (), lambda _: None)
 
 
 @pytest.mark.parametrize("linked", [False, True])
-def test_a_project_that_is_its_own_environment_stays_hidden(
+def test_a_project_that_is_also_the_virtual_environment_stays_hidden(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
 ) -> None:
-    """Only what an environment consists of is put back into it, and no inner folder with it."""
+    """Only the parts of an environment are mounted again, without hidden folders inside them."""
     if isolation().level == NONE:
         return
     project = tmp_path / "project"
@@ -220,7 +220,8 @@ def test_a_project_that_is_its_own_environment_stays_hidden(
     monkeypatch.setattr(sys, "prefix", str(seen))
     monkeypatch.setattr(sys, "executable", str(Path(python).resolve()))
     chosen = choose_isolation(Env.PROD, [inner, project], lambda _: None)
-    look = f"import os; print([(p, f) for p, _, f in os.walk({str(seen)!r}) if f])"
-    jail = [*chosen.jail({}, Limits()), sys.executable, "-I", "-S", "-c", look]
-    done = subprocess.run(jail, capture_output=True, text=True, env={}, check=True)
+    listing = f"import os; print([(p, f) for p, _, f in os.walk({str(seen)!r}) if f])"
+    command = [*chosen.jail({}, Limits()), sys.executable, "-I", "-S", "-c", listing]
+    done = subprocess.run(command, capture_output=True, text=True, env={}, check=True)
+
     assert done.stdout.strip() == f"[({str(seen / 'lib')!r}, ['code.py'])]"

@@ -1,5 +1,5 @@
-"""What the watch sees of real processes, and that it ends them. What it does for an evaluation
-is in ``test_hostile.py``."""
+"""The watch on real processes: what it measures, and that it kills them. ``test_hostile.py`` tests
+it during an evaluation."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ MARK, OTHER = b"LYNX_TEST_MARK=1", b"LYNX_TEST_MARK=2"
 
 @contextmanager
 def running(code: str, mark: bytes = MARK) -> Iterator["subprocess.Popen[str]"]:
-    """A Python program, which sleeps in the end."""
+    """A Python program that runs ``code`` and then sleeps."""
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", f"import os, time\n{code}\ntime.sleep(60)"],
         stdout=subprocess.PIPE,
@@ -30,38 +30,39 @@ def running(code: str, mark: bytes = MARK) -> Iterator["subprocess.Popen[str]"]:
         process.communicate()
 
 
-def said(process: "subprocess.Popen[str]") -> str:
-    """Its next line."""
+def next_line(process: "subprocess.Popen[str]") -> str:
+    """The next line that it prints."""
     assert process.stdout
     return process.stdout.readline().strip()
 
 
-def test_it_is_cheap_to_ask_often() -> None:
-    """It looks now and then, and whenever it has to be now."""
-    with running("print('here', flush=True)") as process:
-        assert said(process) == "here"
+def test_frequent_checks_are_cheap() -> None:
+    """It scans only from time to time, unless asked for a scan now."""
+    with running("print('ready', flush=True)") as process:
+        assert next_line(process) == "ready"
         watch = Watch(process.pid, Limits(processes=1, memory_mib=1), MARK)
-        assert watch.look() == "it used more than 1 MiB of memory"
-        assert watch.look() is None
-        assert watch.look(now=True) == "it used more than 1 MiB of memory"
+        assert watch.check() == "it used more than 1 MiB of memory"
+        assert watch.check() is None
+        assert watch.check(now=True) == "it used more than 1 MiB of memory"
 
 
-def test_the_kernel_ends_them_first() -> None:
-    """If the machine runs out of memory: children too, whose number is told."""
+def test_the_kernel_kills_them_first() -> None:
+    """Out-of-memory scores are raised, for children too."""
     with running("child = os.fork()\nif child: print(child, flush=True)") as process:
-        child = int(said(process))
-        Watch(process.pid, Limits(), MARK).look()
+        child = int(next_line(process))
+        Watch(process.pid, Limits(), MARK).check()
         for pid in (process.pid, child):
             assert Path(f"/proc/{pid}/oom_score_adj").read_text() == "1000\n"
 
 
-def test_the_end_is_waited_for() -> None:
-    """With those that left their parents, and not with anybody else."""
+def test_end_kills_all_and_waits() -> None:
+    """Including processes that left their parents, but nobody else's."""
     code = "if os.fork() == 0:\n    os.setsid()\n    child = os.fork()\n"
     code += "    child and (print(child, flush=True), os._exit(0))"
     with running(code) as process, running("print('other', flush=True)", OTHER) as other:
-        orphan = Path("/proc", said(process), "stat")
-        assert said(other) == "other"
+        orphan = Path("/proc", next_line(process), "stat")
+
+        assert next_line(other) == "other"
         assert b") Z " not in orphan.read_bytes()
         Watch(process.pid, Limits(), MARK).end()
         assert not orphan.exists() or b") Z " in orphan.read_bytes()
@@ -69,11 +70,11 @@ def test_the_end_is_waited_for() -> None:
         assert other.poll() is None
 
 
-def test_a_number_that_was_given_again_is_not_killed() -> None:
-    """A process is known by when it started, too."""
-    with running("print('here', flush=True)") as process:
-        assert said(process) == "here"
+def test_a_reused_pid_is_not_killed() -> None:
+    """A process is identified by its pid and start time."""
+    with running("print('ready', flush=True)") as process:
+        assert next_line(process) == "ready"
         watch = Watch(process.pid, Limits(), None)
-        watch.known[process.pid] = watch.born = watch.born - 1
+        watch.known[process.pid] = watch.root_started = watch.root_started - 1
         watch.end()
         assert process.poll() is None

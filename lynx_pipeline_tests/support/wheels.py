@@ -1,4 +1,4 @@
-"""Wheels made by hand, and uv told to know no others."""
+"""Handmade wheels, and a configuration of uv that finds only these."""
 
 import zipfile
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ def wheel(
     requires: Sequence[str] = (),
     links: Mapping[str, str] | None = None,
 ) -> None:
-    """Version 1.0 of a distribution, with ``files`` and symbolic ``links`` in it."""
+    """Write version 1.0 of a distribution that contains ``files`` and symbolic ``links``."""
     info = f"{name}-1.0.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
     content = {
@@ -34,8 +34,8 @@ def wheel(
             file.writestr(link, target)
 
 
-def only(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-    """uv finds the wheels in ``folder`` and nothing else; there is one for mlflow, empty."""
+def use_only_wheels(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let uv find only the wheels in ``folder``, and add an empty one for mlflow."""
     wheel(folder, "mlflow")
     config = folder.with_name("uv.toml")
     config.write_text(f'no-index = true\nfind-links = ["{folder}"]\n')

@@ -24,7 +24,7 @@ from lynx_pipeline.domain.eval_set import Item, parse_eval_set, sum_by_bucket
 from lynx_pipeline.domain.gate.comparison import Comparison, Flip
 from lynx_pipeline.domain.scorers import Scorer
 from lynx_pipeline.errors import BadInput, SystemFailed
-from lynx_pipeline.sandbox.workers import Answered
+from lynx_pipeline.sandbox.engine import Answered
 
 if TYPE_CHECKING:
     import duckdb

@@ -1,2 +1,2 @@
-"""The programs that run inside the sandbox. Each file is mounted there alone, so it imports
-nothing of this package."""
+"""The programs that run inside the sandbox. Only these files are mounted there, so they import
+nothing from this package."""

@@ -1,21 +1,21 @@
-"""The program that starts the worker, once limits are set that nothing it runs can lift.
+"""The program that sets limits and then starts the worker, which can't lift them.
 
-It comes before the worker's interpreter, since what that interpreter loads as it starts may be
-of the candidate's choosing: this file must import only the standard library.
+It runs before the worker's interpreter, because that interpreter may load the candidate's code as
+it starts. This file must import only the standard library.
 
-Arguments: MiB of memory, number of processes (0: leave it), and the command to go on with; with
-none, it only finds out whether this works.
+Arguments: memory in MiB, number of processes (0: unchanged), and the command to run. Without a
+command it only tests whether the limits can be set.
 
-What is set, for good and for all descendants: limits on one process's memory, on a file's size,
-on open files and core dumps, and on processes; no new privileges; and a filter on system calls.
-The filter takes away
+The settings are permanent and inherited by all descendants: limits on one process's memory, file
+size, open files, core dumps and processes; no new privileges; and a system call filter, which
+denies
 
-- namespaces of its own, which would give it capabilities in them;
-- keyrings, and sockets that reach past a network namespace (``AF_VSOCK`` leads out of a virtual
+- new namespaces, which would give the candidate capabilities in them;
+- keyrings, and sockets that reach outside a network namespace (``AF_VSOCK`` leads out of a virtual
   machine);
-- memory that belongs to no process, so that nobody would count it: memfd, System V;
-- the memory and descriptors of other processes;
-- parts of the kernel with a record of holes that no model needs: bpf, io_uring, perf,
+- memory that belongs to no process, and so would not be counted: memfd, System V;
+- access to the memory and descriptors of other processes;
+- kernel features with a history of vulnerabilities that no model needs: bpf, io_uring, perf,
   userfaultfd.
 """
 
@@ -27,11 +27,11 @@ import sys
 
 MACHINES = {"x86_64": 0, "aarch64": 1}
 _AUDIT_ARCH = (0xC000003E, 0xC00000B7)
-# The numbers of system calls on x86_64 and aarch64.
+# System call numbers on x86_64 and aarch64.
 DENIED = {
     "unshare": (272, 97),
     "setns": (308, 268),
-    "clone3": (435, 435),  # its flags can't be seen; C libraries go on with clone
+    "clone3": (435, 435),  # a filter can't see its flags; C libraries fall back to clone
     "add_key": (248, 217),
     "request_key": (249, 218),
     "keyctl": (250, 219),
@@ -51,13 +51,13 @@ DENIED = {
 _CLONE = (56, 220)
 _NEW_NAMESPACE = 0x7E020000  # the CLONE_NEW* flags
 _SOCKET, _SOCKETPAIR = (41, 198), (53, 199)
-FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: all end at the namespace
+FAMILIES = (1, 2, 10, 16)  # AF_UNIX, AF_INET, AF_INET6, AF_NETLINK: confined to the namespace
 
 _OPEN_FILES = 4096
 
 
-def works_here() -> bool:
-    """Whether the filter is written for this machine."""
+def is_supported() -> bool:
+    """Whether there is a filter for this machine's architecture."""
     return os.uname().machine in MACHINES and sys.byteorder == "little"
 
 
@@ -69,8 +69,8 @@ def main() -> None:
     _lower(resource.RLIMIT_CORE, 0)
     if processes:
         _lower(resource.RLIMIT_NPROC, processes)
-    if works_here():
-        _filter(MACHINES[os.uname().machine])
+    if is_supported():
+        _install_filter(MACHINES[os.uname().machine])
     if command:
         os.execv(command[0], command)  # noqa: S606  # a list, no shell
 
@@ -81,26 +81,27 @@ def _lower(which: int, value: int) -> None:
     resource.setrlimit(which, (value, value))
 
 
-def _filter(machine: int) -> None:
+def _install_filter(machine: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     program = _program(machine)
     code = ctypes.create_string_buffer(program)
-    # struct sock_fprog: how many steps, padding, where they are.
+    # struct sock_fprog: number of instructions, padding, their address.
     argument = struct.pack("HxxxxxxQ", len(program) // 8, ctypes.addressof(code))
-    given = ctypes.create_string_buffer(argument)
-    # PR_SET_NO_NEW_PRIVS; PR_SET_SECCOMP, a filter.
-    for call in ((38, 1, 0), (22, 2, ctypes.addressof(given))):
+    sock_fprog = ctypes.create_string_buffer(argument)
+    # PR_SET_NO_NEW_PRIVS; PR_SET_SECCOMP with SECCOMP_MODE_FILTER.
+    for call in ((38, 1, 0), (22, 2, ctypes.addressof(sock_fprog))):
         if libc.prctl(*map(ctypes.c_ulong, (*call, 0, 0))):
             raise OSError(ctypes.get_errno(), "the system call filter can't be set")
 
 
 def _program(machine: int) -> bytes:
-    """The filter in classic BPF, over ``struct seccomp_data``: number at 0, architecture at 4,
-    the first argument at 16."""
+    """The filter in classic BPF, over ``struct seccomp_data``: system call number at offset 0,
+    architecture at 4, first argument at 16."""
     load, equal, at_least, any_bit, give = 0x20, 0x15, 0x35, 0x45, 0x06
     allow, kill = 0x7FFF0000, 0x80000000
     no_such_call, no_such_family = 0x00050000 | 38, 0x00050000 | 97  # ENOSYS, EAFNOSUPPORT
-    # (operation, steps to skip if true, if false, operand)
+    # (operation, instructions to skip if true, if false, operand)
+
     steps = [(load, 0, 0, 4), (equal, 1, 0, _AUDIT_ARCH[machine]), (give, 0, 0, kill)]
     steps += [(load, 0, 0, 0), (at_least, 0, 1, 0x40000000), (give, 0, 0, kill)]  # x32
     for numbers in DENIED.values():

@@ -1,13 +1,13 @@
-"""The program that runs a candidate: loads the bundle, answers batches of prompts.
+"""The program that runs a candidate: it loads the bundle and answers batches of prompts.
 
-It runs in a process of its own, under isolation where there is any, and sees a bundle and
-prompts, nothing else of ours: this file must import only the standard library and MLflow.
-What it says is a stranger's word, since the model shares its process; the other side checks.
+It runs in its own process and sees only the bundle and the prompts: this file must import only the
+standard library and MLflow. The model shares the process and can fake its output, so
+:mod:`lynx_pipeline.sandbox.process` trusts none of it.
 
-One JSON object a line. In: ``{"ids": [...], "prompts": [...]}``. Out: first ``{"ready":
-seconds}``, then for each batch ``{"ids": [...], "predictions": [...], "seconds": s,
-"peak_mib": m}``, or ``{"error": "..."}`` and the end. What the model prints goes to standard
-error.
+The protocol is one JSON object per line. In: ``{"ids": [...], "prompts": [...]}``. Out: first
+``{"ready": seconds}``, then for each batch ``{"ids": [...], "predictions": [...], "seconds": s,
+"peak_mib": m}``, or ``{"error": "..."}`` and the process ends. What the model prints goes to
+standard error.
 """
 
 import json
@@ -21,17 +21,17 @@ from typing import Any
 
 def main() -> None:
     bundle = sys.argv[1]
-    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
 
-    def say(message: dict[str, Any]) -> None:
-        answers.write(json.dumps(message) + "\n")
-        answers.flush()
+    def send(message: dict[str, Any]) -> None:
+        output.write(json.dumps(message) + "\n")
+        output.flush()
 
     try:
         started = time.perf_counter()
         predict = load(bundle)
-        say({"ready": time.perf_counter() - started})
+        send({"ready": time.perf_counter() - started})
         for line in sys.stdin:
             batch = json.loads(line)
             started = time.perf_counter()
@@ -39,26 +39,25 @@ def main() -> None:
             seconds = time.perf_counter() - started
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             answer = {"ids": batch["ids"], "predictions": predictions}
-            say({**answer, "seconds": seconds, "peak_mib": peak})
-        # Taking all the libraries down takes a third of a second, and is nobody's gain.
+            send({**answer, "seconds": seconds, "peak_mib": peak})
+        # A regular exit spends a third of a second on unloading libraries.
         os._exit(0)
     except BaseException as error:
-        say({"error": f"{type(error).__name__}: {error}"})
+        send({"error": f"{type(error).__name__}: {error}"})
         raise
 
 
 def load(bundle: str) -> Callable[[list[str]], list[Any]]:
     """A function from a list of prompts to a list of answers, each text or None.
 
-    In which form a model is asked is settled here, before it is asked anything, and holds for
-    all batches. The first of these that applies:
+    The input form is decided once, before the first prompt. The first rule that applies:
 
     1. sklearn, unless it was fitted on named columns: a list of texts, whatever its signature.
-    2. A signature of tensors: a numpy array of text, as long as the batch, or batch by one.
+    2. A signature of tensors: a numpy array of text, of shape (batch,) or (batch, 1).
     3. Any other signature: a data frame with the one column that it requires.
     4. No signature: a data frame whose column is ``prompt``, or for sklearn the fitted column.
 
-    MLflow makes a list of the data frame where the model's type hint says so.
+    MLflow turns the data frame into a list if the model's type hint says so.
 
     Raises:
         ValueError: the model doesn't take one text.
@@ -75,87 +74,88 @@ def load(bundle: str) -> Callable[[list[str]], list[Any]]:
     task = str((info.metadata or {}).get("task"))
     if task.startswith(("agent/", "llm/")):
         raise ValueError(
-            f"a model for {task} takes messages or the like; expected one that takes a text and "
-            "answers a text. Log a pyfunc that wraps it"
+            f"a model for {task} takes messages or similar input; expected one that takes text and "
+            "returns text. Log a pyfunc that wraps it"
         )
-    wanted = required_input(info.get_input_schema())
+    required = required_input(info.get_input_schema())
     model = pyfunc.load_model(bundle)
 
     if loader == "mlflow.sklearn":
         estimator = model.get_raw_model()
         fitted = getattr(estimator, "feature_names_in_", None)
         if fitted is None:
-            # Past MLflow, which would make a data frame of the list if there is a signature.
-            ask = getattr(estimator, flavor.get("predict_fn", "predict"))
-            return lambda prompts: plain(ask(prompts))
-        if wanted is None and len(fitted) == 1:
+            # Bypass MLflow, which would turn the list into a data frame if there is a signature.
+            predict = getattr(estimator, flavor.get("predict_fn", "predict"))
+            return lambda prompts: plain(predict(prompts))
+        if required is None and len(fitted) == 1:
             return lambda prompts: plain(model.predict(pandas.DataFrame({fitted[0]: prompts})))
 
-    if hasattr(wanted, "shape"):
-        shape = tuple(wanted.shape)
-        kind = object if wanted.type.kind == "O" else str
+    if hasattr(required, "shape"):
+        shape = tuple(required.shape)
+        kind = object if required.type.kind == "O" else str
         return lambda prompts: plain(model.predict(numpy.array(prompts, kind).reshape(shape)))
 
-    column = "prompt" if wanted is None else 0 if wanted.name is None else wanted.name
+    column = "prompt" if required is None else 0 if required.name is None else required.name
     return lambda prompts: plain(model.predict(pandas.DataFrame({column: prompts})))
 
 
 def required_input(schema: Any) -> Any:
-    """The one text that an MLflow schema wants; None without a schema.
+    """The only required input of an MLflow schema, which takes text; None without a schema.
 
     Raises:
-        ValueError: it wants something else, or more.
+        ValueError: it requires several inputs, or one that is not text.
     """
     if schema is None:
         return None
     inputs = list(schema.inputs)
-    required = [wanted for wanted in inputs if wanted.required] or inputs
+    required = [each for each in inputs if each.required] or inputs
     if len(required) != 1:
-        raise ValueError(f"the model wants {len(required)} inputs ({schema}); one text is given")
-    wanted = required[0]
-    if hasattr(wanted, "shape"):
-        fits = wanted.type.kind in "OU" and tuple(wanted.shape) in ((-1,), (-1, 1))
+        raise ValueError(f"the model needs {len(required)} inputs ({schema}); it is given one text")
+    [only] = required
+    if hasattr(only, "shape"):
+        takes_text = only.type.kind in "OU" and tuple(only.shape) in ((-1,), (-1, 1))
     else:
-        fits = str(wanted.type).rpartition(".")[2].lower() in ("string", "any")
-    if not fits:
-        raise ValueError(f"the model wants {wanted!r}; a text is given")
-    return wanted
+        takes_text = str(only.type).rpartition(".")[2].lower() in ("string", "any")
+    if not takes_text:
+        raise ValueError(f"the model needs {only!r}; it is given one text")
+    return only
 
 
 def plain(output: Any) -> list[Any]:
     """A model's output as a list of answers, each text or None.
 
-    It may be a list, a tuple, a numpy array (as long as the batch, or batch by one), a pandas
-    Series or index, a data frame of one column, or a mapping of one name to one of these. None
-    is a null answer, and in pandas also what it marks as missing; NaN anywhere else is a number.
+    It may be a list, a tuple, a numpy array of shape (batch,) or (batch, 1), a pandas Series or
+    index, a data frame with one column, or a mapping with one of these as its only value. None is
+    a null answer, as are missing values in pandas; NaN anywhere else is a number.
 
     Raises:
         ValueError: it is anything else.
     """
     if isinstance(output, dict):
         if len(output) != 1:
-            raise ValueError(f"the model answers {len(output)} outputs, expected one")
+            raise ValueError(f"the model returned {len(output)} outputs, expected one")
         (output,) = output.values()
     if hasattr(output, "columns"):
         if len(output.columns) != 1:
-            raise ValueError(f"the model answers {len(output.columns)} columns, expected one")
+            raise ValueError(f"the model returned {len(output.columns)} columns, expected one")
         output = output.iloc[:, 0]
     if hasattr(output, "isna") and output.dtype.kind in "OTU":
         output = output.astype(object).where(~output.isna(), None)
     if hasattr(output, "tolist"):
         if output.ndim != 1 and (output.ndim, *output.shape[1:]) != (2, 1):
-            raise ValueError(f"the model answers an array of shape {output.shape}")
+            raise ValueError(f"the model returned an array of shape {output.shape}")
         values = output.reshape(-1).tolist() if output.ndim == 2 else output.tolist()
     elif isinstance(output, list | tuple):
         values = list(output)
     else:
-        raise ValueError(f"the model answers {_type(output)} to a batch, expected a list")
-    for place, value in enumerate(values, 1):
+        raise ValueError(f"the model returned {_type(output)} for a batch, expected a list")
+    for number, value in enumerate(values, 1):
         if value is not None and not isinstance(value, str):
             raise ValueError(
-                f"the model answers {_type(value)}, expected text or None, first as answer "
-                f"{place} of a batch"
+                f"the model returned {_type(value)}, expected text or None, first as answer "
+                f"{number} of a batch"
             )
+
     return [None if value is None else str(value) for value in values]
 
 

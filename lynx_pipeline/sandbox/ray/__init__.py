@@ -1,1 +1,1 @@
-"""The Ray engine: the same worker processes on the nodes of a Ray cluster."""
+"""The Ray engine: the same worker processes, on the nodes of a Ray cluster."""

@@ -1,11 +1,11 @@
-"""The process that speaks with a Ray cluster for :mod:`lynx_pipeline.sandbox.ray.engine`.
+"""The process that talks to a Ray cluster for :mod:`lynx_pipeline.sandbox.ray.engine`.
 
-It is one of its own because Ray writes to its process's standard output, takes its signals, and
-ends it when the cluster's head is gone.
+It is a separate process because Ray writes to its process's standard output, handles its signals,
+and ends it when the cluster's head is gone.
 
-On each node as many actors as it has room for hold one worker process each. A batch is taken when
-an actor has room for it, two at most, so memory does not grow with the eval set. If an actor is
-lost, with its node or alone, its batches are asked again elsewhere and it gets a successor.
+Each node runs as many actors as it has CPUs for, with one worker process per actor. An actor has
+at most two batches at a time, so memory does not grow with the eval set. If an actor is lost, alone
+or with its node, its batches are retried elsewhere and a new actor replaces it.
 """
 
 import logging
@@ -21,30 +21,30 @@ from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
+from lynx_pipeline.sandbox.engine import Answered, Batch
 from lynx_pipeline.sandbox.ray.node import Node, Ready, Shipped, Task, ship
-from lynx_pipeline.sandbox.workers import Answered, Batch
 
-_AHEAD = 2  # the batch that is answered, and one more
-_TRIES = 3
-GRACE = 60.0  # seconds that a node may be late: it keeps the limits itself
-KEPT = "What was answered is kept; run this again."
+_BATCHES_PER_ACTOR = 2  # the one being answered, and the next
+_ATTEMPTS = 3
+GRACE = 60.0  # seconds that a node may be late: it enforces the limits itself
+KEPT = "The answers so far are kept; run this again."
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An evaluation: the software that every node has to have, the bundle, what the nodes are
-    told, the most actors (0: one a CPU), and how many prompts there are."""
+    """An evaluation: the software that every node must have, the bundle, the task for the nodes,
+    the maximum number of actors (0: one per CPU), and the number of prompts."""
 
     software: Mapping[str, str]
     bundle: Path
     task: Task
-    most: int
-    prompts: int
+    max_workers: int
+    prompt_count: int
 
 
 def main() -> None:
-    """Speak with the process that started this one. What is said is a pair of a word and a value;
-    only ``take`` is answered."""
+    """Serve the process that started this one. Each message is a pair (kind, value); only "take"
+    gets a reply, the next batch."""
     pipe = Connection(int(sys.argv[1]))
     os.set_inheritable(pipe.fileno(), False)
 
@@ -65,7 +65,7 @@ def main() -> None:
     except LynxError as error:
         pipe.send(("failed", error))
     except (EOFError, BrokenPipeError):
-        pass  # nobody wants to know any more
+        pass  # the process that started this one is gone
 
 
 @contextmanager
@@ -76,8 +76,8 @@ def _connected() -> Iterator[Any]:
         ray.init(address="auto", log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise SystemFailed(
-            f"no Ray cluster: {_line(error)} Start one with 'ray start --head', or name one with "
-            "RAY_ADDRESS."
+            f"no Ray cluster was found: {_line(error)} Start one with 'ray start --head', or set "
+            "RAY_ADDRESS to an existing one."
         ) from None
     try:
         yield ray
@@ -88,23 +88,25 @@ def _connected() -> Iterator[Any]:
 
 
 @dataclass(slots=True)
-class _Asked:
+class _Pending:
     batch: Batch
     losses: int = 0
 
 
 @dataclass(slots=True, eq=False)
-class _Seat:
-    """One actor: the calls that it has not returned from and the batches that it has not
-    answered, oldest first. ``node`` is empty until it is ready. A lost actor's successor takes
-    its seat; ``losses`` counts those since the last answer."""
+class _Slot:
+    """A place for one actor: its open calls and unanswered batches, oldest first.
+
+    ``node`` is empty until the actor is ready. ``finishing`` means that it gets no more batches.
+    A lost actor's successor takes over the slot; ``losses`` counts losses since the last answer.
+    """
 
     actor: Any
     calls: deque[Any] = field(default_factory=deque)
-    asked: deque[_Asked] = field(default_factory=deque)
+    pending: deque[_Pending] = field(default_factory=deque)
     node: str = ""
-    ended: bool = False
-    heard: float = 0.0
+    finishing: bool = False
+    last_reply: float = 0.0
     losses: int = 0
 
 
@@ -117,162 +119,164 @@ class _Run:
         order: Order,
         take: Callable[[], Batch | None],
         warn: Callable[[str], None],
-        gone: Callable[[], bool],
+        cancelled: Callable[[], bool],
     ) -> None:
-        self.ray, self.take, self.warn, self.gone = ray, take, warn, gone
+        self.ray, self.take, self.warn, self.cancelled = ray, take, warn, cancelled
         self.limits = order.task.limits
         self.end = time.monotonic() + self.limits.total_seconds
         self.order = order
         self.actors = ray.remote(num_cpus=1, scheduling_strategy="SPREAD")(Node)
         self.files: Shipped = ship(ray, order.bundle)
-        cpus = order.most or int(ray.cluster_resources().get("CPU", 0))
-        batches = -(-order.prompts // self.limits.batch_size)
-        self.seats = [_Seat(None) for _ in range(max(1, min(cpus, batches)))]
-        self.again: deque[_Asked] = deque()
-        self.dry = False
-        self.told: set[str] = set()
-        self.served = time.monotonic()  # when there was a node last
-        self.lost = ""
+        cpus = order.max_workers or int(ray.cluster_resources().get("CPU", 0))
+        batches = -(-order.prompt_count // self.limits.batch_size)
+        self.slots = [_Slot(None) for _ in range(max(1, min(cpus, batches)))]
+        self.retries: deque[_Pending] = deque()
+        self.exhausted = False
+        self.warned: set[str] = set()
+        self.last_ready = time.monotonic()  # when an actor was ready
+        self.last_loss = ""
 
     def answers(self) -> Generator[Answered, None, None]:
-        """Every batch's answers."""
+        """The answers to every batch."""
         try:
-            for seat in self.seats:
-                self._start(seat)
+            for slot in self.slots:
+                self._start(slot)
             while True:
-                for seat in self.seats:
-                    self._fill(seat)
-                busy = any(seat.asked or seat.ended for seat in self.seats)
-                if self.dry and not self.again and not busy:
+                for slot in self.slots:
+                    self._fill(slot)
+                busy = any(slot.pending or slot.finishing for slot in self.slots)
+                if self.exhausted and not self.retries and not busy:
                     return
-                calls = {seat.calls[0]: seat for seat in self.seats if seat.calls}
+                calls = {slot.calls[0]: slot for slot in self.slots if slot.calls}
                 done, _ = self.ray.wait(list(calls), num_returns=1, timeout=1.0)
                 for call in done:
-                    answered = self._hear(calls[call], call)
+                    answered = self._receive(calls[call], call)
                     if answered is not None:
                         yield answered
                 self._check(idle=not done)
         finally:
-            for seat in self.seats:
-                self._kill(seat)
+            for slot in self.slots:
+                self._kill(slot)
 
-    def _start(self, seat: _Seat) -> None:
-        actor = seat.actor = self.actors.remote()
-        left = self.end - time.monotonic()
-        checked = actor.check.remote(self.order.software)
-        seat.calls = deque([checked, actor.prepare.remote(self.order.task, self.files, left)])
-        seat.node, seat.ended = "", False
+    def _start(self, slot: _Slot) -> None:
+        actor = slot.actor = self.actors.remote()
+        seconds = self.end - time.monotonic()
+        check = actor.check.remote(self.order.software)
+        slot.calls = deque([check, actor.prepare.remote(self.order.task, self.files, seconds)])
+        slot.node, slot.finishing = "", False
 
-    def _fill(self, seat: _Seat) -> None:
-        """Give the actor what it has room for. One that has nothing to do waits for what others
-        may lose."""
-        while seat.node and not seat.ended and len(seat.asked) < _AHEAD:
-            asked = self._next()
-            if asked is not None:
-                if not seat.asked:
-                    seat.heard = time.monotonic()
-                seat.asked.append(asked)
-                seat.calls.append(seat.actor.ask.remote(asked.batch))
+    def _fill(self, slot: _Slot) -> None:
+        """Give the actor more batches. An actor without any stays, in case others are lost."""
+        while slot.node and not slot.finishing and len(slot.pending) < _BATCHES_PER_ACTOR:
+            pending = self._next()
+            if pending is not None:
+                if not slot.pending:
+                    slot.last_reply = time.monotonic()
+                slot.pending.append(pending)
+                slot.calls.append(slot.actor.ask.remote(pending.batch))
                 continue
-            if seat.asked:
-                seat.ended = True
-                seat.calls += [seat.actor.ask.remote(None), seat.actor.finish.remote()]
+            if slot.pending:
+                slot.finishing = True
+                slot.calls += [slot.actor.ask.remote(None), slot.actor.finish.remote()]
             return
 
-    def _next(self) -> _Asked | None:
-        if self.again:
-            return self.again.popleft()
-        batch = None if self.dry else self.take()
-        self.dry = batch is None
-        return None if batch is None else _Asked(batch)
+    def _next(self) -> _Pending | None:
+        if self.retries:
+            return self.retries.popleft()
+        batch = None if self.exhausted else self.take()
+        self.exhausted = batch is None
+        return None if batch is None else _Pending(batch)
 
-    def _hear(self, seat: _Seat, call: Any) -> Answered | None:
+    def _receive(self, slot: _Slot, call: Any) -> Answered | None:
         errors = self.ray.exceptions
         try:
-            said = self.ray.get(call)
+            reply = self.ray.get(call)
         except errors.RayTaskError as error:
             if not isinstance(error.cause, errors.RayError):
                 raise
-            self._lose(seat, _line(error.cause))
+            self._handle_loss(slot, _line(error.cause))
             return None
         except errors.RayError as error:
             if getattr(error, "actor_init_failed", False):
                 raise SystemFailed(
                     "a Ray node does not have this version of lynx-pipeline: install "
-                    "'lynx-pipeline[ray]' on every node as it is where the evaluation is started. "
-                    f"It said: {str(error).strip().splitlines()[-1]}"
+                    "'lynx-pipeline[ray]' on every node, the same version as on the machine that "
+                    f"starts the evaluation. Ray reports: {str(error).strip().splitlines()[-1]}"
                 ) from None
-            self._lose(seat, _line(error))
+            self._handle_loss(slot, _line(error))
             return None
-        seat.calls.popleft()
-        seat.heard = time.monotonic()
-        if isinstance(said, LynxError):
-            raise said
-        if isinstance(said, Ready):
-            seat.node = said.node
-            for text in set(said.warnings) - self.told:
-                self.told.add(text)
-                self.warn(f"on the Ray node {said.node}: {text}")
-        if seat.ended and not seat.calls:
-            self._kill(seat)
-            self.seats.remove(seat)
-        if not isinstance(said, Answered):
+        slot.calls.popleft()
+        slot.last_reply = time.monotonic()
+        if isinstance(reply, LynxError):
+            raise reply
+        if isinstance(reply, Ready):
+            slot.node = reply.node
+            for text in set(reply.warnings) - self.warned:
+                self.warned.add(text)
+                self.warn(f"on the Ray node {reply.node}: {text}")
+        if slot.finishing and not slot.calls:
+            self._kill(slot)
+            self.slots.remove(slot)
+        if not isinstance(reply, Answered):
             return None
-        seat.asked.popleft()
-        seat.losses = 0
-        return said
+        slot.pending.popleft()
+        slot.losses = 0
+        return reply
 
-    def _lose(self, seat: _Seat, why: str) -> None:
-        """The actor is gone, or can't be relied on: ask its batches again, in a successor."""
-        self._kill(seat)
-        self.lost = f"a worker on the Ray node {seat.node or '(not yet ready)'} was lost: {why}"
-        self.warn(f"{self.lost} {len(seat.asked)} batches are asked again.")
-        if seat.asked:
-            first = seat.asked[0]  # the one that was being answered
+    def _handle_loss(self, slot: _Slot, reason: str) -> None:
+        """Replace an actor that is gone or does not respond, and retry its batches."""
+        self._kill(slot)
+        node = slot.node or "(not yet ready)"
+        self.last_loss = f"a worker on the Ray node {node} was lost: {reason}"
+        self.warn(f"{self.last_loss} Batches to retry: {len(slot.pending)}.")
+        if slot.pending:
+            first = slot.pending[0]  # the one that was being answered
             first.losses += 1
-            if first.losses == _TRIES:
+            if first.losses == _ATTEMPTS:
                 raise BadInput(
-                    f"the candidate could not be evaluated: {_TRIES} workers were lost while they "
-                    f"answered one batch, as if it took their nodes' memory. The last: {why}"
+                    f"the candidate could not be evaluated: {_ATTEMPTS} workers were lost while "
+                    "answering the same batch, possibly because it used up their nodes' memory. "
+                    f"The last one: {reason}"
                 )
-        self.again.extendleft(reversed(seat.asked))
-        seat.asked.clear()
-        seat.losses += 1
-        if seat.losses < _TRIES:
-            self._start(seat)
+        self.retries.extendleft(reversed(slot.pending))
+        slot.pending.clear()
+        slot.losses += 1
+        if slot.losses < _ATTEMPTS:
+            self._start(slot)
             return
-        self.seats.remove(seat)
-        if not self.seats:
-            raise SystemFailed(f"no Ray worker is left; {self.lost} {KEPT}")
+        self.slots.remove(slot)
+        if not self.slots:
+            raise SystemFailed(f"no Ray worker is left; {self.last_loss} {KEPT}")
 
     def _check(self, *, idle: bool) -> None:
-        """Whether it is worth waiting on."""
-        if self.gone():
+        """Give up if the caller is gone, or on a cluster, node or actor that does not respond."""
+        if self.cancelled():
             raise EOFError
         now = time.monotonic()
-        if any(seat.node for seat in self.seats):
-            self.served = now
-        elif now - self.served > self.limits.load_seconds:
-            last = f" The last one to do so: {self.lost}" if self.lost else ""
+        if any(slot.node for slot in self.slots):
+            self.last_ready = now
+        elif now - self.last_ready > self.limits.load_seconds:
+            loss = f" The last failure: {self.last_loss}" if self.last_loss else ""
             raise SystemFailed(
-                "no node of the Ray cluster took the candidate within load_seconds "
+                "no node of the Ray cluster started the candidate within load_seconds "
                 f"({self.limits.load_seconds:g} s). 'ray status' shows whether a CPU is free."
-                f"{last} {KEPT}"
+                f"{loss} {KEPT}"
             )
         if now > self.end + GRACE:
             raise SystemFailed(f"the Ray cluster did not answer within total_seconds. {KEPT}")
         longest = self.limits.load_seconds + self.limits.batch_seconds + GRACE
-        for seat in [seat for seat in self.seats if idle and seat.asked]:
-            if now - seat.heard > longest:
-                self._lose(seat, "it was silent for too long.")
+        for slot in [slot for slot in self.slots if idle and slot.pending]:
+            if now - slot.last_reply > longest:
+                self._handle_loss(slot, "it did not respond in time.")
 
-    def _kill(self, seat: _Seat) -> None:
-        if seat.actor is not None:
+    def _kill(self, slot: _Slot) -> None:
+        if slot.actor is not None:
             with suppress(self.ray.exceptions.RayError):
-                self.ray.kill(seat.actor)
+                self.ray.kill(slot.actor)
 
 
 def _line(error: BaseException) -> str:
-    """What Ray says in sentences; the lines that it sets in name ids."""
+    """Ray's message on one line, without the indented lines, which list ids."""
+
     lines = [line for line in str(error).splitlines() if not line.startswith(("\t", " "))]
     return " ".join(" ".join(lines).split())[:300].rstrip(".") + "."

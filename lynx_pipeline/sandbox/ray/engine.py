@@ -1,9 +1,8 @@
-"""Candidates asked on the nodes of a Ray cluster: the same worker process, the same limits, the
-same answers.
+"""The Ray engine: the same worker process, limits and answers as on one machine.
 
-The cluster is the one that Ray finds: ``RAY_ADDRESS``, or the one this machine is a node of. See
-:mod:`lynx_pipeline.sandbox.ray.driver` for how the work is spread, and
-:mod:`lynx_pipeline.sandbox.ray.node` for what a node does.
+It uses the cluster that Ray finds: ``RAY_ADDRESS``, or the one this machine is a node of.
+:mod:`lynx_pipeline.sandbox.ray.driver` distributes the batches, and
+:mod:`lynx_pipeline.sandbox.ray.node` runs on the nodes.
 """
 
 import importlib.util
@@ -21,19 +20,20 @@ from typing import IO, Any
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline.sandbox.engine import Answered, Batch
 from lynx_pipeline.sandbox.ray.driver import GRACE, KEPT, Order
 from lynx_pipeline.sandbox.ray.node import Task, software
-from lynx_pipeline.sandbox.workers import Answered, Batch
 
-# By its module's name: Ray has to find the actor's class there on the nodes.
+# Imported, not run as a script: Ray finds the actor's class on the nodes by its module's name.
 _DRIVER = "from lynx_pipeline.sandbox.ray import driver; driver.main()"
 _LOG_KEPT = 600
 
 
 @dataclass(frozen=True, slots=True)
 class Ray:
-    """Processes on the nodes of a Ray cluster, ``most`` of them (0: one a CPU). Each node finds
-    out what isolation it has; ``warn`` is told of one that has none, and of lost nodes."""
+    """Runs up to ``max_workers`` processes on the nodes of a Ray cluster (0: one per CPU). Each
+    node tests its own isolation; ``warn`` gets a message for each node without any, and for each
+    lost worker."""
 
     bundle: Path
     canonical_sha: str
@@ -41,38 +41,41 @@ class Ray:
     hidden: tuple[Path, ...]
     limits: Limits
     warn: Callable[[str], None]
-    most: int = 0
+    max_workers: int = 0
 
-    def answer(self, batches: Iterator[Batch], left: int) -> Iterator[Answered]:
-        """See :class:`lynx_pipeline.sandbox.workers.Engine`.
+    def answer(self, batches: Iterator[Batch], prompt_count: int) -> Iterator[Answered]:
+        """See :class:`~lynx_pipeline.sandbox.engine.Engine`.
 
         Raises:
             Refused: a node has no isolation, and this is prod.
         """
         if importlib.util.find_spec("ray") is None:
             raise BadInput(
-                "the engine is ray, and Ray is not installed: pip install 'lynx-pipeline[ray]'."
+                "the engine is ray, but Ray is not installed: pip install 'lynx-pipeline[ray]'."
             )
         task = Task(self.canonical_sha, self.env, self.hidden, self.limits)
-        wait = self.limits.load_seconds
-        late = "no Ray cluster answers within load_seconds. Is RAY_ADDRESS right, and its head up?"
+        timeout = self.limits.load_seconds
+        on_timeout = (
+            "no Ray cluster answered within load_seconds. Check RAY_ADDRESS, and that the "
+            "cluster's head is running."
+        )
         with _driver() as driver:
-            driver.say(Order(software(), self.bundle, task, self.most, left))
+            driver.send(Order(software(), self.bundle, task, self.max_workers, prompt_count))
             while True:
-                what, value = driver.hear(wait, late)
-                if what == "take":
-                    driver.say(next(batches, None))
-                elif what == "answered":
+                kind, value = driver.receive(timeout, on_timeout)
+                if kind == "take":
+                    driver.send(next(batches, None))
+                elif kind == "answered":
                     yield value
-                elif what == "warn":
+                elif kind == "warn":
                     self.warn(value)
-                elif what == "failed":
+                elif kind == "failed":
                     raise value
-                elif what == "done":
+                elif kind == "done":
                     return
-                else:  # it is connected, and keeps the limits from now on
-                    wait = self.limits.total_seconds + 2 * GRACE
-                    late = f"the process that speaks with Ray hangs. {KEPT}"
+                else:  # "connected": from now on the driver enforces the limits
+                    timeout = self.limits.total_seconds + 2 * GRACE
+                    on_timeout = f"the Ray driver process does not respond. {KEPT}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,26 +84,26 @@ class _Driver:
     pipe: Connection
     log: IO[bytes]
 
-    def say(self, value: Any) -> None:
+    def send(self, value: Any) -> None:
         try:
             self.pipe.send(value)
         except ConnectionError:
             raise self._ended() from None
 
-    def hear(self, seconds: float, late: str) -> tuple[str, Any]:
+    def receive(self, timeout: float, on_timeout: str) -> tuple[str, Any]:
         try:
-            if not self.pipe.poll(seconds):
-                raise SystemFailed(late)
-            said: tuple[str, Any] = self.pipe.recv()
+            if not self.pipe.poll(timeout):
+                raise SystemFailed(on_timeout)
+            message: tuple[str, Any] = self.pipe.recv()
         except (EOFError, ConnectionError):
             raise self._ended() from None
-        return said
+        return message
 
     def _ended(self) -> SystemFailed:
-        """Ray ends it when the head of the cluster is gone."""
+        """Ray ends the process when the head of the cluster is gone."""
         self.log.seek(0)
-        said = " ".join(self.log.read().decode(errors="replace").split())[-_LOG_KEPT:]
-        return SystemFailed(f"the process that speaks with Ray ended. {KEPT} It said: {said}")
+        log = " ".join(self.log.read().decode(errors="replace").split())[-_LOG_KEPT:]
+        return SystemFailed(f"the Ray driver process ended. {KEPT} It printed: {log}")
 
 
 @contextmanager

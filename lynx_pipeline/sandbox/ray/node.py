@@ -1,8 +1,8 @@
 """What runs on a node of a Ray cluster: an actor around one worker process.
 
-The node looks for itself: whether it has the same software, what isolation works on it, and
-whether the bundle that arrived is the one that was hashed. All it keeps lies in one folder, which
-goes when the actor does, even if that is killed.
+Each node checks for itself that it has the same software, which isolation works on it, and that
+the bundle it received has the expected hash. All its files are in one folder, which is removed
+when the actor ends, even if the actor is killed.
 """
 
 import hashlib
@@ -24,18 +24,19 @@ from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import LynxError, Refused, SystemFailed
+from lynx_pipeline.sandbox.engine import Answered, Batch
 from lynx_pipeline.sandbox.isolation import choose_isolation
-from lynx_pipeline.sandbox.workers import Answered, Batch, serve
+from lynx_pipeline.sandbox.process import serve
 
 _CHUNK = 32 << 20
-_INSTALLERS = {"pip", "setuptools", "wheel", "uv"}  # they answer no question
+_INSTALLERS = {"pip", "setuptools", "wheel", "uv"}  # no influence on answers
 
-Shipped = list[tuple[str, list[Any]]]  # a file's path in the bundle, and Ray's objects with it
+Shipped = list[tuple[str, list[Any]]]  # a file's path in the bundle, and Ray objects: its pieces
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What every node is told of an evaluation."""
+    """What every node needs to know about an evaluation."""
 
     canonical_sha: str
     env: Env
@@ -44,15 +45,15 @@ class Task:
 
 
 class Ready(NamedTuple):
-    """A node's name, and what it warns of."""
+    """A node's name and its warnings."""
 
     node: str
     warnings: list[str]
 
 
 def software() -> dict[str, str]:
-    """What is installed here, by name: versions, and the digest of our own code. Python and Ray
-    are compared by Ray."""
+    """The version of each installed package, and for ours the digest of its code. Ray itself
+    compares Python and Ray."""
     found: dict[str, str] = {}
     for distribution in importlib.metadata.distributions():
         name = str(distribution.metadata["Name"]).lower().replace("_", "-")
@@ -65,7 +66,7 @@ def software() -> dict[str, str]:
 
 
 def ship(ray: Any, bundle: Path) -> Shipped:
-    """Put the bundle's files into the cluster, a piece at a time."""
+    """Put the bundle's files into Ray's object store, in pieces."""
     shipped: Shipped = []
     try:
         for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
@@ -80,28 +81,29 @@ def ship(ray: Any, bundle: Path) -> Shipped:
 
 
 class Node:
-    """The actor. Its methods give an error of ours back, since Ray would wrap what is raised."""
+    """The actor. Its methods return our errors instead of raising them, because Ray would wrap
+    them."""
 
     def __init__(self) -> None:
-        self._given: deque[Batch | None] = deque()
+        self._batches: deque[Batch | None] = deque()
         self._answers: Iterator[Answered] = iter(())
         self._first = True
 
     def check(self, expected: Mapping[str, str]) -> LynxError | None:
-        """Whether what both sides have is the same: other software may give other answers."""
+        """Compare the packages that both sides have: other versions may give other answers."""
         found = software()
         differing = sorted(k for k in expected.keys() & found.keys() if expected[k] != found[k])
         if not differing:
             return None
-        some = ", ".join(f"{k} {found[k]} (here: {expected[k]})" for k in differing[:5])
+        versions = ", ".join(f"{k} {found[k]} (here: {expected[k]})" for k in differing[:5])
         return SystemFailed(
-            f"the Ray node {platform.node()} has other software: {some}"
-            f"{', …' if differing[5:] else ''}. Install the same on all nodes and where the "
-            "evaluation is started, best from one image or one lock file."
+            f"the Ray node {platform.node()} has different software: {versions}"
+            f"{', …' if differing[5:] else ''}. Install the same versions on all nodes and on the "
+            "machine that starts the evaluation, ideally from one image or lock file."
         )
 
     def prepare(self, task: Task, files: Shipped, seconds: float) -> Ready | LynxError:
-        """Unpack the bundle and make sure of it, for an evaluation that has ``seconds`` left."""
+        """Unpack and verify the bundle, for an evaluation that has ``seconds`` left."""
         node, end = platform.node(), time.monotonic() + seconds
         try:
             warnings = self._prepare(task, files, end)
@@ -114,16 +116,16 @@ class Node:
         return Ready(node, warnings)
 
     def ask(self, batch: Batch | None) -> Answered | LynxError | None:
-        """Hand in the next batch; None: there are no more. The answer is to the batch before, so
-        that the process has the next one when it has answered one."""
-        self._given.append(batch)
+        """Add the next batch, or None after the last. Returns the answers to the previous batch,
+        so the process never waits for its next one."""
+        self._batches.append(batch)
         if self._first:
             self._first = False
             return None
         return self._next()
 
     def finish(self) -> Answered | LynxError | None:
-        """Let the process end, and say how it did if not well."""
+        """Let the process end. Returns an error if it fails."""
         return self._next()
 
     def _next(self) -> Answered | LynxError | None:
@@ -138,15 +140,15 @@ class Node:
         folder = _folder_while_this_lives()
         bundle = folder / "bundle"
         _unpack(files, bundle)
-        found = read_bundle(bundle).canonical_sha
-        if found != task.canonical_sha:
+        canonical_sha = read_bundle(bundle).canonical_sha
+        if canonical_sha != task.canonical_sha:
             raise SystemFailed(
-                f"the bundle that arrived has the canonical sha {found}, expected "
-                f"{task.canonical_sha}: its files were changed meanwhile. Run this again."
+                f"the received bundle has the canonical sha {canonical_sha}, expected "
+                f"{task.canonical_sha}: its files have changed. Run this again."
             )
-        tempfile.tempdir = str(folder)  # what the worker process writes goes the same way
-        take, never = self._given.popleft, threading.Event()
-        self._answers = serve(bundle, isolation, task.limits, take, end, never)
+        tempfile.tempdir = str(folder)  # so that the worker's files are removed, too
+        take, stop = self._batches.popleft, threading.Event()
+        self._answers = serve(bundle, isolation, task.limits, take, end, stop)
         return warnings
 
 
@@ -162,9 +164,12 @@ def _unpack(files: Shipped, bundle: Path) -> None:
 
 
 def _folder_while_this_lives() -> Path:
-    """A private folder. A shell makes it, waits for this process to end, in whatever way, and
-    removes it; it is nobody's child, or Ray would kill it with the actor. It survives that nobody
-    hears the folder's name, and tries again while a worker still writes into the folder."""
+    """A private folder that is removed when this process ends, even if it is killed.
+
+    A background shell creates it, waits for our end of its pipe to close, and removes it. The
+    shell has no parent, because Ray kills an actor's children with it. It ignores SIGPIPE, in case
+    we are killed before reading the name, and retries while a worker still writes into the folder.
+    """
     script = (
         'trap "" PIPE; exec 3<&0 2>/dev/null; (d=$(mktemp -d "$0/lynx-ray-XXXXXXXX") || exit; '
         'echo "$d"; exec >/dev/null; cat <&3; '
@@ -182,8 +187,8 @@ def _folder_while_this_lives() -> Path:
     shell.wait()
     _held.append(shell)
     if not folder:
-        raise SystemFailed(f"no folder can be made in {tempfile.gettempdir()}.")
+        raise SystemFailed(f"a folder can't be created in {tempfile.gettempdir()}.")
     return Path(folder)
 
 
-_held: list["subprocess.Popen[bytes]"] = []  # whose standard input must stay open
+_held: list["subprocess.Popen[bytes]"] = []  # keeps the shells' standard input open

@@ -19,7 +19,7 @@ from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline.evaluation.storage import large as large_eval_set
 from lynx_pipeline.evaluation.storage.large import LargeEvalSet, build
 from lynx_pipeline.evaluation.storage.parquet import predictions_bytes, read_predictions
-from lynx_pipeline.sandbox.workers import Answered
+from lynx_pipeline.sandbox.engine import Answered
 
 ODD = [
     "went",

@@ -1,4 +1,4 @@
-"""What the launcher takes away, asked of the kernel itself by the programs it starts."""
+"""The launcher's limits and filter, tested by programs that it starts on the real kernel."""
 
 import json
 import os
@@ -11,7 +11,7 @@ import pytest
 from lynx_pipeline.sandbox.inside import launcher
 
 ENOSYS, EAFNOSUPPORT = 38, 97
-# The exit code is that of the program; what it prints is JSON.
+# Prefix for test programs, which print JSON: call() makes a system call and gives errno or 0.
 SYSCALL = """
 import ctypes, json, sys
 libc = ctypes.CDLL(None, use_errno=True)
@@ -22,7 +22,7 @@ def call(number, *arguments):
 
 
 def launched(code: str, memory_mib: int = 1024, processes: int = 0) -> tuple[int, str, str]:
-    """Exit code, output and errors of a Python program under the launcher."""
+    """Exit code, standard output and error of a Python program under the launcher."""
     command = [sys.executable, "-I", "-S", launcher.__file__, str(memory_mib), str(processes)]
     done = subprocess.run(
         [*command, sys.executable, "-I", "-S", "-c", code],
@@ -42,28 +42,28 @@ def printed(code: str, memory_mib: int = 1024, processes: int = 0) -> object:
 
 @pytest.fixture(scope="module")
 def number() -> int:
-    """The place of this machine in the launcher's tables."""
-    assert launcher.works_here(), "write the filter for this machine, too"
+    """The column of this machine in the launcher's tables."""
+    assert launcher.is_supported(), "add a filter for this machine"
     return launcher.MACHINES[os.uname().machine]
 
 
 def test_denied_calls_do_not_exist(number: int) -> None:
-    """All of them, as on a kernel without."""
+    """All of them fail as on a kernel that does not have them."""
     numbers = [both[number] for both in launcher.DENIED.values()]
     found = printed(SYSCALL + f"print(json.dumps([call(n, 0, 0, 0, 0, 0) for n in {numbers}]))")
     assert found == [ENOSYS] * len(numbers)
 
 
 @pytest.mark.parametrize("flag", [1 << k for k in (17, 25, 26, 27, 28, 29, 30)])
-def test_clone_makes_processes_and_no_namespaces(number: int, flag: int) -> None:
-    """Each flag that makes one is refused."""
+def test_clone_creates_no_namespaces(number: int, flag: int) -> None:
+    """Every flag that would create one is denied."""
     clone = (56, 220)[number]
     found = printed(SYSCALL + f"print(json.dumps(call({clone}, {flag} | 17, 0, 0, 0, 0)))")
     assert found == ENOSYS
 
 
-def test_ordinary_programs_go_on() -> None:
-    """Threads, children, sockets of its own."""
+def test_ordinary_programs_work() -> None:
+    """Threads, child processes and local sockets are allowed."""
     code = (
         "import json, socket, subprocess, sys, threading, os\n"
         "done = []\n"
@@ -77,8 +77,8 @@ def test_ordinary_programs_go_on() -> None:
     assert printed(code) == [1, 0, 3, "x"]
 
 
-def test_only_sockets_that_end_at_the_namespace() -> None:
-    """A virtual machine's host is reachable over AF_VSOCK (40) from any network namespace."""
+def test_only_sockets_confined_to_the_namespace_are_allowed() -> None:
+    """AF_VSOCK (40), for example, reaches a virtual machine's host from any network namespace."""
     code = (
         "import json, socket\n"
         "def family(k):\n"
@@ -93,22 +93,22 @@ def test_only_sockets_that_end_at_the_namespace() -> None:
 
 
 def test_a_program_of_another_architecture_is_killed(number: int) -> None:
-    """Its calls have other numbers. On x86_64, those of x32 have a bit more."""
+    """Its system calls have other numbers. On x86_64, x32 calls have an additional bit."""
     bit = 0x40000000 if number == 0 else 0
     code, _, _ = launched(SYSCALL + f"call({bit} + 39)")
     assert code == (-31 if number == 0 else 0)
 
 
-def test_limits_are_set_and_hold() -> None:
-    """Hard ones: nothing it starts can raise them."""
+def test_limits_are_set_and_enforced() -> None:
+    """They are hard limits, which no descendant can raise."""
     names = ["AS", "FSIZE", "NOFILE", "CORE", "NPROC"]
     code = (
         "import json, resource\n"
         f"kinds = [getattr(resource, 'RLIMIT_' + name) for name in {names}]\n"
         "print(json.dumps([resource.getrlimit(kind) for kind in kinds]))"
     )
-    most = 512 << 20
-    assert printed(code, 512, 99) == [[k, k] for k in (most, most, 4096, 0, 99)]
+    memory = 512 << 20
+    assert printed(code, 512, 99) == [[k, k] for k in (memory, memory, 4096, 0, 99)]
     before = list(resource.getrlimit(resource.RLIMIT_NPROC))
     assert isinstance(found := printed(code), list)
     assert found[-1] == before
@@ -116,8 +116,9 @@ def test_limits_are_set_and_hold() -> None:
     assert (ended, "MemoryError" in errors) == (1, True)
 
 
-def test_a_lower_limit_from_outside_stays() -> None:
-    """Nobody but root could raise it."""
+def test_a_lower_existing_limit_stays() -> None:
+    """Only root could raise it."""
+
     command = [sys.executable, "-I", "-S", launcher.__file__, "1024", "0"]
     show = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))"
     done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Models as MLflow saves them, each loaded and asked by the real worker in a process of its own."""
+"""Models as MLflow saves them, each loaded and run by the real worker in its own process."""
 
 import warnings
 from collections.abc import Callable, Iterator
@@ -13,12 +13,12 @@ import pytest
 from lynx_pipeline.config import Limits
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.sandbox.inside.worker import plain, required_input
-from lynx_pipeline_tests.support.strangers import ask
+from lynx_pipeline_tests.support.worker_scripts import ask
 
 
 @contextmanager
 def no_advice() -> Iterator[None]:
-    """MLflow warns, whatever the filters are, of type hints: of missing ones and of its own."""
+    """Silence MLflow, which warns about type hints, present or missing, whatever the filters."""
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("ignore")
         yield
@@ -31,11 +31,11 @@ with no_advice():
 
 PROMPTS = ["Say yes", "Say no", "Don't  say ", "naïve", "x"]
 LIMITS = Limits(batch_size=2)
-REQUIREMENTS = ["mlflow"]  # found out by MLflow otherwise, in a process that takes seconds
+REQUIREMENTS = ["mlflow"]  # otherwise MLflow infers them, in a process that takes seconds
 
 
 def upper(prompts: list[str]) -> list[str]:
-    """What most models here answer."""
+    """The answers of most models in these tests."""
     return [prompt.upper() for prompt in prompts]
 
 
@@ -51,7 +51,8 @@ mlflow.models.set_model(Model())
 
 
 def saved(path: Path, model: Any, signature: Any = None) -> Path:
-    """A pyfunc: ``model`` is an object to be pickled, or the body of ``predict`` in a file."""
+    """Save a pyfunc. ``model`` is an object to pickle, the source of a model, or one line: the body
+    of ``predict``."""
     if isinstance(model, str):
         source = path.with_suffix(".py")
         source.write_text(model if "\n" in model else SOURCE.format(hint="", body=model))
@@ -134,14 +135,14 @@ STYLES: dict[str, Callable[[Path], Path]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STYLES)
-def test_a_model_is_asked_in_its_own_form(tmp_path: Path, name: str) -> None:
-    """The same answers, whatever it takes and gives."""
+def test_a_model_gets_its_own_input_form(tmp_path: Path, name: str) -> None:
+    """The answers are the same, whatever types it takes and returns."""
     assert ask(STYLES[name](tmp_path / "model"), LIMITS, PROMPTS) == upper(PROMPTS)
 
 
 @pytest.mark.slow
 def test_an_onnx_model_takes_and_gives_a_tensor_of_text(tmp_path: Path) -> None:
-    """MLflow hands back a mapping of its one output."""
+    """MLflow returns a mapping with its only output."""
     answers = ask(onnx(tmp_path / "model"), LIMITS, PROMPTS)
     assert answers == [f"{prompt}!" for prompt in PROMPTS]
 
@@ -151,22 +152,22 @@ def test_an_onnx_model_takes_and_gives_a_tensor_of_text(tmp_path: Path) -> None:
 def test_a_sklearn_text_classifier_gets_what_it_was_fitted_on(
     tmp_path: Path, fitted_on: str
 ) -> None:
-    """Texts in one dimension, also where a signature would have MLflow make a data frame of
-    them, whose column names it would classify; a frame if it knows columns by name."""
+    """One-dimensional texts, even if a signature would make MLflow pass a data frame, whose column
+    names it would classify; a data frame if it was fitted on named columns."""
     import mlflow.sklearn
     from sklearn.compose import make_column_transformer
     from sklearn.feature_extraction.text import CountVectorizer
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
 
-    said = ["he goes", "she goes", "it goes", "he went", "she went", "it went"]
+    sentences = ["he goes", "she goes", "it goes", "he went", "she went", "it went"]
     tenses = ["present"] * 3 + ["past"] * 3
-    texts: Any = said
+    texts: Any = sentences
     vectors: Any = CountVectorizer()
     if fitted_on == "Series":
-        texts = pandas.Series(said, name="text")
+        texts = pandas.Series(sentences, name="text")
     if fitted_on == "frame":
-        texts = pandas.DataFrame({"text": said})
+        texts = pandas.DataFrame({"text": sentences})
         vectors = make_column_transformer((CountVectorizer(), "text"))
     model = make_pipeline(vectors, LogisticRegression()).fit(texts, tenses)
     mlflow.sklearn.save_model(
@@ -194,7 +195,7 @@ mlflow.models.set_model(Model())
 """
 
 REFUSED: dict[str, tuple[str, Any, str]] = {
-    "numbers": ("return []", infer_signature(pandas.DataFrame({"x": [1.5]})), "wants 'x': double"),
+    "numbers": ("return []", infer_signature(pandas.DataFrame({"x": [1.5]})), "needs 'x': double"),
     "messages": (CHAT, None, "agent/v1/responses takes messages"),
 }
 
@@ -204,16 +205,16 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
 def test_a_model_that_takes_no_text_is_refused_before_it_is_loaded(
     tmp_path: Path, name: str
 ) -> None:
-    """By what it says of itself."""
-    model, signature, says = REFUSED[name]
+    """Its metadata is enough to decide."""
+    model, signature, message = REFUSED[name]
     path = saved(tmp_path / "model", model, signature)
     (path / "model.py").write_text("raise RuntimeError('it was loaded')")
-    with pytest.raises(BadInput, match=f"loading failed with ValueError: .*{says}"):
+    with pytest.raises(BadInput, match=f"loading failed with ValueError: .*{message}"):
         ask(path, LIMITS, PROMPTS)
 
 
 @pytest.mark.parametrize(
-    ("schema", "says"),
+    ("schema", "message"),
     [
         pytest.param(infer_signature(numpy.array([1.5])), "Tensor", id="an array of numbers"),
         pytest.param(infer_signature(numpy.array([[["a"]]])), "Tensor", id="three dimensions"),
@@ -224,21 +225,21 @@ def test_a_model_that_takes_no_text_is_refused_before_it_is_loaded(
         pytest.param(infer_signature({"a": "x", "b": "y"}), "2 inputs", id="two texts"),
     ],
 )
-def test_a_signature_has_to_want_one_text(schema: Any, says: str) -> None:
-    """Numbers and the like are not made of it."""
-    with pytest.raises(ValueError, match=f"the model wants .*{says}.* given"):
+def test_a_signature_must_take_one_text(schema: Any, message: str) -> None:
+    """Text is not converted to other types."""
+    with pytest.raises(ValueError, match=f"the model needs .*{message}.* given"):
         required_input(schema.inputs)
 
 
 @pytest.mark.slow
-def test_a_model_is_never_asked_in_another_form(tmp_path: Path) -> None:
-    """One that fails on what it gets has failed: it may have acted on the first attempt."""
+def test_a_failing_model_is_not_retried_with_another_input_form(tmp_path: Path) -> None:
+    """The first attempt may have had side effects."""
     body = "self.n = getattr(self, 'n', 0) + 1; raise TypeError(f'call {self.n}')"
     with pytest.raises(BadInput, match="items 1 to 2 failed with TypeError: call 1"):
         ask(saved(tmp_path / "model", body), LIMITS, PROMPTS)
 
 
-# ----- what a model may answer --------------------------------------------------------------
+# ----- what a model may return --------------------------------------------------------------
 
 NAN = float("nan")
 
@@ -264,7 +265,7 @@ NAN = float("nan")
     ],
 )
 def test_answers_are_text_or_null(output: Any, answers: list[str | None]) -> None:
-    """In any of the forms that MLflow's flavors use."""
+    """In any of the types that MLflow's flavors return."""
     found = plain(output)
     assert found == answers
     assert {type(text) for text in found} <= {str, type(None)}
@@ -275,31 +276,31 @@ def _each() -> Iterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("output", "says"),
+    ("output", "message"),
     [
-        pytest.param(["a", 1], "answers int, .* first as answer 2 of a batch", id="number"),
-        pytest.param(["a", NAN], "answers float, .* answer 2", id="NaN in a list"),
-        pytest.param(numpy.array([1.0, NAN]), "answers float, .* answer 1", id="numbers"),
+        pytest.param(["a", 1], "returned int, .* first as answer 2 of a batch", id="number"),
+        pytest.param(["a", NAN], "returned float, .* answer 2", id="NaN in a list"),
+        pytest.param(numpy.array([1.0, NAN]), "returned float, .* answer 1", id="numbers"),
         pytest.param(numpy.array(["a", NAN], dtype=object), "float, .* answer 2", id="NaN, array"),
-        pytest.param(pandas.Series([1.0, NAN]), "answers float, .* answer 1", id="Series of them"),
-        pytest.param(pandas.Series([True]), "answers bool", id="truth"),
-        pytest.param([b"a"], "answers bytes", id="bytes"),
-        pytest.param([{"generated_text": "a"}], "answers dict", id="mappings"),
-        pytest.param([["a"], ["b"]], "answers list", id="lists"),
-        pytest.param("ab", "answers str to a batch", id="one text"),
-        pytest.param(b"ab", "answers bytes to a batch", id="one text in bytes"),
-        pytest.param(None, "answers NoneType to a batch", id="None"),
-        pytest.param({"a", "b"}, "answers set to a batch", id="no order"),
-        pytest.param(_each(), "answers generator to a batch", id="a stream"),
-        pytest.param({"a": ["x"], "b": ["y"]}, "answers 2 outputs", id="two outputs"),
-        pytest.param({}, "answers 0 outputs", id="no output"),
+        pytest.param(pandas.Series([1.0, NAN]), "returned float, .* answer 1", id="Series of them"),
+        pytest.param(pandas.Series([True]), "returned bool", id="truth"),
+        pytest.param([b"a"], "returned bytes", id="bytes"),
+        pytest.param([{"generated_text": "a"}], "returned dict", id="mappings"),
+        pytest.param([["a"], ["b"]], "returned list", id="lists"),
+        pytest.param("ab", "returned str for a batch", id="one text"),
+        pytest.param(b"ab", "returned bytes for a batch", id="one text in bytes"),
+        pytest.param(None, "returned NoneType for a batch", id="None"),
+        pytest.param({"a", "b"}, "returned set for a batch", id="no order"),
+        pytest.param(_each(), "returned generator for a batch", id="a stream"),
+        pytest.param({"a": ["x"], "b": ["y"]}, "returned 2 outputs", id="two outputs"),
+        pytest.param({}, "returned 0 outputs", id="no output"),
         pytest.param(pandas.DataFrame({"a": ["x"], "b": ["y"]}), "2 columns", id="two columns"),
         pytest.param(numpy.array([["a", "b"]]), r"of shape \(1, 2\)", id="1 by n"),
         pytest.param(numpy.array("a"), r"of shape \(\)", id="no dimension"),
         pytest.param(numpy.array([[["a"]]]), r"of shape \(1, 1, 1\)", id="three dimensions"),
     ],
 )
-def test_anything_else_is_refused(output: Any, says: str) -> None:
-    """With what it is, and the first place where it stands."""
-    with pytest.raises(ValueError, match=says):
+def test_anything_else_is_refused(output: Any, message: str) -> None:
+    """The error names its type and the first position."""
+    with pytest.raises(ValueError, match=message):
         plain(output)

@@ -1,7 +1,7 @@
-"""A Ray cluster of several nodes, all of them on this machine, and models that MLflow loads.
+"""A Ray cluster of several nodes, all on this machine, and models that MLflow loads.
 
-Nodes are *closed*, with bubblewrap, or *open*, without: on an open one a model can note down what
-it was asked, in a file for each process.
+Nodes are *isolated*, with bubblewrap, or *open*, without. On an open node a model can log its
+prompts, in one file per process.
 """
 
 import os
@@ -25,12 +25,12 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, read_evidence
 from lynx_pipeline.evaluation.run import evaluate
+from lynx_pipeline.sandbox.engine import Answered, Batch
 from lynx_pipeline.sandbox.ray import engine as ray_engine
 from lynx_pipeline.sandbox.ray.engine import Ray
 from lynx_pipeline.sandbox.ray.node import software
-from lynx_pipeline.sandbox.workers import Answered, Batch
 from lynx_pipeline_tests.support.builders import GOOD, bundle, eval_items, eval_set
-from lynx_pipeline_tests.support.strangers import ask, batches, isolation
+from lynx_pipeline_tests.support.worker_scripts import ask, batches, isolation
 
 pytestmark = pytest.mark.slow
 
@@ -41,7 +41,7 @@ IMPATIENT = Limits(batch_size=5, batch_seconds=30, load_seconds=12, total_second
 
 
 class Nodes:
-    """A cluster whose head runs nothing, and one CPU on each other node."""
+    """A cluster whose head has no CPU, and each other node has one."""
 
     def __init__(self, folder: Path) -> None:
         from ray.cluster_utils import Cluster
@@ -49,38 +49,38 @@ class Nodes:
         self.folder = folder
         self.cluster = Cluster(initialize_head=True, head_node_args=_small(0))
         self.open: list[Any] = []
-        self.closed: list[Any] = []
+        self.isolated: list[Any] = []
 
-    def have(self, *, open: int = 0, closed: int = 0) -> None:
-        """As many of each kind, of those that were left and new ones."""
-        for nodes, wanted, path in ((self.open, open, ""), (self.closed, closed, os.defpath)):
-            while len(nodes) > wanted:
+    def have(self, *, open: int = 0, isolated: int = 0) -> None:
+        """Add and remove nodes until there are this many of each kind."""
+        for nodes, count, path in ((self.open, open, ""), (self.isolated, isolated, os.defpath)):
+            while len(nodes) > count:
                 self.lose(nodes[-1])
-            while len(nodes) < wanted:
+            while len(nodes) < count:
                 nodes.append(self.add(PATH=path))
 
     def add(self, **environ: str) -> Any:
-        """A node whose processes have these variables."""
+        """Add a node whose processes have these environment variables."""
         return self.cluster.add_node(**_small(1), env_vars={"TMPDIR": str(self.folder), **environ})
 
     def lose(self, node: Any) -> None:
-        """Without a word, as when the power fails."""
+        """Remove a node abruptly, as when its power fails."""
         self.cluster.remove_node(node, allow_graceful=False)
-        for nodes in (self.open, self.closed):
+        for nodes in (self.open, self.isolated):
             if node in nodes:
                 nodes.remove(node)
 
     def actors(self) -> list[int]:
-        """The processes of actors that are alive."""
-        mine = _processes(f"TMPDIR={self.folder}")
-        return [pid for pid, title in mine if title.startswith("ray::Node")]
+        """The processes of living actors."""
+        processes = _processes(f"TMPDIR={self.folder}")
+        return [pid for pid, title in processes if title.startswith("ray::Node")]
 
     def drivers(self) -> list[int]:
-        """The processes that speak with this cluster."""
-        mine = _processes(f"RAY_ADDRESS={self.cluster.address}")
-        return [pid for pid, title in mine if "driver.main" in title]
+        """The driver processes of this cluster."""
+        processes = _processes(f"RAY_ADDRESS={self.cluster.address}")
+        return [pid for pid, title in processes if "driver.main" in title]
 
-    def nothing_is_left(self) -> None:
+    def assert_nothing_left(self) -> None:
         """No actor, and no file of ours on any node."""
         _soon(lambda: not self.actors() and not list(self.folder.iterdir()))
 
@@ -90,7 +90,7 @@ def _small(cpus: int) -> dict[str, Any]:
 
 
 def _processes(variable: str) -> Iterator[tuple[int, str]]:
-    """Those that have this variable, and their titles; other tests may have a cluster too."""
+    """Processes with this variable, and their titles. Other tests may have a cluster, too."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if variable.encode() in (folder / "environ").read_bytes().split(b"\0"):
@@ -108,7 +108,7 @@ def _soon(holds: Callable[[], bool]) -> None:
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
-    """Nodes are started by the tests."""
+    """A cluster without nodes. The tests start them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         nodes = Nodes(tmp_path_factory.mktemp("nodes"))
@@ -120,11 +120,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
 
 @pytest.fixture(autouse=True)
 def address(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Where users say which cluster it is. After each test nothing of it is left there."""
+    """Set RAY_ADDRESS to the cluster, and check after each test that it left nothing there."""
     nodes: Nodes = request.getfixturevalue("cluster")
     monkeypatch.setenv("RAY_ADDRESS", nodes.cluster.address)
     yield
-    nodes.nothing_is_left()
+    nodes.assert_nothing_left()
 
 
 @pytest.fixture
@@ -134,42 +134,42 @@ def nodes(cluster: Nodes) -> Nodes:
 
 
 @pytest.fixture
-def marks(tmp_path: Path) -> Path:
-    """Where a model of :func:`marking` notes what it is asked."""
-    (tmp_path / "marks").mkdir()
-    return tmp_path / "marks"
+def log(tmp_path: Path) -> Path:
+    """The folder where a model of :func:`logging_model` logs its prompts."""
+    (tmp_path / "prompts").mkdir()
+    return tmp_path / "prompts"
 
 
-def marking(marks: Path, also: str = "time.sleep(0.1)") -> Path:
-    """A good model that notes what it is asked, in a file named by its process."""
+def logging_model(log: Path, also: str = "time.sleep(0.1)") -> Path:
+    """A good model that logs its prompts, in a file named by its process id."""
     body = f"""\
 import os, time
-with open(f"{marks}/{{os.getpid()}}", "a") as file:
+with open(f"{log}/{{os.getpid()}}", "a") as file:
     file.writelines(prompt + "\\n" for prompt in prompts)
 {also}
 {GOOD}"""
-    return bundle(marks.parent / "bundle", body)
+    return bundle(log.parent / "bundle", body)
 
 
-def asked(marks: Path) -> Counter[str]:
-    """How often each question was asked."""
-    return Counter(line for file in marks.iterdir() for line in file.read_text().splitlines())
+def asked(log: Path) -> Counter[str]:
+    """How often each prompt was asked."""
+    return Counter(line for file in log.iterdir() for line in file.read_text().splitlines())
 
 
 def engine(
     model: Path,
     limits: Limits = LIMITS,
     env: Env = Env.DEV,
-    said: list[str] | None = None,
-    most: int = 0,
+    warnings: list[str] | None = None,
+    max_workers: int = 0,
 ) -> Ray:
-    """The engine on this bundle as it is now."""
-    warn = ([] if said is None else said).append
-    return Ray(model, read_bundle(model).canonical_sha, env, (), limits, warn, most)
+    """The engine for this bundle in its current state."""
+    warn = ([] if warnings is None else warnings).append
+    return Ray(model, read_bundle(model).canonical_sha, env, (), limits, warn, max_workers)
 
 
 def answers(engine: Ray, prompts: list[str] = PROMPTS) -> list[Answered]:
-    """All questions asked."""
+    """The answers to all prompts, in batches."""
     return list(engine.answer(batches(prompts, LIMITS.batch_size), len(prompts)))
 
 
@@ -181,7 +181,7 @@ def run(
     limits: Limits = LIMITS,
     progress: Callable[[int, int], object] = lambda *_: None,
 ) -> CandidateEval:
-    """Evaluate it on :data:`ITEMS`."""
+    """Evaluate the model on :data:`ITEMS`."""
     return evaluate(
         model,
         ITEMS,
@@ -195,46 +195,46 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the evidence of a good model lies that was evaluated on this machine."""
-    folder = tmp_path_factory.mktemp("here")
+def local_evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The evidence of a good model that the local engine evaluated."""
+    folder = tmp_path_factory.mktemp("local")
     run(bundle(folder / "bundle"), folder, "local")
     return folder
 
 
 def test_the_evidence_is_the_same_as_on_this_machine(
-    nodes: Nodes, here: Path, tmp_path: Path
+    nodes: Nodes, local_evidence: Path, tmp_path: Path
 ) -> None:
-    """To the byte; and the nodes have the isolation that this machine has."""
-    nodes.have(closed=2)
+    """Byte for byte; and the nodes have the same isolation as this machine."""
+    nodes.have(isolated=2)
     env = Env.PROD if isolation().level == BUBBLEWRAP else Env.DEV
-    there = run(bundle(tmp_path / "bundle"), tmp_path, env=env)
-    assert (tmp_path / PREDICTIONS).read_bytes() == (here / PREDICTIONS).read_bytes()
-    before = read_evidence(here, ITEMS).evaluation
-    assert asdict(there) == {**asdict(before), "metrics": there.metrics}
+    on_ray = run(bundle(tmp_path / "bundle"), tmp_path, env=env)
+    assert (tmp_path / PREDICTIONS).read_bytes() == (local_evidence / PREDICTIONS).read_bytes()
+    local = read_evidence(local_evidence, ITEMS).evaluation
+    assert asdict(on_ray) == {**asdict(local), "metrics": on_ray.metrics}
     assert list(tmp_path.glob("*.journal")) == []
 
 
 def _timeless(error: BaseException) -> str:
-    return re.sub(r"\d\d:\d\d:\d\d", "", str(error))  # of what MLflow logged
+    return re.sub(r"\d\d:\d\d:\d\d", "", str(error))  # the times in MLflow's log
 
 
-def test_a_candidate_that_fails_is_not_asked_again(nodes: Nodes, tmp_path: Path) -> None:
-    """It is told as on this machine."""
-    nodes.have(closed=1)
+def test_a_failing_candidate_is_not_retried(nodes: Nodes, tmp_path: Path) -> None:
+    """The error is the same as on this machine."""
+    nodes.have(isolated=1)
     model = bundle(tmp_path / "bundle", "raise KeyError('inside')")
-    said: list[str] = []
-    with pytest.raises(BadInput) as there:
-        answers(engine(model, said=said))
-    with pytest.raises(BadInput) as here:
+    warnings: list[str] = []
+    with pytest.raises(BadInput) as on_ray:
+        answers(engine(model, warnings=warnings))
+    with pytest.raises(BadInput) as local:
         ask(model, LIMITS)
-    assert _timeless(there.value) == _timeless(here.value)
-    assert said == []
+    assert _timeless(on_ray.value) == _timeless(local.value)
+    assert warnings == []
 
 
-def test_nobody_needs_to_hear_all_answers(nodes: Nodes, tmp_path: Path) -> None:
-    """Whoever stops listening leaves nothing on the nodes, also while a batch is answered."""
-    nodes.have(closed=1)
+def test_answers_can_be_abandoned(nodes: Nodes, tmp_path: Path) -> None:
+    """Closing the iterator early leaves nothing on the nodes, even in the middle of a batch."""
+    nodes.have(isolated=1)
     body = f"import time; 'Say word99' in prompts and time.sleep(60)\n{GOOD}"
     model = bundle(tmp_path / "bundle", body)
     found = engine(model).answer(batches(PROMPTS, 5), len(PROMPTS))
@@ -245,8 +245,8 @@ def test_nobody_needs_to_hear_all_answers(nodes: Nodes, tmp_path: Path) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_all_nodes_work_and_take_a_batch_when_they_have_room(nodes: Nodes, marks: Path) -> None:
-    """Every question once; of the batches two an actor at most are on their way."""
+def test_all_nodes_share_the_work(nodes: Nodes, log: Path) -> None:
+    """Every prompt is asked once, and an actor never has more than two batches."""
     nodes.have(open=2)
     taken = 0
 
@@ -256,51 +256,52 @@ def test_all_nodes_work_and_take_a_batch_when_they_have_room(nodes: Nodes, marks
             taken += 1
             yield batch
 
-    said: list[str] = []
+    warnings: list[str] = []
     found = []
-    both = f"while len(os.listdir({str(marks)!r})) < 2: time.sleep(0.05)"
-    for answered in engine(marking(marks, both), said=said).answer(counted(), len(PROMPTS)):
+    both = f"while len(os.listdir({str(log)!r})) < 2: time.sleep(0.05)"
+    ray = engine(logging_model(log, both), warnings=warnings)
+    for answered in ray.answer(counted(), len(PROMPTS)):
         found.append(answered)
         time.sleep(0.05)
         assert taken <= len(found) + 4
     assert sorted(row for batch in found for row in batch.rows) == list(range(120))
-    assert set(asked(marks).values()) == {1}
+    assert set(asked(log).values()) == {1}
     # A node has one CPU, so the two processes ran on two nodes.
-    assert len(list(marks.iterdir())) == len({batch.load_seconds for batch in found}) == 2
+    assert len(list(log.iterdir())) == len({batch.load_seconds for batch in found}) == 2
     assert {batch.isolation for batch in found} == {NONE}
-    assert sum("NO ISOLATION" in text for text in said) == 1
+    assert sum("NO ISOLATION" in text for text in warnings) == 1
 
 
-def test_prod_does_without_a_node_that_has_no_isolation(nodes: Nodes, marks: Path) -> None:
-    """The node is asked, not the machine where the evaluation is started."""
+def test_prod_refuses_a_node_without_isolation(nodes: Nodes, log: Path) -> None:
+    """The node's isolation counts, not that of the machine that starts the evaluation."""
     nodes.have(open=2)
     with pytest.raises(Refused, match=r"on the Ray node .*only in isolation"):
-        answers(engine(marking(marks), env=Env.PROD))
-    assert asked(marks) == {}
+        answers(engine(logging_model(log), env=Env.PROD))
+    assert asked(log) == {}
 
 
-def test_a_bundle_that_changed_on_the_way_is_not_evaluated(nodes: Nodes, marks: Path) -> None:
-    """A node hashes what it got."""
+def test_a_bundle_that_changed_on_the_way_is_not_evaluated(nodes: Nodes, log: Path) -> None:
+    """Each node hashes the bundle that it received."""
     nodes.have(open=2)
-    asks = engine(marking(marks))
-    with (marks.parent / "bundle" / "code" / "tiny_loader.py").open("a") as file:
+    ray = engine(logging_model(log))
+    with (log.parent / "bundle" / "code" / "tiny_loader.py").open("a") as file:
         file.write("\n")
     with pytest.raises(SystemFailed, match=r"on the Ray node .* canonical sha .* expected"):
-        answers(asks)
-    assert asked(marks) == {}
+        answers(ray)
+    assert asked(log) == {}
 
 
 def test_a_node_with_other_software_is_refused(
-    nodes: Nodes, marks: Path, monkeypatch: pytest.MonkeyPatch
+    nodes: Nodes, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It might answer otherwise. What only one side has does not count."""
+    """Its answers might differ. Packages that only one side has are ignored."""
     nodes.have(open=2)
     other = {**software(), "numpy": "0.1", "lynx-pipeline": "other", "only-here": "1"}
     monkeypatch.setattr(ray_engine, "software", lambda: other)
-    says = r"other software: lynx-pipeline \w+ \(here: other\), numpy \S+ \(here: 0.1\)\."
-    with pytest.raises(SystemFailed, match=says):
-        answers(engine(marking(marks)))
-    assert asked(marks) == {}
+    message = r"different software: lynx-pipeline \w+ \(here: other\), numpy \S+ \(here: 0.1\)\."
+    with pytest.raises(SystemFailed, match=message):
+        answers(engine(logging_model(log)))
+    assert asked(log) == {}
 
 
 ALONE = """
@@ -312,10 +313,10 @@ for _ in engine(Path(sys.argv[1])).answer(batches(PROMPTS, 5), len(PROMPTS)):
 """
 
 
-def test_an_evaluation_that_is_killed_leaves_nothing(nodes: Nodes, marks: Path) -> None:
-    """The process that speaks with Ray notices, and ends."""
+def test_an_evaluation_that_is_killed_leaves_nothing(nodes: Nodes, log: Path) -> None:
+    """The driver process notices, and ends."""
     nodes.have(open=2)
-    command = [sys.executable, "-c", ALONE, str(marking(marks))]
+    command = [sys.executable, "-c", ALONE, str(logging_model(log))]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as evaluation:
         assert evaluation.stdout
         assert evaluation.stdout.readline() == b"answered\n"
@@ -323,100 +324,100 @@ def test_an_evaluation_that_is_killed_leaves_nothing(nodes: Nodes, marks: Path) 
     _soon(lambda: not nodes.drivers())
 
 
-def test_the_process_that_speaks_with_ray_may_end(nodes: Nodes, marks: Path) -> None:
+def test_the_end_of_the_driver_process_is_an_error(nodes: Nodes, log: Path) -> None:
     """Ray ends it when the cluster's head is gone."""
     nodes.have(open=2)
-    found = engine(marking(marks)).answer(batches(PROMPTS, 5), len(PROMPTS))
+    found = engine(logging_model(log)).answer(batches(PROMPTS, 5), len(PROMPTS))
     next(found)
     [driver] = nodes.drivers()
     os.kill(driver, 9)
-    with pytest.raises(SystemFailed, match="process that speaks with Ray ended"):
+    with pytest.raises(SystemFailed, match="Ray driver process ended"):
         list(found)
 
 
-def test_a_batch_that_kills_its_workers_is_the_candidates_fault(nodes: Nodes, marks: Path) -> None:
-    """Here it kills the actor itself, as a model would that takes all memory."""
+def test_a_batch_that_kills_its_workers_is_the_candidates_fault(nodes: Nodes, log: Path) -> None:
+    """This model kills its actor, as one that uses up all memory would."""
     nodes.have(open=2)
-    model = marking(marks, also="'Say word7' in prompts and os.kill(os.getppid(), 9)")
-    said: list[str] = []
-    with pytest.raises(BadInput, match="3 workers were lost while they answered one batch"):
-        answers(engine(model, said=said, most=1), PROMPTS[:20])
-    # The batch before is blamed where its answer was lost with the actor.
-    assert 3 <= asked(marks)["Say word7"] <= 5
-    assert any("was lost" in text for text in said)
+    model = logging_model(log, also="'Say word7' in prompts and os.kill(os.getppid(), 9)")
+    warnings: list[str] = []
+    with pytest.raises(BadInput, match="3 workers were lost while answering the same batch"):
+        answers(engine(model, warnings=warnings, max_workers=1), PROMPTS[:20])
+    # The batch before is blamed if its answer was lost with the actor.
+    assert 3 <= asked(log)["Say word7"] <= 5
+    assert any("was lost" in text for text in warnings)
 
 
-# Each process waits after six batches, until there is a file beside the bundle.
+# After six batches, each process waits for a file beside the bundle.
 WAITING = """\
 global n
 n = globals().get("n", 0) + 1
 while n > 6 and not os.path.exists({go!r}): time.sleep(0.05)"""
 
 
-@pytest.mark.parametrize("what", ["actor", "node"])
-def test_what_is_lost_is_asked_again_elsewhere(
-    nodes: Nodes, marks: Path, here: Path, tmp_path: Path, what: str
+@pytest.mark.parametrize("lost", ["actor", "node"])
+def test_lost_batches_are_retried_elsewhere(
+    nodes: Nodes, log: Path, local_evidence: Path, tmp_path: Path, lost: str
 ) -> None:
-    """And nothing else is; the evidence is the same to the byte."""
+    """Only lost batches are, and the evidence is the same byte for byte."""
     nodes.have(open=2)
-    model = marking(marks, WAITING.format(go=f"{tmp_path}/go"))
+    model = logging_model(log, WAITING.format(go=f"{tmp_path}/go"))
 
     def kill(done: int, of: int) -> None:
         if done == 50:
             before = set(nodes.actors())
-            nodes.lose(nodes.open[0]) if what == "node" else os.kill(min(before), 9)
+            nodes.lose(nodes.open[0]) if lost == "node" else os.kill(min(before), 9)
             _soon(lambda: not before <= set(nodes.actors()))
             (tmp_path / "go").touch()
 
     run(model, tmp_path, progress=kill)
-    assert len(asked(marks)) == 120
-    assert 5 <= sum(times - 1 for times in asked(marks).values()) <= 10
-    assert (tmp_path / PREDICTIONS).read_bytes() == (here / PREDICTIONS).read_bytes()
+    assert len(asked(log)) == 120
+    assert 5 <= sum(times - 1 for times in asked(log).values()) <= 10
+    assert (tmp_path / PREDICTIONS).read_bytes() == (local_evidence / PREDICTIONS).read_bytes()
 
 
-def test_when_all_nodes_are_lost_the_answers_are_kept(
-    nodes: Nodes, marks: Path, here: Path, tmp_path: Path
+def test_answers_are_kept_when_all_nodes_are_lost(
+    nodes: Nodes, log: Path, local_evidence: Path, tmp_path: Path
 ) -> None:
-    """It says so in bounded time, and goes on when there is a node again."""
+    """The evaluation fails in bounded time, and resumes when there is a node again."""
     nodes.have(open=1)
-    model = marking(marks, WAITING.format(go=f"{tmp_path}/go"))
+    model = logging_model(log, WAITING.format(go=f"{tmp_path}/go"))
 
     def kill(done: int, of: int) -> None:
         if done == 20:
             nodes.have()
 
     started = time.monotonic()
-    with pytest.raises(SystemFailed, match=r"no node of the Ray cluster took .* was lost"):
+    with pytest.raises(SystemFailed, match=r"no node of the Ray cluster started .* was lost"):
         run(model, tmp_path, limits=IMPATIENT, progress=kill)
     assert time.monotonic() - started < 40
     (tmp_path / "go").touch()
-    before = asked(marks)
+    before = asked(log)
     nodes.have(open=1)
-    told: list[int] = []
-    run(model, tmp_path, progress=lambda done, of: told.append(done))
-    assert 20 <= told[0] <= 30
-    assert sum((asked(marks) - before).values()) == 120 - told[0]
-    assert (tmp_path / PREDICTIONS).read_bytes() == (here / PREDICTIONS).read_bytes()
+    progress: list[int] = []
+    run(model, tmp_path, progress=lambda done, of: progress.append(done))
+    assert 20 <= progress[0] <= 30
+    assert sum((asked(log) - before).values()) == 120 - progress[0]
+    assert (tmp_path / PREDICTIONS).read_bytes() == (local_evidence / PREDICTIONS).read_bytes()
 
 
-def test_a_node_without_us_is_named_as_that(
+def test_a_node_without_lynx_pipeline_is_reported(
     nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With what to install."""
+    """The error says what to install."""
     nodes.have()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "lynx_pipeline.py").write_text("raise ImportError('not here')")
-    monkeypatch.chdir(tmp_path)  # Ray lets nodes import from the folder that it is started in
+    monkeypatch.chdir(tmp_path)  # nodes can import from the folder in which Ray is started
     node = nodes.add(PYTHONPATH=str(tmp_path / "other"))
     with pytest.raises(SystemFailed, match=r"install 'lynx-pipeline\[ray\]' on every node"):
         answers(engine(bundle(tmp_path / "bundle")))
     nodes.lose(node)
 
 
-def test_a_cluster_that_does_not_answer_is_given_up(
+def test_an_unreachable_cluster_fails_within_load_seconds(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray itself tries for minutes."""
+    """Ray itself would try for minutes."""
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     started = time.monotonic()
     with pytest.raises(SystemFailed, match="RAY_ADDRESS"):
@@ -424,10 +425,11 @@ def test_a_cluster_that_does_not_answer_is_given_up(
     assert time.monotonic() - started < 10
 
 
-def test_without_ray_it_says_what_to_install(
+def test_without_ray_the_error_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is an extra."""
+    """Ray is an optional dependency."""
+
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(BadInput, match=r"pip install 'lynx-pipeline\[ray\]'"):
         answers(engine(bundle(tmp_path / "bundle")))

@@ -1,4 +1,4 @@
-"""What a node keeps; the rest of it is tested with a cluster, in test_engine."""
+"""A node's folder. The rest of a node is tested with a cluster, in ``test_engine.py``."""
 
 import multiprocessing
 import os
@@ -19,7 +19,7 @@ def _actor(root: Path) -> None:
 
 @pytest.mark.slow
 def test_an_actor_killed_at_any_moment_leaves_no_folder(tmp_path: Path) -> None:
-    """Also before it has heard the folder's name."""
+    """Even before it has read the folder's name."""
     fork = multiprocessing.get_context("fork")
     seen = 0
     for moment in range(60):
@@ -33,4 +33,4 @@ def test_an_actor_killed_at_any_moment_leaves_no_folder(tmp_path: Path) -> None:
     while os.listdir(tmp_path) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert os.listdir(tmp_path) == []
-    assert seen  # some were killed when they had one
+    assert seen  # some were killed after their folder was created

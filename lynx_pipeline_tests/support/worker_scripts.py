@@ -1,12 +1,14 @@
-"""Bundles whose process says what a test wants, well or badly, in the worker's place."""
+"""Scripts that run in place of the worker and speak its protocol, correctly or not, as a test
+needs; and short ways to run a bundle on prompts."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.sandbox.engine import Answered, Batch
 from lynx_pipeline.sandbox.isolation import Isolation, choose_isolation
-from lynx_pipeline.sandbox.workers import Answered, Batch, Local
+from lynx_pipeline.sandbox.local import Local
 
 PROMPTS = [f"Say word{k}" for k in range(12)]
 LIMITS = Limits(batch_size=5, batch_seconds=20, load_seconds=60, total_seconds=60, output_mib=1)
@@ -14,41 +16,41 @@ QUICK = Limits(batch_size=5, batch_seconds=1, load_seconds=10, total_seconds=15,
 
 SCRIPT = """
 import json, os, signal, sys, time
-def say(**message):
+def send(**message):
     print(json.dumps(message), flush=True)
 {first}
-say(ready=0.5)
+send(ready=0.5)
 for line in sys.stdin:
     batch = json.loads(line)
     ids, prompts = batch["ids"], batch["prompts"]
     answers = [prompt.removeprefix("Say ") for prompt in prompts]
     seconds, peak = 0.25, 1.5
     {each}
-    say(ids=ids, predictions=answers, seconds=seconds, peak_mib=peak)
+    send(ids=ids, predictions=answers, seconds=seconds, peak_mib=peak)
 {last}
 """
 
 
 def isolation() -> Isolation:
-    """The best that works here."""
+    """The best isolation that works on this machine."""
     return choose_isolation(Env.DEV, (), lambda _: None)
 
 
 def batches(prompts: Sequence[str], size: int) -> Iterator[Batch]:
-    """The prompts, cut into batches; their rows are their places."""
+    """The prompts in batches; a prompt's row is its index."""
     for start in range(0, len(prompts), size):
-        some = list(prompts[start : start + size])
-        yield Batch(list(range(start, start + len(some))), some)
+        batch = list(prompts[start : start + size])
+        yield Batch(list(range(start, start + len(batch))), batch)
 
 
-def asked(
+def ask_batches(
     folder: Path,
     limits: Limits = LIMITS,
     prompts: Sequence[str] = PROMPTS,
     workers: int = 1,
     chosen: Isolation | None = None,
 ) -> list[Answered]:
-    """All questions to the bundle in ``folder``."""
+    """Run the bundle in ``folder`` on all prompts; the batches as they come back."""
     engine = Local(folder, chosen or isolation(), limits, workers)
     return list(engine.answer(batches(prompts, limits.batch_size), len(prompts)))
 
@@ -60,15 +62,16 @@ def ask(
     workers: int = 1,
     chosen: Isolation | None = None,
 ) -> list[str | None]:
-    """The answers, in the order of the questions."""
-    found: dict[int, str | None] = {}
-    for batch in asked(folder, limits, prompts, workers, chosen):
-        found.update(zip(batch.rows, batch.answers, strict=True))
-    return [found[row] for row in range(len(prompts))]
+    """Run the bundle on all prompts; the answers in the order of the prompts."""
+    answers: dict[int, str | None] = {}
+    for batch in ask_batches(folder, limits, prompts, workers, chosen):
+        answers.update(zip(batch.rows, batch.answers, strict=True))
+    return [answers[row] for row in range(len(prompts))]
 
 
-def speaks(stranger: Path, first: str = "", each: str = "pass", last: str = "") -> Path:
-    """Write the script."""
+def write_script(scripted: Path, first: str = "", each: str = "pass", last: str = "") -> Path:
+    """Write the script for the bundle ``scripted``: code that runs ``first``, for ``each`` batch,
+    and ``last``."""
     text = SCRIPT.format(first=first, each=each, last=last)
-    stranger.with_name("script.py").write_text(text)
-    return stranger
+    scripted.with_name("script.py").write_text(text)
+    return scripted
