@@ -5,6 +5,7 @@ Blocks marked ``bash`` are root's on a server with systemd: they are linted here
 machine of their own by ``simulators/server/test_page.py``.
 """
 
+import ast
 import json
 import os
 import re
@@ -176,6 +177,26 @@ def test_what_is_run_elsewhere_is_shown_somewhere() -> None:
         for line in block.splitlines()
     }
     assert RUN_ELSEWHERE.keys() <= shown
+
+
+def test_quoted_errors_are_in_the_code() -> None:
+    """Every message that heads a section of the troubleshooting page is one that is printed."""
+    texts = {
+        node.value
+        for file in (REPO / "lynx_pipeline").rglob("*.py")
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    page = (REPO / "docs/troubleshooting.md").read_text()
+    quoted = [
+        part.strip()
+        for heading in re.findall(r"^### (.*)$", page, re.MULTILINE)
+        for quote in re.findall(r'"([^"]+)"', heading)
+        for part in quote.split("…")
+        if part.strip()
+    ]
+    assert quoted
+    assert [part for part in quoted if not any(part in text for text in texts)] == []
 
 
 def test_links_lead_somewhere() -> None:
