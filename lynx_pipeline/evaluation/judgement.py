@@ -23,8 +23,7 @@ class GateRefused(Refused):
         failed = "; ".join(bucket.reason for bucket in verdict.failed)
         super().__init__(
             f"the gate refused: {len(verdict.failed)} of {len(verdict.buckets)} buckets fell "
-            f"more than {float(verdict.tolerance * 100):g} points below the baseline: {failed}. "
-            "Nothing was changed."
+            f"more than {float(verdict.tolerance * 100):g} points below the baseline: {failed}."
         )
 
 

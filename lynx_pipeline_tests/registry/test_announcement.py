@@ -91,7 +91,7 @@ def test_the_command_tells_of_what_is_promoted(
     promote(place.store, 2)
     capsys.readouterr()
     assert main(["announce", "v0.1.0-dev"]) == 1
-    assert "v0.1.0-dev is not in force, v0.2.0-dev is." in capsys.readouterr().err
+    assert "v0.1.0-dev is not the latest version, v0.2.0-dev is." in capsys.readouterr().err
     assert len(receiver.got) == 1
     before = place.all()
     receiver.status = 500

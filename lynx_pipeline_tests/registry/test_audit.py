@@ -366,6 +366,6 @@ def test_rollback_and_promotion_by_command_move_the_alias(
         patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
         patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
         assert main(["registry", "rollback", V]) == 0
-    assert "MLflow's alias is not" in capsys.readouterr().err
+    assert "MLflow's alias has not" in capsys.readouterr().err
     assert Registry.open(world.settings).resolve().semver == V
     assert alias() == "v0.2.0-dev"

@@ -244,11 +244,17 @@ def _easier(world: World, made: Made) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        pytest.param(_swap, BadInput, "changed in between", id="bundle edited"),
-        pytest.param(_add, BadInput, "changed in between", id="file added to the bundle"),
-        pytest.param(_rename, BadInput, "changed in between", id="bundle's files renamed"),
-        pytest.param(_dotfile, BadInput, "changed in between", id="dotfile in the bundle"),
-        pytest.param(_symlink, BadInput, r"changed in between|symlink", id="symlink added"),
+        pytest.param(_swap, BadInput, "has changed since its evaluation", id="bundle edited"),
+        pytest.param(
+            _add, BadInput, "has changed since its evaluation", id="file added to the bundle"
+        ),
+        pytest.param(
+            _rename, BadInput, "has changed since its evaluation", id="bundle's files renamed"
+        ),
+        pytest.param(
+            _dotfile, BadInput, "has changed since its evaluation", id="dotfile in the bundle"
+        ),
+        pytest.param(_symlink, BadInput, r"has changed since|symlink", id="symlink added"),
         pytest.param(_link_for_file, SystemFailed, "outside the artifact", id="file swapped"),
         pytest.param(_edit_predictions, BadInput, "its SHA-256 differs", id="predictions edited"),
         pytest.param(_edit_counts, BadInput, "are not what the stored", id="counts edited"),
@@ -257,7 +263,7 @@ def _easier(world: World, made: Made) -> None:
         pytest.param(_forged_eval_set, BadInput, "forged", id="eval set forged"),
         pytest.param(_more_items, BadInput, "half.a", id="baseline of other sizes"),
         pytest.param(_no_run, BadInput, "names no MLflow run", id="no run"),
-        pytest.param(_other_run, BadInput, "changed in between", id="another run"),
+        pytest.param(_other_run, BadInput, "has changed since its evaluation", id="another run"),
         pytest.param(_easier, BadInput, "the file was changed", id="eval set edited"),
         pytest.param(
             lambda w, m: w.settings.baseline.unlink(), BadInput, "no baseline", id="no baseline"

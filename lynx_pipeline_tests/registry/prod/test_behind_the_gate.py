@@ -31,7 +31,7 @@ def test_settings_read_before_the_file_was_put_back_count_for_nothing(
     prod.edit(PYPROJECT, new, old)
     if names == "identity":
         prod.issuer.changes["environment"] = "mine"
-    with pytest.raises(Refused, match=f"^'{names}' is not what the commit"):
+    with pytest.raises(Refused, match=f"^'{names}' differs from the commit"):
         Registry.open(settings).promote(good.sha, "v0.1.0", evidence=good.evidence)
     assert prod.place.all() == {}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
-from lynx_pipeline.registry import promotion
+from lynx_pipeline.registry import promotion, registry
 from lynx_pipeline.registry.promotion import SupportedPromotion
 from lynx_pipeline_tests.registry.prod.conftest import (
     BASELINE,
@@ -97,25 +97,40 @@ def _own_issuer(prod: Prod) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "says"),
     [
-        pytest.param(_lower, Refused, f"^{BASELINE} is not what", id="lower floors"),
-        pytest.param(_lower_and_stage, Refused, f"^{BASELINE} is not what", id="staged"),
-        pytest.param(_lower_behind_gits_back, Refused, f"^{BASELINE} is not", id="unseen by git"),
-        pytest.param(_lower_by_a_link, Refused, f"^{BASELINE} is not what", id="by a link"),
-        pytest.param(_lower_and_replace, Refused, f"^{BASELINE} is not what", id="git replace"),
+        pytest.param(_lower, Refused, f"^{BASELINE} differs from the commit", id="lower floors"),
         pytest.param(
-            _lower_and_replace_the_commit, Refused, f"^{BASELINE} is not", id="replaced commit"
+            _lower_and_stage, Refused, f"^{BASELINE} differs from the commit", id="staged"
+        ),
+        pytest.param(_lower_behind_gits_back, Refused, f"^{BASELINE} differs", id="unseen by git"),
+        pytest.param(
+            _lower_by_a_link, Refused, f"^{BASELINE} differs from the commit", id="by a link"
+        ),
+        pytest.param(
+            _lower_and_replace, Refused, f"^{BASELINE} differs from the commit", id="git replace"
+        ),
+        pytest.param(
+            _lower_and_replace_the_commit, Refused, f"^{BASELINE} differs", id="replaced commit"
         ),
         pytest.param(_lower_and_commit, Refused, "claim 'sha'", id="committed on top"),
-        pytest.param(_stop_tracking(BASELINE), Refused, f"^{BASELINE} is not", id="not tracked"),
-        pytest.param(_stop_tracking(DVC), Refused, f"^{DVC} is not what", id="data not tracked"),
+        pytest.param(_stop_tracking(BASELINE), Refused, f"^{BASELINE} differs", id="not tracked"),
         pytest.param(
-            lambda p: p.edit(DVC, "hash: md5", "hash:  md5"), Refused, f"^{DVC} is not", id="data"
+            _stop_tracking(DVC), Refused, f"^{DVC} differs from the commit", id="data not tracked"
         ),
         pytest.param(
-            lambda p: p.edit(PYPROJECT, "tiny", "small"), Refused, f"^{PYPROJECT} is", id="model"
+            lambda p: p.edit(DVC, "hash: md5", "hash:  md5"), Refused, f"^{DVC} differs", id="data"
         ),
-        pytest.param(_own_policy, Refused, f"^{PYPROJECT} is not what", id="own policy"),
-        pytest.param(_own_issuer, Refused, f"^{PYPROJECT} is not what", id="one more event"),
+        pytest.param(
+            lambda p: p.edit(PYPROJECT, "tiny", "small"),
+            Refused,
+            f"^{PYPROJECT} differs",
+            id="model",
+        ),
+        pytest.param(
+            _own_policy, Refused, f"^{PYPROJECT} differs from the commit", id="own policy"
+        ),
+        pytest.param(
+            _own_issuer, Refused, f"^{PYPROJECT} differs from the commit", id="one more event"
+        ),
         pytest.param(
             lambda p: p.write("data/eval.jsonl", "{}\n"), BadInput, "was changed", id="eval set"
         ),
@@ -174,7 +189,7 @@ def test_another_repository_in_the_environment_does_not_count(
     head = other.git("rev-parse", "HEAD")
     for name, value in variables.items():
         monkeypatch.setenv(name, str(value))
-    with pytest.raises(Refused, match=f"^{BASELINE} is not what"):
+    with pytest.raises(Refused, match=f"^{BASELINE} differs from the commit"):
         prod.promote(bad, "v0.1.0")
     prod.issuer.changes["sha"], ours = head, prod.issuer.changes["sha"]
     with pytest.raises(Refused, match="claim 'sha'"):
@@ -220,16 +235,16 @@ def test_an_eval_set_that_is_there_only_while_judging_counts_for_nothing(
     _easy(prod)
     bad = prod.candidate("bad", wrong=12)
     restore()
-    judge = promotion.build_promotion
+    build = promotion.build_promotion
 
     def build_promotion(*arguments: Any) -> SupportedPromotion:
         _easy(prod)
-        supported = judge(*arguments)
+        supported = build(*arguments)
         if put_back:
             restore()
         return supported
 
-    monkeypatch.setattr(promotion, "build_promotion", build_promotion)
+    monkeypatch.setattr(registry, "build_promotion", build_promotion)
     with pytest.raises(Refused, match=r"commit|was changed while"):
         prod.promote(bad, "v0.1.0")
     assert prod.place.all() == {}
@@ -278,7 +293,7 @@ def test_a_branch_that_has_moved_to_other_rules_refuses(
         with pytest.raises(Refused) as caught:
             write()
         assert f"to {new[:12]}, which changes {names}: " in str(caught.value)
-        assert "Start the workflow anew" in str(caught.value)
+        assert "Start a new workflow run" in str(caught.value)
     assert prod.place.all() == {}
 
 

@@ -354,7 +354,7 @@ def relogged(stage: Stage) -> list[Seen]:
                 "the candidate logged again meanwhile",
                 lambda: stage.relog(stage.good),
                 2,
-                "it was changed in between",
+                "has changed since its evaluation",
             )
         ]
     finally:
@@ -539,7 +539,10 @@ def late(stage: Stage) -> list[Seen]:
     with unchanged(stage):
         report = replace(first, run_attempt=2).run(old.only("request", "evaluate", "promote"))
     assert ended(report) == "exit code 0"
-    assert f"{V} is not in force, v0.2.0 is. Nobody was told." in report.jobs["report"].log
+    assert (
+        f"{V} is not the latest version, v0.2.0 is. No notification sent."
+        in report.jobs["report"].log
+    )
     assert "A later run has written the comment" in report.jobs["report"].log
     assert sticky(stage) == told
     return [Seen("the old run's report again", ended(report), said(report), "as before")]
