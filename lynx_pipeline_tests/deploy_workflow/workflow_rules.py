@@ -1,4 +1,7 @@
-"""What the deploy workflow may never become, as rules over its text: all that it may consist of."""
+"""The rules of the deploy workflow: everything that it may consist of.
+
+Only the names of jobs, time-outs up to two hours and comments are free.
+"""
 
 import re
 from collections.abc import Iterator
@@ -25,13 +28,44 @@ PINS = {
     "actions/setup-python": "5fda3b95a4ea91299a34e894583c3862153e4b97 # v7.0.0",
     "actions/upload-artifact": "cf430e030ddbb5b0abf93d22962f4752f3646cd9 # v7.0.2",
     "actions/download-artifact": "9000827ccba6bdab643e8b6fd33ac0654aef8333 # v8.0.2",
+    "pypa/gh-action-pypi-publish": "dc37677b2e1c63e2034f94d8a5b11f265b73ba33 # v1.14.2",
+}
+_CHECKOUT = ("Check out the default branch", None, "actions/checkout")
+_INSTALLED = [_CHECKOUT, ("Set up Python", None, "actions/setup-python"), ("Install", None, None)]
+# Name, id and action of each step.
+STEPS = {
+    "request": [
+        *_INSTALLED,
+        ("Read the request and fetch the candidate", "request", None),
+        ("Keep the candidate for the next job", None, "actions/upload-artifact"),
+    ],
+    "evaluate": [
+        *_INSTALLED,
+        ("Install bubblewrap, and let it make the namespaces it isolates with", None, None),
+        ("Take the candidate", None, "actions/download-artifact"),
+        ("Let Dagster know the candidate", None, None),
+        ("Evaluate", None, None),
+        ("Say how it ended", "outcome", None),
+        ("Keep the evidence for the next jobs", None, "actions/upload-artifact"),
+    ],
+    "promote": [
+        *_INSTALLED,
+        ("Take the evidence", None, "actions/download-artifact"),
+        ("Promote", "promote", None),
+    ],
+    "report": [
+        *_INSTALLED,
+        ("Take the evidence", None, "actions/download-artifact"),
+        ("Announce", "announce", None),
+        ("Report", None, None),
+    ],
 }
 OURS = "./dev run lynx-pipeline"
 COMMANDS = {
     "request": ["./dev install", f"{OURS} ci request"],
     "evaluate": [
         "./dev install",
-        "sudo apt-get install --yes --no-install-recommends bubblewrap "
+        "sudo apt-get install --yes --no-install-recommends bubblewrap\n"
         "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
         f'{OURS} ci prepare "$RUN_ID" --output lynx-home/evaluate.json',
         "./dev run dagster job execute -m lynx_pipeline.definitions -j evaluate "
@@ -71,26 +105,101 @@ EXPRESSIONS = {
     "report": {"toJSON(needs)", "steps.announce.outcome", "needs.request.outputs.semver"}
     | {"secrets.APPRISE_URLS", "github.token", _REGISTRY},
 }
-_GIT = {"REGISTRY_TOKEN", "GIT_CONFIG_COUNT", "GIT_CONFIG_KEY_0", "GIT_CONFIG_VALUE_0"}
+
+
+def _expression(text: str) -> str:
+    return f"${{{{ {text} }}}}"
+
+
+def _outputs(job_or_step: str, *names: str) -> dict[str, str]:
+    return {name: _expression(f"{job_or_step}.outputs.{name}") for name in names}
+
+
+OUTPUTS: dict[str, dict[str, str] | None] = {
+    "request": _outputs(
+        "steps.request", "pull_request", "comment", "run_id", "semver", "canonical_sha", "error"
+    ),
+    "evaluate": _outputs("steps.outcome", "evidence_sha256", "error"),
+    "promote": _outputs("steps.promote", "entry", "new", "error"),
+    "report": None,
+}
+_RUN_ID = _expression("needs.request.outputs.run_id")
+_TOKEN = {"GITHUB_TOKEN": _expression("github.token")}
+_MLFLOW_SERVER = {
+    "MLFLOW_TRACKING_URI": _expression("vars.MLFLOW_TRACKING_URI"),
+    "MLFLOW_TRACKING_TOKEN": _expression("secrets.MLFLOW_TRACKING_TOKEN"),
+}
+_GIT = {
+    "REGISTRY_TOKEN": _expression(_REGISTRY),
+    "GIT_CONFIG_COUNT": "1",
+    "GIT_CONFIG_KEY_0": "credential.helper",
+    "GIT_CONFIG_VALUE_0": "!f() { echo username=x-access-token; "
+    "echo password=$REGISTRY_TOKEN; }; f",
+}
+_PULL_REQUEST = "/".join(
+    _expression(part)
+    for part in ("github.server_url", "github.repository", "needs.request.outputs.pull_request")
+).replace("/${{ needs", "/pull/${{ needs")
 VARIABLES = {
-    "request": {"GITHUB_TOKEN", "MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN"},
-    "evaluate": {"RUN_ID", "TAGS"},
-    "promote": {"PULL_REQUEST", "COMMENT", "RUN_ID", "SEMVER", "SHA", "EVIDENCE_SHA256"}
-    | {"MLFLOW_TRACKING_URI", "MLFLOW_TRACKING_TOKEN", "GITHUB_TOKEN", *_GIT},
-    "report": {"SEMVER", "APPRISE_URLS", "NEEDS", "ANNOUNCED", "GITHUB_TOKEN", *_GIT},
+    "request/Read the request and fetch the candidate": {**_TOKEN, **_MLFLOW_SERVER},
+    "evaluate/Evaluate": {
+        "TAGS": f'{{"dagster/partition": "{_RUN_ID}", "lynx.pull_request": "{_PULL_REQUEST}"}}'
+    },
+    "promote/Promote": {
+        "PULL_REQUEST": _expression("needs.request.outputs.pull_request"),
+        "COMMENT": _expression("needs.request.outputs.comment"),
+        "RUN_ID": _RUN_ID,
+        "SEMVER": _expression("needs.request.outputs.semver"),
+        "SHA": _expression("needs.request.outputs.canonical_sha"),
+        "EVIDENCE_SHA256": _expression("needs.evaluate.outputs.evidence_sha256"),
+        **_MLFLOW_SERVER,
+        **_TOKEN,
+        **_GIT,
+    },
+    "report/Announce": {
+        "SEMVER": _expression("needs.request.outputs.semver"),
+        "APPRISE_URLS": _expression("secrets.APPRISE_URLS"),
+        **_GIT,
+    },
+    "report/Report": {
+        "NEEDS": _expression("toJSON(needs)"),
+        "ANNOUNCED": _expression("steps.announce.outcome"),
+        **_TOKEN,
+    },
 }
-FOR_ALL = {"LYNX_ENV": "prod", "LYNX_HOME": "lynx-home"}
-_HOME = "lynx-home/candidates"
-ARTIFACTS = {
-    "request": [("candidate", f"{_HOME}/${{{{ steps.request.outputs.run_id }}}}/bundle")],
-    "evaluate": [
-        ("candidate", f"{_HOME}/${{{{ needs.request.outputs.run_id }}}}/bundle"),
-        ("evidence", f"{_HOME}/${{{{ needs.request.outputs.run_id }}}}/evidence"),
+_FOR_ALL = {"LYNX_ENV": "prod", "LYNX_HOME": "lynx-home"}
+SETTINGS = {
+    "request": _FOR_ALL,
+    "evaluate": {**_FOR_ALL, "RUN_ID": _RUN_ID},
+    "promote": _FOR_ALL,
+    "report": _FOR_ALL,
+}
+CONCURRENCY = {
+    "promote": {
+        "group": f"promote-{_expression('needs.request.outputs.pull_request')}",
+        "cancel-in-progress": False,
+    }
+}
+_KEPT = {"if-no-files-found": "error", "retention-days": 7}
+_BUNDLE = f"lynx-home/candidates/{_RUN_ID}/bundle"
+_EVIDENCE = {"name": "evidence", "path": "evidence"}
+ARTIFACTS: dict[str, list[dict[str, object]]] = {
+    "request": [
+        {
+            "name": "candidate",
+            "path": _BUNDLE.replace("needs", "steps"),
+            "include-hidden-files": True,
+            **_KEPT,
+        }
     ],
-    "promote": [("evidence", "evidence")],
-    "report": [("evidence", "evidence")],
+    "evaluate": [
+        {"name": "candidate", "path": _BUNDLE},
+        {"name": "evidence", "path": f"lynx-home/candidates/{_RUN_ID}/evidence", **_KEPT},
+    ],
+    "promote": [{**_EVIDENCE}],
+    "report": [{**_EVIDENCE}],
 }
-# Jobs and steps that run under something else than that all went well so far.
+# The conditions of jobs, and of steps that have one.
 CONDITIONS = {
     "request": "(github.event_name == 'pull_request_target' && "
     "github.event.label.name == 'deploy-candidate') || "
@@ -107,76 +216,98 @@ CONDITIONS = {
     "report/Announce": "${{ needs.promote.outputs.new == 'true' }}",
 }
 FORGIVEN = {"report/Take the evidence", "report/Announce"}
+_JOB_KEYS = {"name", "needs", "if", "runs-on", "timeout-minutes", "environment", "concurrency"}
+_JOB_KEYS |= {"permissions", "env", "outputs", "steps"}
+_STEP_KEYS = {"name", "id", "if", "continue-on-error", "uses", "with", "run", "env"}
 
 
 def findings(text: str) -> Iterator[str]:
-    """What is wrong with a deploy workflow."""
-    workflow = yaml.safe_load(text)
-    jobs = workflow["jobs"]
-    if workflow[True] != TRIGGERS:  # "on" is true in YAML 1.1
-        yield "other triggers"
-    if workflow["permissions"] != {} or workflow.keys() != {"name", True, "permissions", "jobs"}:
-        yield "something holds for all jobs"
-    if list(jobs) != list(PERMISSIONS):
-        yield "other jobs"
-    for name, job in jobs.items():
-        yield from (f"{name}: {what}" for what in _of_job(name, job))
-        for step in job["steps"]:
-            yield from (f"{name}: {what}" for what in _of_step(name, step))
+    """What is wrong with the text of a deploy workflow."""
+    yield from findings_in(yaml.safe_load(text))
     yield from unpinned(text)
 
 
+def findings_in(workflow: dict[Any, Any]) -> Iterator[str]:
+    """What is wrong with a deploy workflow, apart from the comments beside the pins."""
+    if workflow.get(True) != TRIGGERS:  # "on" is true in YAML 1.1
+        yield "other triggers"
+    if workflow.get("permissions") != {} or workflow.keys() != {
+        *("name", "permissions", "jobs"),
+        True,
+    }:
+        yield "something holds for all jobs"
+    jobs = workflow.get("jobs", {})
+    if list(jobs) != list(PERMISSIONS):
+        yield "other jobs"
+        return
+    for name, job in jobs.items():
+        yield from (f"{name}: {what}" for what in _of_job(name, job))
+        for step in job.get("steps", []):
+            yield from (f"{name}: {what}" for what in _of_step(name, step))
+
+
 def _of_job(name: str, job: dict[str, Any]) -> Iterator[str]:
-    if job.get("permissions") != PERMISSIONS.get(name):
+    if job.get("permissions") != PERMISSIONS[name]:
         yield "other permissions"
-    if job.get("needs") != NEEDS.get(name):
+    if job.get("needs") != NEEDS[name]:
         yield "needs other jobs"
     if job.get("environment") != ("production" if name == "promote" else None):
         yield "another environment"
     if job.get("runs-on") != "ubuntu-24.04" or not 0 < job.get("timeout-minutes", 0) <= 120:
         yield "another runner, or no time-out"
-    if job.keys() & {"container", "services", "strategy", "uses", "continue-on-error", "defaults"}:
+    if job.keys() - _JOB_KEYS:
         yield "more than steps"
-    if name == "promote" and job.get("concurrency", {}).get("cancel-in-progress") is not False:
-        yield "a promotion can be cancelled by another"
+    if job.get("concurrency") != CONCURRENCY.get(name):
+        yield "another concurrency: a promotion can be cancelled by another, or a job waits"
     if job.get("if") != CONDITIONS[name]:
         yield "another condition"
-    if {k: v for k, v in job["env"].items() if k != "RUN_ID"} != FOR_ALL:
+    if job.get("env") != SETTINGS[name]:
         yield "other settings"
+    if job.get("outputs") != OUTPUTS[name]:
+        yield "other outputs"
     rest = {key: value for key, value in job.items() if key not in ("if", "steps")}
     if found := set(_expressions(rest)) - EXPRESSIONS[name]:
         yield f"another expression: {found}"
-    commands = [" ".join(step["run"].split()) for step in job["steps"] if "run" in step]
-    if commands != COMMANDS[name]:
+    steps = job.get("steps", [])
+    if [(it.get("name"), it.get("id"), _action(it)) for it in steps] != STEPS[name]:
+        yield "other steps"
+    if [step["run"].strip() for step in steps if "run" in step] != COMMANDS[name]:
         yield "other commands"
-    given = [step.get("with", {}) for step in job["steps"] if "-artifact" in step.get("uses", "")]
-    if [(it.get("name"), it.get("path")) for it in given] != ARTIFACTS[name]:
+    given = [step.get("with") for step in steps if "-artifact" in step.get("uses", "")]
+    if given != ARTIFACTS[name]:
         yield "other artifacts"
 
 
 def _of_step(job: str, step: dict[str, Any]) -> Iterator[str]:
-    where = f"{job}/{step['name']}"
+    where = f"{job}/{step.get('name')}"
     rest = {key: value for key, value in step.items() if key != "if"}
     if found := set(_expressions(rest)) - EXPRESSIONS[job]:
         yield f"another expression: {found}"
     if "${{" in step.get("run", ""):
         yield "an expression in a script"
-    if found := step.get("env", {}).keys() - VARIABLES[job]:
+    variables, expected = step.get("env", {}), VARIABLES.get(where, {})
+    if found := {k for k in variables | expected if variables.get(k) != expected.get(k)}:
         yield f"other variables: {found}"
-    if step.get("if") != CONDITIONS.get(where) or "shell" in step or "working-directory" in step:
+    if step.get("if") != CONDITIONS.get(where) or step.keys() - _STEP_KEYS:
         yield "another condition, shell or folder"
     if step.get("continue-on-error", False) != (where in FORGIVEN):
         yield "another failure is forgiven"
-    uses, given = step.get("uses", "").partition("@")[0], step.get("with", {})
-    if uses == "actions/checkout" and given != {"persist-credentials": False}:
+    uses, given = step.get("uses", ""), step.get("with", {})
+    if uses and uses.partition("@")[2] != PINS.get(_action(step) or "", "").partition(" ")[0]:
+        yield "an action that is not pinned to a known commit"
+    if _action(step) == "actions/checkout" and given != {"persist-credentials": False}:
         yield "another checkout"
-    if uses == "actions/setup-python" and given != {"python-version": "3.11"}:
+    if _action(step) == "actions/setup-python" and given != {"python-version": "3.11"}:
         yield "another Python, or a cache"
     if given.keys() - {
         *("name", "path", "if-no-files-found", "retention-days", "include-hidden-files"),
         *("persist-credentials", "python-version"),
     }:
         yield "another input of an action"
+
+
+def _action(step: dict[str, Any]) -> str | None:
+    return step["uses"].partition("@")[0] if "uses" in step else None
 
 
 def _expressions(value: object) -> Iterator[str]:
@@ -191,7 +322,7 @@ def _expressions(value: object) -> Iterator[str]:
 
 
 def unpinned(text: str) -> Iterator[str]:
-    """Actions at anything but the known commits, with their versions beside them."""
+    """Actions that are not at a known commit with its version in a comment."""
     known = {f"{name}@{pin}" for name, pin in PINS.items()}
     lines = [line.partition("uses: ")[2] for line in text.splitlines() if "uses" in line]
     used = [
