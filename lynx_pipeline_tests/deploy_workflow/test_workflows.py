@@ -267,21 +267,42 @@ def test_a_change_that_breaks_a_rule_is_found(old: str, new: str, says: str) -> 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.stem))
 def test_every_workflow_is_pinned_and_asks_for_what_it_needs(path: Path) -> None:
-    """No write permission but in the deploy workflow, no expression in a script, time-outs."""
+    """Write permission only to deploy or publish, no expression in a script, and time-outs."""
     text = path.read_text()
     workflow = yaml.safe_load(text)
     assert workflow["permissions"] == {}
     assert list(unpinned(text)) == []
-    for job in workflow["jobs"].values():
+    for name, job in workflow["jobs"].items():
         assert job["timeout-minutes"] <= 120
-        assert path == DEPLOY or "write" not in job["permissions"].values()
+        if (path, name) == (RELEASE, "publish"):
+            assert job["permissions"] == {"id-token": "write"}
+        else:
+            assert path == DEPLOY or "write" not in job["permissions"].values()
         for step in job["steps"]:
             assert "${{" not in step.get("run", "")
 
 
+def test_the_job_that_publishes_runs_only_the_action_that_publishes() -> None:
+    """It has an identity, so it runs no code of the repository and takes only what was built."""
+    workflow = yaml.safe_load(RELEASE.read_text())
+    assert list(workflow["jobs"]) == ["build", "publish"]
+    publish = workflow["jobs"]["publish"]
+    assert workflow[True] == {"push": {"tags": ["v[0-9]*"]}}
+    assert (publish["needs"], publish["environment"]) == ("build", "release")
+    assert [step["uses"].partition("@")[0] for step in publish["steps"]] == [
+        "actions/download-artifact",
+        "pypa/gh-action-pypi-publish",
+    ]
+    assert [step.get("with") for step in publish["steps"]] == [
+        {"name": "distributions", "path": "dist/"},
+        None,
+    ]
+    assert not any({"run", "env", "if"} & step.keys() for step in publish["steps"])
+
+
 def test_there_are_no_other_workflows() -> None:
-    """By whatever ending."""
-    assert [path.name for path in ALL] == ["baseline.yml", DEPLOY.name, "test.yml"]
+    """Whatever the file's ending."""
+    assert [path.name for path in ALL] == ["baseline.yml", DEPLOY.name, RELEASE.name, "test.yml"]
 
 
 def test_workflow_and_code_name_the_same_label() -> None:
