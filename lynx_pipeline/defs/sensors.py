@@ -57,8 +57,8 @@ def announce_promotions(context: RunStatusSensorContext) -> SkipReason | None:
         return SkipReason("The run promoted nothing that was not promoted before.")
     from lynx_pipeline.registry.announcement import announce
 
-    told = announce(entry)
-    context.log.info(f"{told} channels know that {entry.fact.semver} is promoted.")
+    delivered = announce(entry)
+    context.log.info(f"Announced {entry.fact.semver} on {delivered} channels.")
     return None
 
 

@@ -35,7 +35,7 @@ def announce(entry: Entry[Promoted]) -> int:
     sent = notify.send(*announcement(entry))
     if sent.failed:
         raise SystemFailed(
-            f"{entry.fact.semver} is promoted, but {len(sent.failed)} announcements failed: "
+            f"{entry.fact.semver} is promoted, but not every channel got the announcement: "
             f"{'; '.join(sent.failed)}."
         )
     return sent.delivered

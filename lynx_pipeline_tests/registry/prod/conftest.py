@@ -139,7 +139,7 @@ def prod(
         place=place,
         origin=origin,
     )
-    it.write(".gitignore", "registry/\n.lynx/\ndata/eval.jsonl\n")
+    it.write(".gitignore", "/registry/\n.lynx/\ndata/eval.jsonl\n")
     it.git("init", "--quiet", "--initial-branch=main")
     it.git("remote", "add", "origin", it.remote)
     it.commit()
