@@ -51,7 +51,7 @@ def minieval(bundle: Path, eval_set: Path, output: Path, progress: bool, as_json
         env, options, scorer = settings.env, settings.evaluation, settings.scorer
         hidden += [settings.root, settings.home]
     with shown(always=progress) as report:
-        result = evaluate(
+        evidence = evaluate(
             bundle.absolute(),
             read_eval_file(eval_file, scorer),
             output,
@@ -62,6 +62,7 @@ def minieval(bundle: Path, eval_set: Path, output: Path, progress: bool, as_json
             warn=warn,
             progress=report,
         )
+    result = evidence.evaluation
     if as_json:
         print_json(result.to_json())
     else:

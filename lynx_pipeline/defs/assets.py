@@ -29,13 +29,13 @@ from lynx_pipeline.defs.metadata import (
 )
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.eval_set import bucket_sizes
-from lynx_pipeline.domain.gate.rule import judge
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate, fetch, tagged_semver
 from lynx_pipeline.evaluation.run import evaluate_candidate
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.mirror import mirror
 from lynx_pipeline.reports.progress import lines
+from lynx_pipeline.reports.report import build_report, write_report
 
 Result = MaterializeResult[Any]
 
@@ -134,23 +134,24 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
     with failures():
         settings = load_settings()
         here = candidate(settings, context.partition_key)
-        result, kept = evaluate_candidate(
+        judged, reused = evaluate_candidate(
             settings,
             here,
             again=config.again,
             warn=context.log.warning,
             progress=lines(context.log.info),
         )
-        verdict = judge(inputs.read_baseline(settings.baseline), result.scores)
+        write_report(build_report(settings, judged), here.folder)
+    evaluation = judged.evidence.evaluation
     return MaterializeResult(
-        data_version=DataVersion(result.predictions_sha256),
+        data_version=DataVersion(evaluation.predictions_sha256),
         metadata={
-            **verdict_metadata(verdict),
+            **verdict_metadata(judged.verdict),
             **run_metadata(settings, here.run_id),
-            **evaluation_metadata(result),
-            "kept_from_before": kept,
+            **evaluation_metadata(evaluation),
+            "kept_from_before": reused,
             "evidence": MetadataValue.path(str(here.evidence)),
-            **buckets_metadata(verdict),
+            **buckets_metadata(judged.verdict),
         },
     )
 

@@ -2,15 +2,19 @@
 only, and half the ways to launch a step go round it: the gate is in the promotion itself."""
 
 import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
     AssetCheckSeverity,
+    AssetCheckSpec,
     BetaWarning,
     MetadataValue,
     PreviewWarning,
     asset_check,
+    multi_asset_check,
 )
 
 from lynx_pipeline.config import load_settings
@@ -19,13 +23,12 @@ from lynx_pipeline.defs.failures import failures
 from lynx_pipeline.defs.metadata import pull_request_metadata, report_metadata, run_metadata
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.gate.baseline import LATENCY
-from lynx_pipeline.domain.gate.rule import unresolvable
+from lynx_pipeline.domain.gate.rule import Verdict, unresolvable
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate
-from lynx_pipeline.evaluation.evidence import metrics
-from lynx_pipeline.evaluation.judgement import judge_evidence
-from lynx_pipeline.reports.report import PAGE, build_report, summary, write_report
+from lynx_pipeline.evaluation.judgement import Judged, judge_evidence
+from lynx_pipeline.reports.report import PAGE, build_report, summary
 
 # Results by partition are new in Dagster, and without them two candidates share one result.
 warnings.simplefilter("ignore", PreviewWarning)
@@ -65,59 +68,80 @@ def buckets_can_resolve_tolerance() -> AssetCheckResult:
     )
 
 
-@asset_check(asset=candidate_eval, blocking=True, partitions_def=CANDIDATES)
-def no_bucket_regression(context: AssetCheckExecutionContext) -> AssetCheckResult:
-    """The gate: no bucket fell below the baseline by more than the tolerance."""
+@multi_asset_check(
+    specs=[
+        AssetCheckSpec(
+            "no_bucket_regression",
+            asset=candidate_eval,
+            description="The gate: no bucket fell below the baseline by more than the tolerance.",
+            blocking=True,
+            partitions_def=CANDIDATES,
+        ),
+        AssetCheckSpec(
+            "within_latency_budget",
+            asset=candidate_eval,
+            description=(
+                "The candidate answers about as fast as the baseline's model did. Decides nothing: "
+                "the machine may be another one."
+            ),
+            partitions_def=CANDIDATES,
+        ),
+    ]
+)
+def candidate_eval_checks(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
+    """Both checks of an evaluation, from one read of its evidence."""
     with failures():
         settings = load_settings()
         here = candidate(settings, context.partition_key)
-        report = build_report(settings, judge_evidence(settings, here.evidence))
-        write_report(report, here.folder)
-    verdict = report.verdict
+        judged = judge_evidence(settings, here.evidence)
+        report = build_report(settings, judged)
+    shown = {
+        **report_metadata(report),
+        **run_metadata(settings, here.run_id),
+        **pull_request_metadata(context.run.tags),
+        "page": MetadataValue.path(str(here.folder / PAGE)),
+        "evidence": MetadataValue.path(str(here.evidence)),
+    }
+    yield no_bucket_regression(judged.verdict, shown)
+    yield within_latency_budget(judged)
+
+
+def no_bucket_regression(verdict: Verdict, shown: Mapping[str, Any]) -> AssetCheckResult:
+    """The verdict with its reasons."""
     # A list, because the UI reads Markdown here and runs plain lines together.
     reasons = "\n".join(f"- {bucket.reason}" for bucket in verdict.failed)
-    text = f"{summary(verdict)}\n\n{reasons}".strip()
     return AssetCheckResult(
+        check_name="no_bucket_regression",
         passed=verdict.passed,
-        description=text,
-        metadata={
-            **report_metadata(report),
-            **run_metadata(settings, here.run_id),
-            **pull_request_metadata(context.run.tags),
-            "page": MetadataValue.path(str(here.folder / PAGE)),
-            "evidence": MetadataValue.path(str(here.evidence)),
-        },
+        description=f"{summary(verdict)}\n\n{reasons}".strip(),
+        metadata=shown,
     )
 
 
-@asset_check(asset=candidate_eval, partitions_def=CANDIDATES)
-def within_latency_budget(context: AssetCheckExecutionContext) -> AssetCheckResult:
-    """The candidate answers about as fast as the baseline's model did. Decides nothing: the
-    machine may be another one."""
-    with failures():
-        settings = load_settings()
-        baseline = inputs.read_baseline(settings.baseline)
-        found = metrics(candidate(settings, context.partition_key).evidence).get(LATENCY)
-    budget = baseline.latency_budget_ms
-    if budget is None or found is None:
-        lacks = "baseline" if budget is None else "candidate's evaluation"
-        return AssetCheckResult(
-            passed=True,
-            severity=AssetCheckSeverity.WARN,
-            description=f"Nothing to compare: the {lacks} names no {LATENCY}.",
-        )
-    text = f"95 % of the questions took at most {found:.4g} ms each, the budget is {budget:.4g} ms."
+def within_latency_budget(judged: Judged) -> AssetCheckResult:
+    """The candidate's p95 latency against the baseline's budget, as a warning."""
+    budget = judged.baseline.latency_budget_ms
+    latency = judged.evidence.evaluation.metrics.get(LATENCY)
+    name = "within_latency_budget"
+    warning = AssetCheckSeverity.WARN
+    if budget is None or latency is None:
+        missing_in = "baseline" if budget is None else "candidate's evaluation"
+        text = f"Nothing to compare: the {missing_in} names no {LATENCY}."
+        return AssetCheckResult(check_name=name, passed=True, severity=warning, description=text)
     return AssetCheckResult(
-        passed=found <= budget,
-        severity=AssetCheckSeverity.WARN,
-        description=text,
-        metadata={LATENCY: found, "budget_ms": budget},
+        check_name=name,
+        passed=latency <= budget,
+        severity=warning,
+        description=(
+            f"95 % of the questions took at most {latency:.4g} ms each, the budget is "
+            f"{budget:.4g} ms."
+        ),
+        metadata={LATENCY: latency, "budget_ms": budget},
     )
 
 
 ALL = [
     eval_set_matches_baseline,
     buckets_can_resolve_tolerance,
-    no_bucket_regression,
-    within_latency_budget,
+    candidate_eval_checks,
 ]

@@ -1,2 +1,1 @@
-"""Evaluation: from eval set and candidate to evidence and verdict. The registry never changes
-here."""
+"""Evaluation: from eval set and candidate to evidence and verdict. Never changes the registry."""

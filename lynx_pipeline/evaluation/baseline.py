@@ -1,8 +1,8 @@
-"""New floors: proposed out of an evaluation, and checked against what stood before.
+"""New baselines: proposed from an evaluation, and checked against the baseline before.
 
-The predictions a baseline was counted from are kept beside the eval set, under DVC, as
-``<eval set>.reference.parquet``: they are what supports its numbers, and what candidates are
-compared with answer by answer. Committing a baseline, and who may, is git's business.
+The predictions that a baseline was counted from are stored beside the eval set, under DVC, as
+``<eval set>.reference.parquet``. They support its numbers, and candidates are compared with them
+answer by answer. Committing a baseline, and who may do so, is left to git.
 """
 
 import json
@@ -20,18 +20,17 @@ from lynx_pipeline.domain.gate.baseline_change import FloorChange, drift, floor_
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.scores import Score, buckets_to_json
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline.evaluation import answers
-from lynx_pipeline.evaluation.answers import AnyEvalSet
 from lynx_pipeline.evaluation.evidence import EVAL, read_evidence
 from lynx_pipeline.evaluation.inputs import read_baseline, read_eval_set
+from lynx_pipeline.evaluation.storage import StoredEvalSet
 
 FIRST_TOLERANCE = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A baseline change under review. ``objections`` empty means it may be merged; ``drift`` is
-    the sum of accepted drops per bucket, as fractions, 0 or negative."""
+    """A baseline change under review. It may be merged if ``objections`` is empty. ``drift`` is the
+    sum of accepted drops per bucket, as fractions, 0 or negative."""
 
     changed: bool
     floors: tuple[FloorChange, ...]
@@ -41,18 +40,18 @@ class Change:
 
 
 def reference_file(settings: Settings) -> Path:
-    """Where the reference's predictions are kept."""
+    """Where the reference predictions are stored."""
     return settings.eval_set.with_suffix(".reference.parquet")
 
 
 def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[FloorChange, ...]:
     """Write the baseline and the reference predictions from ``evaluation``, a
-    ``candidate_eval.json`` whose predictions lie beside it and are scored again. Tolerance and
-    lineage carry over from the present baseline. Returns the floors that change.
+    ``candidate_eval.json`` with its predictions beside it, which are scored again. Tolerance and
+    lineage carry over from the current baseline. Returns the floors that change.
 
     Raises:
         BadInput: the evaluation does not verify, or there is no justification.
-        SystemFailed: DVC could not take the predictions in.
+        SystemFailed: DVC could not track the predictions.
     """
     if not justification.strip():
         raise BadInput("a new baseline needs a justification: say why the floors may change.")
@@ -76,48 +75,48 @@ def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[F
         values["scorer"] = eval_set.scorer.name
     raw = json.dumps(values, indent=2, ensure_ascii=False).encode() + b"\n"
     after = parse_baseline(raw, str(settings.baseline))
-    write_atomic(reference_file(settings), evidence.files[1])
+    write_atomic(reference_file(settings), evidence.predictions)
     dvc_data.track(settings.root, reference_file(settings))
     write_atomic(settings.baseline, raw)
     return floor_changes(before, after)
 
 
-def read_reference(settings: Settings, eval_set: AnyEvalSet) -> tuple[bytes, Counts] | None:
-    """The reference's predictions file and what it counts, pulled if need be; None if none are
-    kept.
+def read_reference(settings: Settings, eval_set: StoredEvalSet) -> tuple[bytes, Counts] | None:
+    """The reference predictions, pulled if necessary, and their counts; None if the project has
+    none.
 
     Raises:
-        BadInput: the file is not the versioned one, or no predictions file.
+        BadInput: the file is not the versioned one, or not a predictions file.
         SystemFailed: DVC could not deliver it.
     """
     path = reference_file(settings)
     if not dvc_data.dvc_file(path).exists():
         return None
     raw = dvc_data.read_versioned(settings.root, path).raw
-    return raw, answers.count(eval_set, raw, str(path))
+    return raw, eval_set.count(raw, str(path))
 
 
 def check(settings: Settings, base: str) -> Change:
     """Compare the committed baseline in the checkout with the one at ``base``.
 
     Raises:
-        BadInput: ``base`` is no commit, or a baseline or the predictions can't be read.
+        BadInput: ``base`` is not a commit, or a baseline or the predictions can't be read.
     """
     before_raw = git_files.file_at(settings.root, base, settings.baseline)
     before = parse_baseline(before_raw, f"{base}:{settings.baseline.name}") if before_raw else None
     after = read_baseline(settings.baseline)
     changed = before is None or before.sha256 != after.sha256
-    found = objections(before, after, _measured(settings)) if changed else []
+    reasons = objections(before, after, _reference_buckets(settings)) if changed else []
     return Change(
         changed=changed,
         floors=floor_changes(before, after),
-        objections=tuple(found),
+        objections=tuple(reasons),
         drift={n: d for n, d in drift(_history(settings, after)).items() if d},
         tolerance=after.tolerance,
     )
 
 
-def _measured(settings: Settings) -> Mapping[str, Score] | None:
+def _reference_buckets(settings: Settings) -> Mapping[str, Score] | None:
     reference = read_reference(settings, read_eval_set(settings))
     return None if reference is None else reference[1].buckets
 

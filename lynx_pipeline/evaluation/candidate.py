@@ -1,4 +1,4 @@
-"""A candidate: the model of one MLflow run, its folder here, and its bundle."""
+"""A candidate: the model of one MLflow run, its folder on this machine, and its bundle."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,8 +12,8 @@ from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.bundle import Bundle
 from lynx_pipeline.errors import BadInput
 
-# What an MLflow run, and the Dagster run for it, may be tagged with: the version that is asked for,
-# and the address of the pull request that asks.
+# Tags of an MLflow run and of its Dagster run: the requested version, and the URL of the pull
+# request that requests it.
 SEMVER_TAG, PULL_REQUEST_TAG = "lynx.semver", "lynx.pull_request"
 
 _LOCK_SECONDS = 3600.0
@@ -38,33 +38,34 @@ class Candidate:
 
 
 def candidate(settings: Settings, run_id: str) -> Candidate:
-    """The candidate of ``run_id``; nothing is fetched.
+    """The candidate of ``run_id``. Nothing is downloaded.
 
     Raises:
-        BadInput: ``run_id`` has not the form of one.
+        BadInput: ``run_id`` is not a valid run id.
     """
     run_id = mlflow_tracking.check_run_id(run_id)
     return Candidate(run_id, settings.candidates / run_id)
 
 
 def fetch(settings: Settings, run_id: str) -> Bundle:
-    """Download the candidate's bundle into its folder, in place of an earlier download.
+    """Download the candidate's bundle into its folder, replacing an earlier download.
 
     Raises:
-        BadInput: the run does not exist or does not hold one model, or that is no bundle.
+        BadInput: the run does not exist or does not hold exactly one model, or the model is not a
+            valid bundle.
         SystemFailed: MLflow could not deliver it.
     """
-    here = candidate(settings, run_id)
-    with fresh_bundle(settings, run_id) as (folder, bundle, _), locked(here):
-        old = folder.with_name("old")
-        if here.bundle.exists():
-            here.bundle.rename(old)
-        folder.rename(here.bundle)
+    target = candidate(settings, run_id)
+    with fresh_bundle(settings, run_id) as (download, bundle, _), locked(target):
+        if target.bundle.exists():
+            # Beside the download, so that it is deleted with it.
+            target.bundle.rename(download.with_name("old"))
+        download.rename(target.bundle)
     return bundle
 
 
 def tagged_semver(settings: Settings, run_id: str) -> str:
-    """The version that the run's tag asks for.
+    """The version that the run's tag requests.
 
     Raises:
         BadInput: the run does not exist or has no such tag.
@@ -80,21 +81,21 @@ def tagged_semver(settings: Settings, run_id: str) -> str:
 
 @contextmanager
 def fresh_bundle(settings: Settings, run_id: str) -> Iterator[tuple[Path, Bundle, str]]:
-    """A fresh download, for as long as the block runs: its folder, identity and artifact URI."""
-    here = candidate(settings, run_id)
+    """A new download that exists while the block runs: its folder, identity and artifact URI."""
+    parent = candidate(settings, run_id).folder
     model = mlflow_tracking.find_model(settings.tracking_uri, run_id, settings.artifact_locations)
-    files.make_folder(here.folder)
-    with tempfile.TemporaryDirectory(prefix=".download-", dir=here.folder) as scratch:
+    files.make_folder(parent)
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=parent) as scratch:
         folder = Path(scratch) / "bundle"
         mlflow_tracking.download(settings.tracking_uri, model.location, folder)
         yield folder, read_bundle(folder), model.uri
 
 
-def locked(here: Candidate) -> AbstractContextManager[None]:
-    """One process at a time works on a candidate's folder."""
+def locked(candidate: Candidate) -> AbstractContextManager[None]:
+    """Let only one process at a time work on a candidate's folder."""
     return files.locked(
-        here.folder / ".lock",
+        candidate.folder / ".lock",
         _LOCK_SECONDS,
-        f"another process has worked on candidate {here.run_id} for an hour. End it, then run "
-        "this again.",
+        f"another process has been working on candidate {candidate.run_id} for an hour. End it, "
+        "then run this again.",
     )

@@ -1,20 +1,18 @@
-"""Evidence: what an evaluation leaves, read back without trusting what it claims.
+"""Evidence: the files of an evaluation, read back without trusting what they claim.
 
-It is a folder: ``candidate_eval.json`` (what was counted), ``predictions.parquet`` (id,
-prediction; the same bytes whenever the answers are the same), ``timings.parquet`` (id, seconds).
-:func:`read_evidence` counts the stored predictions again.
+It is a folder: ``candidate_eval.json`` (the counts), ``predictions.parquet`` (id, prediction; the
+same answers always give the same bytes), ``timings.parquet`` (id, seconds). :func:`read_evidence`
+counts the stored predictions again.
 """
 
 import hashlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.domain.candidate_eval import CandidateEval, parse_candidate_eval
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline.evaluation import answers
-from lynx_pipeline.evaluation.answers import AnyEvalSet
+from lynx_pipeline.evaluation.storage import StoredEvalSet
 
 EVAL = "candidate_eval.json"
 PREDICTIONS = "predictions.parquet"
@@ -23,86 +21,84 @@ TIMINGS = "timings.parquet"
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """An evaluation whose counts were found true. ``files`` are the bytes it was read from:
-    ``candidate_eval.json`` and the predictions; ``sha256`` is the first one's."""
+    """An evaluation whose counts were verified, and the bytes of its two files:
+    ``candidate_eval.json`` and the predictions."""
 
     evaluation: CandidateEval
-    sha256: str
-    files: tuple[bytes, bytes]
+    candidate_eval: bytes
+    predictions: bytes
+
+    @property
+    def sha256(self) -> str:
+        """The SHA-256 of ``candidate_eval.json``."""
+        return hashlib.sha256(self.candidate_eval).hexdigest()
 
 
-def read_evidence(folder: Path, eval_set: AnyEvalSet) -> Evidence:
+def read_evidence(folder: Path, eval_set: StoredEvalSet) -> Evidence:
     """The evaluation in ``folder``, its predictions scored again on ``eval_set``.
 
     Raises:
         BadInput: a file is missing, or see :func:`check_evidence`.
     """
-    written = read_bytes(folder / EVAL, "the candidate was not evaluated")
-    raw = read_bytes(folder / PREDICTIONS, "the evaluation has no predictions")
-    return check_evidence(written, raw, eval_set, str(folder))
+    candidate_eval = read_bytes(folder / EVAL, "the candidate was not evaluated")
+    predictions = read_bytes(folder / PREDICTIONS, "the evaluation has no predictions")
+    return check_evidence(candidate_eval, predictions, eval_set, str(folder))
 
 
-def check_evidence(written: bytes, raw: bytes, eval_set: AnyEvalSet, where: str) -> Evidence:
-    """What ``written``, a ``candidate_eval.json``, and ``raw``, its predictions, show when they
-    are scored again on ``eval_set``. ``where`` is for the error messages.
+def check_evidence(
+    candidate_eval: bytes, predictions: bytes, eval_set: StoredEvalSet, where: str
+) -> Evidence:
+    """The evaluation in ``candidate_eval``, the bytes of that file, if scoring ``predictions``
+    again on ``eval_set`` confirms it. ``where`` is for error messages.
 
     Raises:
-        BadInput: one is damaged, the evaluation is of another eval set or scorer, or the
-            stored counts are not what the predictions give.
+        BadInput: a file is damaged, the evaluation used another eval set or scorer, or its
+            counts are not those of the predictions.
     """
     file, predictions_file = f"{where}/{EVAL}", f"{where}/{PREDICTIONS}"
-    stored = parse_candidate_eval(written, file)
+    evaluation = parse_candidate_eval(candidate_eval, file)
     expected = {
         "eval_set_dvc_hash": eval_set.dvc_hash,
         "eval_set_sha256": eval_set.sha256,
         "scorer": eval_set.scorer.name,
     }
     for key, value in expected.items():
-        if getattr(stored, key) != value:
+        if getattr(evaluation, key) != value:
             raise BadInput(
-                f"{file}: {key!r} is {getattr(stored, key)}, now it is {value}: the evaluation "
+                f"{file}: {key!r} is {getattr(evaluation, key)}, expected {value}: the evaluation "
                 "is out of date. Evaluate the candidate again."
             )
-    if hashlib.sha256(raw).hexdigest() != stored.predictions_sha256:
+    if hashlib.sha256(predictions).hexdigest() != evaluation.predictions_sha256:
         raise BadInput(
-            f"{predictions_file}: is not the file that {EVAL} names: its SHA-256 differs. "
-            "The predictions were changed; evaluate the candidate again."
+            f"{predictions_file}: its SHA-256 differs from the one in {EVAL}: the predictions "
+            "were changed. Evaluate the candidate again."
         )
-    if answers.count(eval_set, raw, predictions_file) != stored.counts:
+    if eval_set.count(predictions, predictions_file) != evaluation.counts:
         raise BadInput(
-            f"{file}: its counts are not what the stored predictions give. The file was "
-            "changed; evaluate the candidate again."
+            f"{file}: its counts are not those of the stored predictions: the file was changed. "
+            "Evaluate the candidate again."
         )
-    digest = hashlib.sha256(written).hexdigest()
-    return Evidence(stored, digest, (written, raw))
+    return Evidence(evaluation, candidate_eval, predictions)
 
 
 def check_handed_over(folder: Path, sha256: str, run_id: str) -> None:
-    """That the evidence in ``folder`` is what another job found and of the run it was to evaluate.
+    """Check that the evidence in ``folder`` arrived unchanged from the evaluate job, and is of the
+    run that it was to evaluate.
 
     Raises:
         BadInput: it is not.
     """
     file = folder / EVAL
-    written = read_bytes(file, "the candidate was not evaluated")
-    found = hashlib.sha256(written).hexdigest()
-    if found != sha256:
+    raw = read_bytes(file, "the candidate was not evaluated")
+    actual = hashlib.sha256(raw).hexdigest()
+    if actual != sha256:
         raise BadInput(
-            f"{file}: it was changed on its way: its SHA-256 is {found}, expected {sha256!r}, as "
-            "the job that evaluated told. Start the workflow anew."
+            f"{file}: it changed in transit: its SHA-256 is {actual}, expected {sha256!r}, as "
+            "reported by the evaluate job. Start a new workflow run."
         )
-    of_run = parse_candidate_eval(written, str(file)).mlflow_run_id
-    if of_run != run_id:
-        raise BadInput(f"{file}: is of run {of_run}, expected {run_id}. Start the workflow anew.")
-
-
-def metrics(folder: Path) -> Mapping[str, float]:
-    """What the evaluation in ``folder`` says it measured; nobody gates on it.
-
-    Raises:
-        BadInput: there is none, or it is damaged.
-    """
-    file = folder / EVAL
-    return parse_candidate_eval(
-        read_bytes(file, "the candidate was not evaluated"), str(file)
-    ).metrics
+    evaluated = parse_candidate_eval(raw, str(file)).mlflow_run_id
+    if evaluated != run_id:
+        raise BadInput(
+            f"{file}: it is the evaluation of run {evaluated}, expected {run_id}. Start a new "
+            "workflow run."
+        )

@@ -15,20 +15,21 @@ from lynx_pipeline.adapters.dvc_data import (
 )
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.config import Settings
-from lynx_pipeline.domain.eval_set import EvalSet, Questions, bucket_sizes, parse_eval_set
+from lynx_pipeline.domain.eval_set import Questions, bucket_sizes, parse_eval_set
 from lynx_pipeline.domain.gate.baseline import Baseline, parse_baseline
 from lynx_pipeline.domain.scorers import Scorer
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline.evaluation.answers import AnyEvalSet
+from lynx_pipeline.evaluation.storage import StoredEvalSet
 from lynx_pipeline.evaluation.storage.large import LARGE, LargeEvalSet, build
+from lynx_pipeline.evaluation.storage.memory import SmallEvalSet
 
 
-def read_eval_set(settings: Settings) -> AnyEvalSet:
-    """The versioned eval set, pulled if it isn't there.
+def read_eval_set(settings: Settings) -> StoredEvalSet:
+    """The versioned eval set, pulled if it is missing.
 
     Raises:
-        BadInput: the bytes are not those that DVC recorded, or are no eval set.
+        BadInput: the bytes are not the ones that DVC recorded, or are not an eval set.
         SystemFailed: DVC could not deliver it.
     """
     path = settings.eval_set
@@ -36,75 +37,78 @@ def read_eval_set(settings: Settings) -> AnyEvalSet:
     if path.is_file() and path.stat().st_size > LARGE:
         dvc_hash, sha256 = digests(path)
         check_hash(path, dvc_hash, expected)
-        keep = _keep(settings, sha256, settings.scorer)
-        return _large(path, dvc_hash, sha256, settings.scorer, keep)
-    return _parsed(read_versioned(settings.root, path), path, settings.scorer)
+        cache = _cache_file(settings, sha256, settings.scorer)
+        return _large(path, dvc_hash, sha256, settings.scorer, cache)
+    return _small(read_versioned(settings.root, path), path, settings.scorer)
 
 
-def read_eval_file(path: Path, scorer: Scorer) -> AnyEvalSet:
+def read_eval_file(path: Path, scorer: Scorer) -> StoredEvalSet:
     """An eval set from a plain file, identified by its bytes alone."""
     if path.is_file() and path.stat().st_size > LARGE:
         return _large(path, *digests(path), scorer, None)
-    return _parsed(digest(read_bytes(path, "the eval set")), path, scorer)
+    return _small(digest(read_bytes(path, "the eval set")), path, scorer)
 
 
-def read_eval_set_of(settings: Settings, dvc_hash: str, sha256: str, scorer: Scorer) -> AnyEvalSet:
-    """The eval set with these digests, from disk or from DVC's cache or remote, whichever
-    version is checked out, for ``scorer``, whichever is configured.
+def read_eval_set_of(
+    settings: Settings, dvc_hash: str, sha256: str, scorer: Scorer
+) -> StoredEvalSet:
+    """The eval set with these digests, from disk or from DVC's cache or remote. It may be another
+    version than the one checked out, and ``scorer`` another one than the configured.
 
     Raises:
-        BadInput: it is nowhere, or what is there under its MD5 has other bytes.
-        SystemFailed: DVC could not be asked.
+        BadInput: it can't be found, or the file with its MD5 has other bytes.
+        SystemFailed: DVC could not be reached.
     """
-    path, wanted = settings.eval_set, (dvc_hash, sha256)
+    path, expected = settings.eval_set, (dvc_hash, sha256)
     data = None
     if path.is_file() and path.stat().st_size > LARGE:
-        if digests(path) == wanted:
-            return _large(path, dvc_hash, sha256, scorer, _keep(settings, sha256, scorer))
+        if digests(path) == expected:
+            return _large(path, dvc_hash, sha256, scorer, _cache_file(settings, sha256, scorer))
     elif path.is_file():
         data = digest(read_bytes(path, "the eval set"))
-    if data is None or (data.dvc_hash, data.sha256) != wanted:
+    if data is None or (data.dvc_hash, data.sha256) != expected:
         data = digest(read_object(settings.root, dvc_hash))
-    if (data.dvc_hash, data.sha256) != wanted:
+    if (data.dvc_hash, data.sha256) != expected:
         raise BadInput(
-            f"the eval set {dvc_hash} was to have the SHA-256 {sha256}, and what DVC keeps under "
-            f"this name has {data.sha256}: it was changed. Restore it from a copy."
+            f"the eval set {dvc_hash}: DVC's copy has the SHA-256 {data.sha256}, expected "
+            f"{sha256}: it was changed. Restore it from a backup."
         )
     if len(data.raw) > LARGE:
-        lines, keep = data.raw.split(b"\n"), _keep(settings, sha256, scorer)
-        return build(lines, str(path), dvc_hash, sha256, scorer, keep)
-    return _parsed(data, path, scorer)
+        lines, cache = data.raw.split(b"\n"), _cache_file(settings, sha256, scorer)
+        return build(lines, str(path), dvc_hash, sha256, scorer, cache)
+    return _small(data, path, scorer)
 
 
 def read_baseline(path: Path) -> Baseline:
     """The baseline.
 
     Raises:
-        BadInput: there is none, or it is not what the format says.
+        BadInput: it is missing or malformed.
     """
     return parse_baseline(read_bytes(path, "no baseline, so nothing can be promoted"), str(path))
 
 
 def check_match(eval_set: Questions, baseline: Baseline) -> None:
-    """That the baseline was measured on this eval set.
+    """Check that the baseline was measured on this eval set.
 
     Raises:
         BadInput: a digest, the scorer or a bucket's size differs.
     """
     if baseline.eval_set_dvc_hash != eval_set.dvc_hash:
         raise BadInput(
-            f"the baseline was measured on the eval set {baseline.eval_set_dvc_hash}, the one "
-            f"here is {eval_set.dvc_hash}. Check out the one it names, or propose a new baseline."
+            f"the baseline was measured on the eval set {baseline.eval_set_dvc_hash}, but this "
+            f"one is {eval_set.dvc_hash}. Check out the one it names, or propose a new baseline."
         )
     if baseline.eval_set_sha256 not in (None, eval_set.sha256):
         raise BadInput(
-            f"the eval set has the MD5 that the baseline names but the SHA-256 {eval_set.sha256} "
-            f"instead of {baseline.eval_set_sha256}: its bytes were forged. Pull it again."
+            f"the eval set has the MD5 that the baseline names, but its SHA-256 is "
+            f"{eval_set.sha256}, expected {baseline.eval_set_sha256}: its bytes were forged. Pull "
+            "it again."
         )
     if baseline.scorer is not eval_set.scorer:
         raise BadInput(
-            f"the baseline was counted by the scorer {baseline.scorer.name}, the project's is "
-            f"{eval_set.scorer.name}. Set 'scorer' back, or propose a new baseline."
+            f"the baseline was measured with the scorer {baseline.scorer.name}, but the project "
+            f"uses {eval_set.scorer.name}. Set 'scorer' back, or propose a new baseline."
         )
     sizes = bucket_sizes(eval_set)
     for name, score in baseline.buckets.items():
@@ -115,39 +119,44 @@ def check_match(eval_set: Questions, baseline: Baseline) -> None:
             )
 
 
-def matched_inputs(settings: Settings) -> tuple[AnyEvalSet, Baseline]:
-    """Eval set and baseline, each verified and both about the same bytes."""
+def matched_inputs(settings: Settings) -> tuple[StoredEvalSet, Baseline]:
+    """Eval set and baseline, each verified, and the baseline measured on this eval set.
+
+    Raises:
+        BadInput: one is invalid, or they don't match.
+        SystemFailed: DVC could not deliver the eval set.
+    """
     baseline = read_baseline(settings.baseline)
     eval_set = read_eval_set(settings)
     check_match(eval_set, baseline)
     return eval_set, baseline
 
 
-def _parsed(data: DataFile, path: Path, scorer: Scorer) -> EvalSet:
+def _small(data: DataFile, path: Path, scorer: Scorer) -> SmallEvalSet:
     items = tuple(parse_eval_set(data.raw.split(b"\n"), str(path), scorer))
-    return EvalSet(items, data.dvc_hash, data.sha256, scorer)
+    return SmallEvalSet(items, data.dvc_hash, data.sha256, scorer)
 
 
 def _large(
-    path: Path, dvc_hash: str, sha256: str, scorer: Scorer, keep: Path | None
+    path: Path, dvc_hash: str, sha256: str, scorer: Scorer, cache: Path | None
 ) -> LargeEvalSet:
-    """Read again, and what is read is what was hashed."""
-    return build(_checked_lines(path, sha256), str(path), dvc_hash, sha256, scorer, keep)
+    """Read the file a second time, and check that its bytes are the ones that were hashed."""
+    return build(_checked_lines(path, sha256), str(path), dvc_hash, sha256, scorer, cache)
 
 
 def _checked_lines(path: Path, sha256: str) -> Iterator[bytes]:
-    seen = hashlib.sha256()
+    actual = hashlib.sha256()
     with path.open("rb") as file:
         for line in file:
-            seen.update(line)
+            actual.update(line)
             yield line
-    if seen.hexdigest() != sha256:
-        raise BadInput(f"{path}: was changed while it was read. Run this again.")
+    if actual.hexdigest() != sha256:
+        raise BadInput(f"{path}: it changed while it was being read. Run this again.")
 
 
-def _keep(settings: Settings, sha256: str, scorer: Scorer) -> Path | None:
-    """Where a large eval set is kept after it was read. In prod nothing is kept: whoever can write
-    to the state folder could change questions there."""
+def _cache_file(settings: Settings, sha256: str, scorer: Scorer) -> Path | None:
+    """Where a large eval set is cached. In prod nothing is cached: anybody who can write to the
+    state folder could change the right answers there."""
     if settings.env is Env.PROD:
         return None
     return settings.home / "eval_sets" / f"{sha256}.{scorer.name.replace('/', '-')}.parquet"

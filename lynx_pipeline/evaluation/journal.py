@@ -1,9 +1,9 @@
-"""What a candidate has answered so far, so that a killed evaluation goes on from there.
+"""The answers of a candidate so far, so that a killed evaluation can resume.
 
-One JSON object a line: first what the answers are to, then a line for each answered batch. A
-line counts once its newline is there; whatever an interruption left after the last good line is
-dropped. Lines are synced about once a second: a killed process loses nothing that was written,
-a power cut a second's work.
+One JSON object a line: first the key, which says what was asked of whom, then a line for each
+answered batch. A line counts once its newline is written; whatever an interruption left after the
+last valid line is dropped. Lines are synced about once a second: a killed process loses nothing
+that was written, a power cut at most the last second.
 """
 
 import fcntl
@@ -22,12 +22,11 @@ SYNC_SECONDS = 1.0
 
 
 class Journal:
-    """The answers to the items 0 to ``size`` - 1 of what ``key`` names, kept at ``path``.
-
-    A journal of another key is begun anew. Use it in a ``with`` block.
+    """The answers to the items 0 to ``size`` - 1, stored at ``path``. A journal with another
+    ``key`` is overwritten. Use it in a ``with`` block.
 
     Raises:
-        SystemFailed: another process works with it, or the disk refused.
+        SystemFailed: another process is using it, or the disk failed.
     """
 
     def __init__(self, path: Path, key: Mapping[str, Any], size: int) -> None:
@@ -42,7 +41,7 @@ class Journal:
             raise SystemFailed(f"{path} can't be opened: {error.strerror}.") from None
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._take_up((json.dumps({"of": key}, sort_keys=True) + "\n").encode())
+            self._recover((json.dumps({"of": key}, sort_keys=True) + "\n").encode())
         except OSError as error:
             self._file.close()
             raise SystemFailed(
@@ -59,10 +58,10 @@ class Journal:
         self._file.close()
 
     def add(self, batch: Answered) -> None:
-        """Keep an answered batch.
+        """Append an answered batch.
 
         Raises:
-            SystemFailed: the disk refused; running it again goes on from the last good batch.
+            SystemFailed: the disk failed; running it again resumes after the last whole batch.
         """
         try:
             self._write((json.dumps(batch._asdict()) + "\n").encode())
@@ -74,32 +73,31 @@ class Journal:
         self._count(batch)
 
     def __iter__(self) -> Iterator[Answered]:
-        """The answered batches, in the order they came."""
+        """The answered batches, in the order they were added."""
         with self.path.open("rb") as file:
             next(file)
             for line in file:
                 yield _read(line)
 
     def remove(self) -> None:
-        """The answers are kept elsewhere now."""
+        """Delete it: the answers are stored elsewhere now."""
         self.path.unlink(missing_ok=True)
 
-    def _take_up(self, head: bytes) -> None:
-        """Count what is there, and cut off what is no whole batch or of another key."""
-        good = 0
+    def _recover(self, header: bytes) -> None:
+        """Count the whole batches and cut off the rest; with another header, cut off everything."""
+        valid_bytes = 0
         with self.path.open("rb") as file:
-            if file.readline() == head:
-                good = len(head)
+            if file.readline() == header:
+                valid_bytes = len(header)
                 for line in file:
                     try:
-                        batch = _read(line)
-                        self._count(batch)
+                        self._count(_read(line))
                     except (ValueError, TypeError, IndexError):
                         break
-                    good += len(line)
-        self._file.truncate(good)
-        if good == 0:
-            self._write(head)
+                    valid_bytes += len(line)
+        self._file.truncate(valid_bytes)
+        if valid_bytes == 0:
+            self._write(header)
 
     def _count(self, batch: Answered) -> None:
         for row in batch.rows:
@@ -120,8 +118,8 @@ class Journal:
 def _read(line: bytes) -> Answered:
     values = json.loads(line)
     if not line.endswith(b"\n") or not isinstance(values, dict):
-        raise ValueError("no whole line")
+        raise ValueError("not a whole line")
     batch = Answered(**values)
     if len(batch.rows) != len(batch.answers) or min(batch.rows) < 0:
-        raise ValueError("no answers to these rows")
+        raise ValueError("rows and answers do not match")
     return batch

@@ -1,6 +1,6 @@
-"""The judgement: stored evidence scored again and compared with the baseline as it is now.
+"""The judgement: stored evidence scored again and compared with the current baseline.
 
-No verdict is stored or trusted. Whoever needs one computes it here.
+No verdict is stored or trusted. Code that needs one computes it here.
 """
 
 from dataclasses import dataclass
@@ -10,13 +10,13 @@ from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.gate.baseline import Baseline
 from lynx_pipeline.domain.gate.rule import Verdict, judge
 from lynx_pipeline.errors import Refused
-from lynx_pipeline.evaluation.answers import AnyEvalSet
 from lynx_pipeline.evaluation.evidence import Evidence, read_evidence
 from lynx_pipeline.evaluation.inputs import matched_inputs
+from lynx_pipeline.evaluation.storage import StoredEvalSet
 
 
 class GateRefused(Refused):
-    """The gate said no. ``verdict`` says where and by how much."""
+    """The gate refused. ``verdict`` says which buckets failed, and by how much."""
 
     def __init__(self, verdict: Verdict) -> None:
         self.verdict = verdict
@@ -29,20 +29,25 @@ class GateRefused(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Evidence that was read, scored again and compared."""
+    """Verified evidence, its verdict, and what it was judged with."""
 
-    eval_set: AnyEvalSet
+    eval_set: StoredEvalSet
     evidence: Evidence
     baseline: Baseline
     verdict: Verdict
 
 
 def judge_evidence(settings: Settings, folder: Path) -> Judged:
-    """Apply the gate to stored evidence, with eval set and baseline as they are now.
+    """Apply the gate to stored evidence, with the current eval set and baseline.
 
     Raises:
-        BadInput: evidence, eval set or baseline is not what it has to be.
+        BadInput: evidence, eval set or baseline is invalid.
     """
     eval_set, baseline = matched_inputs(settings)
     evidence = read_evidence(folder, eval_set)
+    return apply_gate(eval_set, evidence, baseline)
+
+
+def apply_gate(eval_set: StoredEvalSet, evidence: Evidence, baseline: Baseline) -> Judged:
+    """Compare verified evidence with a baseline of the same eval set."""
     return Judged(eval_set, evidence, baseline, judge(baseline, evidence.evaluation.scores))

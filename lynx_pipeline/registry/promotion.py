@@ -93,8 +93,12 @@ def build_promotion(
             accuracy=counts.correct / counts.n,
         ),
     )
-    baseline = unchanged_baseline(settings, evidence)
-    return SupportedPromotion(fact, evidence, EvidenceFiles(baseline, *judged.evidence.files))
+    files = EvidenceFiles(
+        baseline=unchanged_baseline(settings, evidence),
+        candidate_eval=judged.evidence.candidate_eval,
+        predictions=judged.evidence.predictions,
+    )
+    return SupportedPromotion(fact, evidence, files)
 
 
 def _check_belongs(judged: Judged, request: PromotionRequest) -> str:

@@ -14,7 +14,6 @@ from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.gate.comparison import Comparison
 from lynx_pipeline.domain.gate.rule import BucketVerdict, Verdict, points
 from lynx_pipeline.domain.gate.statistics import wilson
-from lynx_pipeline.evaluation.answers import compare
 from lynx_pipeline.evaluation.baseline import read_reference
 from lynx_pipeline.evaluation.judgement import Judged
 
@@ -59,7 +58,7 @@ def build_report(settings: Settings, judged: Judged) -> Report:
     reference = read_reference(settings, judged.eval_set)
     comparison = None
     if reference is not None:
-        comparison = compare(judged.eval_set, reference[0], judged.evidence.files[1])
+        comparison = judged.eval_set.compare(reference[0], judged.evidence.predictions)
     counts = evaluation.counts
     power = None if judged.verdict.passed else _power(judged)
     return Report(

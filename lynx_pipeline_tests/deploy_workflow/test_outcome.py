@@ -134,7 +134,7 @@ def test_evidence_of_something_else_is_no_report(world: World) -> None:
     made, other = world.candidate("good"), world.candidate("other")
     text = render_comment(world.settings, needs("promote", "x", made=made), other.evidence, "")
     assert "No report" in text
-    assert "it was changed on its way" in text
+    assert "it changed in transit" in text
     text = render_comment(
         world.settings,
         needs("promote", "x", made=replace(other, run_id=made.run_id)),

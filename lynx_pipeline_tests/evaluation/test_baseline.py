@@ -81,7 +81,7 @@ def accept(settings: Settings, sha: str, wrong: int, why: str) -> None:
 
 
 def test_a_proposal_keeps_lineage_and_predictions(project: Settings) -> None:
-    """The old sha goes into previous_baseline_sha; the predictions come back from the remote."""
+    """The old sha becomes previous_baseline_sha; the predictions are pulled from the remote."""
     accept(project, "first", 0, "The first one.")
     accept(project, "second", 1, "It is cheaper to run.")
     written = json.loads(project.baseline.read_bytes())
@@ -101,7 +101,7 @@ def test_a_proposal_keeps_lineage_and_predictions(project: Settings) -> None:
 def test_a_justified_drop_with_evidence_passes_and_is_shown(
     project: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The difference says which floor fell and by how much."""
+    """The output says which floor fell, and by how much."""
     accept(project, "first", 0, "The first one.")
     accept(project, "second", 1, "It is cheaper to run.")
     assert main(["baseline", "check", "--base", "HEAD~1"]) == 0
@@ -113,7 +113,7 @@ def test_a_justified_drop_with_evidence_passes_and_is_shown(
 def test_a_silently_lowered_floor_is_refused(
     project: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """An edit by hand has no new justification, no lineage and no evidence."""
+    """A manual edit has no new justification, no lineage and no evidence."""
     accept(project, "first", 0, "The first one.")
     values = json.loads(project.baseline.read_bytes())
     values["buckets"]["d.b"] = {"accuracy": 0.9, "n": 50, "correct": 45}
@@ -129,14 +129,16 @@ def test_a_silently_lowered_floor_is_refused(
 def test_an_unchanged_baseline_passes(
     project: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Other changes of the checkout are none of its business."""
+    """Other changes in the checkout don't matter."""
     accept(project, "first", 3, "The first one.")
     assert main(["baseline", "check", "--base", "HEAD"]) == 0
     assert "is as at HEAD" in capsys.readouterr().out
 
 
-def test_drift_is_warned_about(project: Settings, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each drop was justified; together they are more than the gate lets one candidate fall."""
+def test_accumulated_drift_gives_a_warning(
+    project: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each drop was justified, but their sum exceeds the tolerance for a single candidate."""
     for step in range(4):
         accept(project, f"step{step}", step, f"Step {step}.")
     assert main(["baseline", "check", "--base", "HEAD~1"]) == 0
@@ -149,14 +151,14 @@ def test_drift_is_warned_about(project: Settings, capsys: pytest.CaptureFixture[
 
 @pytest.mark.parametrize("base", ["nowhere", "--help", "HEAD:b.json", ""])
 def test_an_unknown_base_is_bad_input(project: Settings, base: str) -> None:
-    """A base that is no commit is said to be none, whatever it looks like."""
+    """A base that is not a commit is reported as such, whatever it looks like."""
     accept(project, "first", 0, "The first one.")
     with pytest.raises(BadInput, match="no commit"):
         check(project, base)
 
 
-def test_a_proposal_needs_justification_and_whole_evidence(project: Settings) -> None:
-    """Nothing is written when it has not both."""
+def test_a_proposal_needs_a_justification_and_valid_evidence(project: Settings) -> None:
+    """Nothing is written if one of them is missing."""
     file = evidence(project, "first", 0)
     with pytest.raises(BadInput, match="justification"):
         propose(project, file, "  ")

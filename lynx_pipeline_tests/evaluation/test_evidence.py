@@ -1,4 +1,4 @@
-"""Evidence: read back, and never believed."""
+"""Evidence: read back, and never trusted."""
 
 import contextlib
 import json
@@ -29,7 +29,7 @@ def encoded(answers: dict[str, str | None]) -> bytes:
 
 @pytest.fixture
 def evidence(tmp_path: Path) -> Path:
-    """True evidence of a model that is right on most questions."""
+    """Valid evidence of a model that answers most questions right."""
     folder = tmp_path / "evidence"
     folder.mkdir()
     raw = encoded(ANSWERS)
@@ -47,16 +47,17 @@ def edit(folder: Path, change: Callable[[Any], object]) -> None:
 
 
 def replace_answers(folder: Path, answers: dict[str, str | None]) -> None:
-    """Swap the predictions and make the evaluation name the new file."""
+    """Replace the predictions, and their digest in the evaluation."""
     raw = encoded(answers)
     (folder / PREDICTIONS).write_bytes(raw)
     edit(folder, lambda v: v.update(predictions_sha256=sha256(raw)))
 
 
-def test_true_evidence_is_read(evidence: Path) -> None:
-    """With the digest of its file and the bytes of both."""
+def test_valid_evidence_is_read(evidence: Path) -> None:
+    """With the bytes of both files and the digest of the first."""
     read = read_evidence(evidence, ITEMS)
-    assert read.files == ((evidence / EVAL).read_bytes(), encoded(ANSWERS))
+    assert read.candidate_eval == (evidence / EVAL).read_bytes()
+    assert read.predictions == encoded(ANSWERS)
     assert read.sha256 == sha256((evidence / EVAL).read_bytes())
     assert (read.evaluation.counts.correct, read.evaluation.counts.nulls) == (8, 1)
 
@@ -135,14 +136,14 @@ ALL_RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.i
 def test_edited_evidence_is_refused(
     evidence: Path, change: Callable[[Path], object], says: str
 ) -> None:
-    """The stored predictions are counted again; nothing that the file claims is believed."""
+    """The stored predictions are counted again; no number in the file is trusted."""
     change(evidence)
     with pytest.raises(BadInput, match=says):
         read_evidence(evidence, ITEMS)
 
 
-def test_evidence_from_before_there_was_a_choice_names_our_environment(evidence: Path) -> None:
-    """Candidates could run nowhere else."""
+def test_evidence_without_an_environment_is_of_the_local_one(evidence: Path) -> None:
+    """Older evidence has no such key, and candidates ran only locally then."""
     edit(evidence, lambda v: v.pop("environment"))
     assert read_evidence(evidence, ITEMS).evaluation.environment == LOCAL
 
@@ -152,7 +153,7 @@ def _all(n: int) -> dict[str, object]:
 
 
 def test_evidence_of_another_eval_set_is_refused(evidence: Path) -> None:
-    """Also where only one expected answer was corrected since."""
+    """Even if only one expected answer was corrected since."""
     changed = eval_items()
     changed[0]["expected"] = "another"
     with pytest.raises(BadInput, match="out of date"):
@@ -188,17 +189,17 @@ def _no_text() -> Any:
         pytest.param(lambda: _parquet(id=["a"], prediction=[["a"]]), id="lists"),
         pytest.param(lambda: _parquet(id=["a"], prediction=[{"a": "b"}]), id="structs"),
         pytest.param(lambda: _parquet(id=["a"], prediction=[b"\xff"]), id="bytes"),
-        pytest.param(lambda: _parquet(id=["a"], prediction=_no_text()), id="text that is none"),
+        pytest.param(lambda: _parquet(id=["a"], prediction=_no_text()), id="invalid UTF-8"),
     ],
 )
-def test_a_file_that_holds_no_predictions_is_refused(raw: Callable[[], bytes]) -> None:
-    """Whatever pyarrow makes of it."""
+def test_an_invalid_predictions_file_is_refused(raw: Callable[[], bytes]) -> None:
+    """With our error, whichever way pyarrow fails."""
     with pytest.raises(BadInput, match="not a predictions file"):
         read_predictions(raw(), "predictions.parquet", 99)
 
 
-def test_any_byte_of_a_predictions_file_may_flip() -> None:
-    """Reading it gives rows or our error; which rows, the digest has settled before."""
+def test_a_flipped_byte_gives_rows_or_our_error() -> None:
+    """At any place in the file. Wrong rows don't matter here: the digest is compared before."""
     good = encoded(ANSWERS)
     assert read_predictions(good, "p", 99) == list(ANSWERS.items())
     for place in range(len(good)):

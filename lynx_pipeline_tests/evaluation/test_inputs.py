@@ -1,31 +1,31 @@
-"""Which eval set is read, and that a large one is not held."""
+"""Which eval set is read, and that a large one is not loaded into memory."""
 
 from pathlib import Path
 
 import pytest
 
-from lynx_pipeline.domain.eval_set import EvalSet
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.errors import LynxError
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.inputs import read_eval_set_of
 from lynx_pipeline.evaluation.storage.large import LargeEvalSet
+from lynx_pipeline.evaluation.storage.memory import SmallEvalSet
 from lynx_pipeline_tests.support.builders import eval_set, project
 
 ITEMS = eval_set()
 
 
-def test_an_audits_eval_set_is_found_on_the_disk(tmp_path: Path) -> None:
-    """If its digests are those that the entry names."""
+def test_an_audit_finds_its_eval_set_on_disk(tmp_path: Path) -> None:
+    """If it has the digests in the ledger entry."""
     found = read_eval_set_of(project(tmp_path / "p"), ITEMS.dvc_hash, ITEMS.sha256, EXACT)
     assert found == ITEMS
-    assert isinstance(found, EvalSet)
+    assert isinstance(found, SmallEvalSet)
 
 
-def test_an_audits_large_eval_set_is_not_held(
+def test_an_audit_does_not_load_a_large_eval_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be larger than memory."""
+    """It may be larger than the memory."""
     settings = project(tmp_path / "p")
     monkeypatch.setattr(inputs, "LARGE", 10)
     with monkeypatch.context() as patch:
@@ -36,10 +36,10 @@ def test_an_audits_large_eval_set_is_not_held(
 
 
 @pytest.mark.parametrize("large", [10, 1 << 20])
-def test_another_eval_set_on_the_disk_is_not_taken(
+def test_an_eval_set_with_other_digests_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int
 ) -> None:
-    """DVC is asked for the one that is meant; here it has none."""
+    """DVC is asked for the right one, and here DVC fails because it is not set up."""
     monkeypatch.setattr(inputs, "LARGE", large)
     settings = project(tmp_path / "p")
     for digests in ((ITEMS.dvc_hash, "0" * 64), ("0" * 32, ITEMS.sha256)):

@@ -1,4 +1,4 @@
-"""Answers survive whatever ends an evaluation, whole batches only."""
+"""Answered batches survive however an evaluation ends, each completely or not at all."""
 
 import json
 import os
@@ -20,7 +20,7 @@ SIZE = 100
 
 
 def batch(*rows: int) -> Answered:
-    """Answers to these rows, with everything that JSON and Unicode can make difficult."""
+    """Answers to these rows, with characters that are difficult for JSON and Unicode."""
     odd = ["went", None, "", "\n\r\x85", "Ж\U0001f600", '"\\', "\x00"]
     return Answered(list(rows), [odd[r % len(odd)] for r in rows], 0.1 + rows[0], 0.5, 9.25, "none")
 
@@ -30,7 +30,7 @@ BATCHES = [batch(5, 3, 99), batch(0), batch(*range(10, 20))]
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Where the journal goes; its folder is not there yet."""
+    """The journal's path, in a folder that does not exist yet."""
     return tmp_path / "evidence" / "journal"
 
 
@@ -43,8 +43,8 @@ def raw(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def held(path: Path, key: dict[str, str] = KEY, size: int = SIZE) -> list[Answered]:
-    """The batches there are, which are the ones that count as answered."""
+def stored(path: Path, key: dict[str, str] = KEY, size: int = SIZE) -> list[Answered]:
+    """The stored batches, after checking that exactly their rows count as answered."""
     with Journal(path, key, size) as journal:
         found = list(journal)
         rows = sorted(row for each in found for row in each.rows)
@@ -53,92 +53,92 @@ def held(path: Path, key: dict[str, str] = KEY, size: int = SIZE) -> list[Answer
     return found
 
 
-def test_it_holds_what_was_added_in_that_order(path: Path, raw: bytes) -> None:
-    """To the last bit of a float; and adding goes on."""
-    assert held(path) == BATCHES
+def test_batches_read_back_equal_and_in_order(path: Path, raw: bytes) -> None:
+    """To the last bit of a float; and more batches can be added."""
+    assert stored(path) == BATCHES
     with Journal(path, KEY, SIZE) as journal:
         journal.add(batch(50))
-    assert held(path) == [*BATCHES, batch(50)]
+    assert stored(path) == [*BATCHES, batch(50)]
     assert path.read_bytes().startswith(raw)
 
 
-def test_a_cut_at_any_byte_leaves_the_whole_batches(path: Path, raw: bytes) -> None:
-    """And what is added then comes right after them."""
+def test_truncation_at_any_byte_leaves_the_whole_batches(path: Path, raw: bytes) -> None:
+    """A batch that is added then follows directly after them."""
     ends = [k + 1 for k, byte in enumerate(raw) if byte == 10]
     for cut in range(len(raw)):
         path.write_bytes(raw[:cut])
         whole = max(0, sum(end <= cut for end in ends) - 1)
-        assert held(path) == BATCHES[:whole]
+        assert stored(path) == BATCHES[:whole]
         with Journal(path, KEY, SIZE) as journal:
             journal.add(batch(50))
-        assert held(path) == [*BATCHES[:whole], batch(50)]
+        assert stored(path) == [*BATCHES[:whole], batch(50)]
 
 
 @given(tail=st.binary(min_size=1, max_size=50))
-def test_rubbish_at_the_end_is_dropped(
+def test_garbage_at_the_end_is_dropped(
     tmp_path_factory: pytest.TempPathFactory, tail: bytes
 ) -> None:
-    """Zeros after a power cut, say."""
+    """Such as zeros after a power cut."""
     path = tmp_path_factory.mktemp("journal") / "journal"
     with Journal(path, KEY, SIZE) as journal:
         journal.add(BATCHES[0])
     good = path.read_bytes()
     path.write_bytes(good + tail + b"\n")
-    assert held(path) == BATCHES[:1]
+    assert stored(path) == BATCHES[:1]
     assert path.read_bytes() == good
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        pytest.param({**batch(7)._asdict(), "rows": [100]}, id="a row too far"),
-        pytest.param({**batch(7)._asdict(), "rows": [-1]}, id="a row before the first"),
+        pytest.param({**batch(7)._asdict(), "rows": [100]}, id="a row past the end"),
+        pytest.param({**batch(7)._asdict(), "rows": [-1]}, id="a negative row"),
         pytest.param({**batch(7)._asdict(), "rows": [7, 8]}, id="too few answers"),
         pytest.param({**batch(7)._asdict(), "rows": [], "answers": []}, id="no rows"),
         pytest.param({**batch(7)._asdict(), "more": 1}, id="an unknown key"),
-        pytest.param([7], id="no object"),
+        pytest.param([7], id="not an object"),
     ],
 )
-def test_a_line_that_is_no_batch_ends_what_counts(path: Path, raw: bytes, line: object) -> None:
-    """Whatever stands after it is asked again."""
+def test_batches_after_an_invalid_line_are_dropped(path: Path, raw: bytes, line: object) -> None:
+    """Their questions are asked again."""
     path.write_bytes(raw + json.dumps(line).encode() + b"\n" + raw.splitlines(True)[-1])
-    assert held(path) == BATCHES
+    assert stored(path) == BATCHES
     assert path.read_bytes() == raw
 
 
-def test_another_key_begins_anew(path: Path, raw: bytes) -> None:
-    """Answers of another bundle, or to another eval set."""
-    assert held(path, {"canonical_sha": "b" * 64}) == []
+def test_a_journal_with_another_key_is_overwritten(path: Path, raw: bytes) -> None:
+    """It holds answers of another bundle, or to another eval set."""
+    assert stored(path, {"canonical_sha": "b" * 64}) == []
     assert not path.exists()
 
 
-def test_two_cannot_write_at_once(path: Path, raw: bytes) -> None:
-    """The second is told so, and the first goes on."""
+def test_a_second_writer_is_refused(path: Path, raw: bytes) -> None:
+    """Its error says why, and the first one continues."""
     with Journal(path, KEY, SIZE) as first:
         with pytest.raises(SystemFailed, match="another process is evaluating into it"):
             Journal(path, KEY, SIZE)
         first.add(batch(50))
-    assert held(path) == [*BATCHES, batch(50)]
+    assert stored(path) == [*BATCHES, batch(50)]
 
 
 def test_a_full_disk_leaves_whole_batches(path: Path, raw: bytes) -> None:
-    """A short write is taken back, so that nothing stands after half a line."""
+    """A short write is undone, so that nothing follows half a line."""
 
     def fill() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        most = len(raw) + 30
-        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+        limit = len(raw) + 30
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         with Journal(path, KEY, SIZE) as journal:
             for row in (50, 51):
                 with pytest.raises(SystemFailed, match="can't be written"):
                     journal.add(batch(row))
 
-    assert in_a_process_of_its_own(fill) == 0
+    assert exit_code_of(fill) == 0
     assert path.read_bytes() == raw
 
 
-def test_a_killed_process_loses_nothing_that_was_added(path: Path) -> None:
-    """And its lock goes with it."""
+def test_a_killed_process_loses_no_added_batch(path: Path) -> None:
+    """Its lock is released."""
 
     def die() -> None:
         journal = Journal(path, KEY, SIZE)
@@ -146,12 +146,12 @@ def test_a_killed_process_loses_nothing_that_was_added(path: Path) -> None:
             journal.add(each)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    assert in_a_process_of_its_own(die) == -signal.SIGKILL
-    assert held(path) == BATCHES
+    assert exit_code_of(die) == -signal.SIGKILL
+    assert stored(path) == BATCHES
 
 
-def in_a_process_of_its_own(work: Callable[[], object]) -> int:
-    """How it ended."""
+def exit_code_of(work: Callable[[], object]) -> int:
+    """The exit code of a forked process that does ``work``."""
     child = os.fork()
     if child == 0:
         try:
@@ -163,7 +163,7 @@ def in_a_process_of_its_own(work: Callable[[], object]) -> int:
 
 
 def test_a_journal_without_answers_leaves_no_file(path: Path) -> None:
-    """A candidate that does not even load leaves nothing behind."""
+    """A candidate that fails to load leaves nothing behind."""
     with Journal(path, KEY, SIZE):
         assert path.exists()
     assert not path.exists()

@@ -1,4 +1,4 @@
-"""An evaluation: asked, resumed, and written whole or not at all."""
+"""An evaluation: run, resumed, and written completely or not at all."""
 
 import json
 from collections.abc import Callable
@@ -13,10 +13,11 @@ from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP, LOCAL, NONE, Candida
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
-from lynx_pipeline.evaluation.answers import AnyEvalSet
 from lynx_pipeline.evaluation.candidate import candidate
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, TIMINGS, read_evidence
+from lynx_pipeline.evaluation.judgement import judge_evidence
 from lynx_pipeline.evaluation.run import evaluate, evaluate_candidate
+from lynx_pipeline.evaluation.storage import StoredEvalSet
 from lynx_pipeline.evaluation.storage.large import build
 from lynx_pipeline.sandbox.inside import worker
 from lynx_pipeline.sandbox.isolation import choose_isolation
@@ -30,12 +31,12 @@ def run(
     folder: Path,
     output: Path,
     env: Env = Env.DEV,
-    eval_set: AnyEvalSet = ITEMS,
+    eval_set: StoredEvalSet = ITEMS,
     workers: int = 0,
     progress: Callable[[int, int], object] = lambda *_: None,
     **limits: int,
 ) -> CandidateEval:
-    """Evaluate a bundle without watching."""
+    """Evaluate a bundle and ignore warnings."""
     return evaluate(
         folder,
         eval_set,
@@ -45,10 +46,10 @@ def run(
         env=env,
         warn=lambda _: None,
         progress=progress,
-    )
+    ).evaluation
 
 
-SPEAKS = """
+ECHO_WORKER = """
 import json, sys
 print(json.dumps({"ready": 0.5}), flush=True)
 for line in sys.stdin:
@@ -61,14 +62,14 @@ for line in sys.stdin:
 
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A bundle that answers all but one question; its process starts without MLflow."""
-    (tmp_path / "script.py").write_text(SPEAKS)
+    """A bundle that answers all questions but one; its process starts without MLflow."""
+    (tmp_path / "script.py").write_text(ECHO_WORKER)
     monkeypatch.setattr(worker, "__file__", str(tmp_path / "script.py"))
     return bundle(tmp_path / "bundle")
 
 
 def test_an_evaluation_reads_back_equal(model: Path, tmp_path: Path) -> None:
-    """What promotion reads is what was measured, to the last digit."""
+    """Promotion reads exactly the values that were measured, to the last digit."""
     result = run(model, tmp_path / "out")
     read = read_evidence(tmp_path / "out", ITEMS)
     assert asdict(read.evaluation) == asdict(result)
@@ -79,17 +80,17 @@ def test_an_evaluation_reads_back_equal(model: Path, tmp_path: Path) -> None:
     assert {p.name for p in (tmp_path / "out").iterdir()} == {EVAL, PREDICTIONS, TIMINGS}
 
 
-def test_the_batch_size_changes_no_byte_of_the_predictions(model: Path, tmp_path: Path) -> None:
-    """Their digest is the evaluation's data version."""
-    made = set()
+def test_predictions_do_not_depend_on_the_batch_size(model: Path, tmp_path: Path) -> None:
+    """The digest of their bytes is the evaluation's data version."""
+    contents = set()
     for size in (1, 5, 12, 64):
         run(model, tmp_path / f"{size}", batch_size=size)
-        made.add((tmp_path / f"{size}" / PREDICTIONS).read_bytes())
-    assert len(made) == 1
+        contents.add((tmp_path / f"{size}" / PREDICTIONS).read_bytes())
+    assert len(contents) == 1
 
 
 def test_a_large_eval_set_gives_the_same_evaluation(model: Path, tmp_path: Path) -> None:
-    """Kept on disk and worked on by DuckDB: the same counts, and it reads back."""
+    """On disk, counted by DuckDB: the counts are the same, and the evidence reads back."""
     items = build(
         jsonl(eval_items(12)).split(b"\n"), "f", ITEMS.dvc_hash, ITEMS.sha256, EXACT, None
     )
@@ -104,39 +105,38 @@ def test_a_large_eval_set_gives_the_same_evaluation(model: Path, tmp_path: Path)
     assert read_evidence(tmp_path / "large", ITEMS).evaluation == large
 
 
-def test_an_evaluation_goes_on_where_it_broke_off(model: Path, tmp_path: Path) -> None:
-    """Only what was not answered is asked again, and the predictions are the same to the byte."""
+def test_an_interrupted_evaluation_resumes(model: Path, tmp_path: Path) -> None:
+    """Only unanswered questions are asked again, and the predictions are identical to the byte."""
     script = model.parent / "script.py"
     good = script.read_text()
-    whole = run(model, tmp_path / "whole")
+    uninterrupted = run(model, tmp_path / "uninterrupted")
     script.write_text(f"{good}    n = locals().get('n', 0) + 1\n    n == 3 and sys.exit(3)\n")
     out = tmp_path / "out"
     with pytest.raises(BadInput, match="exit code 3"):
         run(model, out, batch_size=2, workers=1)
     assert [path.name for path in out.iterdir()] == [f"{EVAL}.journal"]
     script.write_text(good)
-    told: list[tuple[int, int]] = []
-    resumed = run(model, out, batch_size=5, progress=lambda *now: told.append(now))
-    assert told == [(6, 12), (11, 12), (12, 12)]
-    assert (out / PREDICTIONS).read_bytes() == (tmp_path / "whole" / PREDICTIONS).read_bytes()
-    assert resumed.counts == whole.counts
+    reported: list[tuple[int, int]] = []
+    resumed = run(model, out, batch_size=5, progress=lambda *counts: reported.append(counts))
+    assert reported == [(6, 12), (11, 12), (12, 12)]
+    expected = tmp_path / "uninterrupted" / PREDICTIONS
+    assert (out / PREDICTIONS).read_bytes() == expected.read_bytes()
+    assert resumed.counts == uninterrupted.counts
 
 
 @pytest.mark.parametrize("run_id", ["", "x", None, "../../etc", "\ud800", ["a"], "A" * 32])
-def test_a_run_id_that_is_none_is_not_taken_from_a_bundle(
+def test_an_invalid_run_id_in_a_bundle_is_ignored(
     model: Path, tmp_path: Path, run_id: object
 ) -> None:
-    """The candidate wrote it; it goes into file names and into the evidence."""
+    """The candidate's author wrote it, and it is used in file names and in the evidence."""
     text = json.dumps({"flavors": {}, "run_id": run_id})  # JSON is YAML
     (model / "MLmodel").write_text(text)
     assert run(model, tmp_path / "out").mlflow_run_id is None
     assert read_evidence(tmp_path / "out", ITEMS).evaluation.mlflow_run_id is None
 
 
-def test_a_failed_evaluation_writes_nothing_and_keeps_the_one_before(
-    model: Path, tmp_path: Path
-) -> None:
-    """Evidence is replaced by evidence only."""
+def test_a_failed_evaluation_leaves_the_old_evidence_unchanged(model: Path, tmp_path: Path) -> None:
+    """Only a completed evaluation replaces evidence."""
     run(model, tmp_path / "out")
     before = {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()}
     (tmp_path / "script.py").write_text("raise SystemExit(1)")
@@ -150,10 +150,10 @@ def test_a_failed_evaluation_writes_nothing_and_keeps_the_one_before(
 def test_prod_without_isolation_runs_nothing(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Dev runs it, and the evidence says how."""
+    """Dev runs it, and the evidence records the isolation level."""
     marker = tmp_path / "ran"
     script = tmp_path / "script.py"
-    script.write_text(f"open({str(marker)!r}, 'w')\n" + SPEAKS)
+    script.write_text(f"open({str(marker)!r}, 'w')\n" + ECHO_WORKER)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Refused, match="only in isolation"):
         run(model, tmp_path / "out", Env.PROD)
@@ -165,51 +165,55 @@ def test_prod_without_isolation_runs_nothing(
 
 
 @pytest.mark.parametrize("isolation", [NONE, "chroot", ""])
-def test_an_evaluation_that_prod_would_not_promote_is_not_kept_there(
+def test_prod_does_not_reuse_evidence_that_it_would_not_promote(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolation: str
 ) -> None:
-    """The candidate is asked again, which here can't be done."""
+    """The candidate is evaluated again, which fails here because isolation is unavailable."""
     settings = replace(project(tmp_path / "project"), env=Env.PROD)
-    here = candidate(settings, RUN)
-    here.folder.mkdir(parents=True)
-    model.rename(here.bundle)
-    evaluation = run(here.bundle, here.evidence)
+    target = candidate(settings, RUN)
+    target.folder.mkdir(parents=True)
+    model.rename(target.bundle)
+    evaluation = run(target.bundle, target.evidence)
     text = json.dumps(replace(evaluation, mlflow_run_id=RUN, isolation=isolation).to_json())
-    (here.evidence / EVAL).write_text(text)
+    (target.evidence / EVAL).write_text(text)
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Refused, match="only in isolation"):
         evaluate_candidate(
-            settings, here, again=False, warn=lambda _: None, progress=lambda *_: None
+            settings, target, again=False, warn=lambda _: None, progress=lambda *_: None
         )
 
 
-def test_an_evaluation_in_another_environment_does_not_hold(
+def test_evidence_from_another_environment_is_not_reused(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same packages are not asked for again; the answers of others would not be the same."""
+    """Other packages could give other answers. With the same packages it is reused, and judged
+    like new evidence."""
     use_only_wheels(monkeypatch, tmp_path / "wheels")
     ours = project(tmp_path / "project")
     own = replace(ours, evaluation=EvaluationSettings(environments=ours.home / "environments"))
-    here = candidate(ours, RUN)
-    here.folder.mkdir(parents=True)
-    model.rename(here.bundle)
-    (here.bundle / "requirements.txt").write_text("mlflow==1.0\n")
+    target = candidate(ours, RUN)
+    target.folder.mkdir(parents=True)
+    model.rename(target.bundle)
+    (target.bundle / "requirements.txt").write_text("mlflow==1.0\n")
 
-    def found(settings: Settings) -> tuple[str, bool]:
-        result, kept = evaluate_candidate(
-            settings, here, again=False, warn=lambda _: None, progress=lambda *_: None
+    def evaluated(settings: Settings) -> tuple[str, bool]:
+        judged, reused = evaluate_candidate(
+            settings, target, again=False, warn=lambda _: None, progress=lambda *_: None
         )
-        return result.environment, kept
+        stored = judge_evidence(settings, target.evidence)
+        assert (judged.evidence, judged.verdict) == (stored.evidence, stored.verdict)
+        assert judged.baseline == stored.baseline
+        return judged.evidence.evaluation.environment, reused
 
-    assert [found(ours), found(ours)] == [(LOCAL, False), (LOCAL, True)]
-    digest = found(own)[0]
+    assert [evaluated(ours), evaluated(ours)] == [(LOCAL, False), (LOCAL, True)]
+    digest = evaluated(own)[0]
     assert len(digest) == 64
-    assert [found(own), found(ours)] == [(digest, True), (LOCAL, False)]
+    assert [evaluated(own), evaluated(ours)] == [(digest, True), (LOCAL, False)]
 
 
 @pytest.mark.slow
 def test_a_model_that_mlflow_loads_is_evaluated(tmp_path: Path) -> None:
-    """In prod too where isolation works; batch by batch or all at once, the same bytes."""
+    """Also in prod where isolation works; one item a batch or all at once gives the same bytes."""
     model = bundle(tmp_path / "bundle")
     works = choose_isolation(Env.DEV, (), lambda _: None).level == BUBBLEWRAP
     result = run(model, tmp_path / "a", Env.PROD if works else Env.DEV)

@@ -27,6 +27,7 @@ from lynx_pipeline.domain.ledger.facts import (
 )
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.evaluation.storage.memory import SmallEvalSet
 
 JsonObject = dict[str, Any]
 
@@ -88,10 +89,10 @@ def sha256(raw: bytes) -> str:
     return hashlib.sha256(raw).hexdigest()
 
 
-def eval_set(items: Iterable[JsonObject] | None = None) -> EvalSet:
+def eval_set(items: Iterable[JsonObject] | None = None) -> SmallEvalSet:
     """The parsed eval set of ``items`` (default: :func:`eval_items`)."""
     raw = jsonl(eval_items() if items is None else items)
-    return EvalSet(tuple(parse_eval_set(raw.split(b"\n"), "eval set")), md5(raw), sha256(raw))
+    return SmallEvalSet(tuple(parse_eval_set(raw.split(b"\n"), "eval set")), md5(raw), sha256(raw))
 
 
 def bucket(correct: int, n: int) -> JsonObject:

@@ -1,1 +1,43 @@
-"""Storage of eval sets and predictions: small ones in memory, large ones as Parquet in DuckDB."""
+"""Storage of eval sets and predictions: small ones in :mod:`.memory`, large ones in :mod:`.large`.
+
+Both give the same results. Which one holds a file is decided by its size, where it is read.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+from lynx_pipeline.domain.candidate_eval import Counts
+from lynx_pipeline.domain.eval_set import Questions
+from lynx_pipeline.domain.gate.comparison import Comparison
+from lynx_pipeline.sandbox.engine import Answered
+
+
+class StoredEvalSet(Questions, Protocol):
+    """An eval set that writes, counts and compares predictions."""
+
+    @property
+    def prompt_words(self) -> int:
+        """The number of words, separated by whitespace, in all prompts together."""
+
+    def write_answers(self, batches: Iterable[Answered], predictions: Path, timings: Path) -> None:
+        """Write the answers to all items, which arrive in any order, to two Parquet files in the
+        eval set's order: (id, prediction) and (id, seconds)."""
+
+    def count(self, predictions: bytes, where: str) -> Counts:
+        """Count the right answers in the bytes of a predictions file. ``where`` is its name in
+        error messages.
+
+        Raises:
+            BadInput: it is not a predictions file, or does not answer every item once.
+            SystemFailed: memory or disk was insufficient, or the stored items are missing.
+        """
+
+    def compare(self, reference: bytes, candidate: bytes) -> Comparison:
+        """The questions that only one of two predictions files answers right. :meth:`count` has
+        accepted both.
+
+        Raises:
+            BadInput: one is not a predictions file.
+            SystemFailed: memory or disk was insufficient, or the stored items are missing.
+        """

@@ -1,12 +1,10 @@
-"""An eval set too large to be held: its items lie in a Parquet file, and DuckDB works on them
-with as much memory as it is given, however many they are.
+"""Large eval sets: the items are in a Parquet file, and DuckDB works on them within a fixed memory
+limit, however many there are.
 
-Everything here has a counterpart for small eval sets in ``domain`` that gives the same results,
-only faster there: importing DuckDB takes longer than counting some thousand answers.
+The results equal those of :mod:`~lynx_pipeline.evaluation.storage.memory`, which is faster for
+small eval sets: importing DuckDB takes longer than counting a few thousand answers.
 """
 
-import atexit
-import gc
 import json
 import os
 import tempfile
@@ -24,96 +22,87 @@ from lynx_pipeline.domain.eval_set import Item, parse_eval_set, sum_by_bucket
 from lynx_pipeline.domain.gate.comparison import Comparison, Flip
 from lynx_pipeline.domain.scorers import Scorer
 from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline.evaluation.storage.parquet import one_line
 from lynx_pipeline.sandbox.engine import Answered
 
 if TYPE_CHECKING:
     import duckdb
 
-# Bytes of a file from which on its items are not held. Up to some 40,000 items plain Python is
-# faster than any import.
+# Eval set files with more bytes than this are large. Up to some 40,000 items plain Python is
+# faster than importing an engine.
 LARGE = 8 << 20
 MEMORY = "512MB"
-_ROWS = 1 << 16  # of a row group, and of what is held here at a time
+_ROWS = 1 << 16  # in a row group, and in memory at a time
 _FORMAT = b"lynx_items_1"
 
 
 @dataclass(frozen=True, slots=True)
 class LargeEvalSet:
-    """A :class:`~lynx_pipeline.domain.eval_set.Questions` whose items lie in ``file``, in the eval
-    set's order. ``prompt_words`` is how many words its prompts have together."""
+    """A :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet` whose items are in ``file``, in
+    the eval set's order. ``cell_sizes`` are the combinations of buckets with their item counts, by
+    the number that ``file`` gives each. ``folder`` is deleted together with this object."""
 
     dvc_hash: str
     sha256: str
     scorer: Scorer
     file: Path
-    parts: tuple[tuple[tuple[str, ...], int], ...]
+    cell_sizes: tuple[tuple[tuple[str, ...], int], ...]
     prompt_words: int
     folder: "tempfile.TemporaryDirectory[str] | None" = None
 
     def __len__(self) -> int:
-        return sum(count for _, count in self.parts)
+        return sum(count for _, count in self.cell_sizes)
 
     def cells(self) -> Mapping[tuple[str, ...], int]:
         """See :class:`~lynx_pipeline.domain.eval_set.Questions`."""
-        return dict(self.parts)
+        return dict(self.cell_sizes)
 
     def shuffled(self, seed: str) -> Iterator[tuple[int, str]]:
         """See :class:`~lynx_pipeline.domain.eval_set.Questions`."""
-        items, quoted = _parquet_of(self.file, "file_row_number = true"), seed.replace("'", "''")
+        items, quoted = _read_parquet(self.file, "file_row_number = true"), seed.replace("'", "''")
         query = (
             f"SELECT file_row_number, prompt FROM {items} "
             f"ORDER BY hash(file_row_number, '{quoted}')"
         )
         with _database() as database:
-            yield from _asked(database, query)
+            yield from _rows(database, query)
 
     def count(self, predictions: bytes, where: str) -> Counts:
-        """Like :func:`~lynx_pipeline.domain.candidate_eval.score`, for a Parquet file's bytes whose
-        rows are in the eval set's order. ``where`` is for the error messages.
-
-        Raises:
-            BadInput: it is no such file, or a row does not answer the item in its place.
-            SystemFailed: memory or the disk did not do, or the items' file is gone.
-        """
+        """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`. The rows must be in the
+        eval set's order."""
         with _predictions(where, predictions) as (database, file):
             joined = _joined(database, where, self.file, file)
-            right = [0] * len(self.parts)
-            nulls = wrong_place = 0
+            right = [0] * len(self.cell_sizes)
+            nulls = mismatches = 0
             query = (
                 "SELECT cell, count(*) FILTER (a.prediction = answers[1]), "
                 "count(*) FILTER (a.prediction IS NULL), "
                 f"count(*) FILTER (i.id IS DISTINCT FROM a.id) FROM {joined} GROUP BY cell"
             )
-            for cell, same, null, elsewhere in _asked(database, query):
-                wrong_place += elsewhere
+            for cell, same, null, other_id in _rows(database, query):
+                mismatches += other_id
                 if cell is not None:
                     right[cell] += same
                     nulls += null
-            if wrong_place:
+            if mismatches:
                 query = f"SELECT i.id, a.id FROM {joined} WHERE i.id IS DISTINCT FROM a.id LIMIT 1"
-                ((expected, found),) = _asked(database, query)
+                ((expected, found),) = _rows(database, query)
                 raise BadInput(
                     f"{where}: not the predictions of this eval set: a row answers the item "
-                    f"{found!r} where {expected!r} is expected."
+                    f"{found!r}, expected {expected!r} in its place."
                 )
-            # Lists are slow to turn into Python's, and most items have one answer.
+            # Converting lists to Python is slow, and most items have one answer.
             query = (
                 "SELECT cell, a.prediction, answers[1], if(len(answers) > 1, answers[2:], NULL) "
                 f"FROM {joined} WHERE a.prediction <> answers[1]"
             )
-            for cell, prediction, first, more in _asked(database, query):
+            for cell, prediction, first, more in _rows(database, query):
                 right[cell] += _is_right(self.scorer, prediction, (first, *(more or ())))
-        cells = {buckets: n for (buckets, _), n in zip(self.parts, right, strict=True)}
+        cells = {buckets: n for (buckets, _), n in zip(self.cell_sizes, right, strict=True)}
         return build_counts(self, sum_by_bucket(cells), sum(right), nulls)
 
     def compare(self, reference: bytes, candidate: bytes) -> Comparison:
-        """Like :func:`~lynx_pipeline.domain.gate.comparison.compare`, for two files that
-        :meth:`count` has taken.
-
-        Raises:
-            BadInput: one is no predictions file.
-            SystemFailed: memory or the disk did not do, or the items' file is gone.
-        """
+        """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`."""
         lost, gained = [], []
         where = "predictions"
         with _predictions(where, reference, candidate) as (database, old, new):
@@ -122,12 +111,12 @@ class LargeEvalSet:
                 f"{_joined(database, where, self.file, old, new)} "
                 "WHERE a.prediction IS DISTINCT FROM b.prediction"
             )
-            for item_id, prompt, answers, cell, before, after in _asked(database, query):
+            for item_id, prompt, answers, cell, before, after in _rows(database, query):
                 right = tuple(answers)
                 was, now = (
                     a is not None and _is_right(self.scorer, a, right) for a in (before, after)
                 )
-                flip = Flip(Item(item_id, prompt, right, self.parts[cell][0]), before, after)
+                flip = Flip(Item(item_id, prompt, right, self.cell_sizes[cell][0]), before, after)
                 if was and not now:
                     lost.append(flip)
                 elif now and not was:
@@ -135,31 +124,30 @@ class LargeEvalSet:
         return Comparison(tuple(lost), tuple(gained))
 
     def write_answers(self, batches: Iterable[Answered], predictions: Path, timings: Path) -> None:
-        """Put the answers to all items, which came in any order, into two Parquet files in the
-        eval set's order."""
+        """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`."""
         import pyarrow as pa
 
         schema = pa.schema([("row", pa.int32()), ("prediction", pa.string()), ("s", pa.float64())])
 
-        def made() -> Iterator[Any]:
+        def record_batches() -> Iterator[Any]:
             for batch in batches:
                 seconds = [batch.seconds / len(batch.rows)] * len(batch.rows)
                 yield pa.record_batch([batch.rows, batch.answers, seconds], schema)
 
-        answered = pa.RecordBatchReader.from_batches(schema, made())
+        answered = pa.RecordBatchReader.from_batches(schema, record_batches())
         with _database() as database:
             database.register("answered", answered)
-            found = database.sql(
-                f"SELECT i.id, a.prediction, a.s AS seconds FROM {_parquet_of(self.file)} i "
+            ordered = database.sql(
+                f"SELECT i.id, a.prediction, a.s AS seconds FROM {_read_parquet(self.file)} i "
                 "POSITIONAL JOIN (SELECT prediction, s FROM answered ORDER BY row) a"
             ).to_arrow_reader(_ROWS)
             with (
-                _parquet(predictions, found.schema.remove(2)) as first,
-                _parquet(timings, found.schema.remove(1)) as second,
+                _parquet_writer(predictions, ordered.schema.remove(2)) as predictions_writer,
+                _parquet_writer(timings, ordered.schema.remove(1)) as timings_writer,
             ):
-                for table in _even(found):
-                    first.write_table(table.remove_column(2), _ROWS)
-                    second.write_table(table.remove_column(1), _ROWS)
+                for table in _row_groups(ordered):
+                    predictions_writer.write_table(table.remove_column(2), _ROWS)
+                    timings_writer.write_table(table.remove_column(1), _ROWS)
 
 
 def build(
@@ -168,32 +156,32 @@ def build(
     dvc_hash: str,
     sha256: str,
     scorer: Scorer,
-    keep: Path | None,
+    cache: Path | None,
 ) -> LargeEvalSet:
-    """The eval set of these lines, in a file of its own: ``keep``, which is taken as it is if it
-    was built before, or a temporary one that goes with the object.
+    """Convert these lines to Parquet in the file ``cache``, or use that file as it is if it exists.
+    Without ``cache`` the file is temporary and is deleted together with the object.
 
     Raises:
-        BadInput: a line is not an item, or an id stands twice.
-        SystemFailed: the disk refused.
+        BadInput: a line is not an item, or an id is duplicate.
+        SystemFailed: the disk failed.
     """
-    if keep is not None and keep.exists():
-        return _opened(keep, dvc_hash, sha256, scorer, None)
+    if cache is not None and cache.exists():
+        return _open(cache, dvc_hash, sha256, scorer, None)
     folder = None
-    if keep is None:
+    if cache is None:
         folder = tempfile.TemporaryDirectory(prefix="lynx-eval-set-")
-        keep = Path(folder.name) / "items.parquet"
-    new = keep.with_name(f".{keep.name}.{uuid.uuid4().hex}")
+        cache = Path(folder.name) / "items.parquet"
+    new = cache.with_name(f".{cache.name}.{uuid.uuid4().hex}")
     try:
-        keep.parent.mkdir(parents=True, exist_ok=True)
+        cache.parent.mkdir(parents=True, exist_ok=True)
         _convert(parse_eval_set(lines, where, scorer, check_ids=False), new)
         _check_ids(new, where)
-        new.replace(keep)
+        new.replace(cache)
     except OSError as error:
-        raise SystemFailed(f"{keep} can't be written: {error.strerror}.") from None
+        raise SystemFailed(f"{cache} can't be written: {error.strerror}.") from None
     finally:
         new.unlink(missing_ok=True)
-    return _opened(keep, dvc_hash, sha256, scorer, folder)
+    return _open(cache, dvc_hash, sha256, scorer, folder)
 
 
 def _convert(items: Iterator[Item], file: Path) -> None:
@@ -209,20 +197,20 @@ def _convert(items: Iterator[Item], file: Path) -> None:
     index: dict[tuple[str, ...], int] = {}
     counts: list[int] = []
     words = 0
-    with _parquet(file, schema) as writer:
-        while some := list(islice(items, _ROWS)):
-            cells = [index.setdefault(item.buckets, len(index)) for item in some]
+    with _parquet_writer(file, schema) as writer:
+        while chunk := list(islice(items, _ROWS)):
+            cells = [index.setdefault(item.buckets, len(index)) for item in chunk]
             counts += [0] * (len(index) - len(counts))
             for cell in cells:
                 counts[cell] += 1
-            words += sum(len(item.prompt.split()) for item in some)
-            columns = [[i.id for i in some], [i.prompt for i in some], [i.answers for i in some]]
+            words += sum(len(item.prompt.split()) for item in chunk)
+            columns = [[i.id for i in chunk], [i.prompt for i in chunk], [i.answers for i in chunk]]
             writer.write_batch(pa.record_batch([*columns, cells], schema))
         about = {"cells": list(zip(index, counts, strict=True)), "words": words}
         writer.add_key_value_metadata({_FORMAT: json.dumps(about).encode()})
 
 
-def _opened(
+def _open(
     file: Path,
     dvc_hash: str,
     sha256: str,
@@ -233,20 +221,20 @@ def _opened(
 
     try:
         about = json.loads(pq.read_metadata(file).metadata[_FORMAT])
-        parts = tuple((tuple(buckets), count) for buckets, count in about["cells"])
-    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow's are ValueErrors too
+        cell_sizes = tuple((tuple(buckets), count) for buckets, count in about["cells"])
+    except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow raises ValueErrors
         raise SystemFailed(
-            f"{file}: the eval set's items were kept here and can't be read: {_said(error)}. "
+            f"{file}: the cached eval set can't be read: {one_line(error)}. "
             "Delete this file, then run this again."
         ) from None
-    return LargeEvalSet(dvc_hash, sha256, scorer, file, parts, about["words"], folder)
+    return LargeEvalSet(dvc_hash, sha256, scorer, file, cell_sizes, about["words"], folder)
 
 
 def _check_ids(file: Path, where: str) -> None:
-    query = f"SELECT id FROM {_parquet_of(file)} GROUP BY id HAVING count(*) > 1 LIMIT 1"
+    query = f"SELECT id FROM {_read_parquet(file)} GROUP BY id HAVING count(*) > 1 LIMIT 1"
     with _database() as database:
-        for (twice,) in _asked(database, query):
-            raise BadInput(f"{where}: the id {twice!r} stands twice in this file.")
+        for (duplicate,) in _rows(database, query):
+            raise BadInput(f"{where}: duplicate id {duplicate!r}.")
 
 
 # ----- DuckDB and Parquet ---------------------------------------------------------------------
@@ -257,13 +245,11 @@ def _database() -> Iterator["duckdb.DuckDBPyConnection"]:
     """A database for as long as the block runs.
 
     Raises:
-        SystemFailed: whatever DuckDB, Arrow or the disk raise in the block.
+        SystemFailed: DuckDB, Arrow or the disk raised an error in the block.
     """
     import duckdb
     import pyarrow as pa
 
-    # At the end of a process it reports all that is not collected, on standard error.
-    atexit.unregister(gc.freeze)
     try:
         with tempfile.TemporaryDirectory(prefix="lynx-duckdb-") as folder:
             config: dict[str, Any] = {
@@ -277,26 +263,27 @@ def _database() -> Iterator["duckdb.DuckDBPyConnection"]:
                 yield database
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         raise SystemFailed(
-            f"DuckDB could not work on the eval set: {_said(error)}. Check that memory and the "
-            "disk, also where temporary files go, have room, then run this again."
+            f"DuckDB could not work on the eval set: {one_line(error)}. Check that there is enough "
+            "memory and room on the disk, also for temporary files, then run this again."
         ) from None
 
 
 @contextmanager
-def _predictions(where: str, *given: bytes) -> Iterator[tuple[Any, ...]]:
-    """A database, and each of ``given`` as a file, since DuckDB reads no others: so they are the
-    bytes that were hashed. They are called ``where`` if it is their fault that the block fails.
+def _predictions(where: str, *contents: bytes) -> Iterator[tuple[Any, ...]]:
+    """A database, and each of ``contents`` as a file. DuckDB reads only files, and writing them
+    here ensures that it reads the bytes that were hashed. If one of them makes the block fail, the
+    error message calls it ``where``.
 
     Raises:
-        BadInput: one is no predictions file.
-        SystemFailed: whatever else DuckDB, Arrow or the disk raise in the block.
+        BadInput: one is not a predictions file.
+        SystemFailed: DuckDB, Arrow or the disk raised another error in the block.
     """
     import duckdb
     import pyarrow as pa
 
     with _database() as database, tempfile.TemporaryDirectory(prefix="lynx-predictions-") as folder:
-        files = [Path(folder) / f"{number}.parquet" for number in range(len(given))]
-        for file, raw in zip(files, given, strict=True):
+        files = [Path(folder) / f"{number}.parquet" for number in range(len(contents))]
+        for file, raw in zip(files, contents, strict=True):
             file.write_bytes(raw)
         try:
             yield database, *files
@@ -307,7 +294,7 @@ def _predictions(where: str, *given: bytes) -> Iterator[tuple[Any, ...]]:
 
 
 def _check_readable(file: Path, where: str) -> None:
-    """That DuckDB can read these predictions if it does nothing else, so that it takes no memory.
+    """Check that DuckDB can read these predictions on their own, which takes little memory.
 
     Raises:
         BadInput: it can't.
@@ -316,68 +303,64 @@ def _check_readable(file: Path, where: str) -> None:
 
     with _database() as database:
         try:
-            # Both columns are read to their end for this, not only what is said about them.
+            # This reads all values of both columns, not only the file's metadata.
             database.sql(
-                f"SELECT sum(strlen(id)), sum(strlen(prediction)) FROM {_parquet_of(file)}"
+                f"SELECT sum(strlen(id)), sum(strlen(prediction)) FROM {_read_parquet(file)}"
             ).fetchall()
         except duckdb.OutOfMemoryException:
             raise
         except duckdb.Error as error:
-            raise BadInput(f"{where}: not a predictions file: {_said(error)}.") from None
+            raise BadInput(f"{where}: not a predictions file: {one_line(error)}.") from None
 
 
 def _joined(
     database: "duckdb.DuckDBPyConnection", where: str, items: Path, *predictions: Path
 ) -> str:
-    """SQL for the items (``i``) with each file's predictions (``a``, ``b``) beside them."""
-    text = f"{_parquet_of(items)} i"
+    """SQL that joins the items (``i``) with each file's predictions (``a``, ``b``) by position."""
+    text = f"{_read_parquet(items)} i"
     for name, file in zip("ab", predictions, strict=False):
-        query = f"DESCRIBE SELECT id, prediction FROM {_parquet_of(file)}"
-        if [row[1] for row in _asked(database, query)] != ["VARCHAR", "VARCHAR"]:
+        query = f"DESCRIBE SELECT id, prediction FROM {_read_parquet(file)}"
+        if [row[1] for row in _rows(database, query)] != ["VARCHAR", "VARCHAR"]:
             raise BadInput(f"{where}: not a predictions file: expected two columns of text.")
-        text += f" POSITIONAL JOIN (SELECT id, prediction FROM {_parquet_of(file)}) {name}"
+        text += f" POSITIONAL JOIN (SELECT id, prediction FROM {_read_parquet(file)}) {name}"
     return text
 
 
-def _parquet_of(file: Path, *options: str) -> str:
+def _read_parquet(file: Path, *options: str) -> str:
     quoted = "'" + str(file).replace("'", "''") + "'"
     return f"read_parquet({', '.join((quoted, *options))})"
 
 
-def _asked(database: "duckdb.DuckDBPyConnection", query: str) -> Iterator[tuple[Any, ...]]:
-    """The rows, a part of them at a time."""
+def _rows(database: "duckdb.DuckDBPyConnection", query: str) -> Iterator[tuple[Any, ...]]:
+    """The rows of the query's result, fetched in batches."""
     for batch in database.sql(query).to_arrow_reader(_ROWS // 8):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
-def _said(error: Exception) -> str:
-    return " ".join(str(error).split())[:300]
-
-
 @contextmanager
-def _parquet(file: Path, schema: Any) -> Iterator[Any]:
+def _parquet_writer(file: Path, schema: Any) -> Iterator[Any]:
     import pyarrow.parquet as pq
 
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         yield writer
 
 
-def _even(batches: Any) -> Iterator[Any]:
-    """The batches as tables of :data:`_ROWS` rows and a rest, so that the same rows give the same
-    bytes however they come."""
+def _row_groups(batches: Any) -> Iterator[Any]:
+    """The batches as tables of :data:`_ROWS` rows, and a last one with the rest, so that the same
+    rows give the same bytes however they are batched."""
     import pyarrow as pa
 
-    held: list[Any] = []
+    pending: list[Any] = []
     rows = 0
     for batch in batches:
-        held.append(batch)
+        pending.append(batch)
         rows += batch.num_rows
         while rows >= _ROWS:
-            table = pa.Table.from_batches(held)
+            table = pa.Table.from_batches(pending)
             yield table.slice(0, _ROWS)
-            held, rows = table.slice(_ROWS).to_batches(), rows - _ROWS
+            pending, rows = table.slice(_ROWS).to_batches(), rows - _ROWS
     if rows:
-        yield pa.Table.from_batches(held)
+        yield pa.Table.from_batches(pending)
 
 
 @lru_cache(maxsize=1 << 14)

@@ -31,36 +31,40 @@ def write_answers(
     timings.write_bytes(_encode(ids, "seconds", pa.array(seconds, pa.float64())))
 
 
-# Bytes of text when unpacked: a few packed ones could stand for all memory.
-MOST_UNPACKED = 1 << 28
+# The limit in bytes once decompressed: a small compressed file could fill the memory.
+_UNPACKED_LIMIT = 1 << 28
 
 
-def read_predictions(raw: bytes, where: str, most: int) -> list[tuple[str, str | None]]:
-    """The (id, prediction) rows in ``raw``, at most ``most``. ``where`` is for the error message.
+def read_predictions(raw: bytes, where: str, limit: int) -> list[tuple[str, str | None]]:
+    """The (id, prediction) rows in ``raw``, at most ``limit``. ``where`` is for error messages.
 
     Raises:
-        BadInput: it is no Parquet file with these two columns of text.
+        BadInput: it is not a Parquet file with these two text columns, or is too large.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        about = pq.read_metadata(io.BytesIO(raw))
-        size = sum(about.row_group(k).total_byte_size for k in range(about.num_row_groups))
-        if about.num_rows > most or size > MOST_UNPACKED:
+        metadata = pq.read_metadata(io.BytesIO(raw))
+        size = sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
+        if metadata.num_rows > limit or size > _UNPACKED_LIMIT:
             raise BadInput(
-                f"{where}: not a predictions file: it unpacks to {about.num_rows} rows of {size} "
-                f"bytes, expected at most {most} rows."
+                f"{where}: not a predictions file: it unpacks to {metadata.num_rows} rows and "
+                f"{size} bytes, expected at most {limit} rows and {_UNPACKED_LIMIT} bytes."
             )
         table = pq.read_table(io.BytesIO(raw), columns=["id", "prediction"])
         columns = [table.column(name).cast(pa.string()) for name in ("id", "prediction")]
         ids, predictions = (column.to_pylist() for column in columns)
     except (pa.ArrowException, KeyError, OSError, UnicodeDecodeError) as error:
-        said = " ".join(str(error).split())[:300]
-        raise BadInput(f"{where}: not a predictions file: {said}.") from None
+        raise BadInput(f"{where}: not a predictions file: {one_line(error)}.") from None
     if None in ids:
         raise BadInput(f"{where}: not a predictions file: a row has no id.")
     return list(zip(ids, predictions, strict=True))
+
+
+def one_line(error: Exception) -> str:
+    """The error's message as one line of limited length."""
+    return " ".join(str(error).split())[:300]
 
 
 def _encode(ids: Sequence[str], name: str, values: object) -> bytes:

@@ -1,4 +1,4 @@
-"""Large eval sets: the same results as the small ones, by other means."""
+"""Large eval sets give the same results as small ones."""
 
 import io
 import json
@@ -16,8 +16,10 @@ from lynx_pipeline.domain.eval_set import EvalSet, Item, bucket_sizes, parse_eva
 from lynx_pipeline.domain.gate.comparison import compare
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.errors import BadInput, SystemFailed
-from lynx_pipeline.evaluation.storage import large as large_eval_set
+from lynx_pipeline.evaluation.storage import StoredEvalSet
+from lynx_pipeline.evaluation.storage import large as storage
 from lynx_pipeline.evaluation.storage.large import LargeEvalSet, build
+from lynx_pipeline.evaluation.storage.memory import SmallEvalSet
 from lynx_pipeline.evaluation.storage.parquet import predictions_bytes, read_predictions
 from lynx_pipeline.sandbox.engine import Answered
 
@@ -39,7 +41,7 @@ N = 500
 def lines(count: int = N, seed: int = 1) -> list[bytes]:
     """Items with odd answers, in combinations of buckets."""
     dice = random.Random(seed)
-    made = []
+    raw = []
     for number in range(count):
         item = {
             "id": f"i'{number}",
@@ -48,13 +50,13 @@ def lines(count: int = N, seed: int = 1) -> list[bytes]:
             "accept": dice.sample(ODD, dice.randint(0, 2)),
             "buckets": {"d": dice.choice("abc"), "e": dice.choice("xy")},
         }
-        made.append(json.dumps(item).encode())
-    return made
+        raw.append(json.dumps(item).encode())
+    return raw
 
 
-def small(raw: list[bytes]) -> EvalSet:
-    """Held in memory."""
-    return EvalSet(tuple(parse_eval_set(raw, "f")), "md5", "sha")
+def small(raw: list[bytes]) -> SmallEvalSet:
+    """In memory."""
+    return SmallEvalSet(tuple(parse_eval_set(raw, "f")), "md5", "sha")
 
 
 def large(raw: list[bytes]) -> LargeEvalSet:
@@ -63,7 +65,7 @@ def large(raw: list[bytes]) -> LargeEvalSet:
 
 
 def answers(eval_set: EvalSet, seed: int) -> list[str | None]:
-    """Right ones, right ones written otherwise, wrong ones and none."""
+    """Right answers, right ones in another spelling, wrong ones, and null."""
     dice = random.Random(seed)
     kinds: list[Callable[[Item], str | None]] = [
         lambda item: item.answers[0],
@@ -81,30 +83,34 @@ def encoded(eval_set: EvalSet, texts: list[str | None]) -> bytes:
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_counts_and_flips_are_those_of_the_small_one(seed: int) -> None:
-    """To the last answer and in the same order."""
+def test_large_and_small_give_the_same_counts_and_flips(seed: int) -> None:
+    """To the last answer and in the same order; and they are those of the rules in domain."""
     raw = lines(seed=seed)
-    held, kept = small(raw), large(raw)
-    assert len(kept) == len(held) == N
-    assert kept.cells() == held.cells()
-    assert bucket_sizes(kept) == bucket_sizes(held)
-    assert kept.prompt_words == sum(len(item.prompt.split()) for item in held.items)
-    first, second = answers(held, seed), answers(held, seed + 99)
-    ids = [item.id for item in held.items]
-    assert kept.count(encoded(held, first), "p") == score(held, zip(ids, first, strict=True))
-    expected = compare(
-        held, dict(zip(ids, first, strict=True)), dict(zip(ids, second, strict=True))
+    in_memory, on_disk = small(raw), large(raw)
+    assert len(on_disk) == len(in_memory) == N
+    assert on_disk.cells() == in_memory.cells()
+    assert bucket_sizes(on_disk) == bucket_sizes(in_memory)
+    words = sum(len(item.prompt.split()) for item in in_memory.items)
+    assert on_disk.prompt_words == in_memory.prompt_words == words
+    first, second = answers(in_memory, seed), answers(in_memory, seed + 99)
+    ids = [item.id for item in in_memory.items]
+    counts = score(in_memory, zip(ids, first, strict=True))
+    flips = compare(
+        in_memory, dict(zip(ids, first, strict=True)), dict(zip(ids, second, strict=True))
     )
-    assert expected.lost
-    assert kept.compare(encoded(held, first), encoded(held, second)) == expected
+    assert flips.lost
+    files = encoded(in_memory, first), encoded(in_memory, second)
+    for eval_set in (in_memory, on_disk):
+        assert eval_set.count(files[0], "p") == counts
+        assert eval_set.compare(*files) == flips
 
 
-def test_every_prompt_comes_once_in_an_order_of_the_seed() -> None:
-    """With its row."""
+def test_every_prompt_comes_once_in_an_order_that_the_seed_decides() -> None:
+    """Together with its row."""
     raw = lines()
     prompts = [item.prompt for item in small(raw).items]
-    kept = large(raw)
-    orders = [list(kept.shuffled(seed)) for seed in ("a", "a", "b")]
+    eval_set = large(raw)
+    orders = [list(eval_set.shuffled(seed)) for seed in ("a", "a", "b")]
     for order in orders:
         assert sorted(order) == list(enumerate(prompts))
         assert order != sorted(order)
@@ -116,60 +122,63 @@ def batches(texts: list[str | None], size: int, seed: int) -> Iterator[Answered]
     rows = list(range(len(texts)))
     random.Random(seed).shuffle(rows)
     for start in range(0, len(rows), size):
-        some = rows[start : start + size]
-        yield Answered(some, [texts[row] for row in some], len(some) / 4, 0.5, 1.0, "none")
+        chunk = rows[start : start + size]
+        yield Answered(chunk, [texts[row] for row in chunk], len(chunk) / 4, 0.5, 1.0, "none")
 
 
-def test_answers_are_put_in_order(tmp_path: Path) -> None:
-    """Whatever order and batches they came in: the same bytes."""
+@pytest.mark.parametrize("store", [small, large])
+def test_answers_are_written_in_the_eval_sets_order(
+    tmp_path: Path, store: Callable[[list[bytes]], StoredEvalSet]
+) -> None:
+    """The bytes don't depend on the batches or on their order."""
     raw = lines()
-    held, kept = small(raw), large(raw)
-    texts, ids = answers(held, 5), [item.id for item in held.items]
-    made = set()
+    items = small(raw).items
+    eval_set = store(raw)
+    texts, ids = answers(small(raw), 5), [item.id for item in items]
+    contents = set()
     for size, seed in ((1, 1), (64, 2), (N, 3)):
         files = tmp_path / f"p{size}", tmp_path / f"t{size}"
-        kept.write_answers(batches(texts, size, seed), *files)
-        made.add(tuple(file.read_bytes() for file in files))
-    ((predictions, timings),) = made
+        eval_set.write_answers(batches(texts, size, seed), *files)
+        contents.add(tuple(file.read_bytes() for file in files))
+    ((predictions, timings),) = contents
     assert read_predictions(predictions, "p", N) == list(zip(ids, texts, strict=True))
     times = pq.read_table(io.BytesIO(timings))
     assert times.to_pydict() == {"id": ids, "seconds": [0.25] * N}
 
 
-def test_more_rows_than_fit_are_written_in_even_groups(
+def test_answers_are_written_in_row_groups_of_equal_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that the bytes depend on the rows alone."""
-    monkeypatch.setattr(large_eval_set, "_ROWS", 64)
+    """So that the bytes depend only on the rows."""
+    monkeypatch.setattr(storage, "_ROWS", 64)
     raw = lines()
-    kept, texts = large(raw), answers(small(raw), 5)
-    made = set()
+    eval_set, texts = large(raw), answers(small(raw), 5)
+    contents = set()
     for size in (1, 100, N):
-        kept.write_answers(batches(texts, size, 1), tmp_path / "p", tmp_path / "t")
-        made.add((tmp_path / "p").read_bytes())
-    assert len(made) == 1
-    assert kept.count(made.pop(), "p").n == N
+        eval_set.write_answers(batches(texts, size, 1), tmp_path / "p", tmp_path / "t")
+        contents.add((tmp_path / "p").read_bytes())
+    assert len(contents) == 1
+    assert eval_set.count(contents.pop(), "p").n == N
 
 
 Rows = list[tuple[str | None, str]]
 WRONG: dict[str, Callable[[Rows], Rows]] = {
-    "one too few": lambda rows: rows[:-1],
-    "one too many": lambda rows: [*rows, ("x", "went")],
-    "one too many of the same": lambda rows: [*rows, rows[-1]],
-    "two in each other's place": lambda rows: [rows[1], rows[0], *rows[2:]],
-    "one twice": lambda rows: [rows[0], rows[0], *rows[2:]],
-    "an unknown one": lambda rows: [("x", "went"), *rows[1:]],
-    "one without an id": lambda rows: [(None, "went"), *rows[1:]],
-    "none": lambda rows: [],
+    "one row missing": lambda rows: rows[:-1],
+    "one extra row": lambda rows: [*rows, ("x", "went")],
+    "the last row twice": lambda rows: [*rows, rows[-1]],
+    "two rows swapped": lambda rows: [rows[1], rows[0], *rows[2:]],
+    "one id twice": lambda rows: [rows[0], rows[0], *rows[2:]],
+    "an unknown id": lambda rows: [("x", "went"), *rows[1:]],
+    "a row without an id": lambda rows: [(None, "went"), *rows[1:]],
+    "no rows": lambda rows: [],
 }
 
 
 @pytest.mark.parametrize("kind", WRONG)
 def test_rows_that_answer_other_items_are_refused(kind: str) -> None:
-    """Never a smaller denominator."""
+    """The denominator never gets smaller."""
     raw = lines()
-    held = small(raw)
-    rows = WRONG[kind]([(item.id, "went") for item in held.items])
+    rows = WRONG[kind]([(item.id, "went") for item in small(raw).items])
     file = io.BytesIO()
     columns = {"id": [i for i, _ in rows], "prediction": [text for _, text in rows]}
     pq.write_table(pa.table(columns, pa.schema([(name, pa.string()) for name in columns])), file)
@@ -177,107 +186,107 @@ def test_rows_that_answer_other_items_are_refused(kind: str) -> None:
         large(raw).count(file.getvalue(), "p")
 
 
-def test_what_is_no_predictions_file_is_refused() -> None:
-    """Rubbish, another table, a cut one."""
+def test_an_invalid_predictions_file_is_refused() -> None:
+    """Garbage, another table, a truncated one."""
     raw = lines()
     good = encoded(small(raw), answers(small(raw), 1))
     numbers = io.BytesIO()
     pq.write_table(pa.table({"id": [1] * N, "prediction": [2] * N}), numbers)
     other = io.BytesIO()
     pq.write_table(pa.table({"id": ["a"] * N}), other)
-    kept = large(raw)
-    for damaged in (b"", b"PAR1", good[:-9], b"x" * 999, numbers.getvalue(), other.getvalue()):
+    eval_set = large(raw)
+    for invalid in (b"", b"PAR1", good[:-9], b"x" * 999, numbers.getvalue(), other.getvalue()):
         with pytest.raises(BadInput, match="p: not a predictions file"):
-            kept.count(damaged, "p")
+            eval_set.count(invalid, "p")
 
 
-def test_items_are_as_strict_as_in_memory() -> None:
-    """A bad line, an id that stands twice, nothing at all."""
+def test_items_are_validated_as_strictly_as_in_memory() -> None:
+    """A malformed line, a duplicate id, no items at all."""
     raw = lines(5)
     with pytest.raises(BadInput, match="line 3: not JSON"):
         large([*raw[:2], b"{", *raw[2:]])
-    with pytest.raises(BadInput, match='"i\'1" stands twice'):
+    with pytest.raises(BadInput, match='f: duplicate id "i\'1"'):
         large([*raw, raw[1]])
     with pytest.raises(BadInput, match="contains no items"):
         large([b""])
 
 
-def test_a_kept_one_is_not_read_again(tmp_path: Path) -> None:
-    """Not one line; and a failed one is not kept."""
-    keep = tmp_path / "eval_sets" / "sha.parquet"
+def test_a_cached_eval_set_is_not_read_again(tmp_path: Path) -> None:
+    """Not a single line of it. One that failed is not cached."""
+    cache = tmp_path / "eval_sets" / "sha.parquet"
     with pytest.raises(BadInput):
-        build([b"{"], "f", "md5", "sha", EXACT, keep)
-    assert list(keep.parent.iterdir()) == []
-    first = build(lines(), "f", "md5", "sha", EXACT, keep)
+        build([b"{"], "f", "md5", "sha", EXACT, cache)
+    assert list(cache.parent.iterdir()) == []
+    first = build(lines(), "f", "md5", "sha", EXACT, cache)
 
     def unread() -> Iterator[bytes]:
         raise AssertionError
         yield b""
 
-    again = build(unread(), "f", "md5", "sha", EXACT, keep)
+    again = build(unread(), "f", "md5", "sha", EXACT, cache)
     assert again == first
-    assert [path.name for path in keep.parent.iterdir()] == ["sha.parquet"]
+    assert [path.name for path in cache.parent.iterdir()] == ["sha.parquet"]
 
 
-def test_the_items_of_flips_are_whole() -> None:
-    """For the report."""
+def test_flips_have_complete_items() -> None:
+    """The report shows them."""
     raw = lines(3)
-    held = small(raw)
-    right: list[str | None] = [item.answers[0] for item in held.items]
-    found = large(raw).compare(encoded(held, right), encoded(held, [None, *right[1:]]))
-    assert [flip.item for flip in found.lost] == [held.items[0]]
+    items = small(raw)
+    right: list[str | None] = [item.answers[0] for item in items.items]
+    found = large(raw).compare(encoded(items, right), encoded(items, [None, *right[1:]]))
+    assert [flip.item for flip in found.lost] == [items.items[0]]
     assert isinstance(found.lost[0].item, Item)
 
 
-def test_predictions_damaged_within_are_no_predictions_file() -> None:
-    """What the file says of itself is whole; what it holds is not."""
+def test_predictions_with_damaged_values_are_refused() -> None:
+    """Even if the file's metadata is intact."""
     raw = lines()
-    kept, good = large(raw), encoded(small(raw), answers(small(raw), 1))
+    eval_set, good = large(raw), encoded(small(raw), answers(small(raw), 1))
     damaged = good[:40] + bytes(byte ^ 0x55 for byte in good[40:400]) + good[400:]
     with pytest.raises(BadInput, match="p: not a predictions file"):
-        kept.count(damaged, "p")
+        eval_set.count(damaged, "p")
     with pytest.raises(BadInput, match="predictions: not a predictions file"):
-        kept.compare(good, good[:-9])
+        eval_set.compare(good, good[:-9])
 
 
-def test_without_its_items_the_system_failed(tmp_path: Path) -> None:
-    """The predictions are as good as ever."""
+def test_missing_items_are_a_system_failure(tmp_path: Path) -> None:
+    """Not an error in the predictions."""
     raw = lines()
-    kept = build(raw, "f", "md5", "sha", EXACT, tmp_path / "sha.parquet")
+    eval_set = build(raw, "f", "md5", "sha", EXACT, tmp_path / "sha.parquet")
     good = encoded(small(raw), answers(small(raw), 1))
-    kept.file.unlink()
+    eval_set.file.unlink()
     for use in (
-        lambda: kept.count(good, "p"),
-        lambda: kept.compare(good, good),
-        lambda: list(kept.shuffled("seed")),
-        lambda: kept.write_answers(batches([None] * N, N, 1), tmp_path / "p", tmp_path / "t"),
+        lambda: eval_set.count(good, "p"),
+        lambda: eval_set.compare(good, good),
+        lambda: list(eval_set.shuffled("seed")),
+        lambda: eval_set.write_answers(batches([None] * N, N, 1), tmp_path / "p", tmp_path / "t"),
     ):
         with pytest.raises(SystemFailed, match="DuckDB could not work on the eval set"):
             use()
 
 
-def test_too_little_memory_is_a_failed_system(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the machine's, and not of the file's that was read last."""
+def test_too_little_memory_is_a_system_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not an error in the predictions."""
     raw = lines()
-    kept, good = large(raw), encoded(small(raw), answers(small(raw), 1))
-    monkeypatch.setattr(large_eval_set, "MEMORY", "1KB")
+    eval_set, good = large(raw), encoded(small(raw), answers(small(raw), 1))
+    monkeypatch.setattr(storage, "MEMORY", "1KB")
     with pytest.raises(SystemFailed, match="DuckDB could not work on the eval set"):
-        kept.count(good, "p")
+        eval_set.count(good, "p")
 
 
-def test_no_place_for_temporary_files_is_a_failed_system(
+def test_a_missing_temporary_folder_is_a_system_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The place is named."""
+    """The error names the folder."""
     raw = lines()
-    kept, good = large(raw), encoded(small(raw), answers(small(raw), 1))
+    eval_set, good = large(raw), encoded(small(raw), answers(small(raw), 1))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
     with pytest.raises(SystemFailed, match=f"{tmp_path}/gone"):
-        kept.count(good, "p")
+        eval_set.count(good, "p")
 
 
-def test_a_kept_one_that_is_damaged_is_to_be_deleted(tmp_path: Path) -> None:
-    """It can be made again."""
+def test_the_error_for_a_damaged_cache_says_to_delete_it(tmp_path: Path) -> None:
+    """It is built again then."""
     for damaged in (b"", b"x" * 99):
         (tmp_path / "sha.parquet").write_bytes(damaged)
         with pytest.raises(SystemFailed, match=r"sha\.parquet: .* Delete this file"):

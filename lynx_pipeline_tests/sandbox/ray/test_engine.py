@@ -191,7 +191,7 @@ def run(
         env=env,
         warn=lambda _: None,
         progress=progress,
-    )
+    ).evaluation
 
 
 @pytest.fixture(scope="module")

@@ -328,7 +328,7 @@ def tampered(stage: Stage) -> list[Seen]:
             "the evaluation exchanged, its digest too",
             change("candidate_eval.json", True),
             2,
-            "it was changed on its way",
+            "it changed in transit",
         ),
         _refused(
             stage,
