@@ -1,10 +1,12 @@
 """Predictions and timings as Parquet: two columns, ``id`` and one more, in a given order.
 
-The same rows give the same bytes. pyarrow is imported when something is read or written.
+The same rows give the same bytes. pyarrow is imported when something is read or written. Importing
+pandas takes longer than all the rest, so this avoids ``pa.array`` and ``pq.read_table``, which do.
 """
 
+import array
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lynx_pipeline.errors import BadInput
@@ -12,9 +14,7 @@ from lynx_pipeline.errors import BadInput
 
 def predictions_bytes(ids: Sequence[str], predictions: Sequence[str | None]) -> bytes:
     """``id`` and ``prediction`` (text or null) as Parquet bytes, in the given order."""
-    import pyarrow as pa
-
-    return _encode(ids, "prediction", pa.array(predictions, pa.string()))
+    return _encode(ids, "prediction", _text_array(predictions))
 
 
 def write_answers(
@@ -28,7 +28,9 @@ def write_answers(
     import pyarrow as pa
 
     predictions.write_bytes(predictions_bytes(ids, texts))
-    timings.write_bytes(_encode(ids, "seconds", pa.array(seconds, pa.float64())))
+    buffers = [None, pa.py_buffer(array.array("d", seconds))]
+    values = pa.Array.from_buffers(pa.float64(), len(seconds), buffers)
+    timings.write_bytes(_encode(ids, "seconds", values))
 
 
 # The limit in bytes once decompressed: a small compressed file could fill the memory.
@@ -45,14 +47,15 @@ def read_predictions(raw: bytes, where: str, limit: int) -> list[tuple[str, str 
     import pyarrow.parquet as pq
 
     try:
-        metadata = pq.read_metadata(io.BytesIO(raw))
+        file = pq.ParquetFile(io.BytesIO(raw))
+        metadata = file.metadata
         size = sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
         if metadata.num_rows > limit or size > _UNPACKED_LIMIT:
             raise BadInput(
                 f"{where}: not a predictions file: it unpacks to {metadata.num_rows} rows and "
                 f"{size} bytes, expected at most {limit} rows and {_UNPACKED_LIMIT} bytes."
             )
-        table = pq.read_table(io.BytesIO(raw), columns=["id", "prediction"])
+        table = file.read(columns=["id", "prediction"])
         columns = [table.column(name).cast(pa.string()) for name in ("id", "prediction")]
         ids, predictions = (column.to_pylist() for column in columns)
     except (pa.ArrowException, KeyError, OSError, UnicodeDecodeError) as error:
@@ -72,6 +75,14 @@ def _encode(ids: Sequence[str], name: str, values: object) -> bytes:
     import pyarrow.parquet as pq
 
     sink = io.BytesIO()
-    table = pa.table({"id": pa.array(ids, pa.string()), name: values})
+    table = pa.table({"id": _text_array(ids), name: values})
     pq.write_table(table, sink, compression="zstd")
     return sink.getvalue()
+
+
+def _text_array(values: Iterable[str | None]) -> object:
+    import pyarrow as pa
+
+    builder = pa.lib.StringBuilder()
+    builder.append_values(values)
+    return builder.finish()
