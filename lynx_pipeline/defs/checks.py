@@ -102,11 +102,11 @@ def candidate_eval_checks(context: AssetCheckExecutionContext) -> Iterator[Asset
         "page": MetadataValue.path(str(here.folder / PAGE)),
         "evidence": MetadataValue.path(str(here.evidence)),
     }
-    yield no_bucket_regression(judged.verdict, shown)
-    yield within_latency_budget(judged)
+    yield _gate_result(judged.verdict, shown)
+    yield _latency_result(judged)
 
 
-def no_bucket_regression(verdict: Verdict, shown: Mapping[str, Any]) -> AssetCheckResult:
+def _gate_result(verdict: Verdict, shown: Mapping[str, Any]) -> AssetCheckResult:
     """The verdict with its reasons."""
     # A list, because the UI reads Markdown here and runs plain lines together.
     reasons = "\n".join(f"- {bucket.reason}" for bucket in verdict.failed)
@@ -118,7 +118,7 @@ def no_bucket_regression(verdict: Verdict, shown: Mapping[str, Any]) -> AssetChe
     )
 
 
-def within_latency_budget(judged: Judged) -> AssetCheckResult:
+def _latency_result(judged: Judged) -> AssetCheckResult:
     """The candidate's p95 latency against the baseline's budget, as a warning."""
     budget = judged.baseline.latency_budget_ms
     latency = judged.evidence.evaluation.metrics.get(LATENCY)

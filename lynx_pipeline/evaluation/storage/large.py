@@ -234,7 +234,7 @@ def _check_ids(file: Path, where: str) -> None:
     query = f"SELECT id FROM {_read_parquet(file)} GROUP BY id HAVING count(*) > 1 LIMIT 1"
     with _database() as database:
         for (duplicate,) in _rows(database, query):
-            raise BadInput(f"{where}: duplicate id {duplicate!r}.")
+            raise BadInput(f"{where}: duplicate id {duplicate!r} in this file.")
 
 
 # ----- DuckDB and Parquet ---------------------------------------------------------------------
