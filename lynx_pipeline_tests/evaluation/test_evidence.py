@@ -80,7 +80,7 @@ ALL_RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.i
         ),
         pytest.param(
             lambda f: replace_answers(f, dict(list(ANSWERS.items())[:-1])),
-            "lack the item",
+            "no answer to item",
             id="n-1",
         ),
         pytest.param(
@@ -88,7 +88,7 @@ ALL_RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.i
         ),
         pytest.param(
             lambda f: replace_answers(f, {**dict(list(ANSWERS.items())[1:]), "i99": "x"}),
-            "lack the item .i0.",
+            "no answer to item 'i0'",
             id="another item",
         ),
         pytest.param(lambda f: edit(f, lambda v: v.update(correct=12)), "counts are", id="correct"),
