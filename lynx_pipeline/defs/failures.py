@@ -7,7 +7,7 @@ from typing import Any
 from dagster import Failure
 
 from lynx_pipeline.defs.metadata import report_metadata
-from lynx_pipeline.errors import LynxError, from_os_error
+from lynx_pipeline.errors import LynxError, from_os_error, paragraph
 from lynx_pipeline.evaluation.judgement import GateRefused
 from lynx_pipeline.reports.report import Report
 
@@ -21,8 +21,8 @@ def failures() -> Iterator[None]:
     try:
         yield
     except (LynxError, OSError) as error:
-        told = error if isinstance(error, LynxError) else from_os_error(error)
-        metadata: dict[str, Any] = {"exit_code": told.exit_code}
-        if isinstance(told, GateRefused):
-            metadata.update(report_metadata(Report(told.verdict)))
-        raise Failure(str(told), metadata=metadata, allow_retries=False) from None
+        known = error if isinstance(error, LynxError) else from_os_error(error)
+        metadata: dict[str, Any] = {"exit_code": known.exit_code}
+        if isinstance(known, GateRefused):
+            metadata.update(report_metadata(Report(known.verdict)))
+        raise Failure(paragraph(known), metadata=metadata, allow_retries=False) from None
