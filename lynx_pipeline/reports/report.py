@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lynx_pipeline.adapters.files import write_atomic
-from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.gate.comparison import Comparison
 from lynx_pipeline.domain.gate.rule import BucketVerdict, Verdict, points
 from lynx_pipeline.domain.gate.statistics import wilson
-from lynx_pipeline.evaluation.baseline import read_reference
-from lynx_pipeline.evaluation.judgement import Judged
 
 if TYPE_CHECKING:
+    from lynx_pipeline.config import Settings
     from lynx_pipeline.domain.gate.power import GatePower
+    from lynx_pipeline.evaluation.judgement import Judged
 
 MARKDOWN = "report.md"
 PAGE = "report.html"
@@ -47,13 +46,16 @@ class Report:
         return (*verdict.failed, *(b for b in verdict.buckets if b.passed))
 
 
-def build_report(settings: Settings, judged: Judged) -> Report:
+def build_report(settings: "Settings", judged: "Judged") -> Report:
     """Build the report. False-refusal rates are computed only for a refusal, because there the
     reader has to weigh the verdict.
 
     Raises:
         BadInput: the stored reference predictions are damaged.
     """
+    # Imported here, because compare-baseline reports too and takes less time than these imports.
+    from lynx_pipeline.evaluation.baseline import read_reference
+
     evaluation = judged.evidence.evaluation
     reference = read_reference(settings, judged.eval_set)
     comparison = None
@@ -78,7 +80,7 @@ def build_report(settings: Settings, judged: Judged) -> Report:
     )
 
 
-def _power(judged: Judged) -> "GatePower":
+def _power(judged: "Judged") -> "GatePower":
     from lynx_pipeline.domain.gate.power import cells_of, gate_power
 
     baseline = judged.baseline
