@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from lynx_pipeline.cli.framework import Command, Group
+from lynx_pipeline.cli.framework import Command
 from lynx_pipeline.cli.output import warn
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.domain.gate.rule import points
@@ -14,7 +14,7 @@ from lynx_pipeline.evaluation.baseline import propose as write_proposal
 from lynx_pipeline.evaluation.baseline import reference_file
 
 
-@click.group(cls=Group)
+@click.group()
 def baseline() -> None:
     """Propose and check baselines."""
 
@@ -30,6 +30,7 @@ def baseline() -> None:
     "--from",
     "evaluation",
     type=click.Path(path_type=Path),
+    metavar="FILE",
     required=True,
     help="The candidate_eval.json of the new reference model.",
 )

@@ -19,7 +19,11 @@ from lynx_pipeline.reports.report import build_report
 @click.command(cls=Command, example="lynx-pipeline ci prepare RUN_ID --output run.json")
 @click.argument("run_id")
 @click.option(
-    "--output", type=click.Path(path_type=Path), required=True, help="The run config to write."
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    required=True,
+    help="The run config to write.",
 )
 def prepare(run_id: str, output: Path) -> int:
     """Add a downloaded candidate to Dagster."""

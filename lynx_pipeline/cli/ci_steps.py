@@ -61,7 +61,11 @@ def request() -> int:
 @click.option("--semver", required=True, help="The version to promote under.")
 @click.option("--sha", required=True, help="The bundle's canonical sha.")
 @click.option(
-    "--evidence", type=click.Path(path_type=Path), required=True, help="The evidence folder."
+    "--evidence",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    required=True,
+    help="The evidence folder.",
 )
 @click.option("--evidence-sha256", required=True, help="SHA-256 of its candidate_eval.json.")
 @with_json
@@ -101,6 +105,7 @@ def promote(
 @click.option(
     "--evidence",
     type=click.Path(path_type=Path),
+    metavar="DIR",
     required=True,
     help="The evidence folder; it need not exist.",
 )

@@ -31,14 +31,25 @@ from lynx_pipeline.reports.verdict_json import verdict_json
     ),
 )
 @click.option(
-    "--candidate", type=click.Path(path_type=Path), required=True, help="candidate_eval.json."
+    "--candidate",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    required=True,
+    help="candidate_eval.json.",
 )
 @click.option(
-    "--baseline", type=click.Path(path_type=Path), required=True, help="eval_baseline.json."
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    required=True,
+    help="eval_baseline.json.",
 )
 @click.option("--tolerance", type=Tolerance(), help="Must equal the baseline's tolerance.")
 @click.option(
-    "--report", type=click.Path(path_type=Path), help="Also write the report: FILE.md or FILE.html."
+    "--report",
+    type=click.Path(path_type=Path),
+    metavar="FILE.md",
+    help="Also write the report: FILE.md or FILE.html.",
 )
 @with_json
 def compare_baseline(

@@ -3,7 +3,6 @@
 ``--json`` and ``--debug`` may stand before or after the command's name.
 """
 
-import difflib
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from functools import wraps
 from typing import Any, ParamSpec, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -82,27 +82,11 @@ class Command(click.Command):
             formatter.write_text(self.example)
 
 
-class Group(click.Group):
-    """A group of commands that suggests the nearest name for an unknown one."""
-
-    command_class = Command
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """The command that ``args`` name."""
-        if args and self.get_command(ctx, args[0]) is None:
-            near = difflib.get_close_matches(args[0], self.list_commands(ctx), 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise click.UsageError(f"No such command {args[0]!r}.{hint}", ctx)
-        return super().resolve_command(ctx, args)
-
-
-class LazyGroup(Group):
+class LazyGroup(click.Group):
     """A group whose commands' modules are imported when they run.
 
     ``lazy`` maps each command's name to its module and its help line; the module holds the command
-    under the name ``command``, or under the command's own name with underscores.
+    under the command's own name, with underscores.
     """
 
     def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
@@ -120,6 +104,26 @@ class LazyGroup(Group):
         module = importlib.import_module(f"lynx_pipeline.cli.{self.lazy[cmd_name][0]}")
         found: click.Command = getattr(module, cmd_name.replace("-", "_"))
         return found
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that ``args`` name."""
+        try:
+            return super().resolve_command(ctx, args)
+        except click.NoSuchCommand as error:  # click knows no names of commands to suggest
+            raise click.NoSuchCommand(
+                error.command_name, possibilities=self.lazy, ctx=ctx
+            ) from None
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name or an option without importing the commands."""
+        names = [
+            CompletionItem(name, help=line)
+            for name, (_, line) in self.lazy.items()
+            if name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""

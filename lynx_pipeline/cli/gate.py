@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from lynx_pipeline.adapters.files import write_atomic
-from lynx_pipeline.cli.framework import Command, Group, with_json
+from lynx_pipeline.cli.framework import Command, with_json
 from lynx_pipeline.cli.output import print_json
 from lynx_pipeline.cli.tolerance import Tolerance
 from lynx_pipeline.config import load_settings
@@ -20,7 +20,7 @@ from lynx_pipeline.evaluation.inputs import (
 from lynx_pipeline.reports.power import figure, power_json, print_power
 
 
-@click.group(cls=Group)
+@click.group()
 def gate() -> None:
     """What the gate can and cannot see."""
 
@@ -29,16 +29,23 @@ def gate() -> None:
     cls=Command, data=True, example="lynx-pipeline gate power --tolerance 0.05 --figure power.svg"
 )
 @click.option(
-    "--eval-set", type=click.Path(path_type=Path), help="Another eval set than the project's."
+    "--eval-set",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Another eval set than the project's.",
 )
 @click.option(
-    "--baseline", type=click.Path(path_type=Path), help="Another baseline than the project's."
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Another baseline than the project's.",
 )
 @click.option("--tolerance", type=Tolerance(), help="Another tolerance; 0.02 is two points.")
 @click.option(
     "--figure",
     "figure_file",
     type=click.Path(path_type=Path),
+    metavar="FILE.svg",
     help="Also write the operating characteristic: FILE.svg.",
 )
 @with_json

@@ -1,16 +1,21 @@
 """The command ``lynx-pipeline``: finds the command, runs it, and turns errors into exit codes."""
 
+import os
 import sys
 import traceback
 import warnings
 from collections.abc import Sequence
 
 import click
+from click.shell_completion import shell_complete
 
 from lynx_pipeline.adapters import actions
 from lynx_pipeline.cli.framework import LazyGroup, Shared, debug_option, json_option
 from lynx_pipeline.cli.output import warn
 from lynx_pipeline.errors import LynxError, from_os_error, paragraph
+
+_NAME = "lynx-pipeline"
+_COMPLETE = "_LYNX_PIPELINE_COMPLETE"
 
 COMMANDS = {
     "demo": ("demo", "Run the example project: promote a good model, refuse a regressed one."),
@@ -32,8 +37,8 @@ COMMANDS = {
     context_settings={"help_option_names": ["-h", "--help"]},
     params=[json_option(), debug_option()],
     epilog=(
-        'Shell completion: eval "$(_LYNX_PIPELINE_COMPLETE=bash_source lynx-pipeline)" in bash; '
-        "zsh_source and fish_source for the others."
+        "\b\nShell completion in bash (for others, zsh_source or fish_source):\n"
+        f'  eval "$({_COMPLETE}=bash_source {_NAME})"'
     ),
 )
 @click.version_option(package_name="lynx-pipeline", message="%(prog)s %(version)s")
@@ -46,13 +51,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.showwarning = lambda message, *_, **__: warn(str(message))
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = Shared()
+    if completing := os.environ.get(_COMPLETE):
+        return shell_complete(cli, {"obj": options}, _NAME, _COMPLETE, completing)
+    # Not click's own main(): it exits with 1, which means refused, if nobody reads the output.
     try:
-        return int(cli.main(arguments, "lynx-pipeline", standalone_mode=False, obj=options) or 0)
+        with cli.make_context(_NAME, arguments, obj=options) as context:
+            code = int(cli.invoke(context) or 0)
+        sys.stdout.flush()
+        return code
+    except click.exceptions.Exit as done:  # --help and --version
+        return done.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except BrokenPipeError:
-        sys.stderr.close()
+        # Python flushes standard output once more at its end, and would exit with 120.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 3
     except (LynxError, OSError) as error:
         if options.debug:
@@ -60,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         known = error if isinstance(error, LynxError) else from_os_error(error)
         actions.fail(paragraph(known))
         return known.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except KeyboardInterrupt:
         actions.fail("interrupted. A promotion is all or nothing; running this again is safe.")
         return 3
     except Exception:  # a bug; an uncaught exception would exit with 1, which means refused

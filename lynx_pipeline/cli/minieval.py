@@ -23,14 +23,23 @@ from lynx_pipeline.reports.progress import shown
     ),
 )
 @click.option(
-    "--bundle", type=click.Path(path_type=Path), required=True, help="An MLflow model directory."
+    "--bundle",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    required=True,
+    help="An MLflow model directory.",
 )
 @click.option(
-    "--eval-set", type=click.Path(path_type=Path), required=True, help="A bucketed JSONL eval set."
+    "--eval-set",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    required=True,
+    help="A bucketed JSONL eval set.",
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
+    metavar="FILE",
     required=True,
     help="The candidate eval to write; predictions and timings go beside it.",
 )

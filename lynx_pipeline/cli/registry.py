@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lynx_pipeline.cli.framework import Command, Group, with_json
+from lynx_pipeline.cli.framework import Command, with_json
 from lynx_pipeline.cli.output import print_json, warn
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.state import broken_rules
@@ -18,7 +18,7 @@ from lynx_pipeline.registry.mirror import mirror
 from lynx_pipeline.reports.audit import entry_line
 
 
-@click.group(cls=Group)
+@click.group()
 def registry() -> None:
     """Read and change the append-only registry."""
 

@@ -26,6 +26,8 @@ class Tolerance(click.ParamType[Fraction]):
             return value
         try:
             number = exact(str(value))
-        except (ValueError, ArithmeticError):
+            return read_tolerance(
+                Fields({"--tolerance": number}, "the command line"), "--tolerance"
+            )
+        except (ValueError, ArithmeticError):  # not a number, or not finite
             raise BadInput(f"--tolerance {value!r}: expected a number such as 0.02.") from None
-        return read_tolerance(Fields({"--tolerance": number}, "the command line"), "--tolerance")
