@@ -3,14 +3,16 @@
 ``python -m lynx_pipeline_tests.reference >docs/reference.md`` writes it down.
 """
 
-import argparse
+import inspect
 from collections.abc import Iterator, Mapping
 
+import click
 from dagster import AssetSpec
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from lynx_pipeline.cli import command_line
+from lynx_pipeline.cli import cli
+from lynx_pipeline.cli.framework import Command
 from lynx_pipeline.config.schema import SUBTABLES, ProjectTable, expected
 from lynx_pipeline.config.settings import TABLE
 from lynx_pipeline.definitions import defs
@@ -41,45 +43,55 @@ def _head() -> Iterator[str]:
         yield f"| {code} | {text} |"
     yield ""
     yield "An error is one paragraph on standard error: what, where, what was expected, what to do."
-    yield "`--debug`, before the command, shows where it was raised; `--json` prints data."
+    yield "`--debug` shows where it was raised, `--json` prints data; each goes before or after the"
+    yield "command's name."
 
 
 def _commands() -> Iterator[str]:
     yield ""
     yield "## Commands"
-    yield from _below(command_line())
+    for context, command in commands(click.Context(cli, info_name="lynx-pipeline")):
+        yield from _command(context, command)
 
 
-def _below(parser: argparse.ArgumentParser) -> Iterator[str]:
-    groups = [it for it in parser._actions if isinstance(it, argparse._SubParsersAction)]
-    if not groups:
-        yield from _command(parser)
-    for group in groups:
-        for sub in group.choices.values():
-            yield from _below(sub)
+def commands(context: click.Context) -> Iterator[tuple[click.Context, Command]]:
+    """Every command below the group of ``context``, each with its own context."""
+    group = context.command
+    assert isinstance(group, click.Group)
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        assert found is not None
+        below = click.Context(found, parent=context, info_name=name)
+        if isinstance(found, Command):
+            yield below, found
+        else:
+            yield from commands(below)
 
 
-def _command(parser: argparse.ArgumentParser) -> Iterator[str]:
-    options = [it for it in parser._actions if not isinstance(it, argparse._HelpAction)]
-    text = str(parser.description)
+def _command(context: click.Context, command: Command) -> Iterator[str]:
+    params = [it for it in command.params if it.name != "debug"]
     yield ""
-    yield f"### `{' '.join([parser.prog, *map(_shown, options)])}`"
-    yield ""
-    yield f"{text[0].upper()}{text[1:]}."
-    told = [it for it in options if it.help and it.dest != "json"]
-    if told:
+    yield f"### `{' '.join([context.command_path, *(_usage(it, context) for it in params)])}`"
+    for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
         yield ""
-    for it in told:
-        name = it.option_strings[0] if it.option_strings else str(it.metavar)
-        yield f"- `{name}`: {it.help}"
+        yield _first(paragraph)
+    options = [it for it in params if isinstance(it, click.Option) and it.name != "json"]
+    if options:
+        yield ""
+    for it in options:
+        yield f"- `{it.opts[0]}`: {it.help}"
+    yield ""
+    yield "```sh"
+    yield command.example
+    yield "```"
 
 
-def _shown(it: argparse.Action) -> str:
-    name = it.option_strings[0] if it.option_strings else ""
-    takes = "" if it.nargs == 0 else str(it.metavar or "|".join(it.choices or ()))
-    text = " ".join(filter(None, (name, takes)))
-    optional = (it.option_strings and not it.required) or it.nargs == "?"
-    return f"[{text}]" if optional else text
+def _usage(it: click.Parameter, context: click.Context) -> str:
+    if isinstance(it, click.Argument):
+        return it.make_metavar(context)
+    flag = isinstance(it, click.Option) and it.is_flag
+    text = it.opts[0] if flag else f"{it.opts[0]} {it.make_metavar(context)}"
+    return text if it.required else f"[{text}]"
 
 
 def _settings() -> Iterator[str]:
