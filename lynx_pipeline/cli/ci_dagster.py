@@ -37,9 +37,10 @@ def prepare(run_id: str, output: Path) -> int:
 @click.command(cls=Command, example="lynx-pipeline ci outcome RUN_ID")
 @click.argument("run_id")
 def outcome(run_id: str) -> int:
-    """Report how the evaluation ended, also by the exit code.
+    """Report how the evaluation ended.
 
-    The job's summary gets the report, for whoever approves the promotion.
+    The exit code says it too. The job's summary gets the report, for whoever approves the
+    promotion.
     """
     settings = load_settings()
     evaluated = candidate(settings, run_id)

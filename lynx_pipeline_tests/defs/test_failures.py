@@ -1,4 +1,4 @@
-"""How a step says that it failed."""
+"""How a step reports that it failed."""
 
 from pathlib import Path
 
@@ -6,19 +6,27 @@ import pytest
 from dagster import Failure
 
 from lynx_pipeline.defs.failures import failures
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.errors import BadInput, Refused
 
 
 def test_an_error_of_ours_fails_the_step_with_its_exit_code() -> None:
-    """And is not tried again."""
-    with pytest.raises(Failure, match="the file is none") as caught, failures():
-        raise BadInput("the file is none.")
+    """And the step is not retried."""
+    with pytest.raises(Failure, match="the file is invalid") as caught, failures():
+        raise BadInput("the file is invalid.")
     assert caught.value.metadata["exit_code"].value == 2
     assert not caught.value.allow_retries
 
 
-def test_an_error_of_the_disk_fails_the_step_as_a_systems(tmp_path: Path) -> None:
-    """With the file it is about."""
+def test_a_refusal_says_that_nothing_was_changed() -> None:
+    """As on the command line."""
+    with pytest.raises(Failure) as caught, failures():
+        raise Refused("v0.1.0 is promoted already.")
+    assert caught.value.description == "v0.1.0 is promoted already. Nothing was changed."
+    assert caught.value.metadata["exit_code"].value == 1
+
+
+def test_a_disk_error_fails_the_step_as_a_system_failure(tmp_path: Path) -> None:
+    """The message names the file."""
     with pytest.raises(Failure, match=f"{tmp_path}/none: No such file") as caught, failures():
         (tmp_path / "none").read_bytes()
     assert caught.value.metadata["exit_code"].value == 3
