@@ -24,7 +24,6 @@ from lynx_pipeline_tests.support.fake_issuer import (
     KEYS,
     KID,
     REMOVED,
-    Answer,
     FakeIssuer,
     jwk,
     key,
@@ -33,6 +32,7 @@ from lynx_pipeline_tests.support.fake_issuer import (
     rs,
     running,
 )
+from lynx_pipeline_tests.support.http_server import Answer
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

@@ -12,11 +12,11 @@ from lynx_pipeline_tests.support.fake_issuer import (
     AUDIENCE,
     BEARER,
     TOKEN,
-    Answer,
     FakeIssuer,
     rs,
     running,
 )
+from lynx_pipeline_tests.support.http_server import Answer
 
 pytestmark = pytest.mark.usefixtures("fresh")
 

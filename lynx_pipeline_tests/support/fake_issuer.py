@@ -9,14 +9,12 @@ import hashlib
 import hmac
 import json
 import ssl
-import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import cache
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -26,6 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from lynx_pipeline.adapters.oidc import RawToken
 from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline_tests.support.builders import JsonObject
+from lynx_pipeline_tests.support.http_server import Answer, serving
 
 Signer = Callable[[bytes], bytes]
 
@@ -170,15 +169,6 @@ def mint(header: Any, payload: Any, sign: Signer) -> RawToken:
 # ----- the server -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Answer:
-    """An HTTP answer."""
-
-    body: bytes = b""
-    status: int = 200
-    headers: Mapping[str, str] = field(default_factory=dict)
-
-
 @dataclass
 class FakeIssuer:
     """A running issuer. ``keys`` is what it lists; ``answers`` replaces what it says at a path;
@@ -253,31 +243,7 @@ def _json(value: object) -> Answer:
 
 @contextmanager
 def running(tls: ssl.SSLContext | None = None) -> Iterator[FakeIssuer]:
-    """An issuer for as long as the block runs. It answers other processes too."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            answer = issuer.answer(self.path, self.headers.get("Authorization", ""))
-            self.send_response(answer.status)
-            for name, value in answer.headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.body)))
-            with suppress(ConnectionError):  # whoever asked has heard enough
-                self.end_headers()
-                self.wfile.write(answer.body)
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        scheme = "http" if tls is None else "https"
-        issuer = FakeIssuer(f"{scheme}://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield issuer
-        finally:
-            server.shutdown()
-            thread.join()
+    """An issuer for as long as the block runs."""
+    with serving(lambda it: issuer.answer(it.target, it.authorization), tls) as url:
+        issuer = FakeIssuer(url)
+        yield issuer

@@ -9,12 +9,10 @@ import ipaddress
 import os
 import ssl
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -22,6 +20,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from lynx_pipeline_tests.support import http_server
+from lynx_pipeline_tests.support.http_server import Answer, Request
 
 FETCH, PUSH = "git-upload-pack", "git-receive-pack"
 
@@ -45,27 +46,51 @@ class Server:
 @contextmanager
 def serving(root: Path, door: Door, *, tls: bool = True) -> Iterator[Server]:
     """Serve the repositories under ``root`` for as long as the block runs."""
-    pem, asked = root / "server.pem", list[str]()
-    handler = type(
-        "Handler", (_Backend,), {"root": root, "asked": asked, "door": staticmethod(door)}
-    )
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    pem, asked, context = root / "server.pem", list[str](), None
     if tls:
         pem.write_bytes(certificate())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem)
-        server.socket = context.wrap_socket(
-            server.socket, server_side=True, do_handshake_on_connect=False
-        )
-    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # clients that don't trust us
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
-        yield Server(f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}", pem, asked)
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+
+    def answer(request: Request) -> Answer:
+        asked.append(request.authorization)
+        path, query = urlsplit(request.target).path, urlsplit(request.target).query
+        services = [path.rpartition("/")[2], *parse_qs(query).get("service", ())]
+        service, repository = PUSH if PUSH in services else FETCH, path.split("/")[1]
+        status = door(credentials(request.authorization), service, repository)
+        if status == 200:
+            return _backend(root, request)
+        wanted = {"WWW-Authenticate": 'Basic realm="git"'} if status == 401 else {}
+        return Answer(status=status, headers=wanted)
+
+    with http_server.serving(answer, context) as url:
+        yield Server(url, pem, asked)
+
+
+def _backend(root: Path, request: Request) -> Answer:
+    """What ``git http-backend`` answers."""
+    place = urlsplit(request.target)
+    done = subprocess.run(
+        ["git", "http-backend"],
+        input=request.body,
+        capture_output=True,
+        env={
+            **os.environ,
+            "GIT_PROJECT_ROOT": str(root),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "GIT_PROTOCOL": request.headers.get("Git-Protocol", ""),
+            "PATH_INFO": place.path,
+            "QUERY_STRING": place.query,
+            "REQUEST_METHOD": request.method,
+            "CONTENT_TYPE": request.headers.get("Content-Type", ""),
+            "HTTP_CONTENT_ENCODING": request.headers.get("Content-Encoding", ""),
+            "REMOTE_USER": "ci",
+            "REMOTE_ADDR": "127.0.0.1",
+        },
+    )
+    head, _, body = done.stdout.partition(b"\r\n\r\n")
+    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+    return Answer(body, int(headers.pop("Status", "200").split()[0]), headers)
 
 
 def certificate() -> bytes:
@@ -89,75 +114,6 @@ def certificate() -> bytes:
     return key.private_bytes(
         pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     ) + signed.public_bytes(pem)
-
-
-class _Backend(BaseHTTPRequestHandler):
-    """``git http-backend``, if the door opens."""
-
-    protocol_version = "HTTP/1.1"
-    root: Path
-    asked: list[str]
-    door: Door
-
-    def answer(self) -> None:
-        """Any request."""
-        given = self.headers.get("Authorization", "")
-        self.asked.append(given)
-        body, place = self.body(), urlsplit(self.path)
-        services = [place.path.rpartition("/")[2], *parse_qs(place.query).get("service", ())]
-        service, repository = PUSH if PUSH in services else FETCH, place.path.split("/")[1]
-        status = type(self).door(credentials(given), service, repository)
-        if status != 200:
-            self.send_response(status)
-            if status == 401:
-                self.send_header("WWW-Authenticate", 'Basic realm="git"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        done = subprocess.run(
-            ["git", "http-backend"],
-            input=body,
-            capture_output=True,
-            env={
-                **os.environ,
-                "GIT_PROJECT_ROOT": str(self.root),
-                "GIT_HTTP_EXPORT_ALL": "1",
-                "GIT_PROTOCOL": self.headers.get("Git-Protocol", ""),
-                "PATH_INFO": place.path,
-                "QUERY_STRING": place.query,
-                "REQUEST_METHOD": self.command,
-                "CONTENT_TYPE": self.headers.get("Content-Type", ""),
-                "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
-                "REMOTE_USER": "ci",
-                "REMOTE_ADDR": "127.0.0.1",
-            },
-        )
-        head, _, body = done.stdout.partition(b"\r\n\r\n")
-        fields = [line.split(": ", 1) for line in head.decode().split("\r\n")]
-        code = next((value for name, value in fields if name == "Status"), "200")
-        self.send_response(int(code.split()[0]))
-        for name, value in fields:
-            if name != "Status":
-                self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = answer
-
-    def body(self) -> bytes:
-        """What the client sent, in one piece or in chunks."""
-        if self.headers.get("Transfer-Encoding") != "chunked":
-            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        parts = []
-        while size := int(self.rfile.readline(), 16):
-            parts.append(self.rfile.read(size))
-            self.rfile.readline()
-        self.rfile.readline()
-        return b"".join(parts)
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Nothing on standard error."""
 
 
 def credentials(authorization: str) -> Credentials | None:

@@ -2,18 +2,17 @@
 much, and a state that a test reads and changes."""
 
 import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from lynx_pipeline_tests.support.builders import JsonObject
-from lynx_pipeline_tests.support.fake_issuer import COMMIT, REPOSITORY, Answer
+from lynx_pipeline_tests.support.fake_issuer import COMMIT, REPOSITORY
 from lynx_pipeline_tests.support.git_server import PUSH, Credentials
+from lynx_pipeline_tests.support.http_server import Answer, serving
 
 BOT = "github-actions[bot]"
 HTML = "https://github.com"
@@ -374,32 +373,7 @@ def _now() -> str:
 
 @contextmanager
 def running() -> Iterator[FakeGitHub]:
-    """An API for as long as the block runs. It answers other processes too."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            given = self.headers.get("Authorization", "")
-            answer = github.answer(self.command, self.path, given, raw)
-            self.send_response(answer.status)
-            for name, value in answer.headers.items():
-                self.send_header(name, value)
-            self.send_header("Content-Length", str(len(answer.body)))
-            with suppress(ConnectionError):
-                self.end_headers()
-                self.wfile.write(answer.body)
-
-        do_GET = do_POST = do_PATCH = answer
-
-        def log_message(self, *_: Any) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        github = FakeGitHub(f"http://127.0.0.1:{server.server_port}")
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-        thread.start()
-        try:
-            yield github
-        finally:
-            server.shutdown()
-            thread.join()
+    """An API for as long as the block runs."""
+    with serving(lambda it: github.answer(it.method, it.target, it.authorization, it.body)) as url:
+        github = FakeGitHub(url)
+        yield github
