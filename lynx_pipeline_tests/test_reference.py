@@ -3,7 +3,7 @@
 import pytest
 
 from lynx_pipeline_tests import reference
-from lynx_pipeline_tests.end_to_end.conftest import REPO
+from lynx_pipeline_tests.support import REPO
 
 
 def test_the_reference_is_written_from_the_code(capsys: pytest.CaptureFixture[str]) -> None:

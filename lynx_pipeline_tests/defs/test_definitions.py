@@ -2,15 +2,14 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 from dagster import AssetCheckKey, AssetKey
 
 from lynx_pipeline.definitions import defs
 from lynx_pipeline.defs.partitions import CANDIDATES
+from lynx_pipeline_tests.support import REPO
 
-REPO = Path(__file__).parents[2]
 HEAVY = {"mlflow", "dvc", "duckdb", "scipy", "pandas", "pyarrow", "numpy", "polars"}
 CANDIDATE_ASSETS = {"candidate_bundle", "candidate_eval", "promotion_decision", "production_alias"}
 

@@ -6,8 +6,9 @@ import pytest
 
 from lynx_pipeline.defs import assets
 from lynx_pipeline.defs.owners import with_owners
+from lynx_pipeline_tests.support import REPO
 
-PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+PYPROJECT = REPO / "pyproject.toml"
 INPUTS = ["eval_baseline", "eval_set"]
 IDENTITY = """
 [tool.lynx_pipeline.identity]

@@ -26,6 +26,7 @@ from lynx_pipeline.defs import assets
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline.defs.requests import add_candidate
 from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.builders import (
     GOOD,
     baseline_of,
@@ -39,7 +40,6 @@ from lynx_pipeline_tests.support.builders import project as new_project
 
 pytestmark = pytest.mark.slow
 
-REPO = Path(__file__).parents[2]
 SEMVER = "v0.1.0-dev"
 FLOW = ("eval_set", "eval_baseline", "candidate_bundle", "candidate_eval", "promotion_decision")
 PARTITIONED = FLOW[2:]

@@ -16,8 +16,8 @@ from lynx_pipeline_tests.deploy_workflow.workflow_rules import (
     findings_in,
     unpinned,
 )
+from lynx_pipeline_tests.support import REPO
 
-REPO = Path(__file__).parents[2]
 WORKFLOWS = REPO / ".github/workflows"
 DEPLOY = WORKFLOWS / "deploy-grammar-tutor.yml"
 ALL = sorted(WORKFLOWS.iterdir())

@@ -31,9 +31,9 @@ from filelock import FileLock
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline_tests.conftest import OURS
+from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.places import git
 
-REPO = Path(__file__).parents[2]
 PROGRAMS = Path(sys.executable).parent
 # What a clone of the repository has besides code. The eval set itself is not among it.
 PROJECT_FILES = (

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline_tests.end_to_end.conftest import REPO, Demo, Place, data_version, metadata
+from lynx_pipeline_tests.end_to_end.conftest import Demo, Place, data_version, metadata
+from lynx_pipeline_tests.support import REPO
 
 pytestmark = pytest.mark.slow
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline_tests.conftest import OURS
-from lynx_pipeline_tests.end_to_end.conftest import REPO
+from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.places import GIT_ENV
 
 pytestmark = pytest.mark.slow

@@ -13,8 +13,9 @@ import pytest
 from lynx_pipeline.adapters import mlflow_tracking
 from lynx_pipeline.evaluation.candidate import SEMVER_TAG
 from lynx_pipeline_tests.end_to_end import library_routes
-from lynx_pipeline_tests.end_to_end.conftest import REPO, Demo, Place, asset, clone, files_in, job
+from lynx_pipeline_tests.end_to_end.conftest import Demo, Place, asset, clone, files_in, job
 from lynx_pipeline_tests.end_to_end.webserver import running as webserver
+from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.fake_issuer import WORKFLOW_REF, FakeIssuer, running
 from lynx_pipeline_tests.support.places import git
 

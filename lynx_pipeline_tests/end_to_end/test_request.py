@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline_tests.end_to_end.conftest import REPO, Demo, Place, files_in
+from lynx_pipeline_tests.end_to_end.conftest import Demo, Place, files_in
+from lynx_pipeline_tests.support import REPO
 
 pytestmark = pytest.mark.slow
 

@@ -1,1 +1,6 @@
-"""Builders, servers and fixtures that tests share."""
+"""What tests of several rooms share."""
+
+from pathlib import Path
+
+# The root of this repository.
+REPO = Path(__file__).parents[2]

@@ -27,11 +27,12 @@ from lynx_pipeline_tests.simulators.faults.table import (
     rendered,
 )
 from lynx_pipeline_tests.simulators.faults.trial import Table, bwrap_works
+from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.builders import fact
 from lynx_pipeline_tests.support.places import BRANCH, OnGit, facts, promote, version
 
 pytestmark = pytest.mark.slow
-DOCUMENT = Path(__file__).parents[3] / "docs" / "faults.md"
+DOCUMENT = REPO / "docs" / "faults.md"
 
 # Every failpoint, so that a removed one is noticed.
 WRITES = ("write evidence", "write index", "write checkpoint")

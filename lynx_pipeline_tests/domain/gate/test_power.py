@@ -2,7 +2,6 @@
 
 from fractions import Fraction
 from math import comb, sqrt
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,15 +20,15 @@ from lynx_pipeline.domain.gate.power import (
 from lynx_pipeline.domain.scores import Score
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.inputs import matched_inputs
+from lynx_pipeline_tests.support import REPO
 
-ROOT = Path(__file__).parents[3]
 Z99 = 2.5758
 
 
 @pytest.fixture(scope="module")
 def shipped() -> tuple[Cells, Baseline]:
     """The shipped eval set as cells, and the shipped baseline."""
-    eval_set, baseline = matched_inputs(load_settings(ROOT, {}))
+    eval_set, baseline = matched_inputs(load_settings(REPO, {}))
     return cells_of(eval_set, list(baseline.buckets)), baseline
 
 

@@ -15,8 +15,9 @@ from examples.grammar_tutor.lessons import LEFT_OUT, lesson_rows
 from examples.grammar_tutor.sentences import eval_rows
 from examples.grammar_tutor.train import train_tutor
 from lynx_pipeline.domain.scorers import normalise
+from lynx_pipeline_tests.support import REPO
 
-DATA = Path(__file__).parents[3] / "data"
+DATA = REPO / "data"
 
 
 @pytest.mark.parametrize(("index", "name"), enumerate((EVAL_FILE, TRAIN_FILE)))

@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -20,13 +19,13 @@ from lynx_pipeline.registry.audit import audit
 from lynx_pipeline_tests.registry.prod import judging
 from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod, both_stores
 from lynx_pipeline_tests.registry.prod.judging import after_judging
+from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.builders import PROMOTED, ROLLED_BACK
 from lynx_pipeline_tests.support.fake_issuer import MAIN, WORKFLOW_REF, jwk, rs, running
 from lynx_pipeline_tests.support.places import git
 
 pytestmark = pytest.mark.slow
 
-REPO = Path(__file__).parents[3]
 IDENTITY = "prod is changed only by the CI workflow's verified identity"
 
 

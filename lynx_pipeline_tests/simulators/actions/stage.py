@@ -21,12 +21,11 @@ from lynx_pipeline_tests.simulators.actions import fake_github
 from lynx_pipeline_tests.simulators.actions.fake_github import Comment, FakeGitHub, PullRequest
 from lynx_pipeline_tests.simulators.actions.job import Hooks
 from lynx_pipeline_tests.simulators.actions.runner import Event, Runner, RunResult
-from lynx_pipeline_tests.support import fake_issuer, git_server, mlflow_server
+from lynx_pipeline_tests.support import REPO, fake_issuer, git_server, mlflow_server
 from lynx_pipeline_tests.support.fake_issuer import FakeIssuer
 from lynx_pipeline_tests.support.places import BRANCH, GIT_ENV, OnGit, git
 from lynx_pipeline_tests.support.receiver import Receiver, receiving
 
-REPO = Path(__file__).parents[3]
 WORKFLOW = ".github/workflows/deploy-grammar-tutor.yml"
 NUMBER = 7
 OWNER = "octocat"

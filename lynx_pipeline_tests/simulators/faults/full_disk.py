@@ -18,6 +18,7 @@ from lynx_pipeline_tests.simulators.faults.trial import (
     forked,
     settled,
 )
+from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.places import InFolder, OnGit, promote, version
 
 PAGE = 4096
@@ -35,7 +36,7 @@ def disk_is_full(tmp: Path, store: str) -> Table:
         work = [*box, "--size", size, "--tmpfs", str(tmp), "--", *work, str(tmp), "fill"]
     else:
         work = [*work, str(tmp), "limit"]
-    root = str(Path(__file__).parents[3])
+    root = str(REPO)
     done = subprocess.run(work, capture_output=True, text=True, cwd=root)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

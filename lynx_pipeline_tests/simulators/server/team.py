@@ -28,9 +28,9 @@ from lynx_pipeline.evaluation.candidate import SEMVER_TAG
 from lynx_pipeline_tests.conftest import OURS, Tracking
 from lynx_pipeline_tests.simulators.server import postgres_server
 from lynx_pipeline_tests.simulators.server.postgres_server import Postgres
+from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.builders import GOOD, bundle, project
 
-REPO = Path(__file__).parents[3]
 DEPLOY = REPO / "deploy"
 PROGRAMS = Path(sys.executable).parent
 UNITS = ("code", "daemon", "webserver", "viewer", "mlflow")

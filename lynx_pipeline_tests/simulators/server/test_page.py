@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline_tests.end_to_end.conftest import REPO
 from lynx_pipeline_tests.end_to_end.test_docs import origin
 from lynx_pipeline_tests.simulators.server.machine import Machine, booted
+from lynx_pipeline_tests.support import REPO
 
 pytestmark = pytest.mark.slow
 
