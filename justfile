@@ -8,19 +8,19 @@ default:
 demo:
     ./dev demo
 
-# Run the tests; arguments go to pytest
+# Run the quick tests, or all with --all; further arguments go to pytest
 test *args:
     ./dev test {{ args }}
 
-# Play the deploy workflow through on this machine: its own steps, with everything that can go wrong
+# Run the deploy workflow's own steps on this machine, with everything that can go wrong
 rehearse *scenarios:
     ./dev rehearse {{ scenarios }}
 
-# Play a team's server through on this machine: killed processes, backup and restore. Takes minutes
+# Run a team's server on this machine: crashes, backup and restore. Takes minutes
 deployment:
     ./dev deployment
 
-# Lint, types, import contracts, Dagster definitions
+# Check formatting, types, import contracts, Dagster definitions and workflows
 check:
     ./dev check
 
@@ -37,6 +37,6 @@ register-model run_id:
 benchmarks *rows:
     ./dev benchmarks {{ rows }}
 
-# Take the pictures of the UI that the documents show, as the browser tests see it
+# Take the pictures of the UI in docs/images again, in the browser tests
 screenshots:
     ./dev screenshots

@@ -1,4 +1,5 @@
-"""For all tests: nothing of the caller's environment decides what they find."""
+"""For all tests: which run together and in which order, and an environment without the caller's
+settings."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -14,12 +15,43 @@ from lynx_pipeline_tests.support import fake_issuer
 from lynx_pipeline_tests.support.fake_issuer import FakeIssuer
 from lynx_pipeline_tests.support.receiver import Receiver, receiving
 
-# What the variables begin with that the package, and what it calls, read.
+# Prefixes of the variables that the package, and what it calls, read.
 OURS = ("LYNX_", "DAGSTER_", "MLFLOW_", "DVC_", "GITHUB_", "ACTIONS_", "APPRISE_")
 
-# How long a rule takes says nothing where other tests run beside it.
-hypothesis.settings.register_profile("lynx", deadline=None)
-hypothesis.settings.load_profile("lynx")
+# Fixtures that take long to set up, and about how many seconds all tests that use one take
+# together. Those tests run on one worker, so that the fixture is made once.
+GROUPS: Mapping[str, int] = {
+    "stage": 400,
+    "tracking": 200,
+    "cluster": 120,
+    "ui": 90,
+    "tutors": 30,
+    "dvc_checkout": 20,
+}
+
+# No deadlines: how long an example takes depends on the tests that run beside it.
+# `./dev test` loads "quick", everything else uses "full".
+hypothesis.settings.register_profile("full", deadline=None, max_examples=100)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
+hypothesis.settings.load_profile("full")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Group tests that share a costly fixture, and start with what takes longest."""
+    for item in items:
+        shared = next((name for name in GROUPS if name in getattr(item, "fixturenames", ())), None)
+        if shared:
+            item.add_marker(pytest.mark.xdist_group(shared))
+    items.sort(key=_seconds, reverse=True)
+
+
+def _seconds(item: pytest.Item) -> int:
+    """About how long the test or its group takes."""
+    group, slow = item.get_closest_marker("xdist_group"), item.get_closest_marker("slow")
+    if group:
+        return GROUPS[group.args[0]]
+    return int(slow.kwargs.get("seconds", 10)) if slow else 0
 
 
 @dataclass(frozen=True)

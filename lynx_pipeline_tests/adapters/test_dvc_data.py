@@ -40,6 +40,7 @@ def root(template: Path, tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
+@pytest.mark.slow
 def test_tracking_adds_and_pushes_the_file(root: Path) -> None:
     """It writes the ``.dvc`` file and pushes the bytes to the remote."""
     assert (root / "eval.jsonl.dvc").exists()

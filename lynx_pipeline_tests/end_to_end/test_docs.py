@@ -23,8 +23,6 @@ from lynx_pipeline_tests.conftest import OURS
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.places import GIT_ENV
 
-pytestmark = pytest.mark.slow
-
 # The README comes first: its demonstration makes what the others look at.
 PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (REPO / "docs").glob("*.md")))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -134,6 +132,7 @@ def bare(line: str) -> str:
     return line.partition("  #")[0].strip()
 
 
+@pytest.mark.slow(seconds=150)
 def test_every_shell_block_does_what_it_says(clone: Clone) -> None:
     """One clone for all pages, as a reader has. A console block is what was printed on its page."""
     for page in PAGES:

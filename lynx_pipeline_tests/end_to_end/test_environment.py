@@ -15,7 +15,7 @@ import pytest
 
 from lynx_pipeline_tests.end_to_end.conftest import Place, clone, data_version, metadata
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=60)
 
 PACKAGE = "pyinflect"
 # A small MLflow is enough to load a model.

@@ -13,7 +13,7 @@ import pytest
 from lynx_pipeline_tests.end_to_end.conftest import PROGRAMS
 from lynx_pipeline_tests.support.builders import bundle
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=40)
 
 ITEMS = 200_000
 KILLS = 5

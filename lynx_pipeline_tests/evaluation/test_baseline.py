@@ -27,10 +27,10 @@ ITEMS = [
 ]
 
 
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+@pytest.fixture(scope="session")
+def dvc_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout with an eval set of 100 questions under DVC, and no baseline yet."""
-    root = tmp_path / "project"
+    root = tmp_path_factory.mktemp("dvc") / "project"
     (root / "data").mkdir(parents=True)
     (root / "pyproject.toml").write_text(
         '[tool.lynx_pipeline]\nmodel = "m"\neval_set = "data/e.jsonl"\nbaseline = "b.json"\n'
@@ -41,11 +41,17 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for command in (["init", "-q"], ["remote", "add", "-q", "-d", "r", "remote"]):
         subprocess.run(["python", "-m", "dvc", *command], cwd=root, check=True)
     subprocess.run(["python", "-m", "dvc", "add", "-q", "data/e.jsonl"], cwd=root, check=True)
-    monkeypatch.chdir(root)
-    monkeypatch.delenv("LYNX_ENV", raising=False)
-    monkeypatch.delenv("LYNX_HOME", raising=False)
     git(root, "add", "-A")
     git(root, "commit", "-qm", "eval set")
+    return root
+
+
+@pytest.fixture
+def project(dvc_checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """A copy of that checkout, and the working directory in it."""
+    root = tmp_path / "project"
+    shutil.copytree(dvc_checkout, root)
+    monkeypatch.chdir(root)
     return load_settings(root)
 
 

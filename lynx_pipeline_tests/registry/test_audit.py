@@ -24,7 +24,6 @@ from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import PROMOTED, fact, project, promoted, sha256
 from lynx_pipeline_tests.support.world import World
 
-pytestmark = pytest.mark.slow
 A, B, C = "a" * 64, "b" * 64, "c" * 64
 V = "v0.1.0-dev"
 

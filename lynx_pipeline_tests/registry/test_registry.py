@@ -34,7 +34,6 @@ from lynx_pipeline_tests.support.builders import (
 )
 from lynx_pipeline_tests.support.world import Made, World
 
-pytestmark = pytest.mark.slow
 A, B = "a" * 64, "b" * 64
 
 

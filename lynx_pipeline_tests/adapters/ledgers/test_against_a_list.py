@@ -325,14 +325,16 @@ class GitAgainstAList(AgainstAList):
         assert self.place.refs() == before
 
 
+# Half and a sixteenth of the profile's examples: 50 and 6, or 10 and 1 in the quick tests.
+EXAMPLES = settings().max_examples
 FolderAgainstAList.TestCase.settings = settings(
-    max_examples=50, stateful_step_count=40, deadline=None
+    max_examples=EXAMPLES // 2, stateful_step_count=min(40, EXAMPLES), deadline=None
 )
 GitAgainstAList.TestCase.settings = settings(
-    max_examples=6,
+    max_examples=EXAMPLES // 16,
     stateful_step_count=20,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
 )
-TestFolderAgainstAList = pytest.mark.slow(FolderAgainstAList.TestCase)
-TestGitAgainstAList = pytest.mark.slow(GitAgainstAList.TestCase)
+TestFolderAgainstAList = FolderAgainstAList.TestCase
+TestGitAgainstAList = GitAgainstAList.TestCase

@@ -1,14 +1,22 @@
 """Any failure at any step of a promotion leaves the old ledger or the complete new one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import product
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 
 from lynx_pipeline.adapters.ledgers.git import GitLedger
 from lynx_pipeline.errors import BadInput, SystemFailed
-from lynx_pipeline_tests.simulators.faults.disk import DISK_FAULTS, disk_fails
+from lynx_pipeline_tests.simulators.faults import remote
+from lynx_pipeline_tests.simulators.faults.disk import (
+    DISK_FAULTS,
+    HALFWAY,
+    LAST_BYTE,
+    SHORT,
+    disk_fails,
+)
 from lynx_pipeline_tests.simulators.faults.full_disk import disk_is_full
 from lynx_pipeline_tests.simulators.faults.git_commands import (
     GIT_FAULTS,
@@ -31,7 +39,6 @@ from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.builders import fact
 from lynx_pipeline_tests.support.places import BRANCH, OnGit, facts, promote, version
 
-pytestmark = pytest.mark.slow
 DOCUMENT = REPO / "docs" / "faults.md"
 
 # Every failpoint, so that a removed one is noticed.
@@ -59,6 +66,20 @@ GOLDEN = {
     *product([REMOTE], [fault.__doc__ for fault in REMOTE_FAULTS], COLUMNS[REMOTE]),
     *product([REMOTE], [FULL], COLUMNS[REMOTE]),
 }
+
+
+# One fault of each kind for the quick tests.
+QUICK: set[object] = {
+    *(HALFWAY, LAST_BYTE, SHORT),
+    *(remote.hook_refuses, remote.killed_once, remote.somebody_is_faster),
+}
+
+
+def each(faults: Iterable[object]) -> list[ParameterSet]:
+    """A parameter for each fault; all but the quick ones are slow."""
+    return [
+        pytest.param(fault, marks=() if fault in QUICK else pytest.mark.slow) for fault in faults
+    ]
 
 
 def in_the_document(section: str, table: Table, tmp_path: Path) -> None:
@@ -102,24 +123,25 @@ def test_the_document_is_as_rendered() -> None:
 # ----- the table ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("fault", DISK_FAULTS)
+@pytest.mark.parametrize("fault", each(DISK_FAULTS))
 def test_a_disk_that_fails_at_any_step(tmp_path: Path, fault: str) -> None:
     """Each system call of the directory store, from each state a folder can be in."""
     in_the_document(DISK, disk_fails(tmp_path / "disk", fault), tmp_path)
 
 
-@pytest.mark.parametrize("fault", GIT_FAULTS)
+@pytest.mark.parametrize("fault", each(GIT_FAULTS))
 def test_a_git_command_that_fails(tmp_path: Path, fault: str) -> None:
     """Each git command of the git store, from each state a branch can be in."""
     in_the_document(GIT, git_fails(tmp_path, fault), tmp_path)
 
 
-@pytest.mark.parametrize("fault", REMOTE_FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", each(REMOTE_FAULTS), ids=lambda fault: fault.__name__)
 def test_a_remote_that_fails(tmp_path: Path, fault: Callable[[Remote], None]) -> None:
     """Real hooks, kills, competing writers, full disks and lost networks."""
     in_the_document(REMOTE, remote_fails(tmp_path, fault), tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("section", "store"), [(DISK, "directory"), (REMOTE, "git")])
 def test_a_disk_that_is_really_full(tmp_path: Path, section: str, store: str) -> None:
     """On a filesystem of a few pages, with ever more free pages until the promotion fits."""

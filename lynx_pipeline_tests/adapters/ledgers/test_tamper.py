@@ -439,6 +439,7 @@ def test_a_forced_branch_or_a_changed_tag_is_detected(
 # ----- the command --------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_unrelated_tags_are_ignored(git: OnGit) -> None:
     """A release with a similar name, a lightweight tag elsewhere, or another model's tag."""

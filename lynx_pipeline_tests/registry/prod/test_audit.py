@@ -18,8 +18,6 @@ from lynx_pipeline_tests.registry.prod.conftest import (
     raise_floors,
 )
 
-pytestmark = pytest.mark.slow
-
 
 @both_stores
 def test_a_promotion_in_prod_holds_in_an_audit(prod: Prod) -> None:

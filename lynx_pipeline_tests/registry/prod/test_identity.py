@@ -24,8 +24,6 @@ from lynx_pipeline_tests.support.builders import PROMOTED, ROLLED_BACK
 from lynx_pipeline_tests.support.fake_issuer import MAIN, WORKFLOW_REF, jwk, rs, running
 from lynx_pipeline_tests.support.places import git
 
-pytestmark = pytest.mark.slow
-
 IDENTITY = "prod is changed only by the CI workflow's verified identity"
 
 
@@ -175,6 +173,7 @@ def test_a_token_that_is_used_meanwhile_is_refused(
     assert entry.fact.semver == "v0.1.0"
 
 
+@pytest.mark.slow
 @both_stores
 def test_of_two_promoters_with_one_token_one_wins(prod: Prod) -> None:
     """Two processes, both through with judging before either writes."""
