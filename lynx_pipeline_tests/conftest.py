@@ -5,9 +5,11 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from lynx_pipeline.adapters import notify
 from lynx_pipeline.adapters.mlflow_tracking import connected
@@ -18,15 +20,15 @@ from lynx_pipeline_tests.support.receiver import Receiver, receiving
 # Prefixes of the variables that the package, and what it calls, read.
 OURS = ("LYNX_", "DAGSTER_", "MLFLOW_", "DVC_", "GITHUB_", "ACTIONS_", "APPRISE_")
 
-# Fixtures that take long to set up, and about how many seconds all tests that use one take
-# together. Those tests run on one worker, so that the fixture is made once.
+# Tests that share a costly fixture run on one worker, so that it is made once; and about how many
+# seconds they take together. (xdist's own loadgroup does not group with pytest 9.2.)
 GROUPS: Mapping[str, int] = {
-    "stage": 400,
-    "tracking": 200,
-    "cluster": 120,
-    "ui": 90,
-    "tutors": 30,
-    "dvc_checkout": 20,
+    "lynx_pipeline_tests/end_to_end/test_rehearsal.py": 400,
+    "lynx_pipeline_tests/registry/": 200,
+    "lynx_pipeline_tests/sandbox/ray/": 120,
+    "lynx_pipeline_tests/browser/": 90,
+    "lynx_pipeline_tests/examples/": 30,
+    "lynx_pipeline_tests/evaluation/test_baseline.py": 20,
 }
 
 # No deadlines: how long an example takes depends on the tests that run beside it.
@@ -36,21 +38,34 @@ hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
 hypothesis.settings.load_profile("full")
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks for the groups
+class Scheduler(LoadScopeScheduling):
+    """Gives a worker a whole group at a time, or a single test outside the groups."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return _group(nodeid) or nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
+    """Keep groups together. Long ones are first: xdist is not to sort them by number of tests."""
+    config.option.loadscopereorder = False
+    return Scheduler(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group tests that share a costly fixture, and start with what takes longest."""
-    for item in items:
-        shared = next((name for name in GROUPS if name in getattr(item, "fixturenames", ())), None)
-        if shared:
-            item.add_marker(pytest.mark.xdist_group(shared))
+    """Start with what takes longest, so that no worker is left with it at the end."""
     items.sort(key=_seconds, reverse=True)
 
 
+def _group(nodeid: str) -> str | None:
+    return next((group for group in GROUPS if nodeid.startswith(group)), None)
+
+
 def _seconds(item: pytest.Item) -> int:
-    """About how long the test or its group takes."""
-    group, slow = item.get_closest_marker("xdist_group"), item.get_closest_marker("slow")
-    if group:
-        return GROUPS[group.args[0]]
+    """About how long the test, or its group, takes."""
+    if group := _group(item.nodeid):
+        return GROUPS[group]
+    slow = item.get_closest_marker("slow")
     return int(slow.kwargs.get("seconds", 10)) if slow else 0
 
 
