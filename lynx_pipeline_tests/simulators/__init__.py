@@ -1,1 +1,1 @@
-"""Simulators: programs that stand in for GitHub Actions, for faults, and for a team's server."""
+"""Simulators of GitHub Actions, of faults, and of a team's server. See README.md."""
