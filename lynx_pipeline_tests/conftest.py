@@ -38,7 +38,7 @@ hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
 hypothesis.settings.load_profile("full")
 
 
-class Scheduler(LoadScopeScheduling):
+class Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
     """Gives a worker a whole group at a time, or a single test outside the groups."""
 
     def _split_scope(self, nodeid: str) -> str:

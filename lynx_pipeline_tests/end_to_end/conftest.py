@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,11 +24,13 @@ from dagster import (
     AssetMaterialization,
     AssetRecordsFilter,
     DagsterInstance,
+    ExecuteInProcessResult,
 )
 from dagster._core.event_api import PartitionKeyFilter
 from filelock import FileLock
 
 from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.definitions import defs
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline_tests.conftest import OURS
 from lynx_pipeline_tests.support import REPO
@@ -127,6 +129,14 @@ class Place:
     def dagster(self, *arguments: str) -> Done:
         """Run ``dagster`` on our definitions."""
         return self.run("dagster", *arguments, *MODULE)
+
+    def execute(self, job: str, run_id: str, **more: Any) -> ExecuteInProcessResult:
+        """Execute a job for a candidate here, in this process, with ``more`` arguments. For tests
+        whose subject is not the command line: a new process imports for seconds."""
+        with self.instance() as instance, chdir(self.root):
+            return defs.resolve_job_def(job).execute_in_process(
+                instance=instance, partition_key=run_id, raise_on_error=False, **more
+            )
 
     @contextmanager
     def instance(self) -> Iterator[DagsterInstance]:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+from dagster import AssetKey
 
 from lynx_pipeline.evaluation.candidate import PULL_REQUEST_TAG
 from lynx_pipeline_tests.end_to_end.conftest import (
@@ -66,16 +67,15 @@ def test_an_unchanged_candidate_is_not_evaluated_again(demo: Demo, tmp_path: Pat
     place = demo.copy(tmp_path / "home")
     file = place.evidence(demo.good) / "candidate_eval.json"
     before = file.stat()
-    done = place.dagster(*job("evaluate", demo.good))
-    assert done.returncode == 0, done.stderr
+    assert place.execute("evaluate", demo.good).success
     kept = place.latest("candidate_eval", demo.good)
     assert metadata(kept)["kept_from_before"] is True
     assert (file.stat().st_ino, file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
-    config = tmp_path / "again.json"
-    config.write_text(json.dumps({"ops": {"candidate_eval": {"config": {"again": True}}}}))
-    done = place.dagster(*asset("candidate_eval", demo.good), "-c", str(config))
-    assert done.returncode == 0, done.stderr
+    again = {"ops": {"candidate_eval": {"config": {"again": True}}}}
+    only = [AssetKey("candidate_eval")]
+    done = place.execute("evaluate", demo.good, run_config=again, asset_selection=only)
+    assert done.success
     anew = place.latest("candidate_eval", demo.good)
     assert metadata(anew)["kept_from_before"] is False
     assert file.stat().st_mtime_ns > before.st_mtime_ns
@@ -183,15 +183,14 @@ def test_a_slow_candidate_is_warned_of_and_passes(demo: Demo, tmp_path: Path) ->
     for latency, within in ((0.01, True), (99.0, False)):
         values["measured"]["latency_p95_ms"] = latency
         file.write_text(json.dumps(values))
-        done = place.dagster(*job("evaluate", demo.good))
-        assert done.returncode == 0, done.stderr
+        assert place.execute("evaluate", demo.good).success
         found = place.checked("candidate_eval", "within_latency_budget", demo.good).found
         assert (found.passed, found.severity.value, found.blocking) == (within, "WARN", False)
         assert found.metadata["latency_p95_ms"].value == latency
         assert found.metadata["budget_ms"].value == 0.14
     del values["measured"]["latency_p95_ms"]
     file.write_text(json.dumps(values))
-    assert place.dagster(*job("evaluate", demo.good)).returncode == 0
+    assert place.execute("evaluate", demo.good).success
     found = place.checked("candidate_eval", "within_latency_budget", demo.good).found
     assert found.passed
     assert "the candidate's evaluation names no latency_p95_ms" in (found.description or "")

@@ -2,14 +2,11 @@
 
 import json
 import sys
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from lynx_pipeline_tests.end_to_end import library_routes
 from lynx_pipeline_tests.end_to_end.conftest import Demo, Place, asset, files_in, job
-from lynx_pipeline_tests.end_to_end.webserver import Webserver, running
 
 pytestmark = pytest.mark.slow
 
@@ -33,13 +30,6 @@ def place(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Place:
     return demo.copy(tmp_path_factory.mktemp("refusal") / "home")
 
 
-@pytest.fixture
-def webserver(place: Place, tmp_path: Path) -> Iterator[Webserver]:
-    """The Dagster UI over those attempts."""
-    with running(place, tmp_path / "log") as server:
-        yield server
-
-
 @pytest.mark.parametrize("route", COMMANDS)
 def test_no_command_promotes_a_refused_candidate(place: Place, demo: Demo, route: str) -> None:
     """The command fails, says why, and leaves the registry byte for byte as it was."""
@@ -58,17 +48,4 @@ def test_no_library_call_promotes_a_refused_candidate(place: Place, demo: Demo) 
         "assets without checks": "the gate refused",
         "retry from failure": "the gate refused",
     }
-    assert files_in(place.registry) == before
-
-
-def test_the_ui_promotes_no_refused_candidate(
-    place: Place, demo: Demo, webserver: Webserver
-) -> None:
-    """A backfill, the promotion asset without checks, and a retry from failure: all fail."""
-    before = files_in(place.registry)
-    backfill = webserver.backfill("promotion_decision", demo.bad)
-    alone = webserver.launch("eval_and_promote", demo.bad, "promotion_decision")
-    assert webserver.ended(alone) == "FAILURE"
-    assert webserver.ended(webserver.retry(alone)) == "FAILURE"
-    assert webserver.ended(webserver.backfilled(backfill)) == "FAILURE"
     assert files_in(place.registry) == before
