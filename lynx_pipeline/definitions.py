@@ -1,22 +1,15 @@
 """Dagster's entry point: ``dagster ... -m lynx_pipeline.definitions``."""
 
-import atexit
-import gc
-
 from dagster import Definitions, in_process_executor, with_source_code_references
 
 from lynx_pipeline.defs import assets, checks, jobs, sensors
 from lynx_pipeline.defs.owners import with_owners
-
-# At its end Python looks for cycles among all objects, several times. With Dagster and MLflow
-# loaded that takes a second of each run, for memory that goes with the process anyway.
-atexit.register(gc.freeze)
 
 defs = Definitions(
     assets=with_source_code_references(with_owners(assets.ALL)),
     asset_checks=checks.ALL,
     jobs=jobs.ALL,
     sensors=sensors.ALL,
-    # One process for all steps: each step of the multiprocess executor repays the imports.
+    # One process for all steps: the multiprocess executor repeats the imports in each step.
     executor=in_process_executor,
 )

@@ -1,7 +1,7 @@
-"""The assets, in flow order. Values pass by files in each candidate's folder, not through
-Dagster: a step reads what it needs and proves it, whichever way it was launched.
+"""The assets, in flow order. Values pass through files in each candidate's folder, not through
+Dagster: a step reads what it needs and verifies it, however it was launched.
 
-A tag says what an asset does to the world outside.
+A tag says what an asset changes outside Dagster.
 """
 
 from typing import Any
@@ -41,14 +41,14 @@ Result = MaterializeResult[Any]
 
 
 class BundleConfig(Config):
-    """``fetched: true`` takes the bundle that lies in the candidate's folder, where a job before
-    put it that can reach MLflow."""
+    """``fetched: true`` uses the bundle in the candidate's folder, which an earlier job with access
+    to MLflow has put there."""
 
     fetched: bool = False
 
 
 class EvaluationConfig(Config):
-    """``again: true`` evaluates a candidate anew even if nothing changed."""
+    """``again: true`` evaluates a candidate again even if nothing has changed."""
 
     again: bool = False
 
@@ -61,9 +61,9 @@ class PromotionConfig(Config):
 
 @asset(group_name="inputs", kinds={"dvc"}, code_version="1")
 def eval_set() -> Result:
-    """The questions with their right answers, versioned by DVC.
+    """The questions with their correct answers, versioned by DVC.
 
-    Pulled if it isn't on disk; its bytes are hashed and compared with the .dvc file.
+    Pulled if it is not on disk; its bytes are hashed and compared with the .dvc file.
     """
     with failures():
         settings = load_settings()
@@ -126,31 +126,31 @@ def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Re
     code_version="1",
 )
 def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> Result:
-    """The candidate's answers to every question, counted per bucket.
+    """The candidate's answers to every question, counted per bucket, and the report.
 
-    The candidate runs in a process of its own that sees prompts only. An evaluation of the
-    same bundle on the same eval set is kept, unless the run config says ``again``.
+    The candidate runs in its own process, which sees nothing but prompts. An evaluation of the same
+    bundle on the same eval set is reused, unless the run config says ``again``.
     """
     with failures():
         settings = load_settings()
-        here = candidate(settings, context.partition_key)
+        evaluated = candidate(settings, context.partition_key)
         judged, reused = evaluate_candidate(
             settings,
-            here,
+            evaluated,
             again=config.again,
             warn=context.log.warning,
             progress=lines(context.log.info),
         )
-        write_report(build_report(settings, judged), here.folder)
+        write_report(build_report(settings, judged), evaluated.folder)
     evaluation = judged.evidence.evaluation
     return MaterializeResult(
         data_version=DataVersion(evaluation.predictions_sha256),
         metadata={
             **verdict_metadata(judged.verdict),
-            **run_metadata(settings, here.run_id),
+            **run_metadata(settings, evaluated.run_id),
             **evaluation_metadata(evaluation),
             "kept_from_before": reused,
-            "evidence": MetadataValue.path(str(here.evidence)),
+            "evidence": MetadataValue.path(str(evaluated.evidence)),
             **buckets_metadata(judged.verdict),
         },
     )
@@ -160,27 +160,27 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
     group_name="promotion",
     kinds={"jsonl"},
     partitions_def=CANDIDATES,
-    # It judges by eval set and baseline itself, so another one of either dates a promotion.
+    # It uses eval set and baseline itself, so a change of either makes a promotion stale.
     deps=[eval_set, eval_baseline, candidate_eval],
     tags={"writes": "registry"},
     code_version="1",
-    # One promotion at a time where the instance limits pools, as a team's server does. For order:
-    # the ledger has a lock of its own.
+    # One promotion at a time where the instance limits pools, as a team's server does. This only
+    # keeps the order: the ledger has its own lock.
     pool="promotion",
 )
 def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) -> Result:
-    """The one act that changes production: an entry in the registry's ledger, or a refusal.
+    """The one step that changes production: an entry in the registry's ledger, or a refusal.
 
-    The verdict is worked out here, from the stored predictions, however this was launched.
+    The verdict is computed here, from the stored predictions, however the step was launched.
     """
     with failures():
         settings = load_settings()
         run_id = context.partition_key
         semver = config.semver or tagged_semver(settings, run_id)
-        here = candidate(settings, run_id)
-        sha = read_bundle(here.bundle).canonical_sha
+        evaluated = candidate(settings, run_id)
+        sha = read_bundle(evaluated.bundle).canonical_sha
         entry, is_new = Registry.open(settings).promote(
-            sha, semver, evidence=here.evidence, run_id=run_id
+            sha, semver, evidence=evaluated.evidence, run_id=run_id
         )
     return MaterializeResult(
         data_version=DataVersion(entry.hash),
@@ -201,9 +201,9 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
     code_version="1",
 )
 def production_alias(context: AssetExecutionContext) -> Result:
-    """The promotion mirrored in MLflow's model registry, for people who look there.
+    """The promotion, mirrored in MLflow's model registry for people who look there.
 
-    Only a mirror: what is in production is what the registry resolves.
+    Only a mirror: the registry decides what is in production.
     """
     with failures():
         settings = load_settings()

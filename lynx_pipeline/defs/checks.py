@@ -1,5 +1,5 @@
-"""The asset checks. They show; they do not enforce. A check orders steps inside one run
-only, and half the ways to launch a step go round it: the gate is in the promotion itself."""
+"""The asset checks. They show the verdict and write nothing. They do not enforce it: a check orders
+steps inside one run only, and half the ways to launch a step skip it. The promotion enforces it."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -30,27 +30,27 @@ from lynx_pipeline.evaluation.candidate import candidate
 from lynx_pipeline.evaluation.judgement import Judged, judge_evidence
 from lynx_pipeline.reports.report import PAGE, build_report, summary
 
-# Results by partition are new in Dagster, and without them two candidates share one result.
+# Check results per partition are new in Dagster; without them two candidates share one result.
 warnings.simplefilter("ignore", PreviewWarning)
 warnings.simplefilter("ignore", BetaWarning)
 
 
 @asset_check(asset=eval_set, blocking=True)
+@failures()
 def eval_set_matches_baseline() -> AssetCheckResult:
     """The baseline was measured on exactly this eval set."""
-    with failures():
-        try:
-            inputs.matched_inputs(load_settings())
-        except BadInput as error:
-            return AssetCheckResult(passed=False, description=str(error))
+    try:
+        inputs.matched_inputs(load_settings())
+    except BadInput as error:
+        return AssetCheckResult(passed=False, description=str(error))
     return AssetCheckResult(passed=True, description="The baseline names this eval set's bytes.")
 
 
 @asset_check(asset=eval_set)
+@failures()
 def buckets_can_resolve_tolerance() -> AssetCheckResult:
     """No bucket is so small that one question weighs more than the tolerance."""
-    with failures():
-        baseline = inputs.read_baseline(load_settings().baseline)
+    baseline = inputs.read_baseline(load_settings().baseline)
     coarse = unresolvable(baseline)
     tolerance = float(baseline.tolerance * 100)
     if not coarse:
@@ -81,8 +81,8 @@ def buckets_can_resolve_tolerance() -> AssetCheckResult:
             "within_latency_budget",
             asset=candidate_eval,
             description=(
-                "The candidate answers about as fast as the baseline's model did. Decides nothing: "
-                "the machine may be another one."
+                "The candidate answers about as fast as the baseline's model did. It "
+                "may have run on another machine, so this is information only."
             ),
             partitions_def=CANDIDATES,
         ),
@@ -92,15 +92,15 @@ def candidate_eval_checks(context: AssetCheckExecutionContext) -> Iterator[Asset
     """Both checks of an evaluation, from one read of its evidence."""
     with failures():
         settings = load_settings()
-        here = candidate(settings, context.partition_key)
-        judged = judge_evidence(settings, here.evidence)
+        evaluated = candidate(settings, context.partition_key)
+        judged = judge_evidence(settings, evaluated.evidence)
         report = build_report(settings, judged)
     shown = {
         **report_metadata(report),
-        **run_metadata(settings, here.run_id),
+        **run_metadata(settings, evaluated.run_id),
         **pull_request_metadata(context.run.tags),
-        "page": MetadataValue.path(str(here.folder / PAGE)),
-        "evidence": MetadataValue.path(str(here.evidence)),
+        "page": MetadataValue.path(str(evaluated.folder / PAGE)),
+        "evidence": MetadataValue.path(str(evaluated.evidence)),
     }
     yield _gate_result(judged.verdict, shown)
     yield _latency_result(judged)
@@ -108,7 +108,7 @@ def candidate_eval_checks(context: AssetCheckExecutionContext) -> Iterator[Asset
 
 def _gate_result(verdict: Verdict, shown: Mapping[str, Any]) -> AssetCheckResult:
     """The verdict with its reasons."""
-    # A list, because the UI reads Markdown here and runs plain lines together.
+    # A list, because the UI renders Markdown here and joins plain lines.
     reasons = "\n".join(f"- {bucket.reason}" for bucket in verdict.failed)
     return AssetCheckResult(
         check_name="no_bucket_regression",

@@ -1,4 +1,4 @@
-"""How the steps' errors look in Dagster."""
+"""How errors of the steps look in Dagster."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,9 @@ from lynx_pipeline.reports.report import Report
 def failures() -> Iterator[None]:
     """Turn our errors into step failures that say what to do, with the verdict if there is one.
 
-    They are not retried: the same input gives the same answer.
+    Checks use it as a decorator. Assets use a ``with`` block, because Dagster's link to an asset's
+    source does not see through a decorator. Dagster does not retry these failures: the same input
+    gives the same result.
     """
     try:
         yield

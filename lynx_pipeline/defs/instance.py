@@ -18,27 +18,27 @@ from lynx_pipeline.errors import BadInput
 
 
 class LynxInstance(DagsterInstance):
-    """A Dagster instance that keeps everything under ``LYNX_HOME/dagster``."""
+    """A Dagster instance that stores everything under ``LYNX_HOME/dagster``."""
 
     @classmethod
     def config_schema(cls) -> dict[str, Any]:
-        """Nothing of its own in ``dagster.yaml``."""
+        """No settings of its own in ``dagster.yaml``."""
         return {}
 
     @staticmethod
     def config_defaults(base_dir: str) -> Mapping[str, Any]:
-        """Dagster's own defaults, with the folder moved; ``base_dir`` is a throw-away one."""
+        """Dagster's defaults in another folder; ``base_dir`` is a temporary one."""
         folder = make_folder(load_settings().home / "dagster")
         return InstanceRef.config_defaults(str(folder))
 
 
 @contextmanager
 def open_instance() -> Iterator[DagsterInstance]:
-    """The instance that Dagster's commands use when they run where this process runs.
+    """The instance that Dagster's commands use in this working directory.
 
     Raises:
         BadInput: the project has no ``dagster.yaml``.
-        SystemFailed: there can't be a folder for it.
+        SystemFailed: its folder cannot be created.
     """
     if os.environ.get("DAGSTER_HOME"):
         with DagsterInstance.get() as instance:
@@ -46,7 +46,10 @@ def open_instance() -> Iterator[DagsterInstance]:
         return
     settings = load_settings()
     if not (settings.root / "dagster.yaml").is_file():
-        raise BadInput(f"{settings.root}: has no dagster.yaml, so Dagster's state has no place.")
+        raise BadInput(
+            f"{settings.root}: has no dagster.yaml, which says where Dagster keeps its state. "
+            "Restore it."
+        )
     folder = make_folder(settings.home / "dagster")
     ref = InstanceRef.from_dir(str(folder), config_dir=str(settings.root))
     with DagsterInstance.from_ref(ref) as instance:

@@ -1,7 +1,7 @@
-"""How the steps' values look in Dagster.
+"""How values of the steps look in Dagster.
 
-Numbers stay numbers, so that the UI plots them over time. No metadata holds a secret: of the
-tracking server's URI only the link to a run is shown, without a user or a password.
+Numbers stay numbers, so that the UI can plot them over time. Metadata holds no secrets: the
+tracking server's URI appears only as the link to a run, without user and password.
 """
 
 import re
@@ -29,25 +29,25 @@ Shown = Mapping[str, Any]
 # Whether this run made the promotion; otherwise it was made before.
 IS_NEW = "is_new"
 
-# A figure is kept with every evaluation; one of more buckets is for the report's page.
+# Every evaluation stores its figure; with more buckets it is only on the report's page.
 _DRAWN = 100
 _PULL_REQUEST = re.compile(r"https?://[A-Za-z0-9.:-]+/[\w./-]+/pull/[0-9]+", re.ASCII)
 
 
 def run_metadata(settings: Settings, run_id: str) -> Shown:
-    """The MLflow run: a link to its page where a server is, else its id."""
+    """The MLflow run: a link to its page if there is a server, otherwise its id."""
     page = run_page(settings.tracking_uri, run_id)
     return {"mlflow_run": MetadataValue.url(page) if page else run_id}
 
 
 def pull_request_metadata(tags: Mapping[str, str]) -> Shown:
-    """A link to the pull request that asks, where the run's tag names one."""
+    """A link to the requesting pull request, if the run's tag names one."""
     page = tags.get(PULL_REQUEST_TAG, "")
     return {"pull_request": MetadataValue.url(page)} if _PULL_REQUEST.fullmatch(page) else {}
 
 
 def baseline_metadata(baseline: Baseline) -> Shown:
-    """The floors, where they come from, and who said why."""
+    """The floors, the model they were measured on, and the justification."""
     floors = [
         {
             "bucket": name,
@@ -62,8 +62,8 @@ def baseline_metadata(baseline: Baseline) -> Shown:
         "tolerance_points": _points(baseline.tolerance),
         "floors": _table(floors),
         "measured_on": baseline.baseline_sha,
-        "measured_before_on": baseline.previous_baseline_sha or "nothing: it is the first",
-        "justification": baseline.justification or "nobody said why",
+        "measured_before_on": baseline.previous_baseline_sha or "none: this is the first baseline",
+        "justification": baseline.justification or "none given",
         "sha256": baseline.sha256,
     }
 
@@ -82,7 +82,7 @@ def verdict_metadata(verdict: Verdict) -> Shown:
 
 
 def buckets_metadata(verdict: Verdict) -> Shown:
-    """Every bucket against its floor: drawn, and as a table, the failed ones first."""
+    """Every bucket against its floor, as a figure and as a table, failed buckets first."""
     report = Report(verdict)
     rows = [
         {
@@ -106,7 +106,7 @@ def buckets_metadata(verdict: Verdict) -> Shown:
 
 
 def report_metadata(report: Report) -> Shown:
-    """The verdict and what stands beside it, as the UI shows it."""
+    """The verdict and its context, as the UI shows them."""
     flips = report.comparison
     return {
         **verdict_metadata(report.verdict),
@@ -162,7 +162,7 @@ def entry_metadata(entry: Entry[Promoted]) -> Shown:
 
 
 def _points(share: Any) -> float | None:
-    """A share in per cent, rounded for the eye; None where there is none."""
+    """A fraction in per cent, rounded for display; None stays None."""
     return None if share is None else round(float(share * 100), 2)
 
 

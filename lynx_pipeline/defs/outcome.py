@@ -1,4 +1,4 @@
-"""What came of a candidate's last run, read from Dagster's own record of it."""
+"""The outcome of a candidate's last run, from Dagster's own record."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ _ERRORS: dict[Any, type[LynxError]] = {
 
 
 def failure_of(run_id: str) -> LynxError | None:
-    """Why the candidate's last run failed, as the error that its step met; None if it did not.
+    """The error that failed the candidate's last run, or None if the run succeeded.
 
     Raises:
-        SystemFailed: it was never run here.
+        SystemFailed: the candidate was never run here.
     """
     mine = RunsFilter(tags={PARTITION_TAG: run_id})
     with open_instance() as instance:
@@ -31,8 +31,8 @@ def failure_of(run_id: str) -> LynxError | None:
             failed = event.step_failure_data.user_failure_data
             if failed is None:
                 error = event.step_failure_data.error
-                said = (error.message if error else "no reason").strip()[:500]
-                return SystemFailed(f"{event.step_key} failed: {said}")
+                message = (error.message if error else "no reason given").strip()[:500]
+                return SystemFailed(f"{event.step_key} failed: {message}")
             code: Any = failed.metadata.get("exit_code")
             kind = _ERRORS.get(code.value if code else None, SystemFailed)
             return kind(failed.description or f"{event.step_key} failed without a reason.")

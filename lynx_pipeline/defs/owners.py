@@ -1,5 +1,5 @@
-"""Whom to ask about an asset: who has a say by ``CODEOWNERS`` in the checkout. Only shown: where it
-counts, the deploy workflow reads the default branch's and asks GitHub."""
+"""The owners of assets, from ``CODEOWNERS`` in the checkout. Only for display: the deploy workflow
+reads the default branch's file and asks GitHub."""
 
 from collections.abc import Sequence
 
@@ -11,11 +11,11 @@ from lynx_pipeline.errors import LynxError
 
 
 def with_owners(assets: Sequence[AssetsDefinition]) -> list[AssetsDefinition]:
-    """``assets`` with owners: of what is measured by, the baseline's, who approve a change of it;
-    of a candidate and its promotion, the workflow's, who may ask for one."""
+    """``assets`` with owners. Inputs belong to the baseline's owners, who approve its changes; a
+    candidate and its promotion belong to the workflow's owners, who may request a release."""
     try:
         settings = load_settings()
-    except LynxError:  # definitions load anywhere; the steps say what is wrong
+    except LynxError:  # definitions load everywhere; the steps report what is wrong
         return list(assets)
     text = _codeowners(settings)
     baseline = settings.baseline.relative_to(settings.root).as_posix()
@@ -24,7 +24,7 @@ def with_owners(assets: Sequence[AssetsDefinition]) -> list[AssetsDefinition]:
     def owned(spec: AssetSpec) -> AssetSpec:
         path = baseline if spec.group_name == "inputs" else workflow
         names = owners_of(text, path) if path else ()
-        # Dagster knows owners by e-mail address or as teams.
+        # Dagster accepts e-mail addresses and teams as owners.
         return spec.replace_attributes(owners=[f"team:{name}" for name in sorted(names)])
 
     return list(map_asset_specs(owned, assets))

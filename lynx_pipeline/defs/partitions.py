@@ -1,8 +1,8 @@
-"""One partition a candidate; its key is the MLflow run id."""
+"""One partition per candidate; its key is the MLflow run id."""
 
 from dagster import DynamicPartitionsDefinition
 
-# What Dagster calls the partition among a run's tags.
+# Dagster's run tag for the partition.
 PARTITION_TAG = "dagster/partition"
 
 CANDIDATES = DynamicPartitionsDefinition(name="candidates")

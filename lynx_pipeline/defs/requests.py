@@ -1,6 +1,6 @@
-"""Asking Dagster for a candidate's run: its partition, its run config, its tags.
+"""Preparing a candidate's Dagster run: its partition, run config and tags.
 
-Who asks are commands, for a run of their own or for a person to start, and the sensor.
+Used by the commands and by the sensor.
 """
 
 import json
@@ -18,7 +18,7 @@ from lynx_pipeline.evaluation.candidate import SEMVER_TAG
 
 RunConfig = Mapping[str, Any]
 
-# Of a candidate whose bundle a job before this one has put into its folder.
+# For a candidate whose bundle an earlier job has put into its folder.
 FETCHED: RunConfig = {"ops": {candidate_bundle.op.name: {"config": {"fetched": True}}}}
 
 
@@ -37,20 +37,21 @@ def write_config(file: Path, config: RunConfig) -> None:
     """Write a run config for Dagster's commands.
 
     Raises:
-        SystemFailed: the disk refused.
+        SystemFailed: the disk failed.
     """
     write_atomic(file, (json.dumps(config, indent=2) + "\n").encode())
 
 
 def prepare(settings: Settings, run_id: str, semver: str, config: Path | None = None) -> list[str]:
-    """Make ready what evaluates and promotes the candidate: the partition, and the run config at
-    ``config``, by default in the state folder. Returns the arguments of ``dagster`` that run it,
-    of which the last is the config's file; the version is among the tags, so that a list of runs
-    can be read.
+    """Prepare the run that evaluates and promotes the candidate: add the partition, and write the
+    run config to ``config`` (default: in the state folder).
+
+    Returns the arguments of ``dagster`` that start the run; the last one is the config file. The
+    version is one of the tags, so that a list of runs is readable.
 
     Raises:
         BadInput: the project has no ``dagster.yaml``.
-        SystemFailed: the disk refused.
+        SystemFailed: the disk failed.
     """
     config = config or settings.home / "requests" / f"{run_id}.yaml"
     write_config(config, promotes(semver))

@@ -1,8 +1,8 @@
-"""The run launcher of a team's server: Dagster's default one, whose runs are watched.
+"""The run launcher of a team's server: Dagster's default launcher with monitored workers.
 
-With the default launcher a run whose worker went down together with the code server stays
-"started" until it reaches the longest time a run may take, and holds its place in the queue for
-as long. The code server knows its workers, so the daemon's run monitoring asks it.
+With the default launcher, a run whose worker died together with the code server stays "started"
+until the maximum run time, and blocks its slot in the queue. The code server knows its workers, so
+the daemon's run monitoring asks it.
 """
 
 from dagster import DagsterRun, DefaultRunLauncher
@@ -13,19 +13,18 @@ from dagster._serdes import deserialize_value
 
 
 class WatchedRunLauncher(DefaultRunLauncher):
-    """Launches as the default launcher does, and says whether a run still has its worker."""
+    """Launches like the default launcher, and reports whether a run still has its worker."""
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """So that the daemon asks."""
+        """Makes the daemon ask."""
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
-        """Whether the code server that got the run still has a worker for it.
+        """Whether the run's code server still has a worker for it.
 
-        A server that can't be asked raises, and the run is asked about again: it may only be
-        starting. A run that no server got, such as one of ``dagster job execute``, is taken to
-        be running: nothing here knows better.
+        An unreachable server raises, and the daemon asks again later: it may be starting. A run
+        without a server, such as one of ``dagster job execute``, counts as running.
         """
         client: DagsterGrpcClient | None
         client = self._get_grpc_client_for_termination(run.run_id)  # type: ignore[no-untyped-call]

@@ -1,4 +1,4 @@
-"""The sensors: telling people what the registry has, and asking for what MLflow has."""
+"""The sensors: one announces promotions, one requests runs for tagged MLflow runs."""
 
 from typing import Any
 
@@ -34,7 +34,7 @@ from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline.evaluation.candidate import PULL_REQUEST_TAG, SEMVER_TAG
 from lynx_pipeline.registry import Registry
 
-# What one tick looks at, and what it asks for; the next one goes on from there.
+# How many runs a tick looks at and requests; the next tick continues there.
 LOOKED_AT, REQUESTED = 200, 20
 _RUN_KEY, _NAMED = "dagster/run_key", 5
 
@@ -43,18 +43,18 @@ _RUN_KEY, _NAMED = "dagster/run_key", 5
     run_status=DagsterRunStatus.SUCCESS,
     monitored_jobs=[promote, eval_and_promote],
     default_status=DefaultSensorStatus.RUNNING,
-    description="Tells the channels of APPRISE_URLS of each promotion that a run made.",
+    description="Announces each promotion on the channels of APPRISE_URLS.",
 )
 def announce_promotions(context: RunStatusSensorContext) -> SkipReason | None:
-    """Tells the channels of ``APPRISE_URLS`` of each promotion that a run made.
+    """Announces each promotion that a run made on the channels of ``APPRISE_URLS``.
 
-    The promotion stands whatever happens here; a channel that was not told fails the tick.
+    The promotion is not affected by what happens here; a failed delivery fails the tick.
     """
     if not notify.configured():
         return SkipReason(f"{notify.CHANNELS} names no channel.")
     entry = _made_by(context)
     if entry is None:
-        return SkipReason("The run promoted nothing that was not promoted before.")
+        return SkipReason("The run made no new promotion.")
     from lynx_pipeline.registry.announcement import announce
 
     delivered = announce(entry)
@@ -80,18 +80,18 @@ def _made_by(context: RunStatusSensorContext) -> Entry[Promoted] | None:
     minimum_interval_seconds=60,
     default_status=DefaultSensorStatus.STOPPED,
     description=(
-        f"Requests a run for each finished MLflow run tagged {LABEL}=true and {SEMVER_TAG}: "
-        "in dev evaluation and promotion, in prod the evaluation. Off until it is switched on."
+        f"Requests a run for each finished MLflow run with the tags {LABEL}=true and {SEMVER_TAG}: "
+        "evaluation and promotion in dev, evaluation only in prod. Off by default."
     ),
 )
 def tagged_candidates(context: SensorEvaluationContext) -> SensorResult:
     """Requests a run for each finished MLflow run with the tags `deploy-candidate=true` and
-    `lynx.semver`: in dev evaluation and promotion, in prod the evaluation, as only the CI
-    workflow can promote there.
+    `lynx.semver`: evaluation and promotion in dev, evaluation only in prod, where only the CI
+    workflow can promote.
 
-    It goes round and round over all tagged runs, some a tick, as a run can be tagged long after
-    it was made; the cursor is only where it is. What was requested once, for one version, is not
-    requested again; to try again, launch the candidate by hand.
+    A run can be tagged long after it was made, so the sensor keeps cycling over all tagged runs,
+    some per tick; the cursor is its position. A run and version is requested only once; to try
+    again, launch the candidate by hand.
     """
     try:
         settings = load_settings()
@@ -99,34 +99,33 @@ def tagged_candidates(context: SensorEvaluationContext) -> SensorResult:
             settings.tracking_uri, LABEL, "true", context.cursor or "", LOOKED_AT
         )
     except (BadInput, SystemFailed) as error:
-        # From the start: where it was may mean nothing to a server that was set up anew.
+        # Start over: the old position may be invalid on a server that was set up again.
         return SensorResult(skip_reason=str(error), cursor="")
-    wanted, problems = [], []
+    valid, problems = [], []
     for run in runs:
         try:
-            wanted.append((run, _asked_semver(run, settings.env)))
+            valid.append((run, _asked_semver(run, settings.env)))
         except BadInput as error:
             problems.append(str(error))
-    known = _requested(context.instance, [_key(*one) for one in wanted])
-    new = [one for one in wanted if _key(*one) not in known]
-    asked = new[:REQUESTED]
+    known = _requested(context.instance, [_key(*one) for one in valid])
+    new = [one for one in valid if _key(*one) not in known]
+    requested = new[:REQUESTED]
+    keys = [run.run_id for run, _ in requested]
     for problem in problems:
         context.log.warning(problem)
     return SensorResult(
-        run_requests=[_request(run, semver, settings.env) for run, semver in asked],
-        dynamic_partitions_requests=(
-            [CANDIDATES.build_add_request([run.run_id for run, _ in asked])] if asked else []
-        ),
-        skip_reason=None if asked else _nothing_new(len(runs), len(wanted), problems),
-        cursor=following if asked == new else context.cursor,
+        run_requests=[_request(run, semver, settings.env) for run, semver in requested],
+        dynamic_partitions_requests=[CANDIDATES.build_add_request(keys)] if keys else [],
+        skip_reason=None if requested else _nothing_new(len(runs), len(valid), problems),
+        cursor=following if requested == new else context.cursor,
     )
 
 
 def _asked_semver(run: TaggedRun, env: Env) -> str:
-    """The version that a run asks for.
+    """The version that a run requests.
 
     Raises:
-        BadInput: it asks for none that can be, or has not finished.
+        BadInput: the version is invalid here, or the run has not finished.
     """
     if run.status != "FINISHED":
         raise BadInput(f"MLflow run {run.run_id} is {run.status}: expected FINISHED.")
@@ -143,14 +142,14 @@ def _key(run: TaggedRun, semver: str) -> str:
 
 
 def _requested(instance: DagsterInstance, keys: list[str]) -> set[str]:
-    """Those of ``keys`` that there is a Dagster run of."""
+    """The ``keys`` that already have a Dagster run."""
     if not keys:
         return set()
     return {run.tags[_RUN_KEY] for run in instance.get_runs(RunsFilter(tags={_RUN_KEY: keys}))}
 
 
 def _request(run: TaggedRun, semver: str, env: Env) -> RunRequest:
-    """The request. The version is pinned to what the tag says now."""
+    """The request, for the version that the tag has now."""
     tags = {SEMVER_TAG: semver, PULL_REQUEST_TAG: run.tags.get(PULL_REQUEST_TAG)}
     return RunRequest(
         run_key=_key(run, semver),
@@ -163,10 +162,12 @@ def _request(run: TaggedRun, semver: str, env: Env) -> RunRequest:
 
 def _nothing_new(looked_at: int, fit: int, problems: list[str]) -> str:
     if not looked_at:
-        return f"No further MLflow run has the tag {LABEL}=true."
+        return f"No more MLflow runs have the tag {LABEL}=true."
     more = len(problems) - _NAMED
     named = [*problems[:_NAMED], *([f"And {more} more: see the tick's log."] if more > 0 else [])]
-    return " ".join([f"{fit} of {looked_at} tagged runs fit, all requested before.", *named])
+    return " ".join(
+        [f"{fit} of {looked_at} tagged runs are valid; all were requested before.", *named]
+    )
 
 
 ALL = [announce_promotions, tagged_candidates]

@@ -94,7 +94,7 @@ def test_a_promotion_shows_what_the_ledger_says(screen: Screen) -> None:
     assert sha
     expect(screen.value("semver")).to_contain_text("v0.1.0-dev")
     expect(screen.value("canonical_sha")).to_contain_text(sha[1])
-    expect(screen.value("actor")).to_contain_text("nobody who was verified")
+    expect(screen.value("actor")).to_contain_text("unverified")
     screen.says("Materialized (1)")
     screen.picture("promotion")
     screen.value("entry").get_by_text("Show JSON").click()

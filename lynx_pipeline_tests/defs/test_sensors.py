@@ -22,6 +22,7 @@ from dagster import (
 
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.definitions import defs
+from lynx_pipeline.defs.metadata import IS_NEW
 from lynx_pipeline.defs.sensors import LOOKED_AT, REQUESTED, announce_promotions, tagged_candidates
 from lynx_pipeline.domain.ledger.facts import TIME
 from lynx_pipeline_tests.support import mlflow_server
@@ -56,7 +57,8 @@ def tick(place: InFolder, *, makes: bool = True, finds: bool = False) -> Any:
         if makes:
             promote(place, datetime.now(UTC))
         if makes or finds:
-            context.log_event(AssetMaterialization("promotion_decision", metadata={"semver": V}))
+            shown = {"semver": V, IS_NEW: makes}
+            context.log_event(AssetMaterialization("promotion_decision", metadata=shown))
         yield from ()
 
     @job
@@ -212,7 +214,7 @@ def test_of_hundreds_of_runs_each_is_requested_once(mlflow: MLflow, daemon: Daem
     for key, value in LABELLED.items():
         mlflow.tag(late, key, value)
     assert daemon.ticks(3) == [f"{late}:{V}"]
-    assert "all requested before" in daemon.says()
+    assert "all were requested before" in daemon.says()
 
 
 @pytest.mark.slow
@@ -246,7 +248,7 @@ def test_in_prod_it_asks_for_the_evaluation_only(
 def test_what_can_not_be_requested_is_named(mlflow: MLflow, daemon: Daemon) -> None:
     """No run, no version, a malformed one, a run that has not finished; and it is, once it is
     mended."""
-    assert "No further MLflow run has the tag deploy-candidate=true" in daemon.says()
+    assert "No more MLflow runs have the tag deploy-candidate=true" in daemon.says()
     runs = {
         mlflow.run({"deploy-candidate": "true"}): "semver '' can't name",
         mlflow.run({**LABELLED, "lynx.semver": "0.1"}): "semver '0.1' can't name",
