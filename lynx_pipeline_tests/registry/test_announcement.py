@@ -99,5 +99,5 @@ def test_the_command_tells_of_what_is_promoted(
     assert "is promoted, but not every channel got the announcement" in capsys.readouterr().err
     monkeypatch.delenv(notify.CHANNELS)
     assert main(["announce", "latest"]) == 0
-    assert "Nobody was told: APPRISE_URLS names no channel." in capsys.readouterr().out
+    assert "No notification sent: APPRISE_URLS names no channel." in capsys.readouterr().out
     assert place.all() == before

@@ -281,7 +281,7 @@ def _easier(world: World, made: Made) -> None:
 def test_everything_is_looked_at_again_when_it_is_promoted(
     world: World, change: Callable[[World, Made], object], error: type[LynxError], says: str
 ) -> None:
-    """What was true at the evaluation counts for nothing; the registry is not even created."""
+    """The state at the evaluation is not trusted; the registry is not even created."""
     made = world.candidate("good")
     change(world, made)
     with pytest.raises(error, match=says):

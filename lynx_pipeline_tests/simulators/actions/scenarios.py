@@ -242,7 +242,7 @@ def strangers(stage: Stage) -> list[Seen]:
 
 
 def edited(stage: Stage) -> list[Seen]:
-    """A comment that was edited counts for nothing, at the start, also within the second in which
+    """A comment that was edited is ignored, at the start, also within the second in which
     it was written, and before the promotion."""
 
     def edit() -> None:
