@@ -110,7 +110,10 @@ def promote(
     help="The evidence folder; it need not exist.",
 )
 def report(evidence: Path) -> int:
-    """Comment the outcome on the pull request, and add it to the run's summary."""
+    """Comment the outcome on the pull request.
+
+    The run's summary gets the same text.
+    """
     settings = load_settings()
     needs = read_needs(os.environ.get("NEEDS", ""))
     announced = os.environ.get("ANNOUNCED", "")
@@ -128,7 +131,10 @@ def report(evidence: Path) -> int:
 @click.command(cls=Command, example="lynx-pipeline ci approved --base origin/main")
 @click.option("--base", metavar="GIT_REF", required=True, help="The commit to compare with.")
 def approved(base: str) -> int:
-    """Refuse a change of the gate inputs that only its author has approved."""
+    """Refuse an unapproved change of the gate inputs.
+
+    An owner of the baseline who did not write the change must have approved it.
+    """
     settings, event = load_settings(), actions.read_event()
     changed = changes(settings, base, "HEAD")
     if not changed:

@@ -8,6 +8,7 @@ import click
 from lynx_pipeline.cli.framework import Command
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.errors import BadInput
+from lynx_pipeline.registry.authorization import require_dev
 
 EXAMPLE = "examples/grammar_tutor/demo.py"
 
@@ -20,6 +21,7 @@ def demo() -> int:
     v0.1.0-dev and refuses the regressed one.
     """
     settings = load_settings()
+    require_dev(settings, "the demo")
     if not (settings.root / EXAMPLE).is_file():
         raise BadInput(
             f"{settings.root} has no {EXAMPLE}: the demo runs the example project. Run it in a "

@@ -77,7 +77,7 @@ def minieval(bundle: Path, eval_set: Path, output: Path, progress: bool, as_json
     else:
         counts = result.counts
         print(
-            f"{counts.correct} of {counts.n} correct ({counts.correct / counts.n:.2%}), isolation: "
+            f"{counts.correct} of {counts.n} right ({counts.correct / counts.n:.2%}), isolation: "
             f"{result.isolation}. Written to {output}"
         )
     return 0

@@ -86,8 +86,8 @@ def test_a_promotion_that_was_there_is_not_announced_again(
     place: InFolder, receiver: Receiver
 ) -> None:
     """A run that is repeated changes nothing and tells nothing."""
-    assert "promoted nothing" in tick(place, makes=False).skip_message
-    assert "promoted nothing" in tick(place, makes=False, finds=True).skip_message
+    assert "made no new promotion" in tick(place, makes=False).skip_message
+    assert "made no new promotion" in tick(place, makes=False, finds=True).skip_message
     assert receiver.got == []
 
 

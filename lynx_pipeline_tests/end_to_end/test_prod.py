@@ -174,9 +174,9 @@ def test_an_environment_that_is_neither_is_an_error(tmp_path: Path, value: str) 
     place = Place(REPO, tmp_path / "home").but(LYNX_ENV=value)
     done = place.lynx("registry", "list")
     assert done.returncode == 2
-    assert f"LYNX_ENV is {value!r}: expected dev or prod" in done.stderr
+    assert f"LYNX_ENV is {value!r}: expected exactly 'dev' or 'prod'" in done.stderr
     if value == "Prod":
         done = place.dagster(*job("promote", "0" * 32))
         assert done.returncode != 0
-        assert f"LYNX_ENV is {value!r}: expected dev or prod" in done.stderr
+        assert f"LYNX_ENV is {value!r}: expected exactly 'dev' or 'prod'" in done.stderr
     assert not place.home.exists()

@@ -138,7 +138,7 @@ def test_an_unchanged_baseline_passes(
     """Other changes in the checkout don't matter."""
     accept(project, "first", 3, "The first one.")
     assert main(["baseline", "check", "--base", "HEAD"]) == 0
-    assert "is as at HEAD" in capsys.readouterr().out
+    assert "is unchanged since HEAD" in capsys.readouterr().out
 
 
 def test_accumulated_drift_gives_a_warning(

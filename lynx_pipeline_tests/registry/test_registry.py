@@ -256,7 +256,7 @@ def _easier(world: World, made: Made) -> None:
         pytest.param(_symlink, BadInput, r"has changed since|symlink", id="symlink added"),
         pytest.param(_link_for_file, SystemFailed, "outside the artifact", id="file swapped"),
         pytest.param(_edit_predictions, BadInput, "its SHA-256 differs", id="predictions edited"),
-        pytest.param(_edit_counts, BadInput, "are not what the stored", id="counts edited"),
+        pytest.param(_edit_counts, BadInput, "are not those of the stored", id="counts edited"),
         pytest.param(_worse_again, Refused, "the gate refused", id="evaluated again, worse"),
         pytest.param(_other_baseline, BadInput, "was measured on", id="baseline of other data"),
         pytest.param(_forged_eval_set, BadInput, "forged", id="eval set forged"),

@@ -198,7 +198,7 @@ def _refused_mixed(team: Team, backup: Path) -> None:
     shutil.copy(team.home / "registry/index.checkpoint.json", mixed)
     done = team.run("lynx-pipeline", "registry", "verify", LYNX_REGISTRY=str(mixed))
     assert done.returncode == 2, done
-    assert "cut off: the ledger once had 10 entries and has 8" in done.stderr, done.stderr
+    assert "cut off: the ledger had 10 entries and now has 8" in done.stderr, done.stderr
 
 
 def _refused_over(team: Team, backup: Path) -> None:
