@@ -31,7 +31,7 @@ def test_minieval_needs_no_project(
     Path("e.jsonl").write_bytes(jsonl(eval_items()))
     command = ["minieval", "--bundle", "bundle", "--eval-set", "e.jsonl", "--output", "o/c.json"]
     assert main(command) == 0
-    assert "12 of 12 correct" in capsys.readouterr().out
+    assert "12 of 12 right" in capsys.readouterr().out
     measured = json.loads(Path("o/c.json").read_bytes())
     kept = {key: measured[key] for key in ("eval_set_dvc_hash", "eval_set_sha256", "buckets")}
     write_files(baseline_json(**kept), measured)
