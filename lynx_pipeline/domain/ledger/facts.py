@@ -176,31 +176,33 @@ def read_fact(keys: Fields) -> Fact:
 
 
 _Kind = TypeVar("_Kind", Evidence, Actor)
-_FORMS = {kind: {part.name: part.type for part in fields(kind)} for kind in (Evidence, Actor)}
+_NAMES = {kind: tuple(part.name for part in fields(kind)) for kind in (Evidence, Actor)}
+_NUMBERS = ("tolerance", "worst_margin")
+_TEXTS = {kind: tuple(n for n in names if n not in _NUMBERS) for kind, names in _NAMES.items()}
+_DIGESTS = {
+    kind: tuple(n for n in names if n.endswith("_sha256")) for kind, names in _NAMES.items()
+}
 
 
 def read_object(values: Mapping[str, Any], kind: type[_Kind]) -> _Kind | Malformed:
     """``values`` as ``kind``, or as :class:`Malformed` with the first problem."""
-    form = _FORMS[kind]
-    for name, expected in form.items():
-        problem = _problem(values.get(name), name, expected)
-        if problem:
-            return Malformed(values, f"{name!r}: {problem}")
-    unknown = next((name for name in values if name not in form), None)
-    if unknown is not None:
-        return Malformed(values, f"{unknown!r:.80}: expected a known key")
+    for name in _TEXTS[kind]:
+        value = values.get(name)
+        if not isinstance(value, str) or not value.strip():
+            return Malformed(values, f"{name!r}: expected text, found {value!r:.60}")
+    for name in _DIGESTS[kind]:
+        if not _DIGEST.fullmatch(values[name]):
+            return Malformed(
+                values, f"{name!r}: expected 64 hex digits, found {values[name]!r:.80}"
+            )
+    for name in _NUMBERS if kind is Evidence else ():
+        value = values.get(name)
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            return Malformed(values, f"{name!r}: expected a number, found {value!r:.60}")
+    for name in values:
+        if name not in _NAMES[kind]:
+            return Malformed(values, f"{name!r:.80}: expected a known key")
     return kind(**values)
-
-
-def _problem(value: Any, name: str, expected: Any) -> str | None:
-    if expected is float:
-        good = isinstance(value, int | float) and not isinstance(value, bool)
-        return None if good else f"expected a number, found {value!r:.60}"
-    if not isinstance(value, str) or not value.strip():
-        return f"expected text, found {value!r:.60}"
-    if name.endswith("_sha256") and not _DIGEST.fullmatch(value):
-        return f"expected 64 hex digits, found {value!r:.80}"
-    return None
 
 
 def _optional(keys: Fields, key: str, kind: type[_Kind]) -> _Kind | Malformed | None:
