@@ -43,7 +43,7 @@ def explanation(power: GatePower) -> list[str]:
         "",
         f"{SMALLEST_DROP}: the weight of one answer, in points.",
         "tolerated misses: how many more wrong answers than the reference still pass.",
-        f"{FALSE_REFUSALS}: how often this bucket alone refuses an equally good model.",
+        f"{FALSE_REFUSALS}: how often this bucket alone refuses a model that is just as good.",
         f"detectable drop: the smallest true drop, in points, that this bucket refuses "
         f"{TARGET_POWER:.0%} of the time.",
         "n needed: about how many questions would bring the false-refusal rate down to "

@@ -61,7 +61,7 @@ class BucketPower:
 
     - ``smallest_drop``: the drop caused by one question.
     - ``allowed``: how many questions the tolerance allows to be lost.
-    - ``refusal``: the chance that this bucket refuses an equally good candidate (false refusal).
+    - ``refusal``: the chance that this bucket refuses a candidate that is just as good.
     - ``caught_drop``: the smallest true drop of this bucket that is refused with probability
       :data:`TARGET_POWER`; None if even a drop to zero is not.
     - ``needed_n``: about how many questions the bucket would need for its false-refusal rate to be
@@ -81,7 +81,7 @@ class BucketPower:
 
 @dataclass(frozen=True, slots=True)
 class GatePower:
-    """The gate as a whole. ``refusal`` is the chance that at least one bucket refuses an equally
+    """The gate as a whole. ``refusal`` is the chance that at least one bucket rejects an equally
     good candidate. Each bucket's ``curve`` is its chance of refusing a candidate that is worse by
     each of ``drops``."""
 
