@@ -39,7 +39,7 @@ def prepare(run_id: str, output: Path) -> int:
 def outcome(run_id: str) -> int:
     """Report how the evaluation ended.
 
-    The exit code says it too. The job's summary gets the report, for whoever approves the
+    The exit code reflects it. The job's summary gets the report, for whoever approves the
     promotion.
     """
     settings = load_settings()
