@@ -57,7 +57,7 @@ def tick(place: InFolder, *, makes: bool = True, finds: bool = False) -> Any:
         if makes:
             promote(place, datetime.now(UTC))
         if makes or finds:
-            shown = {"semver": V, IS_NEW: makes}
+            shown: dict[str, Any] = {"semver": V, IS_NEW: makes}
             context.log_event(AssetMaterialization("promotion_decision", metadata=shown))
         yield from ()
 
