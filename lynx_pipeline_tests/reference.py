@@ -81,7 +81,7 @@ def _command(context: click.Context, command: Command) -> Iterator[str]:
     for it in options:
         yield f"- `{it.opts[0]}`: {it.help}"
     yield ""
-    yield "```sh"
+    yield "```text"
     yield command.example
     yield "```"
 

@@ -286,8 +286,10 @@ def _as_global(tracking_uri: str) -> Iterator[None]:
     that MLflow sets along with it."""
     import mlflow
 
-    before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
     variable = os.environ.get("MLFLOW_TRACKING_URI")
+    before = mlflow.get_tracking_uri() if mlflow.tracking.is_tracking_uri_set() else None
+    if before == variable:
+        before = None  # only the variable says so, and it must stay the only one
     mlflow.set_tracking_uri(tracking_uri)
     try:
         yield

@@ -238,6 +238,20 @@ def test_an_unset_tracking_server_stays_unset(tracking: Tracking) -> None:
     assert "MLFLOW_TRACKING_URI" not in os.environ
 
 
+def test_a_tracking_server_from_the_environment_is_not_kept(
+    tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the variable is gone, the process has no tracking server."""
+    import mlflow
+
+    run_id = tracking.run()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
+    run_tags(tracking.uri, run_id)
+    assert mlflow.get_tracking_uri() == os.environ["MLFLOW_TRACKING_URI"] == tracking.uri
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert not mlflow.tracking.is_tracking_uri_set()
+
+
 def test_mirroring_twice_changes_nothing(tracking: Tracking, folder: Path) -> None:
     """It creates one version and one alias. Other promotions move the alias, also back again."""
     tags = [{"lynx.semver": f"v0.{k}.0-dev", "lynx.canonical_sha": f"{k}"} for k in range(2)]
