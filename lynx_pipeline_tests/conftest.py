@@ -96,6 +96,8 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in os.environ:
         if name.startswith(OURS):
             monkeypatch.delenv(name)
+    # Otherwise each DVC command starts one more process, for its analytics.
+    monkeypatch.setenv("DVC_NO_ANALYTICS", "true")
 
 
 @pytest.fixture(scope="session")
