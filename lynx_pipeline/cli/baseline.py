@@ -1,4 +1,4 @@
-"""``baseline propose`` and ``baseline check``: new floors."""
+"""``baseline propose`` and ``baseline check``: propose and check a new baseline."""
 
 import sys
 from pathlib import Path
@@ -34,18 +34,18 @@ def baseline() -> None:
     required=True,
     help="The candidate_eval.json of the new reference model.",
 )
-@click.option("--justification", required=True, help="Why the floors may change.")
+@click.option("--justification", required=True, help="Why the baseline may change.")
 def propose(evaluation: Path, justification: str) -> int:
-    """Write new floors from an evaluation, for review.
+    """Write a new baseline from an evaluation, for review.
 
     The predictions become the reference that candidates are compared with.
     """
     settings = load_settings()
-    floors = write_proposal(settings, evaluation.absolute(), justification)
-    for floor in floors:
-        print(f"  {floor.text}")
+    buckets = write_proposal(settings, evaluation.absolute(), justification)
+    for bucket in buckets:
+        print(f"  {bucket.text}")
     print(
-        f"{len(floors)} floors change. Review and commit {settings.baseline.name}, "
+        f"{len(buckets)} buckets change. Review and commit {settings.baseline.name}, "
         f"{reference_file(settings).name}.dvc and what was pushed to the DVC remote."
     )
     return 0
@@ -56,14 +56,14 @@ def propose(evaluation: Path, justification: str) -> int:
 def check(base: str) -> int:
     """Refuse a baseline change that is not justified or not supported.
 
-    Shows which floors fall, and warns when accepted drops have added up.
+    Shows which buckets' baselines fall, and warns when accepted drops have added up.
     """
     settings = load_settings()
     change = check_change(settings, base)
     if not change.changed:
         print(f"{settings.baseline.name} is unchanged since {base}.")
-    for floor in change.floors:
-        print(f"  {floor.text}")
+    for bucket in change.buckets:
+        print(f"  {bucket.text}")
     for name, drop in sorted(change.drift.items(), key=lambda pair: pair[1]):
         if -drop > change.tolerance:
             warn(

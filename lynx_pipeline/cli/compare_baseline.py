@@ -59,16 +59,16 @@ def compare_baseline(
 
     Exits with 0 if every bucket passed and with 1 if the gate refused.
     """
-    floors = parse_baseline(read_bytes(baseline, "no baseline"), str(baseline))
-    if tolerance not in (None, floors.tolerance):
+    expected = parse_baseline(read_bytes(baseline, "no baseline"), str(baseline))
+    if tolerance not in (None, expected.tolerance):
         raise BadInput(
             f"--tolerance {float(tolerance or 0):g} differs from the tolerance_pp of {baseline}, "
-            f"{float(floors.tolerance):g}. The tolerance is part of the committed baseline; change "
-            "it there."
+            f"{float(expected.tolerance):g}. The tolerance is part of the committed "
+            "baseline; change it there."
         )
     raw = read_bytes(candidate, "no candidate evaluation")
     scores = read_scores(parse_object(raw, str(candidate)), str(candidate))
-    verdict = judge(floors, scores)
+    verdict = judge(expected, scores)
     if report is not None:
         _write(report.absolute(), Report(verdict))
     if as_json:

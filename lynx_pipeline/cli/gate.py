@@ -61,16 +61,16 @@ def power(
     The false-refusal rate is how often the gate refuses a model that is as good as the baseline's.
     """
     if eval_set and baseline:
-        floors = read_baseline(baseline)
-        items = read_eval_file(eval_set, floors.scorer)
+        reference = read_baseline(baseline)
+        items = read_eval_file(eval_set, reference.scorer)
     else:
         settings = load_settings()
-        floors = read_baseline(baseline or settings.baseline)
-        items = read_eval_file(eval_set, floors.scorer) if eval_set else read_eval_set(settings)
-    check_match(items, floors)
-    cells = cells_of(items, list(floors.buckets))
-    allowed = floors.tolerance if tolerance is None else tolerance
-    result = gate_power(cells, floors.buckets, allowed, drops=DROPS)
+        reference = read_baseline(baseline or settings.baseline)
+        items = read_eval_file(eval_set, reference.scorer) if eval_set else read_eval_set(settings)
+    check_match(items, reference)
+    cells = cells_of(items, list(reference.buckets))
+    allowed = reference.tolerance if tolerance is None else tolerance
+    result = gate_power(cells, reference.buckets, allowed, drops=DROPS)
     if figure_file is not None:
         write_atomic(figure_file.absolute(), figure(result).encode())
     if as_json:

@@ -195,7 +195,9 @@ class ProjectTable(_Table):
         ),
     ] = Field(description="The model's name, in MLflow's model registry and in git tags.")
     eval_set: _ProjectPath = Field(description="The eval set: a JSONL file that DVC tracks.")
-    baseline: _ProjectPath = Field(description="The baseline: the file with the buckets' floors.")
+    baseline: _ProjectPath = Field(
+        description="The baseline: the file with each bucket's accuracy and the tolerance."
+    )
     registry: Annotated[
         str,
         _PRINTABLE,

@@ -83,7 +83,7 @@ def eval_set() -> Result:
 
 @asset(group_name="inputs", kinds={"git"}, code_version="1")
 def eval_baseline() -> Result:
-    """The committed floor: every bucket's accuracy, and how far below it a candidate may be."""
+    """The committed baseline: the reference model's accuracy in every bucket, and the tolerance."""
     with failures():
         settings = load_settings()
         baseline = inputs.read_baseline(settings.baseline)

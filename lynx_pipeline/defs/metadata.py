@@ -47,7 +47,7 @@ def pull_request_metadata(tags: Mapping[str, str]) -> Shown:
 
 
 def baseline_metadata(baseline: Baseline) -> Shown:
-    """The floors, the model they were measured on, and the justification."""
+    """The baseline of every bucket, the model it was measured on, and the justification."""
     floors = [
         {
             "bucket": name,

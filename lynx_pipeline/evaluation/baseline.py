@@ -16,7 +16,12 @@ from lynx_pipeline.adapters.files import write_atomic
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.candidate_eval import Counts
 from lynx_pipeline.domain.gate.baseline import LATENCY, Baseline, parse_baseline
-from lynx_pipeline.domain.gate.baseline_change import FloorChange, drift, floor_changes, objections
+from lynx_pipeline.domain.gate.baseline_change import (
+    BucketChange,
+    bucket_changes,
+    drift,
+    objections,
+)
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.scores import Score, buckets_to_json
 from lynx_pipeline.errors import BadInput
@@ -33,7 +38,7 @@ class Change:
     sum of accepted drops per bucket, as fractions, 0 or negative."""
 
     changed: bool
-    floors: tuple[FloorChange, ...]
+    buckets: tuple[BucketChange, ...]
     objections: tuple[str, ...]
     drift: Mapping[str, Fraction]
     tolerance: Fraction
@@ -44,17 +49,17 @@ def reference_file(settings: Settings) -> Path:
     return settings.eval_set.with_suffix(".reference.parquet")
 
 
-def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[FloorChange, ...]:
+def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[BucketChange, ...]:
     """Write the baseline and the reference predictions from ``evaluation``, a
     ``candidate_eval.json`` with its predictions beside it, which are scored again. Tolerance and
-    lineage carry over from the current baseline. Returns the floors that change.
+    lineage carry over from the current baseline. Returns the buckets that change.
 
     Raises:
         BadInput: the evaluation does not verify, or there is no justification.
         SystemFailed: DVC could not track the predictions.
     """
     if not justification.strip():
-        raise BadInput("a new baseline needs a justification: say why the floors may change.")
+        raise BadInput("a new baseline needs a justification: say why it may change.")
     if evaluation.name != EVAL:
         raise BadInput(f"{evaluation}: expected a file named {EVAL} with its evidence beside it.")
     eval_set = read_eval_set(settings)
@@ -78,7 +83,7 @@ def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[F
     write_atomic(reference_file(settings), evidence.predictions)
     dvc_data.track(settings.root, reference_file(settings))
     write_atomic(settings.baseline, raw)
-    return floor_changes(before, after)
+    return bucket_changes(before, after)
 
 
 def read_reference(settings: Settings, eval_set: StoredEvalSet) -> tuple[bytes, Counts] | None:
@@ -109,7 +114,7 @@ def check(settings: Settings, base: str) -> Change:
     reasons = objections(before, after, _reference_buckets(settings)) if changed else []
     return Change(
         changed=changed,
-        floors=floor_changes(before, after),
+        buckets=bucket_changes(before, after),
         objections=tuple(reasons),
         drift={n: d for n, d in drift(_history(settings, after)).items() if d},
         tolerance=after.tolerance,

@@ -35,7 +35,7 @@ class Audit:
 
     ``entries`` are all that name it, ``promotion`` is the valid one. ``lineage`` are the promotions
     of its ancestors, nearest first, and ``oldest_parent`` is the first sha that this registry does
-    not know. ``baseline`` has the floors that applied, ``verdict`` is the replayed one; both are
+    not know. ``baseline`` is the one that applied, ``verdict`` is the replayed one; both are
     None if the replay failed. Empty ``findings`` mean that the audit passed; ``notes`` are about
     other, ignored lines of the ledger.
     """

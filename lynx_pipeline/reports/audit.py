@@ -84,7 +84,7 @@ def _version(audit: Audit) -> Iterator[str]:
         for name, value in (to_json(fact)["evidence"] or {}).items():
             yield f"  evidence    {name} {value}"
         if audit.baseline:
-            yield f"  floors      measured on {audit.baseline.baseline_sha}"
+            yield f"  baseline    measured on {audit.baseline.baseline_sha}"
             yield f"              justification: {audit.baseline.justification or 'none given'}"
         yield f"  cost      {_cost(audit.promotion) or '  unknown'}"
         chain = [f"{e.fact.semver} ({e.fact.canonical_sha[:12]})" for e in audit.lineage]

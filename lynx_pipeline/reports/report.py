@@ -186,5 +186,5 @@ def notes(report: Report, *, power: bool) -> list[str]:
             "often the bucket alone refuses such an equally good model."
         )
     if verdict.ungated:
-        lines.append(f"No floor, so not gated: {', '.join(verdict.ungated)}.")
+        lines.append(f"Not in the baseline, so not gated: {', '.join(verdict.ungated)}.")
     return lines

@@ -1,4 +1,4 @@
-"""The committed floors, ``eval_baseline.json``.
+"""The committed baseline, ``eval_baseline.json``.
 
 The file is policy, so it is read strictly. An unknown key is refused, because it might be a rule
 that this version would not apply. Leaves to others: whether the eval set on disk is the one the

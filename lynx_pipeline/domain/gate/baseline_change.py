@@ -1,4 +1,4 @@
-"""Review of a change to the committed floors.
+"""Review of a change to the committed baseline.
 
 A change is refused if
 
@@ -8,8 +8,8 @@ A change is refused if
 - it removes a bucket, raises the tolerance or changes the scorer and the justification doesn't
   mention it.
 
-A lower floor with a justification is allowed, and shown. Small drops add up, so the drift over all
-baselines is computed too. Leaves to others: reading the git history and the predictions
+A lower accuracy with a justification is allowed, and shown. Small drops add up, so the drift over
+all baselines is computed too. Leaves to others: reading the git history and the predictions
 (``evaluation``), and approval (``release``).
 """
 
@@ -26,7 +26,7 @@ FIRST = "none"
 
 
 @dataclass(frozen=True, slots=True)
-class FloorChange:
+class BucketChange:
     """One bucket before and after; None where the bucket is new or removed."""
 
     name: str
@@ -44,7 +44,7 @@ class FloorChange:
     def text(self) -> str:
         """The change in one line."""
         if self.before is None:
-            return f"{self.name}: new floor"
+            return f"{self.name}: new bucket"
         if self.after is None:
             return f"{self.name}: REMOVED, no longer gated"
         assert self.change is not None
@@ -53,12 +53,12 @@ class FloorChange:
         return f"{self.name}: {direction} {points(self.change)} points, {old:.2%} to {new:.2%}"
 
 
-def floor_changes(before: Baseline | None, after: Baseline) -> tuple[FloorChange, ...]:
-    """The buckets whose floor was added, changed or removed: removed ones first, then the largest
+def bucket_changes(before: Baseline | None, after: Baseline) -> tuple[BucketChange, ...]:
+    """The buckets that were added, changed or removed: removed ones first, then the largest
     drop first, new ones last."""
     old: Mapping[str, Score] = before.buckets if before else {}
     names = [*after.buckets, *(name for name in old if name not in after.buckets)]
-    changes = [FloorChange(name, old.get(name), after.buckets.get(name)) for name in names]
+    changes = [BucketChange(name, old.get(name), after.buckets.get(name)) for name in names]
     changed = [c for c in changes if c.change is None or c.change != 0]
     return tuple(sorted(changed, key=_worst_first))
 
@@ -137,7 +137,7 @@ def drift(history: Sequence[Baseline]) -> dict[str, Fraction]:
     return total
 
 
-def _worst_first(change: FloorChange) -> tuple[int, Fraction, str]:
+def _worst_first(change: BucketChange) -> tuple[int, Fraction, str]:
     if change.after is None:
         return (0, Fraction(0), change.name)
     if change.change is None:

@@ -146,7 +146,7 @@ def gate_power(
     *,
     drops: Sequence[float] | None = None,
 ) -> GatePower:
-    """The operating characteristic of a gate with these floors. ``drops`` are the true drops, as
+    """The operating characteristic of this gate. ``drops`` are the true drops, as
     fractions, at which to compute each bucket's curve. None skips the curves and ``caught_drop``,
     which take most of the time.
 

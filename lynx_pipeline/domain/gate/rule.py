@@ -62,7 +62,7 @@ class BucketVerdict:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The gate's result. ``ungated`` are the candidate's buckets without a floor."""
+    """The gate's result. ``ungated`` are the candidate's buckets that are not in the baseline."""
 
     buckets: tuple[BucketVerdict, ...]
     ungated: tuple[str, ...]

@@ -7,7 +7,7 @@ from fractions import Fraction
 import pytest
 
 from lynx_pipeline.domain.gate.baseline import Baseline
-from lynx_pipeline.domain.gate.baseline_change import drift, floor_changes, objections
+from lynx_pipeline.domain.gate.baseline_change import bucket_changes, drift, objections
 from lynx_pipeline.domain.scorers import EXACT, NUMERIC
 from lynx_pipeline.domain.scores import Score
 
@@ -104,12 +104,12 @@ def test_changes_that_the_justification_mentions_are_allowed() -> None:
 def test_the_difference_shows_falling_floors_first() -> None:
     """Worst first, with points; unchanged floors are left out."""
     new = baseline("new", "old", a=39, b=46, c=1)
-    assert [change.text for change in floor_changes(OLD, new)] == [
+    assert [change.text for change in bucket_changes(OLD, new)] == [
         "d.a: FALLS -2.00 points, 80.00% to 78.00%",
         "d.b: rises +2.00 points, 90.00% to 92.00%",
-        "d.c: new floor",
+        "d.c: new bucket",
     ]
-    assert floor_changes(new, OLD)[0].text.startswith("d.c: REMOVED")
+    assert bucket_changes(new, OLD)[0].text.startswith("d.c: REMOVED")
 
 
 def test_small_drops_add_up() -> None:
