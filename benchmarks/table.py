@@ -277,9 +277,44 @@ def definitions(place: Place) -> Row:
     )
 
 
+def ending(place: Place) -> Row:
+    """What a process saves at its end by not looking for cycles once more."""
+    ours = place.command(PYTHON, "-c", "import lynx_pipeline.definitions")
+    collecting = place.command(PYTHON, "-c", _COLLECTS)
+    found = pairs(ours, collecting, times=9)
+    what = "a process that loads the definitions and ends, with `gc.freeze` at its end"
+    return _timed(what, "the same without", found, 0.95)
+
+
+_COLLECTS = "import atexit, gc, lynx_pipeline.definitions; atexit.unregister(gc.freeze)"
+
+
+def canonical_form(place: Place) -> Row:
+    """What the quick check of an entry's canonical form saves."""
+    folder = place.folder / "ledger"
+    apart(ledger, folder, 10_000)
+    index = folder / "index.jsonl"
+    ours = place.command(PYTHON, "-c", _READS, index)
+    slow = place.command(PYTHON, "-c", _SLOW + _READS, index)
+    what = "reading a ledger of 10,000 entries, with the quick check of their canonical form"
+    return _timed(what, "the same with RFC 8785's own for each", pairs(ours, slow, times=5), 0.95)
+
+
+_SLOW = """
+from lynx_pipeline.domain.ledger import chain
+chain._is_canonical = lambda values, line: chain.canonical(values) == line
+"""
+_READS = """
+import sys
+from pathlib import Path
+from lynx_pipeline.domain.ledger.chain import parse_ledger
+parse_ledger(Path(sys.argv[1]).read_bytes(), "the ledger")
+"""
+
+
 ROWS = (
     promotion, minieval, importing, compare, counting, worker, on_ray, resolve, unchanged,
-    definitions,
+    definitions, ending, canonical_form,
 )  # fmt: skip
 
 

@@ -5,6 +5,8 @@ The results equal those of :mod:`~lynx_pipeline.evaluation.storage.memory`, whic
 small eval sets: importing DuckDB takes longer than counting a few thousand answers.
 """
 
+import atexit
+import gc
 import json
 import os
 import tempfile
@@ -250,6 +252,9 @@ def _database() -> Iterator["duckdb.DuckDBPyConnection"]:
     import duckdb
     import pyarrow as pa
 
+    # Registered in lynx_pipeline.definitions. DuckDB reports, on standard error, all of its objects
+    # that are not collected when the process ends.
+    atexit.unregister(gc.freeze)
     try:
         with tempfile.TemporaryDirectory(prefix="lynx-duckdb-") as folder:
             config: dict[str, Any] = {
