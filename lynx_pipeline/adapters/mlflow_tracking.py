@@ -2,7 +2,7 @@
 
 * MLflow 3 lists a logged model under the run's outputs, MLflow 2 among its artifacts. Both are
   searched.
-* The client adds a file of its own to every download. It is removed, as it is not the model's.
+* The client adds a file to every download. It is removed, because it is not the model's.
 * Whoever creates an experiment chooses its artifact location, and the client would send its token
   there. With a tracking server, only artifacts that the server itself serves, or that are in a
   location listed in the settings, are fetched.

@@ -17,4 +17,4 @@ STEPS = {
 
 @click.group(cls=LazyGroup, lazy=STEPS)
 def ci() -> None:
-    """The steps of the deploy workflow."""
+    """Run one step of the deploy workflow."""

@@ -93,7 +93,7 @@ def promote(
     registry = Registry.open(settings)
     entry = registry.promote(sha, semver, evidence=folder, run_id=run_id, confirm=confirm).entry
     actor = entry.fact.actor
-    # A repeated job finds the entry of its first attempt: new to the pull request all the same.
+    # A repeated job finds the entry of its first attempt: still new to the pull request.
     new = actions.is_this_run(actor.run_id if isinstance(actor, Actor) else None)
     actions.output(entry=entry.to_line().decode().rstrip("\n"), new=str(new).lower())
     mirror_now(registry, semver)

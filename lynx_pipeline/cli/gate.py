@@ -1,4 +1,4 @@
-"""``gate power``: what the gate can and cannot see."""
+"""``gate power``: what the gate can and cannot detect."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +22,7 @@ from lynx_pipeline.reports.power import figure, power_json, print_power
 
 @click.group()
 def gate() -> None:
-    """What the gate can and cannot see."""
+    """Show what the gate can and cannot detect."""
 
 
 @gate.command(
@@ -32,21 +32,25 @@ def gate() -> None:
     "--eval-set",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Another eval set than the project's.",
+    help="An eval set to use instead of the project's.",
 )
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Another baseline than the project's.",
+    help="A baseline to use instead of the project's.",
 )
-@click.option("--tolerance", type=Tolerance(), help="Another tolerance; 0.02 is two points.")
+@click.option(
+    "--tolerance",
+    type=Tolerance(),
+    help="A tolerance to use instead of the baseline's; 0.02 is two points.",
+)
 @click.option(
     "--figure",
     "figure_file",
     type=click.Path(path_type=Path),
     metavar="FILE.svg",
-    help="Also write the operating characteristic: FILE.svg.",
+    help="Also draw how often each bucket refuses, by true drop: FILE.svg.",
 )
 @with_json
 def power(

@@ -21,13 +21,13 @@ COMMANDS = {
     "demo": ("demo", "Run the example project: promote a good model, refuse a regressed one."),
     "minieval": ("minieval", "Evaluate a bundle on an eval set."),
     "compare-baseline": ("compare_baseline", "Apply the gate to two files."),
-    "gate": ("gate", "What the gate can and cannot see."),
+    "gate": ("gate", "Show what the gate can and cannot detect."),
     "request": ("request", "Validate a release request and prepare its run."),
     "baseline": ("baseline", "Propose and check baselines."),
     "registry": ("registry", "Read and change the append-only registry."),
     "announce": ("announce", "Announce a promotion on the configured channels."),
     "audit": ("audit", "Show everything about a version and replay its verdict."),
-    "ci": ("ci", "The steps of the deploy workflow."),
+    "ci": ("ci", "Run one step of the deploy workflow."),
 }
 
 

@@ -129,7 +129,7 @@ def verify() -> int:
     if broken:
         return 1
     torn = f", and {ledger.torn} uncommitted bytes that will be dropped" if ledger.torn else ""
-    print(f"The ledger is whole: {len(ledger.entries)} entries, {ledger.size} bytes{torn}.")
+    print(f"The ledger is consistent: {len(ledger.entries)} entries, {ledger.size} bytes{torn}.")
     return 0
 
 

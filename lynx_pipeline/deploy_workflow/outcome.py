@@ -80,7 +80,7 @@ def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: 
     notes = []
     if announced not in ("", _SUCCESS, "skipped"):
         notes.append(
-            "The announcement failed; the log says why. The version is promoted all the same."
+            "The announcement failed; the log says why. The version is promoted nevertheless."
         )
     report = None
     if (evidence / EVAL).is_file():

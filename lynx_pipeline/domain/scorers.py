@@ -59,7 +59,7 @@ def number(answer: str) -> Decimal | None:
 EXACT = Scorer(
     "normalised-exact-match/1",
     lambda answer: normalise(answer) or None,
-    "an answer that is not just punctuation",
+    "text other than spaces and one full stop",
 )
 NUMERIC = Scorer("numeric/1", number, "a decimal number")
 SCORERS = {scorer.name: scorer for scorer in (EXACT, NUMERIC)}

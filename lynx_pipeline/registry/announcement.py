@@ -28,7 +28,7 @@ def announce(entry: Entry[Promoted]) -> int:
     """Announce a promotion on every channel; returns how many, 0 if none is configured.
 
     Raises:
-        SystemFailed: a delivery failed. The promotion stands all the same.
+        SystemFailed: a delivery failed. The promotion is not affected.
     """
     if not notify.configured():
         return 0

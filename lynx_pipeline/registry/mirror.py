@@ -18,7 +18,7 @@ def mirror(settings: Settings, latest: Callable[[], Promoted]) -> dict[str, str]
     write sees what the other promoted.
 
     Raises:
-        SystemFailed: MLflow failed; the promotion stands all the same.
+        SystemFailed: MLflow failed. The promotion is not affected.
     """
     alias = ALIASES[settings.env]
     while True:

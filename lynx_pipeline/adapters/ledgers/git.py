@@ -9,7 +9,7 @@ A promotion's tag is ``<model>@<semver>``, any other entry's ``<model>@<event>-<
 branch's move is the commit point. A remote that crashed between branch and tag has an entry whose
 tag is missing. Reading fails there until the same promotion, run again, has restored the tag.
 
-Each operation works in a temporary clone of its own, without files and without the evidence.
+Each operation works in its own temporary clone, without files and without the evidence.
 Transport and credentials are git's, as configured. A branch contains the ledger of one model.
 """
 

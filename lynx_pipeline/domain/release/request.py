@@ -23,7 +23,7 @@ LABEL = "deploy-candidate"
 LONGEST_COMMENT = 65_536
 _REQUEST = re.compile(r"mlflow_run_id=([0-9a-f]{32}) semver=([0-9A-Za-z.+-]{1,64})")
 _MENTIONS = re.compile(r"mlflow_run_id|semver", re.IGNORECASE)
-_GOOD = "a line of its own: mlflow_run_id=<the run's 32 hex digits> semver=v1.2.3"
+_GOOD = "a separate line: mlflow_run_id=<the run's 32 hex digits> semver=v1.2.3"
 
 # Why a login is not authorized; None if it is.
 Objection = Callable[[str], str | None]

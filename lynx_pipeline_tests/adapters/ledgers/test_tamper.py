@@ -490,7 +490,7 @@ def test_the_command_names_the_damaged_line(folder: InFolder, git: OnGit, tmp_pa
         folder.overwrite(damaged)
         refused(folder, tmp_path / "folder", line)
         folder.overwrite(raw)
-    whole = f"The ledger is whole: 50 entries, {len(raw)} bytes.\n"
+    whole = f"The ledger is consistent: 50 entries, {len(raw)} bytes.\n"
     assert verify(folder, tmp_path / "folder") == (0, whole, "")
     for line in (17, 50):
         with changed(git):

@@ -154,7 +154,7 @@ def test_the_page_sets_up_a_server_that_outlives_its_days(machine: Machine) -> N
     )
     (backup,) = done(machine, "ls -d /var/backups/lynx/*").split()
     restored = re.sub(r"/var/backups/lynx/\S+", backup, block("Restore"))
-    assert "The ledger is whole: 1 entries" in done(machine, restored)
+    assert "The ledger is consistent: 1 entries" in done(machine, restored)
     healthy(machine)
     assert entries(machine) == [entry]
     assert done(machine, "systemctl list-units --failed --no-legend 'lynx*'") == ""
