@@ -7,7 +7,6 @@ import json
 import os
 import re
 import sys
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,7 +122,7 @@ def _not_in_actions(reason: str) -> BadInput:
 
 def _entry(name: str, value: str) -> str:
     # The delimiter is random, so no value can contain it.
-    end = uuid.uuid4().hex
+    end = os.urandom(16).hex()
     return f"{name}<<{end}\n{value}\n{end}\n"
 
 

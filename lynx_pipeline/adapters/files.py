@@ -3,7 +3,6 @@
 import contextlib
 import hashlib
 import os
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def write_atomic(path: Path, data: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+        new = path.with_name(f".{path.name}.{os.urandom(16).hex()}")
         try:
             with new.open("xb") as file:
                 file.write(data)

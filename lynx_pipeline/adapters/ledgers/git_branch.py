@@ -4,7 +4,7 @@ A push succeeds completely or not at all, and only if the branch has not moved s
 fetched. Transport and credentials are git's, as configured.
 """
 
-import uuid
+import os
 from pathlib import Path
 
 from lynx_pipeline.adapters.git import ref_of, run, stderr_line, without_user
@@ -40,7 +40,7 @@ class Branch:
         self.tags = f"refs/tags/{prefix}*"
         self.filter = "--filter=tree:0"
         # A unique name: git's configuration may contain settings for a remote named origin.
-        self.name = f"lynx-{uuid.uuid4().hex}"
+        self.name = f"lynx-{os.urandom(16).hex()}"
         self._git("init", "--quiet", "--bare", "--template=", ".")
         self._git("remote", "add", self.name, remote.url)
         if pinned:

@@ -10,7 +10,6 @@ import gc
 import json
 import os
 import tempfile
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -173,7 +172,7 @@ def build(
     if cache is None:
         folder = tempfile.TemporaryDirectory(prefix="lynx-eval-set-")
         cache = Path(folder.name) / "items.parquet"
-    new = cache.with_name(f".{cache.name}.{uuid.uuid4().hex}")
+    new = cache.with_name(f".{cache.name}.{os.urandom(16).hex()}")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         _convert(parse_eval_set(lines, where, scorer, check_ids=False), new)
