@@ -13,7 +13,13 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from lynx_pipeline.adapters import git
 from lynx_pipeline.adapters.ledgers import git as git_ledger
@@ -35,6 +41,7 @@ from lynx_pipeline_tests.simulators.faults.git_commands import (
 from lynx_pipeline_tests.simulators.faults.trial import forked
 from lynx_pipeline_tests.support.builders import REGISTERED, actor, fact, promoted, rolled_back
 from lynx_pipeline_tests.support.places import A, B, InFolder, OnGit, Place, facts
+from lynx_pipeline_tests.support.small_process import in_small_process
 
 Decide = Callable[[Ledger], Fact | Entry]
 VERSIONS = {
@@ -325,16 +332,28 @@ class GitAgainstAList(AgainstAList):
         assert self.place.refs() == before
 
 
+def explore(machine: type[AgainstAList], examples: int, steps: int) -> None:
+    """Run the machine: so many sequences of so many steps."""
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=[HealthCheck.too_slow],
+        ),
+    )
+
+
 # Half and a sixteenth of the profile's examples: 50 and 6, or 10 and 1 in the quick tests.
 EXAMPLES = settings().max_examples
-FolderAgainstAList.TestCase.settings = settings(
-    max_examples=EXAMPLES // 2, stateful_step_count=min(40, EXAMPLES), deadline=None
-)
-GitAgainstAList.TestCase.settings = settings(
-    max_examples=EXAMPLES // 16,
-    stateful_step_count=20,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
-TestFolderAgainstAList = FolderAgainstAList.TestCase
-TestGitAgainstAList = GitAgainstAList.TestCase
+
+
+def test_the_folder_store_against_a_list() -> None:
+    """It behaves like a list of facts."""
+    in_small_process(explore, FolderAgainstAList, EXAMPLES // 2, min(40, EXAMPLES))
+
+
+def test_the_git_store_against_a_list() -> None:
+    """It behaves like a list of facts."""
+    in_small_process(explore, GitAgainstAList, EXAMPLES // 16, 20)

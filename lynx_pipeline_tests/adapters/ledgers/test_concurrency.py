@@ -20,6 +20,7 @@ from lynx_pipeline.errors import LynxError, Refused
 from lynx_pipeline_tests.simulators.faults.git_commands import whole
 from lynx_pipeline_tests.support.builders import actor, promoted
 from lynx_pipeline_tests.support.places import InFolder, OnGit, Place
+from lynx_pipeline_tests.support.small_process import in_small_process
 
 pytestmark = pytest.mark.slow
 PROMOTERS = 32
@@ -183,18 +184,20 @@ ROUNDS: list[tuple[Callable[[int, int], Promoted], int, int]] = [
 @pytest.mark.parametrize("kind", [kind for kind, _, _ in ROUNDS], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("store", ["folder", "git"])
 def test_thirty_two_promoters_write_one_history(
-    tmp_path: Path, store: str, kind: Callable[[int, int], Promoted]
+    memory_path: Path, store: str, kind: Callable[[int, int], Promoted]
 ) -> None:
     """Ten rounds on each store, the first on a ledger that does not exist yet: every winner is in
     the ledger, every loser's message names the winner, and a concurrent reader sees only complete
     ledgers."""
     folder = store == "folder"
-    place = InFolder(tmp_path / "registry") if folder else OnGit.new(tmp_path / "registry.git")
+    place = (
+        InFolder(memory_path / "registry") if folder else OnGit.new(memory_path / "registry.git")
+    )
     rounds = next(many if folder else few for k, many, few in ROUNDS if k is kind)
     for turn in range(rounds):
         old = place.store.read()
         wants = [kind(turn, number) for number in range(PROMOTERS)]
-        new = check(place, old, wants, all_at_once(place, wants))
+        new = check(place, old, wants, in_small_process(all_at_once, place, wants))
         if kind in (same_version, one_token):
             assert len(new) == 1
         elif kind is distinct_versions:

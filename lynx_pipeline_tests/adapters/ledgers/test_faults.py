@@ -38,6 +38,7 @@ from lynx_pipeline_tests.simulators.faults.trial import Table, bwrap_works
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.builders import fact
 from lynx_pipeline_tests.support.places import BRANCH, OnGit, facts, promote, version
+from lynx_pipeline_tests.support.small_process import in_small_process
 
 DOCUMENT = REPO / "docs" / "faults.md"
 
@@ -124,21 +125,22 @@ def test_the_document_is_as_rendered() -> None:
 
 
 @pytest.mark.parametrize("fault", each(DISK_FAULTS))
-def test_a_disk_that_fails_at_any_step(tmp_path: Path, fault: str) -> None:
+def test_a_disk_that_fails_at_any_step(memory_path: Path, fault: str) -> None:
     """Each system call of the directory store, from each state a folder can be in."""
-    in_the_document(DISK, disk_fails(tmp_path / "disk", fault), tmp_path)
+    table = in_small_process(disk_fails, memory_path / "disk", fault)
+    in_the_document(DISK, table, memory_path)
 
 
 @pytest.mark.parametrize("fault", each(GIT_FAULTS))
-def test_a_git_command_that_fails(tmp_path: Path, fault: str) -> None:
+def test_a_git_command_that_fails(memory_path: Path, fault: str) -> None:
     """Each git command of the git store, from each state a branch can be in."""
-    in_the_document(GIT, git_fails(tmp_path, fault), tmp_path)
+    in_the_document(GIT, in_small_process(git_fails, memory_path, fault), memory_path)
 
 
 @pytest.mark.parametrize("fault", each(REMOTE_FAULTS), ids=lambda fault: fault.__name__)
-def test_a_remote_that_fails(tmp_path: Path, fault: Callable[[Remote], None]) -> None:
+def test_a_remote_that_fails(memory_path: Path, fault: Callable[[Remote], None]) -> None:
     """Real hooks, kills, competing writers, full disks and lost networks."""
-    in_the_document(REMOTE, remote_fails(tmp_path, fault), tmp_path)
+    in_the_document(REMOTE, in_small_process(remote_fails, memory_path, fault), memory_path)
 
 
 @pytest.mark.slow
