@@ -109,7 +109,7 @@ FINE = json.dumps(candidate_json()).encode()
 def test_an_invalid_file_is_exit_code_2_and_one_paragraph(
     capsys: Capsys, baseline: Any, candidate: Any, message: str
 ) -> None:
-    """It neither passes nor is refused, and there is no traceback."""
+    """The candidate neither passes nor is refused, and there is no traceback."""
     write_files(baseline, candidate)
     assert compare() == 2
     assert message in one_paragraph(capsys)

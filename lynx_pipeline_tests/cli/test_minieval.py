@@ -56,7 +56,7 @@ def test_minieval_needs_no_project(
 def test_an_unusable_bundle_or_eval_set_is_bad_input(
     folder: Path, capsys: Capsys, bundle_name: str, eval_text: bytes | None, message: str
 ) -> None:
-    """Nothing is written."""
+    """No output is written."""
     bundle(folder / "bundle")
     (folder / "empty").mkdir()
     if eval_text is not None:

@@ -36,8 +36,7 @@ def owners() -> dict[str, list[str]]:
 
 
 def test_owners_come_from_codeowners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The inputs have their approvers as owners, and all other assets the people who may request a
-    promotion."""
+    """Approvers own the inputs. People who may request a promotion own everything else."""
     (tmp_path / "pyproject.toml").write_text(PYPROJECT.read_text() + IDENTITY)
     (tmp_path / ".github").mkdir()
     (tmp_path / ".github/CODEOWNERS").write_text(CODEOWNERS)

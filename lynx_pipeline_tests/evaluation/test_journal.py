@@ -100,7 +100,7 @@ def test_garbage_at_the_end_is_dropped(
     ],
 )
 def test_batches_after_an_invalid_line_are_dropped(path: Path, raw: bytes, line: object) -> None:
-    """Their questions are asked again."""
+    """The questions of these batches are asked again."""
     path.write_bytes(raw + json.dumps(line).encode() + b"\n" + raw.splitlines(True)[-1])
     assert stored(path) == BATCHES
     assert path.read_bytes() == raw

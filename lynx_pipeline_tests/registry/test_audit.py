@@ -185,8 +185,7 @@ def test_a_promotion_by_hand_is_reported(world: World) -> None:
 
 
 def test_the_lineage_follows_the_parents(world: World) -> None:
-    """The lineage ends at the oldest bundle in the registry, and names its parent. A cycle ends it
-    too."""
+    """The lineage ends at the oldest known bundle and names its parent. A cycle also ends it."""
     for number, (sha, parent) in enumerate([(A, C), (B, A)], start=2):
         semver = f"v0.{number}.0-dev"
         append(world, fact(event=PROMOTED, semver=semver, canonical_sha=sha, parent_sha=parent))
@@ -210,7 +209,7 @@ def test_an_audit_lists_every_entry_about_the_version(world: World) -> None:
 
 # ----- lines that break a rule ----------------------------------------------------------------
 
-INVALID = [
+INVALID_SEMVERS = [
     "v1.0.0-dev",
     "v1.0.0+build",
     "v1.0.0 ",
@@ -222,7 +221,7 @@ INVALID = [
 ]
 
 
-@pytest.mark.parametrize("semver", INVALID)
+@pytest.mark.parametrize("semver", INVALID_SEMVERS)
 def test_an_invalid_version_in_prod_is_ignored_and_reported(world: World, semver: str) -> None:
     """The entry never resolves, a valid one beside it still does, and every report lists the
     line."""
@@ -355,8 +354,7 @@ def test_escape_sequences_in_the_ledger_are_not_printed(
 def test_the_rollback_command_moves_the_mlflow_alias(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """If MLflow is down, the rollback still succeeds, and a warning says that the alias has not
-    moved."""
+    """If MLflow is down, the rollback still succeeds, with a warning about the alias."""
     from lynx_pipeline.adapters.mlflow_tracking import connected
 
     world.promote(world.candidate("next"), "v0.2.0-dev")

@@ -64,7 +64,7 @@ def test_the_terminal_names_failures_worst_first(capsys: pytest.CaptureFixture[s
 
 
 def test_a_long_bucket_name_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    """Even if it is wider than the terminal."""
+    """The name may be wider than the terminal."""
     name = "topic." + "x" * 150
     print_report(Report(verdict_of({name: 90}, {name: 10})))
     assert name in capsys.readouterr().out

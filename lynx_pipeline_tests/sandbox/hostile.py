@@ -38,8 +38,7 @@ class Scene:
     def error_of(
         self, script: dict[str, str], limits: Limits = TIGHT, chosen: Isolation | None = None
     ) -> str:
-        """Run a candidate with this script, which must fail and leave nothing. Returns the
-        error."""
+        """Run a candidate that has to fail and leave nothing behind. Returns the error."""
         before = self.files()
         with pytest.raises(BadInput) as caught:
             ask_batches(write_script(self.bundle, **script), limits, chosen=chosen)

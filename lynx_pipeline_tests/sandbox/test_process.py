@@ -234,7 +234,7 @@ def test_a_failing_model_gets_an_error_and_no_score(
 
 @pytest.mark.slow
 def test_what_a_model_prints_is_not_an_answer(tmp_path: Path) -> None:
-    """Even if it looks like a reply, written to standard output from C or Python."""
+    """Output from C or Python is ignored, even if it looks like a reply."""
     fake = json.dumps({"ids": [0, 1, 2, 3, 4], "predictions": ["x"] * 5, "seconds": 0})
     body = (
         f"import os; print({fake!r}, flush=True); os.write(1, {fake.encode()!r}); print('n' * 999)"

@@ -239,7 +239,7 @@ def test_flips_have_complete_items() -> None:
 
 
 def test_predictions_with_damaged_values_are_refused() -> None:
-    """Even if the file's metadata is intact."""
+    """The metadata of the file may still be intact."""
     raw = lines()
     eval_set, good = large(raw), encoded(small(raw), answers(small(raw), 1))
     damaged = good[:40] + bytes(byte ^ 0x55 for byte in good[40:400]) + good[400:]

@@ -188,20 +188,20 @@ def test_git_variables_for_a_different_repository_are_ignored(
 ) -> None:
     """The variables can't justify lowered floors, and do not block a valid promotion."""
     bad, good = prod.candidate("bad", wrong=5), prod.candidate("good")
-    other = prod.colleague
-    _lower_floors(other)
-    other.git("add", "--all")
-    other.git("commit", "--quiet", "--message", "lower")
+    colleague = prod.colleague
+    _lower_floors(colleague)
+    colleague.git("add", "--all")
+    colleague.git("commit", "--quiet", "--message", "lower")
     right = (prod.root / BASELINE).read_text()
     variables = {
-        "GIT_DIR": other.root / ".git",
-        "GIT_WORK_TREE": other.root,
-        "GIT_INDEX_FILE": other.root / ".git/index",
-        "GIT_OBJECT_DIRECTORY": other.root / ".git/objects",
-        "GIT_COMMON_DIR": other.root / ".git",
+        "GIT_DIR": colleague.root / ".git",
+        "GIT_WORK_TREE": colleague.root,
+        "GIT_INDEX_FILE": colleague.root / ".git/index",
+        "GIT_OBJECT_DIRECTORY": colleague.root / ".git/objects",
+        "GIT_COMMON_DIR": colleague.root / ".git",
     }
     _lower_floors(prod)
-    head = other.git("rev-parse", "HEAD")
+    head = colleague.git("rev-parse", "HEAD")
     for name, value in variables.items():
         monkeypatch.setenv(name, str(value))
     with pytest.raises(Refused, match=f"^{BASELINE} differs from the commit"):
@@ -302,9 +302,9 @@ def test_a_branch_with_different_rules_is_a_refusal(
 ) -> None:
     """A workflow run that is re-run weeks later must not use outdated rules."""
     good = prod.candidate("good")
-    other = prod.colleague
-    change(other)
-    new = other.commit()
+    colleague = prod.colleague
+    change(colleague)
+    new = colleague.commit()
     for write in (partial(prod.promote, good, "v0.1.0"), partial(prod.rollback, "v0.1.0")):
         with pytest.raises(Refused) as caught:
             write()
@@ -324,10 +324,10 @@ def test_a_branch_with_different_rules_is_a_refusal(
 def test_unrelated_commits_on_the_branch_do_not_matter(prod: Prod, name: str, text: str) -> None:
     """The rules are still the same."""
     good = prod.candidate("good")
-    other = prod.colleague
-    with (other.root / name).open("a") as file:
+    colleague = prod.colleague
+    with (colleague.root / name).open("a") as file:
         file.write(text)
-    other.commit()
+    colleague.commit()
     assert prod.promote(good, "v0.1.0").seq == 1
 
 

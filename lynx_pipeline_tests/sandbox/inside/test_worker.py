@@ -152,9 +152,9 @@ def test_an_onnx_model_takes_and_returns_a_text_tensor(tmp_path: Path) -> None:
 def test_a_sklearn_text_classifier_gets_what_it_was_fitted_on(
     tmp_path: Path, fitted_on: str
 ) -> None:
-    """Fitted on named columns, the classifier gets a data frame. Otherwise it gets one-dimensional
-    texts, even if its signature would make MLflow pass a data frame, whose column names it would
-    classify."""
+    """A classifier fitted on named columns gets a data frame. Any other gets one-dimensional
+    texts, even if its signature would make MLflow pass a data frame, whose column names it
+    would classify."""
     import mlflow.sklearn
     from sklearn.compose import make_column_transformer
     from sklearn.feature_extraction.text import CountVectorizer

@@ -315,7 +315,7 @@ for _ in engine(Path(sys.argv[1])).answer(batches(PROMPTS, 5), len(PROMPTS)):
 
 
 def test_a_killed_evaluation_leaves_nothing(nodes: Nodes, log: Path) -> None:
-    """The driver process notices that, and ends."""
+    """The driver process notices the end of the evaluation, and exits."""
     nodes.scale_to(open=2)
     command = [sys.executable, "-c", ALONE, str(logging_model(log))]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as evaluation:
