@@ -1,5 +1,4 @@
-"""For all tests: which run together and in which order, and an environment without the caller's
-settings."""
+"""For all tests: grouping and order, and an environment without the caller's settings."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -20,8 +19,8 @@ from lynx_pipeline_tests.support.receiver import Receiver, receiving
 # Prefixes of the variables that the package, and what it calls, read.
 OURS = ("LYNX_", "DAGSTER_", "MLFLOW_", "DVC_", "GITHUB_", "ACTIONS_", "APPRISE_")
 
-# Tests that share a costly fixture run on one worker, so that it is made once; and about how many
-# seconds they take together. (xdist's own loadgroup does not group with pytest 9.2.)
+# Tests that share a costly fixture run on one worker, so that it is created once. The values are
+# about how many seconds each group takes. (xdist's own loadgroup does not group with pytest 9.2.)
 GROUPS: Mapping[str, int] = {
     "lynx_pipeline_tests/end_to_end/test_rehearsal.py": 400,
     "lynx_pipeline_tests/registry/": 200,
@@ -47,13 +46,13 @@ class Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no type
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduler:
-    """Keep groups together. Long ones are first: xdist is not to sort them by number of tests."""
+    """Keep groups together. xdist must not sort them by number of tests: the longest are first."""
     config.option.loadscopereorder = False
     return Scheduler(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with what takes longest, so that no worker is left with it at the end."""
+    """Start with the longest tests, so that no worker runs one of them alone at the end."""
     items.sort(key=_seconds, reverse=True)
 
 
@@ -77,7 +76,8 @@ class Tracking:
     experiment: str
 
     def run(self, folders: Mapping[str, Path] | None = None) -> str:
-        """A new run with ``folders`` among its artifacts, the way MLflow 2 logs models; its id."""
+        """Create a run with ``folders`` among its artifacts, as MLflow 2 logs models. Returns its
+        id."""
         with connected(self.uri) as client:
             run_id: str = client.create_run(self.experiment).info.run_id
             for path, folder in (folders or {}).items():
@@ -85,14 +85,14 @@ class Tracking:
         return run_id
 
     def artifacts(self, run_id: str) -> Path:
-        """Where the run's artifacts lie on the disk."""
+        """The folder of the run's artifacts on disk."""
         with connected(self.uri) as client:
             return Path(client.get_run(run_id).info.artifact_uri.removeprefix("file://"))
 
 
 @pytest.fixture(autouse=True)
 def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Clear the variables that the package reads; those of CI too, where the tests run as well."""
+    """Clear the variables that the package reads, including those of CI, where tests also run."""
     for name in os.environ:
         if name.startswith(OURS):
             monkeypatch.delenv(name)
@@ -102,8 +102,7 @@ def no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="session")
 def tracking(tmp_path_factory: pytest.TempPathFactory) -> Tracking:
-    """An MLflow server's worth of SQLite, for tests that add runs of their own. Making one
-    takes seconds."""
+    """An MLflow store in SQLite, which takes seconds to create. Tests add their own runs."""
     folder = tmp_path_factory.mktemp("mlflow")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
     with connected(uri) as client:
@@ -120,7 +119,7 @@ def issuer() -> Iterator[FakeIssuer]:
 
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
-    """The one configured channel."""
+    """The only configured channel."""
     with receiving() as it:
         monkeypatch.setenv(notify.CHANNELS, it.url)
         yield it

@@ -167,12 +167,12 @@ def random_place(rng: random.Random, value: Any) -> tuple[Any, Any]:
     places: list[tuple[Any, Any]] = []
     waiting = [value]
     while waiting:
-        now = waiting.pop()
-        keys: Any = now if isinstance(now, dict) else range(len(now))
+        container = waiting.pop()
+        keys: Any = container if isinstance(container, dict) else range(len(container))
         for key in keys:
-            places.append((now, key))
-            if isinstance(now[key], dict | list):
-                waiting.append(now[key])
+            places.append((container, key))
+            if isinstance(container[key], dict | list):
+                waiting.append(container[key])
     return rng.choice(places)
 
 
@@ -294,7 +294,7 @@ def comment_fault(rng: random.Random, good: bytes) -> bytes:
 
 
 def dvc_fault(rng: random.Random, good: bytes) -> bytes:
-    """Another output, another or a malformed hash, or none."""
+    """A different output, or a different, malformed or missing hash."""
     return rng.choice(
         [
             good.replace(b"e.jsonl", b"other.jsonl"),
@@ -309,7 +309,7 @@ def dvc_fault(rng: random.Random, good: bytes) -> bytes:
 
 
 def project_fault(rng: random.Random, good: bytes) -> bytes:
-    """A key is unknown, missing, of another type, or out of range."""
+    """A key is unknown, missing, of the wrong type, or out of range."""
     return rng.choice(
         [
             good.replace(b"price_per_hour", b"prize_per_hour"),

@@ -1,6 +1,6 @@
 """The reference: commands, settings, exit codes and what Dagster shows, from the code.
 
-``python -m lynx_pipeline_tests.reference >docs/reference.md`` writes it down.
+``python -m lynx_pipeline_tests.reference >docs/reference.md`` generates the page.
 """
 
 import inspect

@@ -194,7 +194,7 @@ def test_settings_are_read(tmp_path: Path) -> None:
 def test_an_invalid_identity_policy_is_refused(
     tmp_path: Path, old: str, new: str, message: str
 ) -> None:
-    """Each part of it is checked by itself."""
+    """Each key of the policy is checked separately."""
     assert IDENTITY.count(old) == 1
     with pytest.raises(BadInput, match=rf"\[tool.lynx_pipeline.identity\]: .*{message}"):
         load_settings(write(tmp_path, REQUIRED + IDENTITY.replace(old, new)), {})
@@ -227,7 +227,7 @@ def test_an_unknown_key_is_reported_with_the_known_ones(tmp_path: Path) -> None:
 
 
 def test_all_problems_are_reported_in_one_paragraph(tmp_path: Path) -> None:
-    """With the table of each. After five, the message only counts the rest."""
+    """The message names the table of each. After five, it only counts the rest."""
     problems = "scorer = 5\nevaluation.engine = 1\n"
     with pytest.raises(BadInput) as caught:
         load_settings(write(tmp_path, REQUIRED + problems), {})
@@ -253,15 +253,15 @@ def test_all_problems_are_reported_in_one_paragraph(tmp_path: Path) -> None:
         pytest.param("07:32:00", "a date or time", id="a time"),
     ],
 )
-def test_a_message_shows_the_value_in_short(tmp_path: Path, value: str, found: str) -> None:
-    """In one line, however long it is."""
+def test_a_message_abbreviates_the_value(tmp_path: Path, value: str, found: str) -> None:
+    """The message stays one line, however long the value is."""
     text = REQUIRED.replace('"m"', value)
     with pytest.raises(BadInput, match=f"found {found}\\.$"):
         load_settings(write(tmp_path, text), {})
 
 
 def test_a_price_that_is_too_large_is_refused(tmp_path: Path) -> None:
-    """It does not fit into a floating-point number."""
+    """The price does not fit into a floating-point number."""
     with pytest.raises(BadInput, match="'price_per_hour'"):
         load_settings(write(tmp_path, REQUIRED + f"price_per_hour = 1{'0' * 400}"), {})
 
@@ -285,7 +285,7 @@ def test_a_price_that_is_too_large_is_refused(tmp_path: Path) -> None:
     ],
 )
 def test_no_message_shows_a_password(tmp_path: Path, text: str) -> None:
-    """Whether the value is refused for its password or for something else."""
+    """The reason for the refusal may be the password or something else."""
     with pytest.raises(BadInput) as caught:
         load_settings(write(tmp_path, REQUIRED + text), {})
     assert "hunter2" not in str(caught.value)
@@ -301,7 +301,7 @@ def test_no_message_shows_a_password(tmp_path: Path, text: str) -> None:
     ],
 )
 def test_a_registry_can_be_a_git_branch(tmp_path: Path, place: str, url: str, branch: str) -> None:
-    """Configured, or in dev from the environment."""
+    """The branch is set in the project or, in dev, in the environment."""
     folder = write(tmp_path, REQUIRED + f'registry = "{place}"\n')
     assert load_settings(folder, {"LYNX_ENV": "prod"}).registry == GitRemote(url, branch)
     folder = write(tmp_path, REQUIRED)
@@ -310,7 +310,7 @@ def test_a_registry_can_be_a_git_branch(tmp_path: Path, place: str, url: str, br
 
 @pytest.mark.parametrize("branch", ["a..b", "a.lock", "a b", "-a", "a/", "/a"])
 def test_an_invalid_branch_is_refused(tmp_path: Path, branch: str) -> None:
-    """Before git runs."""
+    """The name is checked before git runs."""
     with pytest.raises(BadInput, match="LYNX_REGISTRY: expected a git branch after #"):
         load_settings(write(tmp_path, REQUIRED), {"LYNX_REGISTRY": f"git+file:///r#{branch}"})
 
@@ -326,7 +326,7 @@ def test_every_setting_is_documented() -> None:
 
 
 def test_importing_the_settings_does_not_import_pydantic() -> None:
-    """Only reading a file does: some commands never do, and pydantic takes long to import."""
+    """Pydantic is slow to import, and some commands never read a file, which needs it."""
     code = "import sys, lynx_pipeline.config; sys.exit('pydantic' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -335,7 +335,7 @@ def test_importing_the_settings_does_not_import_pydantic() -> None:
     "value", ["Prod", "PROD", "prod ", " prod", "", "production", "Dev", "dev\n", "staging", "0"]
 )
 def test_an_unknown_environment_is_an_error(tmp_path: Path, value: str) -> None:
-    """It is never read as dev."""
+    """An unknown value is never read as dev."""
     for read in (read_env, lambda e: load_settings(write(tmp_path, REQUIRED), e)):
         with pytest.raises(BadInput, match="LYNX_ENV"):
             read({"LYNX_ENV": value})
@@ -384,7 +384,7 @@ def test_a_variable_that_is_set_but_empty_is_an_error(
 def test_in_prod_the_registry_comes_from_the_project(
     tmp_path: Path, configured: str, environ: dict[str, str], expected: str | None
 ) -> None:
-    """LYNX_REGISTRY is ignored there."""
+    """LYNX_REGISTRY is ignored in prod."""
     found = load_settings(write(tmp_path, REQUIRED + configured), environ).registry
     assert found == (None if expected is None else tmp_path / expected)
 

@@ -1,4 +1,4 @@
-"""The reference is what the code says."""
+"""The reference in ``docs`` is generated from the code."""
 
 import pytest
 
@@ -6,8 +6,8 @@ from lynx_pipeline_tests import reference
 from lynx_pipeline_tests.support import REPO
 
 
-def test_the_reference_is_written_from_the_code(capsys: pytest.CaptureFixture[str]) -> None:
-    """As it is now."""
+def test_the_reference_is_up_to_date(capsys: pytest.CaptureFixture[str]) -> None:
+    """The committed page equals what the code generates now."""
     reference.main()
     written = (REPO / "docs/reference.md").read_text()
     assert capsys.readouterr().out == written, (

@@ -81,19 +81,23 @@ FINE = json.dumps(candidate_json()).encode()
     [
         pytest.param(GOOD, FINE.replace(b"0.9", b"NaN"), "c.json: NaN", id="NaN"),
         pytest.param(GOOD, FINE.replace(b"0.9", b"1e999"), "c.json", id="1e999"),
-        pytest.param(GOOD, FINE.replace(b"0.9", b"0.95"), "disagree", id="accuracy lies"),
+        pytest.param(
+            GOOD, FINE.replace(b"0.9", b"0.95"), "disagree", id="accuracy and counts disagree"
+        ),
         pytest.param(
             GOOD,
             FINE.replace(b'"n": 100', b'"n": 100, "n": 9'),
             "duplicate key 'n'",
-            id="key twice",
+            id="duplicate key",
         ),
-        pytest.param(GOOD, candidate_json(eval_set_dvc_hash="0" * 32), "dvc_hash", id="other hash"),
-        pytest.param(GOOD, candidate_json({"half.a": bucket(9, 10)}), "n = 10", id="other n"),
+        pytest.param(
+            GOOD, candidate_json(eval_set_dvc_hash="0" * 32), "dvc_hash", id="different hash"
+        ),
+        pytest.param(GOOD, candidate_json({"half.a": bucket(9, 10)}), "n = 10", id="different n"),
         pytest.param(GOOD, candidate_json({}), "buckets", id="no buckets"),
         pytest.param(GOOD, b"", "not JSON", id="empty"),
-        pytest.param(GOOD, FINE[:-1], "not JSON", id="cut"),
-        pytest.param(GOOD, b"[" * 99_999, "nested", id="deep"),
+        pytest.param(GOOD, FINE[:-1], "not JSON", id="truncated"),
+        pytest.param(GOOD, b"[" * 99_999, "nested", id="deeply nested"),
         pytest.param(GOOD, b"\xff" + FINE, "UTF-8", id="not UTF-8"),
         pytest.param(baseline_json(tolerance_pp=2), FINE, "write 0.02", id="tolerance 2"),
         pytest.param(GOOD.replace(b"0.02", b"9" * 400), FINE, "tolerance_pp", id="tolerance huge"),
@@ -105,7 +109,7 @@ FINE = json.dumps(candidate_json()).encode()
 def test_an_invalid_file_is_exit_code_2_and_one_paragraph(
     capsys: Capsys, baseline: Any, candidate: Any, message: str
 ) -> None:
-    """It neither passes nor is refused, and there is no traceback."""
+    """The candidate neither passes nor is refused, and there is no traceback."""
     write_files(baseline, candidate)
     assert compare() == 2
     assert message in one_paragraph(capsys)
@@ -128,7 +132,7 @@ def test_counts_must_fit_a_double(capsys: Capsys, n: int, code: int) -> None:
 def test_a_tolerance_that_differs_from_the_baselines_is_an_error(
     capsys: Capsys, tolerance: str
 ) -> None:
-    """Even a stricter one: there is one rule, and it is committed."""
+    """Even a stricter tolerance is refused, because only the committed rule applies."""
     write_files(baseline_json(), candidate_json())
     assert compare(f"--tolerance={tolerance}") == 2
     assert "--tolerance" in one_paragraph(capsys)
@@ -152,7 +156,7 @@ def test_a_missing_file_is_bad_input(capsys: Capsys, missing: str, how: str) -> 
 
 
 def test_a_refusal_also_writes_the_report(capsys: Capsys) -> None:
-    """As Markdown or HTML, by the file's name."""
+    """The file's suffix selects Markdown or HTML."""
     write_files(baseline_json(dropped(0)), candidate_json(dropped(3)))
     assert compare("--report", "new/report.md") == 1
     text = Path("new/report.md").read_text()
@@ -162,14 +166,14 @@ def test_a_refusal_also_writes_the_report(capsys: Capsys) -> None:
 
 
 def test_a_report_in_an_unknown_format_is_bad_input(capsys: Capsys) -> None:
-    """And nothing is printed that looks like a verdict."""
+    """Nothing that looks like a verdict is printed."""
     write_files(baseline_json(), candidate_json())
     assert compare("--report", "report.pdf") == 2
     assert "report.pdf" in one_paragraph(capsys)
 
 
 def test_a_report_that_cannot_be_written_is_a_system_failure(capsys: Capsys) -> None:
-    """Exit code 3: it is no verdict of the gate."""
+    """Exit code 3 can't be mistaken for a verdict of the gate."""
     write_files(baseline_json(), candidate_json())
     Path("file").write_text("x")
     assert compare("--report", "file/report.md") == 3
@@ -177,7 +181,7 @@ def test_a_report_that_cannot_be_written_is_a_system_failure(capsys: Capsys) -> 
 
 
 def test_json_prints_the_verdict(capsys: Capsys) -> None:
-    """The exit code is the verdict all the same."""
+    """The exit code still reports the verdict."""
     write_files(baseline_json(dropped(0)), candidate_json(dropped(3)))
     assert compare("--json") == 1
     verdict = json.loads(capsys.readouterr().out)

@@ -9,7 +9,7 @@ from lynx_pipeline_tests.cli.helpers import Capsys, one_paragraph
 
 
 def test_power_needs_no_options_in_a_project(promoted: Settings, capsys: Capsys) -> None:
-    """It takes the project's eval set and baseline, and prints JSON or a table."""
+    """The command takes the project's eval set and baseline, and prints JSON or a table."""
     assert main(["gate", "power", "--json"]) == 0
     buckets = json.loads(capsys.readouterr().out)["buckets"]
     assert {it["name"] for it in buckets} == {"half.a", "half.b", "all.x"}

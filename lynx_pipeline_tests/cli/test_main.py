@@ -36,7 +36,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = importlib.import_module("lynx_pipeline
     ids=" ".join,
 )
 def test_wrong_usage_is_exit_code_2(capsys: Capsys, arguments: list[str]) -> None:
-    """With the usage on standard error. There is no force flag."""
+    """The usage goes to standard error. There is no force flag."""
     assert main(arguments) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -44,7 +44,7 @@ def test_wrong_usage_is_exit_code_2(capsys: Capsys, arguments: list[str]) -> Non
 
 
 def test_version_prints_the_packages_version(capsys: Capsys) -> None:
-    """The installed one."""
+    """The version is that of the installed package."""
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"lynx-pipeline {metadata.version('lynx-pipeline')}\n"
 
@@ -57,12 +57,12 @@ def test_version_prints_the_packages_version(capsys: Capsys) -> None:
         (["ci", "outcom"], "No such command 'outcom'. Did you mean 'outcome'?"),
         (["xyzzy"], "No such command 'xyzzy'.\n"),
     ],
-    ids=["top", "group", "lazy group", "nothing near"],
+    ids=["top", "group", "lazy group", "no near name"],
 )
 def test_an_unknown_command_suggests_the_nearest_name(
     capsys: Capsys, arguments: list[str], message: str
 ) -> None:
-    """If there is one."""
+    """There is no suggestion if no name is near."""
     assert main(arguments) == 2
     assert message in capsys.readouterr().err
 
@@ -75,7 +75,7 @@ def test_an_unknown_command_suggests_the_nearest_name(
 def test_json_goes_before_or_after_the_command(
     promoted: Settings, capsys: Capsys, arguments: list[str]
 ) -> None:
-    """With the same result."""
+    """The result is the same."""
     assert main(arguments) == 0
     assert json.loads(capsys.readouterr().out)["semver"] == "v0.2.0-dev"
 
@@ -83,7 +83,7 @@ def test_json_goes_before_or_after_the_command(
 def test_json_before_a_command_without_json_is_a_usage_error(
     promoted: Settings, capsys: Capsys
 ) -> None:
-    """It is not silently ignored, and the command does not run."""
+    """The flag is not silently ignored, and the command does not run."""
     assert main(["--json", "registry", "verify"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -92,7 +92,7 @@ def test_json_before_a_command_without_json_is_a_usage_error(
 
 @pytest.mark.parametrize("position", [0, 1, 5], ids=["before", "after", "last"])
 def test_debug_shows_the_traceback(capsys: Capsys, position: int) -> None:
-    """Before or after the command's name. The exit code is the same."""
+    """The flag goes before or after the command's name, and the exit code is the same."""
     arguments = ["compare-baseline", "--candidate", "x", "--baseline", "y"]
     arguments.insert(position, "--debug")
     assert main(arguments) == 2
@@ -126,7 +126,7 @@ def test_an_unexpected_exception_shows_its_traceback_and_exits_with_3(
 def test_a_state_folder_that_cannot_be_created_is_a_system_failure(
     folder: Path, command: list[str]
 ) -> None:
-    """One paragraph beside the warnings, which says where the folder should be."""
+    """Apart from warnings, the output is one paragraph that names the folder."""
     project(folder / "p")
     (folder / "p" / "dagster.yaml").write_text("")
     (folder / "file").write_text("")
@@ -176,7 +176,7 @@ def test_an_error_of_the_operating_system_is_a_system_failure(folder: Path, caps
 def test_an_unknown_environment_is_bad_input(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys, value: str, arguments: list[str]
 ) -> None:
-    """And is reported before anything else happens."""
+    """The error is reported before anything else happens."""
     project(folder / "p")
     monkeypatch.chdir(folder / "p")
     monkeypatch.setenv("LYNX_ENV", value)
@@ -185,7 +185,7 @@ def test_an_unknown_environment_is_bad_input(
 
 
 def test_a_command_that_needs_a_project_fails_outside_one(capsys: Capsys) -> None:
-    """The message says that there is none here."""
+    """The message says that there is no project."""
     assert main(["registry", "list"]) == 2
     assert "no project here" in one_paragraph(capsys)
 
@@ -201,7 +201,7 @@ def test_the_module_runs_as_a_program(promoted: Settings) -> None:
 def test_an_interrupt_exits_with_3(
     promoted: Settings, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
 ) -> None:
-    """And says that the command can be repeated."""
+    """The message says that the command can be repeated."""
 
     def interrupted(_: Registry, version: str) -> None:
         raise KeyboardInterrupt
@@ -211,8 +211,8 @@ def test_an_interrupt_exits_with_3(
     assert "interrupted. A promotion is all or nothing" in one_paragraph(capsys)
 
 
-def test_output_that_nobody_reads_exits_with_3(promoted: Settings) -> None:
-    """Silently. Exit code 1 would mean that the gate refused."""
+def test_a_closed_pipe_on_standard_output_exits_with_3(promoted: Settings) -> None:
+    """No error is printed. Exit code 1 would mean that the gate refused."""
     reading, writing = os.pipe()
     os.close(reading)
     done = subprocess.run(
@@ -253,7 +253,7 @@ def test_the_bash_completion_script_is_printed(
 def test_names_of_commands_and_options_are_completed(
     monkeypatch: pytest.MonkeyPatch, capsys: Capsys, words: str, expected: list[str]
 ) -> None:
-    """Also below a group; an unknown command is skipped."""
+    """Completion also works below a group, and skips an unknown command."""
     monkeypatch.setenv("_LYNX_PIPELINE_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", words)
     monkeypatch.setenv("COMP_CWORD", str(len(words.split()) - 1))
@@ -270,7 +270,7 @@ def test_names_of_commands_and_options_are_completed(
 def test_a_groups_help_line_is_the_first_line_of_the_commands_help(
     group: click.Group, lazy: Mapping[str, tuple[str, str]]
 ) -> None:
-    """The map repeats it, so that help need not import the command."""
+    """The group repeats the line, so that its help need not import the command."""
     context = click.Context(group)
     for name, (_, line) in lazy.items():
         command = group.get_command(context, name)
@@ -279,7 +279,7 @@ def test_a_groups_help_line_is_the_first_line_of_the_commands_help(
 
 
 def test_every_command_has_an_example_that_it_accepts() -> None:
-    """It starts with the program's name and parses."""
+    """The example starts with the program's name, and it parses."""
     found = list(commands(click.Context(cli, info_name="lynx-pipeline", obj=Shared())))
     assert len(found) > 15
     for context, command in found:
@@ -299,7 +299,7 @@ HEAVY = {
 
 
 def imported(arguments: list[str]) -> set[str]:
-    """Run a command in a process of its own. Returns the names of the modules it imported."""
+    """Run a command in a new process. Returns the names of the modules that it imported."""
     code = (
         "import sys\nfrom lynx_pipeline.cli import main\n"
         f"assert main({arguments!r}) == 0\nprint(*sys.modules, file=sys.stderr)"
@@ -316,12 +316,12 @@ def imported(arguments: list[str]) -> set[str]:
 def test_reading_the_registry_imports_nothing_heavy(
     promoted: Settings, arguments: list[str]
 ) -> None:
-    """A serving process waits for it at every start."""
+    """A serving process waits for this at every start."""
     assert imported(arguments) & HEAVY == set()
 
 
 def test_compare_baseline_imports_nothing_heavy() -> None:
-    """Nor settings and evaluation: it needs only the two files."""
+    """The command needs only the two files, so it imports no settings and no evaluation either."""
     write_files(baseline_json(), candidate_json())
     files = ["--candidate", "c.json", "--baseline", "b.json"]
     found = imported(["compare-baseline", *files, "--json"])

@@ -49,14 +49,14 @@ def test_minieval_needs_no_project(
         pytest.param("none", jsonl(eval_items()), "no bundle", id="no bundle"),
         pytest.param("empty", jsonl(eval_items()), "no MLmodel", id="no model"),
         pytest.param("bundle", b"", "no items", id="empty eval set"),
-        pytest.param("bundle", b"{}", "line 1", id="no eval set"),
+        pytest.param("bundle", b"{}", "line 1", id="not an eval set"),
         pytest.param("bundle", None, "e.jsonl", id="missing eval set"),
     ],
 )
 def test_an_unusable_bundle_or_eval_set_is_bad_input(
     folder: Path, capsys: Capsys, bundle_name: str, eval_text: bytes | None, message: str
 ) -> None:
-    """And nothing is written."""
+    """No output is written."""
     bundle(folder / "bundle")
     (folder / "empty").mkdir()
     if eval_text is not None:

@@ -12,7 +12,7 @@ from lynx_pipeline_tests.support.builders import RUN, SHA
 
 
 def test_resolve_prints_what_a_serving_process_needs(promoted: Settings, capsys: Capsys) -> None:
-    """For latest and for a version, as lines and as JSON."""
+    """This works for ``latest`` and for a version, as text and as JSON."""
     assert main(["registry", "resolve", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "model": "tiny",
@@ -27,8 +27,8 @@ def test_resolve_prints_what_a_serving_process_needs(promoted: Settings, capsys:
     assert "never promoted" in one_paragraph(capsys)
 
 
-def test_list_show_and_verify_show_a_rollback(promoted: Settings, capsys: Capsys) -> None:
-    """The rollback is one more entry, and the ledger stays intact."""
+def test_list_show_and_verify_include_a_rollback(promoted: Settings, capsys: Capsys) -> None:
+    """A rollback is an additional entry, and the ledger stays intact."""
     assert main(["registry", "rollback", "v0.1.0-dev"]) == 0
     assert main(["registry", "rollback", "v0.9.0-dev"]) == 1
     capsys.readouterr()
@@ -59,7 +59,7 @@ def test_a_damaged_registry_is_bad_input(promoted: Settings, capsys: Capsys, com
 
 @pytest.mark.filterwarnings("ignore")
 def test_a_promotion_by_hand_warns_on_standard_error(promoted: Settings, capsys: Capsys) -> None:
-    """Even if it then refuses, and even if warnings are filtered out."""
+    """The warning appears even if the promotion is refused or warnings are filtered out."""
     assert main(["registry", "promote", SHA, "v0.3.0-dev"]) == 1
     err = capsys.readouterr().err
     assert "WARNING: THIS IS NOT THE CI PATH" in err
@@ -78,7 +78,7 @@ def test_a_promotion_by_hand_warns_on_standard_error(promoted: Settings, capsys:
 def test_in_prod_a_write_without_identity_is_refused(
     promoted: Settings, monkeypatch: pytest.MonkeyPatch, capsys: Capsys, command: str
 ) -> None:
-    """With exit code 1; an environment variable is not an identity."""
+    """The exit code is 1. An environment variable is not an identity."""
     monkeypatch.setenv("LYNX_ENV", "prod")
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert main(["registry", *command.split()]) == 1

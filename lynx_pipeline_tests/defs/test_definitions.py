@@ -1,4 +1,4 @@
-"""What the definitions hold, and what loading them costs."""
+"""What the definitions contain, and what they import."""
 
 import subprocess
 import sys
@@ -15,7 +15,7 @@ CANDIDATE_ASSETS = {"candidate_bundle", "candidate_eval", "promotion_decision", 
 
 
 def test_the_assets_are_exactly_these() -> None:
-    """The flow's six assets; the four of a candidate are partitioned by it."""
+    """The flow has six assets, and the four of a candidate are partitioned by it."""
     graph = defs.resolve_asset_graph()
     names = {key.to_user_string() for key in graph.get_all_asset_keys()}
     assert names == {"eval_set", "eval_baseline", *CANDIDATE_ASSETS}
@@ -28,7 +28,8 @@ def test_the_assets_are_exactly_these() -> None:
 
 
 def test_the_assets_depend_on_each_other_in_flow_order() -> None:
-    """Three inputs to the evaluation; the promotion judges by two of them again; its mirror."""
+    """The evaluation has three inputs. The promotion uses two of them again, and the alias mirrors
+    it."""
     graph = defs.resolve_asset_graph()
     parents = {
         key.to_user_string(): {parent.to_user_string() for parent in graph.get(key).parent_keys}
@@ -45,7 +46,7 @@ def test_the_assets_depend_on_each_other_in_flow_order() -> None:
 
 
 def test_the_checks_are_exactly_these() -> None:
-    """Which assets they are on, and which of them block."""
+    """Two of the four checks block what is downstream."""
     graph = defs.resolve_asset_graph()
     blocking = {key: graph.get_check_spec(key).blocking for key in graph.asset_check_keys}
     assert blocking == {
@@ -59,10 +60,10 @@ def test_the_checks_are_exactly_these() -> None:
 
 
 def test_the_jobs_are_exactly_these() -> None:
-    """Three jobs, each over its part of the flow, one candidate a run, in one process."""
+    """Each job covers a part of the flow, and runs one candidate in one process."""
     to_verdict = {"eval_set", "eval_baseline", "candidate_bundle", "candidate_eval"}
     promotion = {"promotion_decision", "production_alias"}
-    wanted = {
+    expected = {
         "evaluate": to_verdict,
         "promote": promotion,
         "eval_and_promote": to_verdict | promotion,
@@ -71,26 +72,26 @@ def test_the_jobs_are_exactly_these() -> None:
     assert {
         job.name: {key.to_user_string() for key in job.asset_layer.selected_asset_keys}
         for job in jobs
-    } == wanted
+    } == expected
     for job in jobs:
         assert job.partitions_def == CANDIDATES
         assert job.executor_def.name == "in_process"
 
 
-def test_what_the_ui_launches_runs_in_one_process_too() -> None:
+def test_runs_launched_in_the_ui_use_one_process_too() -> None:
     """The implicit job of 'materialize' has the in-process executor as well."""
     assert defs.resolve_implicit_global_asset_job_def().executor_def.name == "in_process"
 
 
 def test_loading_the_definitions_imports_nothing_heavy() -> None:
-    """Beyond what ``import dagster`` itself pulls in."""
+    """What ``import dagster`` itself imports does not count."""
     found = _imported("lynx_pipeline.definitions") - _imported("dagster")
     assert "lynx_pipeline" in found
     assert found & HEAVY == set()
 
 
 @pytest.mark.slow
-def test_dagster_finds_the_definitions_valid() -> None:
+def test_dagster_validates_the_definitions() -> None:
     """``dagster definitions validate`` loads them as a code location."""
     command = [sys.executable, "-m", "dagster", "definitions", "validate"]
     target = ["-m", "lynx_pipeline.definitions"]

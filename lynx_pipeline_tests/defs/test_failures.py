@@ -1,4 +1,4 @@
-"""How a step reports that it failed."""
+"""How a step reports a failure."""
 
 from pathlib import Path
 
@@ -9,8 +9,8 @@ from lynx_pipeline.defs.failures import failures
 from lynx_pipeline.errors import BadInput, Refused
 
 
-def test_an_error_of_ours_fails_the_step_with_its_exit_code() -> None:
-    """And the step is not retried."""
+def test_our_errors_fail_the_step_with_their_exit_code() -> None:
+    """The step is not retried."""
     with pytest.raises(Failure, match="the file is invalid") as caught, failures():
         raise BadInput("the file is invalid.")
     assert caught.value.metadata["exit_code"].value == 2
@@ -18,7 +18,7 @@ def test_an_error_of_ours_fails_the_step_with_its_exit_code() -> None:
 
 
 def test_a_refusal_says_that_nothing_was_changed() -> None:
-    """As on the command line."""
+    """The message is the same as on the command line."""
     with pytest.raises(Failure) as caught, failures():
         raise Refused("v0.1.0 is promoted already.")
     assert caught.value.description == "v0.1.0 is promoted already. Nothing was changed."

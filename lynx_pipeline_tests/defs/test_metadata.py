@@ -1,4 +1,4 @@
-"""What of a run's own words gets to be a link in the UI."""
+"""Which values of a run's tags become links in the UI."""
 
 import pytest
 from dagster import UrlMetadataValue
@@ -11,28 +11,28 @@ PULLS = [
     "https://github.example:8443/acme/my.tutor_2/pull/123",
     "http://127.0.0.1:3000/acme/tutor/pull/1",
 ]
-OTHERS = {
-    "nothing": "",
-    "a script": "javascript:alert(1)//pull/7",
+INVALID = {
+    "empty": "",
+    "a JavaScript URL": "javascript:alert(1)//pull/7",
     "a password": "https://me:s3cret@github.com/acme/tutor/pull/7",
     "a query": "https://github.com/acme/tutor/pull/7?next=elsewhere",
     "no number": "https://github.com/acme/tutor/pull/",
-    "a page of it": "https://github.com/acme/tutor/pull/7/files",
-    "a line after it": "https://github.com/acme/tutor/pull/7\n",
-    "digits of another script": "https://github.com/acme/tutor/pull/\u0667",
+    "a page below it": "https://github.com/acme/tutor/pull/7/files",
+    "a trailing newline": "https://github.com/acme/tutor/pull/7\n",
+    "a non-ASCII digit": "https://github.com/acme/tutor/pull/\u0667",
 }
 
 
 @pytest.mark.parametrize("page", PULLS)
 def test_a_pull_request_is_a_link(page: str) -> None:
-    """On GitHub, or on a server of its own."""
+    """The server may be GitHub or a company's own."""
     assert pull_request_metadata({PULL_REQUEST_TAG: page}) == {
         "pull_request": UrlMetadataValue(page)
     }
 
 
-@pytest.mark.parametrize("page", OTHERS.values(), ids=OTHERS.keys())
-def test_what_is_no_pull_request_is_not_shown(page: str) -> None:
-    """Anybody who can tag a run writes this."""
+@pytest.mark.parametrize("page", INVALID.values(), ids=INVALID.keys())
+def test_a_tag_that_names_no_pull_request_is_not_shown(page: str) -> None:
+    """Anybody who can tag a run controls the value."""
     assert pull_request_metadata({PULL_REQUEST_TAG: page}) == {}
     assert pull_request_metadata({}) == {}

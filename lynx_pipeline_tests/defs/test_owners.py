@@ -1,4 +1,4 @@
-"""Whom the UI names as owners of an asset."""
+"""The owners that the UI shows for an asset."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ CODEOWNERS = """* @Everybody
 
 
 def owners() -> dict[str, list[str]]:
-    """Of each asset, as the definitions get it here."""
+    """The owners of each asset, as the definitions in the working directory get them."""
     return {
         spec.key.to_user_string(): list(spec.owners)
         for it in with_owners(assets.ALL)
@@ -35,8 +35,8 @@ def owners() -> dict[str, list[str]]:
     }
 
 
-def test_owners_are_who_has_a_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of what is measured by, who approves a change; of the rest, who may ask for a promotion."""
+def test_owners_come_from_codeowners(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Approvers own the inputs. People who may request a promotion own everything else."""
     (tmp_path / "pyproject.toml").write_text(PYPROJECT.read_text() + IDENTITY)
     (tmp_path / ".github").mkdir()
     (tmp_path / ".github/CODEOWNERS").write_text(CODEOWNERS)
@@ -48,18 +48,20 @@ def test_owners_are_who_has_a_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     }
 
 
-def test_who_has_no_say_yet_is_not_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without an identity no workflow may promote, so nobody may ask."""
+def test_without_an_identity_policy_only_inputs_have_owners(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the policy no workflow may promote, so nobody may request it."""
     (tmp_path / "pyproject.toml").write_bytes(PYPROJECT.read_bytes())
     (tmp_path / "CODEOWNERS").write_text(CODEOWNERS)
     monkeypatch.chdir(tmp_path)
     assert {name for name, owned in owners().items() if owned} == set(INPUTS)
 
 
-def test_without_codeowners_nobody_is_named(
+def test_without_codeowners_no_asset_has_owners(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And where there is no project the definitions load all the same."""
+    """The definitions also load outside a project."""
     monkeypatch.chdir(tmp_path)
     assert {tuple(owned) for owned in owners().values()} == {()}
     (tmp_path / "pyproject.toml").write_bytes(PYPROJECT.read_bytes())

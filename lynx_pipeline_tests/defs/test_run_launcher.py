@@ -1,4 +1,4 @@
-"""What the run launcher of a team's server says of runs, against a real code server."""
+"""How the run launcher of a team's server judges runs, with a real code server."""
 
 import json
 import subprocess
@@ -21,15 +21,15 @@ from lynx_pipeline.defs.run_launcher import WatchedRunLauncher
 
 @pytest.fixture
 def launcher() -> Iterator[WatchedRunLauncher]:
-    """The launcher of an instance."""
+    """A launcher with an instance."""
     with DagsterInstance.ephemeral() as instance:
         it = WatchedRunLauncher()
         it.register_instance(instance)
         yield it
 
 
-def started(launcher: WatchedRunLauncher, socket: Path | None) -> WorkerStatus:
-    """What is said of a run that started, of a code server if one got it."""
+def health(launcher: WatchedRunLauncher, socket: Path | None) -> WorkerStatus:
+    """The health of a started run, which has the code server at ``socket`` if there is one."""
     info = json.dumps({"host": "localhost", "socket": str(socket)})
     run = create_run_for_test(
         launcher._instance,
@@ -39,37 +39,37 @@ def started(launcher: WatchedRunLauncher, socket: Path | None) -> WorkerStatus:
     return launcher.check_run_worker_health(run).status
 
 
-def test_a_run_that_no_server_got_is_not_given_up(launcher: WatchedRunLauncher) -> None:
-    """Such as that of ``dagster job execute``."""
+def test_a_run_without_a_code_server_counts_as_running(launcher: WatchedRunLauncher) -> None:
+    """``dagster job execute`` starts such runs."""
     assert launcher.supports_check_run_worker_health
-    assert started(launcher, None) is WorkerStatus.RUNNING
+    assert health(launcher, None) is WorkerStatus.RUNNING
 
 
-def test_a_server_that_is_away_settles_nothing(
+def test_an_unreachable_code_server_is_not_a_verdict(
     launcher: WatchedRunLauncher, tmp_path: Path
 ) -> None:
-    """It may be starting; the run is asked about again."""
+    """The server may be starting, so the check fails and is repeated later."""
     with pytest.raises(DagsterUserCodeUnreachableError):
-        started(launcher, tmp_path / "nobody.sock")
+        health(launcher, tmp_path / "nobody.sock")
 
 
 @pytest.mark.slow
-def test_a_run_that_its_server_does_not_know_has_lost_its_worker(
+def test_a_run_unknown_to_its_code_server_has_lost_its_worker(
     launcher: WatchedRunLauncher,
 ) -> None:
-    """The server was started again since."""
-    with tempfile.TemporaryDirectory() as folder:  # a socket's path is short
+    """The server was restarted since the run started."""
+    with tempfile.TemporaryDirectory() as folder:  # a socket's path must be short
         socket = Path(folder) / "code.sock"
         command = ("api", "grpc", "-m", "lynx_pipeline.definitions", "--socket", str(socket))
         program = Path(sys.executable).with_name("dagster")
         server = subprocess.Popen([program, *command], stderr=subprocess.DEVNULL)
         try:
-            end = time.monotonic() + 60
+            deadline = time.monotonic() + 60
             client = DagsterGrpcClient(host="localhost", socket=str(socket))
             while not socket.exists() or client.health_check_query() != "SERVING":  # type: ignore[no-untyped-call]
-                assert server.poll() is None and time.monotonic() < end
+                assert server.poll() is None and time.monotonic() < deadline
                 time.sleep(0.2)
-            assert started(launcher, socket) is WorkerStatus.NOT_FOUND
+            assert health(launcher, socket) is WorkerStatus.NOT_FOUND
         finally:
             server.kill()
             server.wait()

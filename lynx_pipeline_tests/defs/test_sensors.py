@@ -1,4 +1,4 @@
-"""The sensors, evaluated as the daemon does: one tells of promotions, one asks for runs."""
+"""The sensors, evaluated as by the daemon: one announces promotions, one requests runs."""
 
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
@@ -42,13 +42,13 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> InFolder:
 
 
 def promote(place: InFolder, when: datetime) -> None:
-    """Add the promotion."""
+    """Add a promotion to the registry."""
     made = fact(event=PROMOTED, semver=V, time=when.strftime(TIME))
     place.store.append(lambda _: made)
 
 
 def tick(place: InFolder, *, makes: bool = True, finds: bool = False) -> Any:
-    """The sensor's look at a run that ``makes`` the promotion, or ``finds`` it made before."""
+    """The sensor's result for a run that ``makes`` the promotion or ``finds`` an earlier one."""
     if finds:
         promote(place, datetime.now(UTC) - timedelta(minutes=1))
 
@@ -57,8 +57,8 @@ def tick(place: InFolder, *, makes: bool = True, finds: bool = False) -> Any:
         if makes:
             promote(place, datetime.now(UTC))
         if makes or finds:
-            shown: dict[str, Any] = {"semver": V, IS_NEW: makes}
-            context.log_event(AssetMaterialization("promotion_decision", metadata=shown))
+            metadata: dict[str, Any] = {"semver": V, IS_NEW: makes}
+            context.log_event(AssetMaterialization("promotion_decision", metadata=metadata))
         yield from ()
 
     @job
@@ -77,29 +77,25 @@ def tick(place: InFolder, *, makes: bool = True, finds: bool = False) -> Any:
 
 
 def test_a_promotion_is_announced(place: InFolder, receiver: Receiver) -> None:
-    """Once, with its version."""
+    """There is one announcement, and it contains the version."""
     assert tick(place) is None
     assert [got["title"] for got in receiver.got] == [f"tiny: promoted {V} in dev"]
 
 
-def test_a_promotion_that_was_there_is_not_announced_again(
-    place: InFolder, receiver: Receiver
-) -> None:
-    """A run that is repeated changes nothing and tells nothing."""
+def test_an_earlier_promotion_is_not_announced_again(place: InFolder, receiver: Receiver) -> None:
+    """A repeated run changes nothing and announces nothing."""
     assert "made no new promotion" in tick(place, makes=False).skip_message
     assert "made no new promotion" in tick(place, makes=False, finds=True).skip_message
     assert receiver.got == []
 
 
-def test_without_a_channel_it_skips(place: InFolder) -> None:
-    """And says why."""
+def test_without_a_channel_the_announcement_is_skipped(place: InFolder) -> None:
+    """The skip message gives the reason."""
     assert "APPRISE_URLS names no channel" in tick(place).skip_message
 
 
-def test_a_channel_that_was_not_told_fails_the_tick_only(
-    place: InFolder, receiver: Receiver
-) -> None:
-    """The promotion stands."""
+def test_a_failing_channel_fails_only_the_tick(place: InFolder, receiver: Receiver) -> None:
+    """The promotion stays in the registry."""
     receiver.status = 500
     with pytest.raises(Exception, match="is promoted, but not every channel got"):
         tick(place)
@@ -110,8 +106,8 @@ LABELLED = {"deploy-candidate": "true", "lynx.semver": V}
 
 
 class MLflow:
-    """A real server, which the sensor asks, and its database, where hundreds of runs are made in
-    the time that a few take over HTTP."""
+    """A real server for the sensor, and its database, in which tests create hundreds of runs much
+    faster than over HTTP."""
 
     def __init__(self, uri: str, database: str) -> None:
         self.uri = uri
@@ -122,7 +118,7 @@ class MLflow:
         return self.runs(1, tags, status)[0]
 
     def runs(self, count: int, tags: Mapping[str, str], status: str = "FINISHED") -> list[str]:
-        """New runs, all alike."""
+        """New runs with the same tags."""
         with connected(self.database) as client:
             made = [client.create_run("0", tags=dict(tags)).info.run_id for _ in range(count)]
             for run_id in made:
@@ -131,19 +127,19 @@ class MLflow:
         return made
 
     def tag(self, run_id: str, key: str, value: str) -> None:
-        """Tag a run that is there."""
+        """Tag an existing run."""
         with connected(self.database) as client:
             client.set_tag(run_id, key, value)
 
     def clear(self) -> None:
-        """No run is left that a search finds."""
+        """Delete all runs that a search finds."""
         with connected(self.database) as client:
             for run in client.search_runs(["0"], max_results=5000):
                 client.delete_run(run.info.run_id)
 
 
 class Daemon:
-    """What Dagster's daemon does with what a tick returns, but for executing the runs."""
+    """Processes the result of a tick as Dagster's daemon does, but executes no runs."""
 
     def __init__(self, instance: DagsterInstance) -> None:
         self.instance = instance
@@ -157,19 +153,19 @@ class Daemon:
         self.cursor = result.cursor
         for request in result.dynamic_partitions_requests or []:
             self.instance.add_dynamic_partitions("candidates", list(request.partition_keys))
-        for asked in result.run_requests or []:
-            assert asked.run_key
-            tags = {**asked.tags, "dagster/run_key": asked.run_key}
-            self.instance.add_run(DagsterRun(job_name=asked.job_name or "", tags=tags))
+        for run_request in result.run_requests or []:
+            assert run_request.run_key
+            tags = {**run_request.tags, "dagster/run_key": run_request.run_key}
+            self.instance.add_run(DagsterRun(job_name=run_request.job_name or "", tags=tags))
         return result
 
     def ticks(self, count: int) -> list[str]:
-        """The keys that so many ticks requested."""
+        """The run keys that this many ticks request."""
         results = [self.tick() for _ in range(count)]
-        return [asked.run_key or "" for r in results for asked in r.run_requests or []]
+        return [run_request.run_key or "" for r in results for run_request in r.run_requests or []]
 
-    def says(self) -> str:
-        """Why a tick requests nothing."""
+    def skip_message(self) -> str:
+        """The skip message of a tick that requests nothing."""
         result = self.tick()
         assert not result.run_requests
         assert result.skip_reason
@@ -194,89 +190,92 @@ def mlflow(server: MLflow, place: InFolder, monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.fixture
 def daemon() -> Iterator[Daemon]:
-    """A daemon that starts anew."""
+    """A new daemon, without a cursor."""
     with DagsterInstance.ephemeral() as instance:
         yield Daemon(instance)
 
 
 @pytest.mark.slow
-def test_of_hundreds_of_runs_each_is_requested_once(mlflow: MLflow, daemon: Daemon) -> None:
-    """A few a tick; one that is tagged long after it was made is not lost."""
+def test_each_of_hundreds_of_runs_is_requested_once(mlflow: MLflow, daemon: Daemon) -> None:
+    """Each tick requests a few. A run that is tagged long after it was created is found too."""
     late = mlflow.run({})
     mlflow.runs(50, {})
     tagged = mlflow.runs(LOOKED_AT + 30, LABELLED)
     rounds = len(tagged) // REQUESTED + 3
     first = daemon.tick()
     assert len(first.run_requests or []) == REQUESTED
-    keys = [asked.run_key for asked in first.run_requests or []] + daemon.ticks(rounds)
+    keys = [run_request.run_key for run_request in first.run_requests or []] + daemon.ticks(rounds)
     assert sorted(map(str, keys)) == sorted(f"{run_id}:{V}" for run_id in tagged)
     assert set(daemon.instance.get_dynamic_partitions("candidates")) == set(tagged)
     for key, value in LABELLED.items():
         mlflow.tag(late, key, value)
     assert daemon.ticks(3) == [f"{late}:{V}"]
-    assert "all were requested before" in daemon.says()
+    assert "all were requested before" in daemon.skip_message()
 
 
 @pytest.mark.slow
-def test_a_request_holds_all_that_the_run_needs(mlflow: MLflow, daemon: Daemon) -> None:
-    """Partition, job, the version as it was tagged, and the pull request if one is named; another
-    version is another request."""
+def test_a_request_has_everything_that_the_run_needs(mlflow: MLflow, daemon: Daemon) -> None:
+    """The job, the partition, the tagged version and the pull request, if there is one. A new
+    version is a new request."""
     pull = {"lynx.pull_request": "https://github.com/acme/tutor/pull/7"}
     run_id = mlflow.run({**LABELLED, **pull})
-    (asked,) = daemon.tick().run_requests or []
-    assert {key: asked.tags.get(key) for key in pull} == pull
-    assert (asked.job_name, asked.partition_key) == ("eval_and_promote", run_id)
-    assert asked.run_config == {"ops": {"promotion_decision": {"config": {"semver": V}}}}
+    (run_request,) = daemon.tick().run_requests or []
+    assert {key: run_request.tags.get(key) for key in pull} == pull
+    assert (run_request.job_name, run_request.partition_key) == ("eval_and_promote", run_id)
+    assert run_request.run_config == {"ops": {"promotion_decision": {"config": {"semver": V}}}}
     mlflow.tag(run_id, "lynx.semver", "v0.2.0-dev")
     assert daemon.ticks(2) == [f"{run_id}:v0.2.0-dev"]
 
 
 @pytest.mark.slow
-def test_in_prod_it_asks_for_the_evaluation_only(
+def test_in_prod_only_the_evaluation_is_requested(
     mlflow: MLflow, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """There only the CI workflow can promote."""
+    """Only the CI workflow can promote in prod."""
     monkeypatch.setenv("LYNX_ENV", "prod")
     mlflow.run(LABELLED)
-    assert f"the semver {V!r} can't name a promotion in prod" in daemon.says()
+    assert f"the semver {V!r} can't name a promotion in prod" in daemon.skip_message()
     run_id = mlflow.run({**LABELLED, "lynx.semver": "v1.2.3"})
-    (asked,) = daemon.tick().run_requests or []
-    assert (asked.job_name, asked.partition_key, asked.run_config) == ("evaluate", run_id, {})
+    (run_request,) = daemon.tick().run_requests or []
+    assert (run_request.job_name, run_request.partition_key, run_request.run_config) == (
+        "evaluate",
+        run_id,
+        {},
+    )
 
 
 @pytest.mark.slow
-def test_what_can_not_be_requested_is_named(mlflow: MLflow, daemon: Daemon) -> None:
-    """No run, no version, a malformed one, a run that has not finished; and it is, once it is
-    mended."""
-    assert "No more MLflow runs have the tag deploy-candidate=true" in daemon.says()
+def test_runs_that_cannot_be_requested_are_listed(mlflow: MLflow, daemon: Daemon) -> None:
+    """A version is missing or malformed, or a run is not finished. A corrected run is requested."""
+    assert "No more MLflow runs have the tag deploy-candidate=true" in daemon.skip_message()
     runs = {
         mlflow.run({"deploy-candidate": "true"}): "semver '' can't name",
         mlflow.run({**LABELLED, "lynx.semver": "0.1"}): "semver '0.1' can't name",
         mlflow.run(LABELLED, "RUNNING"): "is RUNNING: expected FINISHED",
         mlflow.run(LABELLED, "FAILED"): "is FAILED: expected FINISHED",
     }
-    said = daemon.says()
+    message = daemon.skip_message()
     for run_id, problem in runs.items():
-        assert run_id in said
-        assert problem in said
-    mended = list(runs)[1]
-    mlflow.tag(mended, "lynx.semver", V)
-    assert daemon.ticks(1) == [f"{mended}:{V}"]
+        assert run_id in message
+        assert problem in message
+    corrected = list(runs)[1]
+    mlflow.tag(corrected, "lynx.semver", V)
+    assert daemon.ticks(1) == [f"{corrected}:{V}"]
 
 
-def test_without_mlflow_it_says_so_and_starts_anew(
+def test_an_mlflow_failure_is_reported_and_resets_the_cursor(
     place: InFolder, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No password of the server's address is in what it says."""
+    """The message does not show the password in the server's address."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:s3cret@127.0.0.1:9")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     daemon.cursor = "from another server"
-    said = daemon.says()
-    assert "MLflow at http://127.0.0.1:9 failed" in said
-    assert "s3cret" not in said
+    message = daemon.skip_message()
+    assert "MLflow at http://127.0.0.1:9 failed" in message
+    assert "s3cret" not in message
     assert daemon.cursor == ""
 
 
-def test_it_is_off_until_somebody_switches_it_on() -> None:
-    """What is in MLflow starts nothing by itself."""
+def test_the_sensor_for_candidates_is_off_by_default() -> None:
+    """Tags in MLflow start nothing until somebody turns the sensor on."""
     assert tagged_candidates.default_status.value == "STOPPED"

@@ -1,5 +1,8 @@
-"""What Dagster calls out of date, and why: the project's own instance, real candidates and real
-evaluations, and the resolver that the UI asks."""
+"""What Dagster shows as stale, and why.
+
+The tests use an instance like the project's, real candidates and evaluations, and the resolver
+behind the UI.
+"""
 
 import json
 from collections.abc import Iterator
@@ -55,26 +58,26 @@ class Flow:
     instance: DagsterInstance
 
     def candidate(self, name: str) -> str:
-        """A new candidate that is always right; its run id."""
+        """Add a candidate that is always right. Returns its run id."""
         made = bundle(self.folder / name, body=f"{GOOD}  # {name}")
         run_id = self.tracking.run({"model": made})
         add_candidate(run_id)
         return run_id
 
     def run(self, job: str, run_id: str, **config: Any) -> None:
-        """Run a job for a candidate, which has to succeed."""
+        """Run a job for a candidate. It must succeed."""
         ops = {name: {"config": values} for name, values in config.items()}
         done = defs.resolve_job_def(job).execute_in_process(
             {"ops": ops}, instance=self.instance, partition_key=run_id
         )
         assert done.success
 
-    def promoted(self, run_id: str) -> None:
+    def promote(self, run_id: str) -> None:
         """Evaluate and promote a candidate."""
         self.run("eval_and_promote", run_id, promotion_decision={"semver": SEMVER})
 
     def stale(self, run_id: str, definitions: Definitions = defs) -> dict[str, str]:
-        """Of what the candidate has: what is out of date, and the reasons."""
+        """The candidate's assets that are not fresh, each with the reasons."""
         graph = definitions.resolve_asset_graph()
         now = TemporalContext(effective_dt=get_current_datetime(), last_event_id=None)
         view = AssetGraphView(temporal_context=now, instance=self.instance, asset_graph=graph)
@@ -86,29 +89,29 @@ class Flow:
             status = resolver.get_status(key, partition).value
             assert (status == "STALE") == bool(causes)
             if status != "FRESH":
-                said = (f"{c.dependency_asset_key} {c.reason}" for c in causes)
-                found[name] = "; ".join(said) or status
+                reasons = (f"{c.dependency_asset_key} {c.reason}" for c in causes)
+                found[name] = "; ".join(reasons) or status
         return found
 
-    def kept(self, run_id: str) -> bool:
-        """Whether the last materialization kept the evaluation that was there."""
-        wanted = AssetRecordsFilter(AssetKey("candidate_eval"), asset_partitions=[run_id])
-        (record,) = self.instance.fetch_materializations(wanted, limit=1).records
+    def reused(self, run_id: str) -> bool:
+        """Whether the last materialization reused the existing evaluation."""
+        records_filter = AssetRecordsFilter(AssetKey("candidate_eval"), asset_partitions=[run_id])
+        (record,) = self.instance.fetch_materializations(records_filter, limit=1).records
         assert record.asset_materialization
         return bool(record.asset_materialization.metadata["kept_from_before"].value)
 
-    def answered(self, run_id: str) -> int:
-        """When the candidate's answers were written."""
+    def answered_at(self, run_id: str) -> int:
+        """The time at which the candidate's answers were written."""
         evidence = self.settings.candidates / run_id / "evidence"
         return (evidence / "predictions.parquet").stat().st_mtime_ns
 
     def rewrite_baseline(self, **changes: Any) -> None:
-        """Another committed baseline."""
+        """Change values in the baseline."""
         file = self.settings.baseline
         file.write_text(json.dumps(json.loads(file.read_text()) | changes))
 
     def rewrite_eval_set(self, n: int) -> None:
-        """Another versioned eval set, and the baseline that was measured on it."""
+        """Replace the eval set and its .dvc file, and the baseline to match."""
         items = eval_items(n)
         raw, file = jsonl(items), self.settings.eval_set
         file.write_bytes(raw)
@@ -120,7 +123,7 @@ class Flow:
 
 @pytest.fixture
 def flow(tmp_path: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> Iterator[Flow]:
-    """A project that this process runs in, with an instance as ``dagster dev`` opens it there."""
+    """A project as the working directory, with an instance as ``dagster dev`` opens it."""
     settings = new_project(tmp_path / "project", environ={"MLFLOW_TRACKING_URI": tracking.uri})
     (settings.root / "dagster.yaml").write_bytes((REPO / "dagster.yaml").read_bytes())
     monkeypatch.chdir(settings.root)
@@ -129,65 +132,65 @@ def flow(tmp_path: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch) ->
         yield Flow(settings, tracking, tmp_path, instance)
 
 
-def test_what_was_never_run_is_missing_not_fresh(flow: Flow) -> None:
-    """A candidate that was only added has nothing yet."""
+def test_an_asset_that_never_ran_is_missing_not_fresh(flow: Flow) -> None:
+    """A candidate that was only added has no assets yet."""
     assert flow.stale(flow.candidate("a")) == dict.fromkeys(FLOW, "MISSING")
 
 
-def test_an_unchanged_candidate_is_kept_and_nothing_is_out_of_date(flow: Flow) -> None:
-    """Run again, its answers are the files they were, and every data version is the same."""
+def test_the_evaluation_of_an_unchanged_candidate_is_reused(flow: Flow) -> None:
+    """A repeated run writes no answers, and all data versions stay the same."""
     a = flow.candidate("a")
-    flow.promoted(a)
+    flow.promote(a)
     assert flow.stale(a) == {}
-    assert not flow.kept(a)
-    before = flow.answered(a)
-    flow.promoted(a)
-    assert flow.kept(a)
-    assert flow.answered(a) == before
+    assert not flow.reused(a)
+    before = flow.answered_at(a)
+    flow.promote(a)
+    assert flow.reused(a)
+    assert flow.answered_at(a) == before
     assert flow.stale(a) == {}
 
 
-def test_a_changed_baseline_dates_evaluations_and_promotions(flow: Flow) -> None:
-    """Once Dagster has seen it, what was judged by the one before says that it is the baseline.
-    Judging anew asks no model again, and a promotion stays marked until it is judged too."""
+def test_a_changed_baseline_makes_evaluations_and_promotions_stale(flow: Flow) -> None:
+    """Dagster has to see the new baseline first. A new verdict does not run the model again, and a
+    promotion stays stale until it is repeated."""
     a, b = flow.candidate("a"), flow.candidate("b")
-    flow.promoted(a)
+    flow.promote(a)
     flow.run("evaluate", b)
     flow.rewrite_baseline(justification="Measured again.")
-    assert flow.stale(a) == {}  # nobody told Dagster yet
+    assert flow.stale(a) == {}  # Dagster has not seen the new baseline yet
 
-    before = flow.answered(b)
+    before = flow.answered_at(b)
     flow.run("evaluate", b)
     reason = f"{AssetKey('eval_baseline')} has a new dependency data version"
     assert flow.stale(a) == {"candidate_eval": reason, "promotion_decision": reason}
     assert flow.stale(b) == {"promotion_decision": "MISSING"}
-    assert flow.kept(b)
-    assert flow.answered(b) == before
+    assert flow.reused(b)
+    assert flow.answered_at(b) == before
 
     flow.run("evaluate", a)
-    assert flow.kept(a)
+    assert flow.reused(a)
     assert flow.stale(a) == {"promotion_decision": reason}
-    flow.promoted(a)
+    flow.promote(a)
     assert flow.stale(a) == {}
 
 
-def test_a_changed_eval_set_dates_every_evaluation_and_asks_again(flow: Flow) -> None:
-    """New questions: the evaluation of before is no evidence, so the model is asked."""
+def test_a_changed_eval_set_makes_every_evaluation_stale(flow: Flow) -> None:
+    """Old answers are no evidence for new questions, so the model runs again."""
     a, b = flow.candidate("a"), flow.candidate("b")
-    flow.promoted(a)
+    flow.promote(a)
     flow.run("evaluate", b)
     flow.rewrite_eval_set(14)
     flow.run("evaluate", b)
-    assert not flow.kept(b)
+    assert not flow.reused(b)
     assert {"eval_set", "eval_baseline"} == {
         name for name in FLOW if name in flow.stale(a).get("candidate_eval", "")
     }
     assert flow.stale(b) == {"promotion_decision": "MISSING"}
 
-    before = flow.answered(a)
+    before = flow.answered_at(a)
     flow.run("evaluate", a)
-    assert flow.answered(a) > before
-    # The promotion was made on other answers, by another measure.
+    assert flow.answered_at(a) > before
+    # The promotion used the old answers, baseline and eval set.
     assert set(flow.stale(a)) == {"promotion_decision"}
     reasons = flow.stale(a)["promotion_decision"].split("; ")
     assert set(reasons) == {
@@ -196,8 +199,8 @@ def test_a_changed_eval_set_dates_every_evaluation_and_asks_again(flow: Flow) ->
     }
 
 
-def test_a_changed_bundle_dates_its_own_candidate_only(flow: Flow) -> None:
-    """Artifacts overwritten in MLflow: that candidate's evaluation is of another bundle."""
+def test_a_changed_bundle_makes_only_its_own_candidate_stale(flow: Flow) -> None:
+    """The artifacts in MLflow were overwritten, so the evaluation is of a different bundle."""
     a, b = flow.candidate("a"), flow.candidate("b")
     for run_id in (a, b):
         flow.run("evaluate", run_id)
@@ -212,10 +215,10 @@ def test_a_changed_bundle_dates_its_own_candidate_only(flow: Flow) -> None:
     assert flow.stale(b) == {"promotion_decision": "MISSING"}
 
 
-def test_other_code_dates_what_it_made(flow: Flow) -> None:
-    """A new ``code_version`` of the evaluation, and nothing else, is a reason too."""
+def test_a_new_code_version_makes_its_asset_stale(flow: Flow) -> None:
+    """The new ``code_version`` of the evaluation is the only reason."""
     a = flow.candidate("a")
-    flow.promoted(a)
+    flow.promote(a)
     name = "candidate_eval"
     changed = map_asset_specs(
         lambda spec: spec.replace_attributes(code_version="2") if spec.key.path == [name] else spec,

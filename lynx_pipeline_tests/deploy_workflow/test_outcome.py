@@ -1,4 +1,4 @@
-"""What a pull request is told of its deployment."""
+"""The comment that reports a deployment on its pull request."""
 
 import json
 import re
@@ -20,7 +20,7 @@ REQUEST = {"pull_request": "7", "run_id": RUN, "semver": "v0.3.1-dev"}
 
 @pytest.fixture
 def world(tmp_path: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -> World:
-    """A project whose workflow runs."""
+    """A project inside a workflow run."""
     settings = project(tmp_path / "project", environ={"MLFLOW_TRACKING_URI": tracking.uri})
     monkeypatch.setenv("GITHUB_REPOSITORY", "octo-org/octo-repo")
     monkeypatch.setenv("GITHUB_RUN_ID", "42")
@@ -30,14 +30,14 @@ def world(tmp_path: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch) -
 def needs(
     failed: str = "", error: str = "", promote: Any = None, made: Made | None = None
 ) -> Needs:
-    """The jobs, of which one ``failed``, saying ``error``; those after it were skipped. The
-    evidence is what lies with ``made``."""
-    written = (made.evidence / "candidate_eval.json").read_bytes() if made else b""
-    found = {"evidence_sha256": sha256(written).hexdigest()} if made else {}
-    asked = {**REQUEST, "run_id": made.run_id} if made else REQUEST
+    """The jobs' results. The job ``failed`` reports ``error``, and later jobs are skipped. The
+    evidence digest is that of ``made``."""
+    raw = (made.evidence / "candidate_eval.json").read_bytes() if made else b""
+    digest = {"evidence_sha256": sha256(raw).hexdigest()} if made else {}
+    request = {**REQUEST, "run_id": made.run_id} if made else REQUEST
     jobs: dict[str, Any] = {
-        "request": {"result": "success", "outputs": asked},
-        "evaluate": {"result": "success", "outputs": {"error": "", **found}},
+        "request": {"result": "success", "outputs": request},
+        "evaluate": {"result": "success", "outputs": {"error": "", **digest}},
         "promote": {"result": "success", "outputs": promote or {}},
     }
     for name, job in jobs.items():
@@ -49,8 +49,8 @@ def needs(
     return read_needs(json.dumps(jobs))
 
 
-def test_a_promotion_is_told_with_its_entry(world: World, tmp_path: Path) -> None:
-    """And where it was found made, that."""
+def test_a_promotion_is_reported_with_its_entry(world: World, tmp_path: Path) -> None:
+    """The comment also says if the version was promoted before, or if the announcement failed."""
     made = world.candidate("good")
     entry = world.promote(made, "v0.3.1-dev")
     output = {"entry": entry.to_line().decode().strip(), "new": "true"}
@@ -74,8 +74,8 @@ def test_a_promotion_is_told_with_its_entry(world: World, tmp_path: Path) -> Non
     assert "The announcement failed" in text
 
 
-def test_a_refusal_is_told_with_the_bucket_table(world: World) -> None:
-    """The verdict is worked out from the evidence, whatever the jobs say of it."""
+def test_a_refusal_is_reported_with_the_bucket_table(world: World) -> None:
+    """The verdict is replayed from the evidence, and not taken from the jobs' outputs."""
     made = world.candidate("bad", wrong=9)
     text = render_comment(
         world.settings, needs("evaluate", "all is well", made=made), made.evidence, ""
@@ -85,8 +85,8 @@ def test_a_refusal_is_told_with_the_bucket_table(world: World) -> None:
     assert "all is well" not in text
 
 
-def test_what_stopped_it_is_told_in_the_words_of_the_job(world: World, tmp_path: Path) -> None:
-    """Escaped: nobody is mentioned, nothing is linked or embedded."""
+def test_a_jobs_error_is_quoted_and_escaped(world: World, tmp_path: Path) -> None:
+    """The quote mentions nobody, and links and embeds nothing."""
     error = "it printed: @everyone <img src=x> [win](http://x) `a`\n### Promoted"
     text = render_comment(world.settings, needs("evaluate", error), tmp_path / "none", "")
     assert text.startswith("### Deployment of `v0.3.1-dev` stopped in job `evaluate`\n")
@@ -96,8 +96,8 @@ def test_what_stopped_it_is_told_in_the_words_of_the_job(world: World, tmp_path:
     assert text.count("###") == 1
 
 
-def test_a_promotion_is_told_whatever_its_job_came_to(world: World) -> None:
-    """The entry stands once the registry has it."""
+def test_a_promotion_is_reported_even_if_its_job_failed(world: World) -> None:
+    """The version is promoted once the registry has the entry."""
     made = world.candidate("good")
     entry = world.promote(made, "v0.3.1-dev")
     found = needs("promote", "interrupted", made=made)
@@ -110,15 +110,15 @@ def test_a_promotion_is_told_whatever_its_job_came_to(world: World) -> None:
     assert not in_force(found, "failure")
 
 
-def test_a_job_that_did_not_say_why_may_have_promoted(world: World, tmp_path: Path) -> None:
-    """So that is not denied: its log and the registry know."""
+def test_a_job_that_failed_without_an_error_may_have_promoted(world: World, tmp_path: Path) -> None:
+    """The comment does not deny a promotion, and says that a retry is safe."""
     text = render_comment(world.settings, needs("promote"), tmp_path / "none", "")
     assert "stopped in job `promote`" in text
     assert "running the failed jobs again is safe" in text
 
 
-def test_evidence_that_was_changed_is_no_report(world: World) -> None:
-    """It is said instead."""
+def test_changed_evidence_is_not_reported(world: World) -> None:
+    """The comment gives the reason instead of a report."""
     made = world.candidate("good")
     (made.evidence / "predictions.parquet").write_bytes(b"x")
     text = render_comment(
@@ -129,8 +129,8 @@ def test_evidence_that_was_changed_is_no_report(world: World) -> None:
     assert "PASSED" not in text
 
 
-def test_evidence_of_something_else_is_no_report(world: World) -> None:
-    """Of another run, or not what the job that evaluated wrote."""
+def test_unrelated_evidence_is_not_reported(world: World) -> None:
+    """The evidence is not what the evaluate job wrote, or belongs to a different run."""
     made, other = world.candidate("good"), world.candidate("other")
     text = render_comment(world.settings, needs("promote", "x", made=made), other.evidence, "")
     assert "No report" in text
@@ -145,8 +145,8 @@ def test_evidence_of_something_else_is_no_report(world: World) -> None:
     assert f"expected {made.run_id}" in text
 
 
-def test_forged_evidence_words_nothing(world: World) -> None:
-    """What an error quotes of it is escaped, and short."""
+def test_forged_evidence_cannot_inject_text(world: World) -> None:
+    """Errors quote the evidence escaped and shortened."""
     made = world.candidate("good")
     file = made.evidence / "candidate_eval.json"
     values = json.loads(file.read_text())
@@ -173,14 +173,14 @@ def test_forged_evidence_words_nothing(world: World) -> None:
         json.dumps({job: {"result": "success", "outputs": {"error": 1}} for job in JOBS}),
     ],
 )
-def test_needs_that_are_none_are_refused(text: str) -> None:
-    """Exit code 2."""
+def test_malformed_needs_are_refused(text: str) -> None:
+    """The error names the variable NEEDS."""
     with pytest.raises(BadInput, match="NEEDS"):
         read_needs(text)
 
 
-def test_a_pull_request_has_a_number() -> None:
-    """Or nobody can be told."""
+def test_the_pull_request_must_be_a_number() -> None:
+    """Without the number, there is nowhere to comment."""
     jobs = needs()
     assert jobs.pull_request == 7
     with pytest.raises(BadInput, match="expected a number"):

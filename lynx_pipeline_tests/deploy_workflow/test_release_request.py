@@ -1,4 +1,4 @@
-"""Who may decide, asked of a real checkout and GitHub's API."""
+"""Who may approve changes of the gate inputs, with a real checkout and a fake GitHub API."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -27,7 +27,7 @@ READ, WRITE = "ghs_1234567890", "ghs_0987654321"
 
 @pytest.fixture
 def github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGitHub]:
-    """An API, and the variables of a job that may read pull requests."""
+    """A fake API, and the variables of a job with read access to pull requests."""
     event = tmp_path / "event.json"
     event.write_text(json.dumps({"pull_request": {"number": 7}}))
     with fake_github.running() as it:
@@ -51,7 +51,8 @@ def github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGitH
 def commit(
     tmp_path: Path, github: FakeGitHub, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[str, str, str], None]:
-    """A checkout whose baseline is owned by three, of whom one can't write; commits changes."""
+    """Commits a change in a checkout. The baseline has three owners, one of them without write
+    access."""
     root = project(tmp_path / "project").root
 
     def change(name: str, old: str, new: str) -> None:
@@ -72,17 +73,17 @@ def commit(
 Commits = Callable[[str, str, str], None]
 
 
-def approved() -> int:
-    """The workflow's step."""
+def run_approved() -> int:
+    """Run the workflow's step."""
     return main(["ci", "approved", "--base", "HEAD^1"])
 
 
-def test_a_change_of_something_else_needs_no_approval(
+def test_an_unrelated_change_needs_no_approval(
     github: FakeGitHub, commit: Commits, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And GitHub isn't asked."""
+    """GitHub is not contacted."""
     commit(".github/CODEOWNERS", "@reader", "@mallory")
-    assert approved() == 0
+    assert run_approved() == 0
     assert "no approval is needed" in capsys.readouterr().out
     assert github.requests == []
 
@@ -96,23 +97,23 @@ def test_a_change_of_something_else_needs_no_approval(
     ],
     ids=lambda change: change[0],
 )
-def test_a_change_of_what_verdicts_are_by_needs_one(
+def test_a_change_of_a_gate_input_needs_approval(
     change: tuple[str, str, str],
     github: FakeGitHub,
     commit: Commits,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Of an owner who did not write it, for the commit as it is."""
+    """An owner who did not write the change has to approve the current commit."""
     commit(*change)
-    assert approved() == 1
+    assert run_approved() == 1
     assert "nobody has reviewed it" in capsys.readouterr().err
     github.pulls[7].reviews.append(Review("hubot", commit=HEAD))
-    assert approved() == 0
+    assert run_approved() == 0
     assert f"{change[0]}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("review", "says"),
+    ("review", "message"),
     [
         (Review("octocat", commit=HEAD), "octocat wrote part of it"),
         (Review("hubot", commit=OLD), "hubot approved bbbbbbbbbbbb, not aaaaaaaaaaaa"),
@@ -121,52 +122,52 @@ def test_a_change_of_what_verdicts_are_by_needs_one(
         (Review("hubot", "DISMISSED", HEAD), "hubot's latest review is DISMISSED"),
     ],
 )
-def test_not_everybody_can_approve(
+def test_an_approval_that_does_not_count_is_refused(
     review: Review,
-    says: str,
+    message: str,
     github: FakeGitHub,
     commit: Commits,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Exit code 1, with what kept them from counting."""
+    """The error says why the review does not count."""
     commit("eval_baseline.json", '"accuracy"', ' "accuracy"')
     github.pulls[7].reviews.append(review)
-    assert approved() == 1
-    assert says in capsys.readouterr().err
+    assert run_approved() == 1
+    assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
-    ("commits", "says"),
+    ("commits", "message"),
     [
         ([Commit(), Commit(author=None)], "belongs to no GitHub account"),
         ([Commit()] * 250, "GitHub lists only the first 250 commits"),
     ],
-    ids=["nobody's", "too many"],
+    ids=["no account", "too many"],
 )
-def test_who_wrote_a_change_has_to_be_known(
+def test_the_author_of_every_commit_must_be_known(
     commits: list[Commit],
-    says: str,
+    message: str,
     github: FakeGitHub,
     commit: Commits,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Or its author could approve it."""
+    """Otherwise an author could approve their own change."""
     commit("eval_baseline.json", '"accuracy"', ' "accuracy"')
     github.pulls[7].reviews.append(Review("hubot", commit=HEAD))
     github.pulls[7].commits = commits
-    assert approved() == 1
-    assert says in capsys.readouterr().err
+    assert run_approved() == 1
+    assert message in capsys.readouterr().err
 
 
-def test_a_pull_request_does_not_name_its_own_judges(
+def test_a_pull_request_cannot_choose_its_own_approvers(
     github: FakeGitHub, commit: Commits, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Who owns the baseline is what it was before."""
+    """The CODEOWNERS file of the base commit decides."""
     github.collaborators["mallory"] = "write"
     Path(".github/CODEOWNERS").write_text("* @mallory\n")
     commit("eval_baseline.json", '"accuracy"', ' "accuracy"')
     github.pulls[7].reviews.append(Review("mallory", commit=HEAD))
-    assert approved() == 1
+    assert run_approved() == 1
     assert "CODEOWNERS lists hubot, octocat, reader" in capsys.readouterr().err
 
 
@@ -174,7 +175,7 @@ def test_a_pull_request_does_not_name_its_own_judges(
 
 
 def test_all_pages_of_comments_are_read(github: FakeGitHub) -> None:
-    """The newest is on the last; an edited one is known by its dates."""
+    """The newest comment is on the last page. Its dates show that it was edited."""
     for number in range(250):
         github.comment(7, "octocat", f"comment {number}")
     github.comments[-1].edit("comment 249", "2030-01-01T00:00:00Z")
@@ -183,8 +184,11 @@ def test_all_pages_of_comments_are_read(github: FakeGitHub) -> None:
     assert [comment.edited for comment in found] == [False] * 249 + [True]
 
 
-def test_one_comment_is_kept(github: FakeGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Written anew each time, never by an older run; somebody else's is left alone."""
+def test_a_single_comment_is_kept_up_to_date(
+    github: FakeGitHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An older run does not overwrite a newer one's comment, and other users' comments are
+    untouched."""
     monkeypatch.setenv("GITHUB_TOKEN", WRITE)
     mark = f"<!-- {NAME}, run "
     github.comment(7, "mallory", f"{mark}99 -->\nmine")
@@ -202,8 +206,8 @@ def test_one_comment_is_kept(github: FakeGitHub, monkeypatch: pytest.MonkeyPatch
     assert GitHub().upsert_comment(7, NAME, 40, "six") == first
 
 
-def test_an_edit_is_seen_also_within_the_second(github: FakeGitHub) -> None:
-    """Which the dates don't show."""
+def test_an_edit_within_the_same_second_is_detected(github: FakeGitHub) -> None:
+    """The dates of the comment do not show such an edit."""
     comment = github.comment(7, "octocat", "as written")
     [found] = GitHub().comments(7)
     assert not GitHub().was_edited(found)
@@ -216,8 +220,8 @@ def test_an_edit_is_seen_also_within_the_second(github: FakeGitHub) -> None:
         GitHub().was_edited(found)
 
 
-def test_what_the_token_may_not_do_is_an_error(github: FakeGitHub) -> None:
-    """Exit code 3, with GitHub's own words, and without the token."""
+def test_a_missing_permission_is_a_system_failure(github: FakeGitHub) -> None:
+    """The error quotes GitHub and does not show the token."""
     with pytest.raises(SystemFailed, match="status 403, 'Resource not accessible") as caught:
         GitHub().upsert_comment(7, NAME, 42, "text")
     assert READ not in str(caught.value)
@@ -225,8 +229,8 @@ def test_what_the_token_may_not_do_is_an_error(github: FakeGitHub) -> None:
         GitHub().pull_request(8)
 
 
-def test_no_token_is_bad_input(github: FakeGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It says what the step lacks."""
+def test_a_missing_token_is_bad_input(github: FakeGitHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the variable."""
     monkeypatch.delenv("GITHUB_TOKEN")
     with pytest.raises(BadInput, match="GITHUB_TOKEN: "):
         GitHub()

@@ -1,4 +1,4 @@
-"""The deploy workflow keeps every rule, and changes that weaken it break one."""
+"""The deploy workflow follows every rule, and changes that weaken it break one."""
 
 import re
 from collections.abc import Iterator
@@ -24,13 +24,13 @@ ALL = sorted(WORKFLOWS.iterdir())
 RELEASE = WORKFLOWS / "release.yml"
 
 
-def test_the_deploy_workflow_keeps_every_rule() -> None:
-    """As it is."""
+def test_the_deploy_workflow_follows_every_rule() -> None:
+    """The committed workflow has no findings."""
     assert list(findings(DEPLOY.read_text())) == []
 
 
-def _places(node: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
-    """Every node of a parsed workflow, with the keys that lead to it."""
+def _nodes(node: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Every node of a parsed workflow, each with the keys that lead to it."""
     yield path, node
     children = (
         node.items()
@@ -38,25 +38,25 @@ def _places(node: object, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[An
         else enumerate(node if isinstance(node, list) else [])
     )
     for key, child in children:
-        yield from _places(child, (*path, key))
+        yield from _nodes(child, (*path, key))
 
 
 def _changes(node: Any) -> Iterator[tuple[str, Any]]:
-    """What may become of a node, except that it is removed."""
+    """The possible changes of a node except removal, each with a description."""
     if isinstance(node, dict):
-        yield "one more key", {**node, "another": "x"}
+        yield "additional key", {**node, "another": "x"}
     elif isinstance(node, list):
-        yield "one more element", [*node, deepcopy(node[-1])]
+        yield "additional element", [*node, deepcopy(node[-1])]
         if len(node) > 1:
-            yield "another order", node[::-1]
+            yield "reversed order", node[::-1]
     elif isinstance(node, bool):
-        yield "the opposite", not node
+        yield "opposite", not node
     else:
-        yield "another value", 121 if isinstance(node, int) else f"{node} x"
+        yield "different value", 121 if isinstance(node, int) else f"{node} x"
 
 
 def _replaced(workflow: Any, path: tuple[Any, ...], new: Any) -> Any:
-    """The workflow with another node there; without the node if it is None."""
+    """The workflow with ``new`` as the node at ``path``. The node is removed if ``new`` is None."""
     if not path:
         return new
     changed = deepcopy(workflow)
@@ -71,18 +71,18 @@ def _replaced(workflow: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 def test_every_change_of_the_deploy_workflow_breaks_a_rule() -> None:
-    """Whatever is removed, added, replaced or moved, except the names that people read."""
+    """Every node is removed, extended, replaced or reordered. Only display names may change."""
     workflow = yaml.safe_load(DEPLOY.read_text())
     missed, tried = [], 0
-    for path, node in _places(workflow):
+    for path, node in _nodes(workflow):
         changes = [*_changes(node), *([("removed", None)] if path else [])]
         for what, new in changes:
             tried += 1
             if not list(findings_in(_replaced(workflow, path, new))):
                 missed.append((path, what))
     names = [("jobs", job, "name") for job in workflow["jobs"]]
-    free = [(path, what) for path in names for what in ("another value", "removed")]
-    assert missed == [(("name",), "another value"), *free]
+    free = [(path, what) for path in names for what in ("different value", "removed")]
+    assert missed == [(("name",), "different value"), *free]
     assert tried > 300
 
 
@@ -105,59 +105,71 @@ PROMOTES = "    environment: production\n"
 
 
 def _secret(expression: str) -> str:
-    """For the model's job."""
+    """The lines that give the model's job this expression as RUN_ID."""
     return f"      RUN_ID: ${{{{ {expression} }}}}\n    outputs"
 
 
-# What is changed, to what, and what is said of it.
+# For each change: the original text, its replacement and the expected finding.
 WEAKER = {
-    # an identity, a right or a secret for the model's job
-    "an identity": (
+    # an identity, a permission or a secret for the model's job
+    "an identity token": (
         MODEL_JOB,
         MODEL_JOB.replace("    env", "      id-token: write\n    env", 1),
-        "evaluate: other permissions",
+        "evaluate: unexpected permissions",
     ),
     "write permission": (
         MODEL_JOB,
         MODEL_JOB.replace("read", "write"),
-        "evaluate: other permissions",
+        "evaluate: unexpected permissions",
     ),
-    "a secret": (RUN_ID, _secret("secrets.X"), "evaluate: another expression"),
-    "all secrets": (RUN_ID, _secret("toJSON(secrets)"), "evaluate: another expression"),
-    "a secret in capitals": (RUN_ID, _secret("SECRETS['X']"), "evaluate: another expression"),
-    "a token": (RUN_ID, _secret("github.token"), "evaluate: another expression"),
-    "a token by its name": (RUN_ID, _secret("github['token']"), "another expression"),
-    "the whole context": (RUN_ID, _secret("toJSON(github)"), "another expression"),
-    "over two lines": (
+    "a secret": (RUN_ID, _secret("secrets.X"), "evaluate: unexpected expression"),
+    "all secrets": (RUN_ID, _secret("toJSON(secrets)"), "evaluate: unexpected expression"),
+    "a secret in capital letters": (
+        RUN_ID,
+        _secret("SECRETS['X']"),
+        "evaluate: unexpected expression",
+    ),
+    "the job's token": (RUN_ID, _secret("github.token"), "evaluate: unexpected expression"),
+    "the job's token by subscript": (RUN_ID, _secret("github['token']"), "unexpected expression"),
+    "the whole github context": (RUN_ID, _secret("toJSON(github)"), "unexpected expression"),
+    "a secret on two lines": (
         RUN_ID,
         '      RUN_ID: "${{\\n secrets.X }}"\n    outputs',
-        "evaluate: another expression",
+        "evaluate: unexpected expression",
     ),
     "an environment": (
         "    needs: request\n",
         "    needs: request\n    environment: production\n",
-        "evaluate: another environment",
+        "evaluate: unexpected environment",
     ),
-    "all rights": ("permissions: {}", "permissions: write-all", "for all jobs"),
-    "a variable for all": ("permissions: {}", "permissions: {}\nenv: {BASH_ENV: x}", "for all"),
-    # code or text of somebody else's
-    "their head": (
+    "write permission for all jobs": ("permissions: {}", "permissions: write-all", "for all jobs"),
+    "a variable for all jobs": (
+        "permissions: {}",
+        "permissions: {}\nenv: {BASH_ENV: x}",
+        "for all",
+    ),
+    # code or text of somebody else
+    "the pull request's head": (
         CHECKOUT,
         CHECKOUT + "          ref: ${{ github.event.pull_request.head.sha }}\n",
-        "another checkout",
+        "unexpected checkout",
     ),
-    "their branch": (
+    "the pull request's branch": (
         CHECKOUT,
         CHECKOUT + "          ref: ${{ github.head_ref }}\n",
-        "another expression",
+        "unexpected expression",
     ),
-    "their merge": (CHECKOUT, CHECKOUT + "          ref: refs/pull/7/merge\n", "another checkout"),
-    "another repository": (
+    "the pull request's merge commit": (
+        CHECKOUT,
+        CHECKOUT + "          ref: refs/pull/7/merge\n",
+        "unexpected checkout",
+    ),
+    "a different repository": (
         CHECKOUT,
         CHECKOUT + "          repository: octo-org/other\n",
-        "another checkout",
+        "unexpected checkout",
     ),
-    "a kept token": (CHECKOUT, "          fetch-depth: 0\n", "another checkout"),
+    "persisted credentials": (CHECKOUT, "          fetch-depth: 0\n", "unexpected checkout"),
     "the comment in a script": (
         SCRIPT,
         SCRIPT.replace("request", 'request "${{ github.event.comment.body }}"'),
@@ -166,83 +178,99 @@ WEAKER = {
     "the comment in a variable": (
         TOKEN,
         TOKEN.replace("github.token", "github.event.comment.body"),
-        "another expression",
+        "unexpected expression",
     ),
-    "the title decides": (
+    "a condition on the title": (
         "contains(github.event.comment.body",
         "startsWith(github.event.issue.title",
-        "request: another condition",
+        "request: unexpected condition",
     ),
-    "no condition": (CONDITION, "", "request: another condition"),
-    "edits count": ("types: [created]", "types: [created, edited]", "triggers"),
-    "their workflow": ("  pull_request_target:", "  pull_request:", "triggers"),
-    "somebody's action": (
+    "no condition": (CONDITION, "", "request: unexpected condition"),
+    "edited comments as a trigger": ("types: [created]", "types: [created, edited]", "triggers"),
+    "the pull request's workflow": ("  pull_request_target:", "  pull_request:", "triggers"),
+    "an unknown action": (
         "uses: actions/download-artifact",
         "uses: someone/download-artifact",
         "not pinned",
     ),
-    "an action by its tag": (PIN, "actions/checkout@v7", "not pinned"),
-    "quoted": (f"uses: {PIN}", '"uses" : actions/checkout@v7', "not pinned"),
-    "another commit": (PIN, PIN.replace("3d3c", "4d3c"), "not pinned"),
-    "another version's name": (PIN, PIN.replace("v7.0.1", "v7.0.2"), "not pinned"),
-    # what is run
-    "another command": ("        run: ./dev install\n", "        run: curl x | sh\n", "commands"),
-    "one more": (EVALUATE, "      - name: More\n        run: ./more\n" + EVALUATE, "commands"),
-    "no bubblewrap": (BUBBLEWRAP, "true", "evaluate: other commands"),
-    "another shell": (SCRIPT, SCRIPT + "        shell: python {0}\n", "shell or folder"),
-    "another folder": (SCRIPT, SCRIPT + "        working-directory: /tmp\n", "shell or folder"),
+    "an action pinned by tag": (PIN, "actions/checkout@v7", "not pinned"),
+    "a quoted key": (f"uses: {PIN}", '"uses" : actions/checkout@v7', "not pinned"),
+    "a different commit": (PIN, PIN.replace("3d3c", "4d3c"), "not pinned"),
+    "a different version in the comment": (PIN, PIN.replace("v7.0.1", "v7.0.2"), "not pinned"),
+    # the commands and their environment
+    "a different command": (
+        "        run: ./dev install\n",
+        "        run: curl x | sh\n",
+        "commands",
+    ),
+    "an additional step": (
+        EVALUATE,
+        "      - name: More\n        run: ./more\n" + EVALUATE,
+        "commands",
+    ),
+    "no bubblewrap": (BUBBLEWRAP, "true", "evaluate: unexpected commands"),
+    "a different shell": (SCRIPT, SCRIPT + "        shell: python {0}\n", "shell or folder"),
+    "a different folder": (SCRIPT, SCRIPT + "        working-directory: /tmp\n", "shell or folder"),
     "a variable that Python reads": (
         TOKEN,
         TOKEN + "          PYTHONPATH: evidence\n",
-        "other variables: {'PYTHONPATH'}",
+        "unexpected variables: {'PYTHONPATH'}",
     ),
     "a variable that bash reads": (
         "      LYNX_HOME: lynx-home\n",
         "      LYNX_HOME: lynx-home\n      BASH_ENV: x\n",
-        "other settings",
+        "unexpected settings",
     ),
-    "dev": ("      LYNX_ENV: prod\n", "      LYNX_ENV: dev\n", "request: other settings"),
+    "dev instead of prod": (
+        "      LYNX_ENV: prod\n",
+        "      LYNX_ENV: dev\n",
+        "request: unexpected settings",
+    ),
     "a cache": (PYTHON, PYTHON + "          cache: pip\n", "or a cache"),
-    "own runner": ("runs-on: ubuntu-24.04", "runs-on: self-hosted", "runner"),
+    "a self-hosted runner": ("runs-on: ubuntu-24.04", "runs-on: self-hosted", "runner"),
     "no time-out": ("    timeout-minutes: 120\n", "", "no time-out"),
-    # what is handed on, and what is promoted
-    "evidence over the code": (
+    # what jobs pass on, and what is promoted
+    "evidence unpacked over the code": (
         "          path: evidence\n",
         "          path: .\n",
-        "promote: other artifacts",
+        "promote: unexpected artifacts",
     ),
-    "the whole machine": (
+    "an artifact of the whole machine": (
         "/bundle\n          include",
         "/..\n          include",
-        "request: other artifacts",
+        "request: unexpected artifacts",
     ),
-    "another run's": (
+    "a different run's evidence": (
         "          name: evidence\n          path: evidence\n",
         "          name: evidence\n          path: evidence\n          run-id: 1\n",
-        "another input",
+        "unexpected action input",
     ),
-    "another job's version": (
+    "a different job's version": (
         SEMVER,
         SEMVER.replace("request", "evaluate"),
-        "promote: another expression",
+        "promote: unexpected expression",
     ),
     "promotes without an evaluation": (
         "    needs: [request, evaluate]\n",
         "    needs: request\n",
         "promote: needs",
     ),
-    "promotes without its environment": (PROMOTES, "", "promote: another environment"),
+    "promotes without its environment": (PROMOTES, "", "promote: unexpected environment"),
     "promotes after a refusal": (
         PROMOTES,
         PROMOTES + "    if: always()\n",
-        "promote: another condition",
+        "promote: unexpected condition",
     ),
     "promotes after a failure": (
         EVALUATE,
         EVALUATE + "        continue-on-error: true\n",
-        "another failure is forgiven",
+        "unexpected continue-on-error",
     ),
-    "the whole may fail": (PROMOTES, PROMOTES + "    continue-on-error: true\n", "than steps"),
+    "a job that may fail": (
+        PROMOTES,
+        PROMOTES + "    continue-on-error: true\n",
+        "unexpected job keys",
+    ),
     "promotions cancel each other": (
         "cancel-in-progress: false",
         "cancel-in-progress: true",
@@ -256,17 +284,17 @@ WEAKER = {
 }
 
 
-@pytest.mark.parametrize(("old", "new", "says"), WEAKER.values(), ids=WEAKER)
-def test_a_change_that_breaks_a_rule_is_found(old: str, new: str, says: str) -> None:
-    """Wherever it is made."""
+@pytest.mark.parametrize(("old", "new", "expected"), WEAKER.values(), ids=WEAKER)
+def test_a_weakening_change_is_found(old: str, new: str, expected: str) -> None:
+    """One of the findings is the expected one."""
     text = DEPLOY.read_text()
     assert old in text
     found = list(findings(text.replace(old, new, 1)))
-    assert any(says in finding for finding in found), found
+    assert any(expected in finding for finding in found), found
 
 
 @pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.stem))
-def test_every_workflow_is_pinned_and_asks_for_what_it_needs(path: Path) -> None:
+def test_every_workflow_is_pinned_and_has_minimal_permissions(path: Path) -> None:
     """Write permission only to deploy or publish, no expression in a script, and time-outs."""
     text = path.read_text()
     workflow = yaml.safe_load(text)
@@ -282,8 +310,9 @@ def test_every_workflow_is_pinned_and_asks_for_what_it_needs(path: Path) -> None
             assert "${{" not in step.get("run", "")
 
 
-def test_the_job_that_publishes_runs_only_the_action_that_publishes() -> None:
-    """It has an identity, so it runs no code of the repository and takes only what was built."""
+def test_the_publish_job_runs_only_the_publish_action() -> None:
+    """The job has an identity, so it runs no code of the repository and takes only what was
+    built."""
     workflow = yaml.safe_load(RELEASE.read_text())
     assert list(workflow["jobs"]) == ["build", "publish"]
     publish = workflow["jobs"]["publish"]
@@ -301,18 +330,18 @@ def test_the_job_that_publishes_runs_only_the_action_that_publishes() -> None:
 
 
 def test_there_are_no_other_workflows() -> None:
-    """Whatever the file's ending."""
+    """Every file in the folder counts, whatever its suffix."""
     assert [path.name for path in ALL] == ["baseline.yml", DEPLOY.name, RELEASE.name, "test.yml"]
 
 
-def test_workflow_and_code_name_the_same_label() -> None:
-    """The workflow looks at it before it starts anything."""
+def test_workflow_and_code_use_the_same_label() -> None:
+    """The workflow checks the label before it starts a job."""
     assert f"github.event.label.name == '{LABEL}'" in DEPLOY.read_text()
     assert f"labels.*.name, '{LABEL}')" in DEPLOY.read_text()
 
 
-def test_codeowners_covers_what_the_workflow_trusts() -> None:
-    """Every file that decides who deploys, by what, and how."""
+def test_codeowners_covers_every_file_that_the_workflow_trusts() -> None:
+    """Each file affects who deploys, by which rules, or how."""
     from lynx_pipeline.domain.release.owners import owners_of
 
     text = (REPO / ".github/CODEOWNERS").read_text()
@@ -327,23 +356,23 @@ def test_codeowners_covers_what_the_workflow_trusts() -> None:
         "requirements.lock",
         "lynx_pipeline/registry/registry.py",
         ".dvc/config",
-        "setup.py",  # the install would run it
-        ".venv/installed",  # and believe this
+        "setup.py",  # the installation would run it
+        ".venv/installed",  # the installation would trust it
         "dagster.yaml",
         "a file nobody thought of",
     ):
         assert owners_of(text, path), path
 
 
-def test_codeowners_says_apart_who_asks_and_who_approves() -> None:
-    """Each has a line of its own, which no other line takes back."""
+def test_codeowners_separates_requesters_from_approvers() -> None:
+    """Each group has its own line, which no later line overrides."""
     from lynx_pipeline.domain.release.owners import owners_of
 
     lines = (REPO / ".github/CODEOWNERS").read_text().splitlines()
     named = "\n".join(line.replace("@OWNER", f"@{k}") for k, line in enumerate(lines))
-    asks, approves, other = (
+    requesters, approvers, others = (
         owners_of(named, path)
         for path in (f".github/workflows/{DEPLOY.name}", "eval_baseline.json", "dev")
     )
-    assert len(asks) == len(approves) == len(other) == 1
-    assert len(asks | approves | other) == 3
+    assert len(requesters) == len(approvers) == len(others) == 1
+    assert len(requesters | approvers | others) == 3

@@ -1,6 +1,6 @@
-"""The rules of the deploy workflow: everything that it may consist of.
+"""The rules of the deploy workflow: an allowlist of everything that it may contain.
 
-Only the names of jobs, time-outs up to two hours and comments are free.
+Only comments, the names of jobs and time-outs of up to two hours are free.
 """
 
 import re
@@ -31,16 +31,16 @@ PINS = {
     "pypa/gh-action-pypi-publish": "dc37677b2e1c63e2034f94d8a5b11f265b73ba33 # v1.14.2",
 }
 _CHECKOUT = ("Check out the default branch", None, "actions/checkout")
-_INSTALLED = [_CHECKOUT, ("Set up Python", None, "actions/setup-python"), ("Install", None, None)]
+_SETUP = [_CHECKOUT, ("Set up Python", None, "actions/setup-python"), ("Install", None, None)]
 # Name, id and action of each step.
 STEPS = {
     "request": [
-        *_INSTALLED,
+        *_SETUP,
         ("Read the request and fetch the candidate", "request", None),
         ("Keep the candidate for the next job", None, "actions/upload-artifact"),
     ],
     "evaluate": [
-        *_INSTALLED,
+        *_SETUP,
         ("Install bubblewrap, and let it make the namespaces it isolates with", None, None),
         ("Take the candidate", None, "actions/download-artifact"),
         ("Let Dagster know the candidate", None, None),
@@ -49,48 +49,48 @@ STEPS = {
         ("Keep the evidence for the next jobs", None, "actions/upload-artifact"),
     ],
     "promote": [
-        *_INSTALLED,
+        *_SETUP,
         ("Take the evidence", None, "actions/download-artifact"),
         ("Promote", "promote", None),
     ],
     "report": [
-        *_INSTALLED,
+        *_SETUP,
         ("Take the evidence", None, "actions/download-artifact"),
         ("Announce", "announce", None),
         ("Report", None, None),
     ],
 }
-OURS = "./dev run lynx-pipeline"
+CLI = "./dev run lynx-pipeline"
 COMMANDS = {
-    "request": ["./dev install", f"{OURS} ci request"],
+    "request": ["./dev install", f"{CLI} ci request"],
     "evaluate": [
         "./dev install",
         "sudo apt-get install --yes --no-install-recommends bubblewrap\n"
         "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-        f'{OURS} ci prepare "$RUN_ID" --output lynx-home/evaluate.json',
+        f'{CLI} ci prepare "$RUN_ID" --output lynx-home/evaluate.json',
         "./dev run dagster job execute -m lynx_pipeline.definitions -j evaluate "
         '--tags "$TAGS" -c lynx-home/evaluate.json',
-        f'{OURS} ci outcome "$RUN_ID"',
+        f'{CLI} ci outcome "$RUN_ID"',
     ],
     "promote": [
         "./dev install",
-        f'{OURS} ci promote --pull-request "$PULL_REQUEST" --comment "$COMMENT" '
+        f'{CLI} ci promote --pull-request "$PULL_REQUEST" --comment "$COMMENT" '
         '--run-id "$RUN_ID" --semver "$SEMVER" --sha "$SHA" '
         '--evidence evidence --evidence-sha256 "$EVIDENCE_SHA256"',
     ],
     "report": [
         "./dev install",
-        f'{OURS} announce "$SEMVER"',
-        f"{OURS} ci report --evidence evidence",
+        f'{CLI} announce "$SEMVER"',
+        f"{CLI} ci report --evidence evidence",
     ],
 }
-_ASKED = {f"needs.request.outputs.{name}" for name in ("pull_request", "comment", "run_id")}
-_ASKED |= {"needs.request.outputs.semver", "needs.request.outputs.canonical_sha"}
+_REQUEST = {f"needs.request.outputs.{name}" for name in ("pull_request", "comment", "run_id")}
+_REQUEST |= {"needs.request.outputs.semver", "needs.request.outputs.canonical_sha"}
 _MLFLOW = {"vars.MLFLOW_TRACKING_URI", "secrets.MLFLOW_TRACKING_TOKEN"}
 _REGISTRY = "secrets.LYNX_REGISTRY_TOKEN || github.token"
-# All that a job's text may be made of, but for its conditions.
+# The expressions that a job may contain outside its conditions.
 EXPRESSIONS = {
-    "request": {name.replace("needs.request", "steps.request") for name in _ASKED}
+    "request": {name.replace("needs.request", "steps.request") for name in _REQUEST}
     | {"steps.request.outputs.error", "github.token", *_MLFLOW},
     "evaluate": {
         "needs.request.outputs.run_id",
@@ -101,7 +101,7 @@ EXPRESSIONS = {
         "steps.outcome.outputs.error",
     },
     "promote": {f"steps.promote.outputs.{name}" for name in ("entry", "new", "error")}
-    | {"needs.evaluate.outputs.evidence_sha256", "github.token", _REGISTRY, *_ASKED, *_MLFLOW},
+    | {"needs.evaluate.outputs.evidence_sha256", "github.token", _REGISTRY, *_REQUEST, *_MLFLOW},
     "report": {"toJSON(needs)", "steps.announce.outcome", "needs.request.outputs.semver"}
     | {"secrets.APPRISE_URLS", "github.token", _REGISTRY},
 }
@@ -167,12 +167,12 @@ VARIABLES = {
         **_TOKEN,
     },
 }
-_FOR_ALL = {"LYNX_ENV": "prod", "LYNX_HOME": "lynx-home"}
+_COMMON = {"LYNX_ENV": "prod", "LYNX_HOME": "lynx-home"}
 SETTINGS = {
-    "request": _FOR_ALL,
-    "evaluate": {**_FOR_ALL, "RUN_ID": _RUN_ID},
-    "promote": _FOR_ALL,
-    "report": _FOR_ALL,
+    "request": _COMMON,
+    "evaluate": {**_COMMON, "RUN_ID": _RUN_ID},
+    "promote": _COMMON,
+    "report": _COMMON,
 }
 CONCURRENCY = {
     "promote": {
@@ -215,95 +215,95 @@ CONDITIONS = {
     "report/Take the evidence": "${{ needs.evaluate.outputs.evidence_sha256 != '' }}",
     "report/Announce": "${{ needs.promote.outputs.new == 'true' }}",
 }
-FORGIVEN = {"report/Take the evidence", "report/Announce"}
+MAY_FAIL = {"report/Take the evidence", "report/Announce"}
 _JOB_KEYS = {"name", "needs", "if", "runs-on", "timeout-minutes", "environment", "concurrency"}
 _JOB_KEYS |= {"permissions", "env", "outputs", "steps"}
 _STEP_KEYS = {"name", "id", "if", "continue-on-error", "uses", "with", "run", "env"}
 
 
 def findings(text: str) -> Iterator[str]:
-    """What is wrong with the text of a deploy workflow."""
+    """The rules that this text of a deploy workflow breaks."""
     yield from findings_in(yaml.safe_load(text))
     yield from unpinned(text)
 
 
 def findings_in(workflow: dict[Any, Any]) -> Iterator[str]:
-    """What is wrong with a deploy workflow, apart from the comments beside the pins."""
+    """The rules that a deploy workflow breaks, except for the comments beside the pins."""
     if workflow.get(True) != TRIGGERS:  # "on" is true in YAML 1.1
-        yield "other triggers"
+        yield "unexpected triggers"
     if workflow.get("permissions") != {} or workflow.keys() != {
         *("name", "permissions", "jobs"),
         True,
     }:
-        yield "something holds for all jobs"
+        yield "unexpected keys for all jobs"
     jobs = workflow.get("jobs", {})
     if list(jobs) != list(PERMISSIONS):
-        yield "other jobs"
+        yield "unexpected jobs"
         return
     for name, job in jobs.items():
-        yield from (f"{name}: {what}" for what in _of_job(name, job))
+        yield from (f"{name}: {what}" for what in _job_findings(name, job))
         for step in job.get("steps", []):
-            yield from (f"{name}: {what}" for what in _of_step(name, step))
+            yield from (f"{name}: {what}" for what in _step_findings(name, step))
 
 
-def _of_job(name: str, job: dict[str, Any]) -> Iterator[str]:
+def _job_findings(name: str, job: dict[str, Any]) -> Iterator[str]:
     if job.get("permissions") != PERMISSIONS[name]:
-        yield "other permissions"
+        yield "unexpected permissions"
     if job.get("needs") != NEEDS[name]:
-        yield "needs other jobs"
+        yield "needs the wrong jobs"
     if job.get("environment") != ("production" if name == "promote" else None):
-        yield "another environment"
+        yield "unexpected environment"
     if job.get("runs-on") != "ubuntu-24.04" or not 0 < job.get("timeout-minutes", 0) <= 120:
-        yield "another runner, or no time-out"
+        yield "unexpected runner, or no time-out"
     if job.keys() - _JOB_KEYS:
-        yield "more than steps"
+        yield "unexpected job keys"
     if job.get("concurrency") != CONCURRENCY.get(name):
-        yield "another concurrency: a promotion can be cancelled by another, or a job waits"
+        yield "unexpected concurrency: promotions could be cancelled, or jobs could wait"
     if job.get("if") != CONDITIONS[name]:
-        yield "another condition"
+        yield "unexpected condition"
     if job.get("env") != SETTINGS[name]:
-        yield "other settings"
+        yield "unexpected settings"
     if job.get("outputs") != OUTPUTS[name]:
-        yield "other outputs"
+        yield "unexpected outputs"
     rest = {key: value for key, value in job.items() if key not in ("if", "steps")}
     if found := set(_expressions(rest)) - EXPRESSIONS[name]:
-        yield f"another expression: {found}"
+        yield f"unexpected expression: {found}"
     steps = job.get("steps", [])
     if [(it.get("name"), it.get("id"), _action(it)) for it in steps] != STEPS[name]:
-        yield "other steps"
+        yield "unexpected steps"
     if [step["run"].strip() for step in steps if "run" in step] != COMMANDS[name]:
-        yield "other commands"
+        yield "unexpected commands"
     given = [step.get("with") for step in steps if "-artifact" in step.get("uses", "")]
     if given != ARTIFACTS[name]:
-        yield "other artifacts"
+        yield "unexpected artifacts"
 
 
-def _of_step(job: str, step: dict[str, Any]) -> Iterator[str]:
+def _step_findings(job: str, step: dict[str, Any]) -> Iterator[str]:
     where = f"{job}/{step.get('name')}"
     rest = {key: value for key, value in step.items() if key != "if"}
     if found := set(_expressions(rest)) - EXPRESSIONS[job]:
-        yield f"another expression: {found}"
+        yield f"unexpected expression: {found}"
     if "${{" in step.get("run", ""):
         yield "an expression in a script"
     variables, expected = step.get("env", {}), VARIABLES.get(where, {})
     if found := {k for k in variables | expected if variables.get(k) != expected.get(k)}:
-        yield f"other variables: {found}"
+        yield f"unexpected variables: {found}"
     if step.get("if") != CONDITIONS.get(where) or step.keys() - _STEP_KEYS:
-        yield "another condition, shell or folder"
-    if step.get("continue-on-error", False) != (where in FORGIVEN):
-        yield "another failure is forgiven"
+        yield "unexpected condition, shell or folder"
+    if step.get("continue-on-error", False) != (where in MAY_FAIL):
+        yield "unexpected continue-on-error"
     uses, given = step.get("uses", ""), step.get("with", {})
     if uses and uses.partition("@")[2] != PINS.get(_action(step) or "", "").partition(" ")[0]:
         yield "an action that is not pinned to a known commit"
     if _action(step) == "actions/checkout" and given != {"persist-credentials": False}:
-        yield "another checkout"
+        yield "unexpected checkout inputs"
     if _action(step) == "actions/setup-python" and given != {"python-version": "3.11"}:
-        yield "another Python, or a cache"
+        yield "unexpected Python, or a cache"
     if given.keys() - {
         *("name", "path", "if-no-files-found", "retention-days", "include-hidden-files"),
         *("persist-credentials", "python-version"),
     }:
-        yield "another input of an action"
+        yield "unexpected action input"
 
 
 def _action(step: dict[str, Any]) -> str | None:
@@ -322,7 +322,7 @@ def _expressions(value: object) -> Iterator[str]:
 
 
 def unpinned(text: str) -> Iterator[str]:
-    """Actions that are not at a known commit with its version in a comment."""
+    """Actions that are not pinned to a known commit with its version in a comment."""
     known = {f"{name}@{pin}" for name, pin in PINS.items()}
     lines = [line.partition("uses: ")[2] for line in text.splitlines() if "uses" in line]
     used = [

@@ -48,7 +48,7 @@ def dvc_checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def project(dvc_checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A copy of that checkout, and the working directory in it."""
+    """A copy of the DVC checkout, as the working directory."""
     root = tmp_path / "project"
     shutil.copytree(dvc_checkout, root)
     monkeypatch.chdir(root)

@@ -1,4 +1,4 @@
-"""Evidence: read back, and never trusted."""
+"""Reading evidence, which is validated and never trusted."""
 
 import contextlib
 import json
@@ -54,7 +54,7 @@ def replace_answers(folder: Path, answers: dict[str, str | None]) -> None:
 
 
 def test_valid_evidence_is_read(evidence: Path) -> None:
-    """With the bytes of both files and the digest of the first."""
+    """The result has the bytes of both files, and the digest of the evaluation."""
     read = read_evidence(evidence, ITEMS)
     assert read.candidate_eval == (evidence / EVAL).read_bytes()
     assert read.predictions == encoded(ANSWERS)
@@ -66,7 +66,7 @@ ALL_RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.i
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         pytest.param(
             lambda f: (f / PREDICTIONS).write_bytes(
@@ -76,7 +76,9 @@ ALL_RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.i
             id="better predictions",
         ),
         pytest.param(
-            lambda f: replace_answers(f, ALL_RIGHT), "counts are not", id="predictions and digest"
+            lambda f: replace_answers(f, ALL_RIGHT),
+            "counts are not",
+            id="better predictions and their digest",
         ),
         pytest.param(
             lambda f: replace_answers(f, dict(list(ANSWERS.items())[:-1])),
@@ -89,7 +91,7 @@ ALL_RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.i
         pytest.param(
             lambda f: replace_answers(f, {**dict(list(ANSWERS.items())[1:]), "i99": "x"}),
             "no answer to item 'i0'",
-            id="another item",
+            id="different item",
         ),
         pytest.param(lambda f: edit(f, lambda v: v.update(correct=12)), "counts are", id="correct"),
         pytest.param(lambda f: edit(f, lambda v: v.update(n=8)), "counts are", id="n"),
@@ -102,7 +104,9 @@ ALL_RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.i
             id="a bucket's counts",
         ),
         pytest.param(
-            lambda f: edit(f, lambda v: v["buckets"].pop("half.a")), "counts are", id="bucket gone"
+            lambda f: edit(f, lambda v: v["buckets"].pop("half.a")),
+            "counts are",
+            id="bucket removed",
         ),
         pytest.param(
             lambda f: edit(f, lambda v: v["buckets"].update({"new.x": _all(1)})),
@@ -117,12 +121,12 @@ ALL_RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.i
         pytest.param(
             lambda f: edit(f, lambda v: v.update(eval_set_dvc_hash="0" * 32)),
             "out of date",
-            id="other eval set",
+            id="different eval set",
         ),
         pytest.param(
             lambda f: edit(f, lambda v: v.update(eval_set_sha256="0" * 64)),
             "out of date",
-            id="other bytes",
+            id="different bytes",
         ),
         pytest.param(
             lambda f: edit(f, lambda v: v.update(scorer="always-right/1")), "scorer", id="scorer"
@@ -130,19 +134,19 @@ ALL_RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.i
         pytest.param(lambda f: edit(f, lambda v: v.pop("scorer")), "scorer", id="no scorer"),
         pytest.param(lambda f: (f / PREDICTIONS).unlink(), "no predictions", id="no predictions"),
         pytest.param(lambda f: (f / EVAL).unlink(), "not evaluated", id="no evaluation"),
-        pytest.param(lambda f: shutil.rmtree(f), "not evaluated", id="nothing"),
+        pytest.param(lambda f: shutil.rmtree(f), "not evaluated", id="no folder"),
     ],
 )
 def test_edited_evidence_is_refused(
-    evidence: Path, change: Callable[[Path], object], says: str
+    evidence: Path, change: Callable[[Path], object], message: str
 ) -> None:
     """The stored predictions are counted again; no number in the file is trusted."""
     change(evidence)
-    with pytest.raises(BadInput, match=says):
+    with pytest.raises(BadInput, match=message):
         read_evidence(evidence, ITEMS)
 
 
-def test_evidence_without_an_environment_is_of_the_local_one(evidence: Path) -> None:
+def test_evidence_without_an_environment_counts_as_local(evidence: Path) -> None:
     """Older evidence has no such key, and candidates ran only locally then."""
     edit(evidence, lambda v: v.pop("environment"))
     assert read_evidence(evidence, ITEMS).evaluation.environment == LOCAL
@@ -152,8 +156,8 @@ def _all(n: int) -> dict[str, object]:
     return {"accuracy": 1.0, "n": n, "correct": n}
 
 
-def test_evidence_of_another_eval_set_is_refused(evidence: Path) -> None:
-    """Even if only one expected answer was corrected since."""
+def test_evidence_of_a_different_eval_set_is_refused(evidence: Path) -> None:
+    """One corrected answer is enough of a difference."""
     changed = eval_items()
     changed[0]["expected"] = "another"
     with pytest.raises(BadInput, match="out of date"):
@@ -171,7 +175,7 @@ def _parquet(**columns: Any) -> bytes:
     return sink.getvalue()
 
 
-def _no_text() -> Any:
+def _invalid_text() -> Any:
     import pyarrow as pa
 
     return pa.array([b"\xff\xfe"], pa.binary()).view(pa.string())
@@ -189,21 +193,21 @@ def _no_text() -> Any:
         pytest.param(lambda: _parquet(id=["a"], prediction=[["a"]]), id="lists"),
         pytest.param(lambda: _parquet(id=["a"], prediction=[{"a": "b"}]), id="structs"),
         pytest.param(lambda: _parquet(id=["a"], prediction=[b"\xff"]), id="bytes"),
-        pytest.param(lambda: _parquet(id=["a"], prediction=_no_text()), id="invalid UTF-8"),
+        pytest.param(lambda: _parquet(id=["a"], prediction=_invalid_text()), id="invalid UTF-8"),
     ],
 )
 def test_an_invalid_predictions_file_is_refused(raw: Callable[[], bytes]) -> None:
-    """With our error, whichever way pyarrow fails."""
+    """The error is BadInput, whichever way pyarrow fails."""
     with pytest.raises(BadInput, match="not a predictions file"):
         read_predictions(raw(), "predictions.parquet", 99)
 
 
-def test_a_flipped_byte_gives_rows_or_our_error() -> None:
-    """At any place in the file. Wrong rows don't matter here: the digest is compared before."""
+def test_a_flipped_byte_gives_rows_or_bad_input() -> None:
+    """Wrong rows don't matter here, because the digest is compared first."""
     good = encoded(ANSWERS)
     assert read_predictions(good, "p", 99) == list(ANSWERS.items())
-    for place in range(len(good)):
+    for position in range(len(good)):
         damaged = bytearray(good)
-        damaged[place] ^= 0xFF
+        damaged[position] ^= 0xFF
         with contextlib.suppress(BadInput):
             read_predictions(bytes(damaged), "p", 99)

@@ -16,7 +16,7 @@ ITEMS = eval_set()
 
 
 def test_an_audit_finds_its_eval_set_on_disk(tmp_path: Path) -> None:
-    """If it has the digests in the ledger entry."""
+    """The file has the digests in the ledger entry."""
     found = read_eval_set_of(project(tmp_path / "p"), ITEMS.dvc_hash, ITEMS.sha256, EXACT)
     assert found == ITEMS
     assert isinstance(found, SmallEvalSet)
@@ -25,7 +25,7 @@ def test_an_audit_finds_its_eval_set_on_disk(tmp_path: Path) -> None:
 def test_an_audit_does_not_load_a_large_eval_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may be larger than the memory."""
+    """A large eval set may not fit into memory."""
     settings = project(tmp_path / "p")
     monkeypatch.setattr(inputs, "LARGE", 10)
     with monkeypatch.context() as patch:
@@ -36,10 +36,10 @@ def test_an_audit_does_not_load_a_large_eval_set(
 
 
 @pytest.mark.parametrize("large", [10, 1 << 20])
-def test_an_eval_set_with_other_digests_is_not_used(
+def test_an_eval_set_with_different_digests_is_not_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int
 ) -> None:
-    """DVC is asked for the right one, and here DVC fails because it is not set up."""
+    """DVC is asked for the right file, and fails here because it is not set up."""
     monkeypatch.setattr(inputs, "LARGE", large)
     settings = project(tmp_path / "p")
     for digests in ((ITEMS.dvc_hash, "0" * 64), ("0" * 32, ITEMS.sha256)):

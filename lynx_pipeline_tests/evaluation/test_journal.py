@@ -54,7 +54,7 @@ def stored(path: Path, key: dict[str, str] = KEY, size: int = SIZE) -> list[Answ
 
 
 def test_batches_read_back_equal_and_in_order(path: Path, raw: bytes) -> None:
-    """To the last bit of a float; and more batches can be added."""
+    """Floats are equal to the last bit, and more batches can be added."""
     assert stored(path) == BATCHES
     with Journal(path, KEY, SIZE) as journal:
         journal.add(batch(50))
@@ -62,23 +62,23 @@ def test_batches_read_back_equal_and_in_order(path: Path, raw: bytes) -> None:
     assert path.read_bytes().startswith(raw)
 
 
-def test_truncation_at_any_byte_leaves_the_whole_batches(path: Path, raw: bytes) -> None:
-    """A batch that is added then follows directly after them."""
+def test_truncation_at_any_byte_keeps_the_complete_batches(path: Path, raw: bytes) -> None:
+    """The next batch is written directly after the last complete one."""
     ends = [k + 1 for k, byte in enumerate(raw) if byte == 10]
     for cut in range(len(raw)):
         path.write_bytes(raw[:cut])
-        whole = max(0, sum(end <= cut for end in ends) - 1)
-        assert stored(path) == BATCHES[:whole]
+        complete = max(0, sum(end <= cut for end in ends) - 1)
+        assert stored(path) == BATCHES[:complete]
         with Journal(path, KEY, SIZE) as journal:
             journal.add(batch(50))
-        assert stored(path) == [*BATCHES[:whole], batch(50)]
+        assert stored(path) == [*BATCHES[:complete], batch(50)]
 
 
 @given(tail=st.binary(min_size=1, max_size=50))
 def test_garbage_at_the_end_is_dropped(
     tmp_path_factory: pytest.TempPathFactory, tail: bytes
 ) -> None:
-    """Such as zeros after a power cut."""
+    """A power cut may leave zeros, for example."""
     path = tmp_path_factory.mktemp("journal") / "journal"
     with Journal(path, KEY, SIZE) as journal:
         journal.add(BATCHES[0])
@@ -100,20 +100,20 @@ def test_garbage_at_the_end_is_dropped(
     ],
 )
 def test_batches_after_an_invalid_line_are_dropped(path: Path, raw: bytes, line: object) -> None:
-    """Their questions are asked again."""
+    """The questions of these batches are asked again."""
     path.write_bytes(raw + json.dumps(line).encode() + b"\n" + raw.splitlines(True)[-1])
     assert stored(path) == BATCHES
     assert path.read_bytes() == raw
 
 
-def test_a_journal_with_another_key_is_overwritten(path: Path, raw: bytes) -> None:
-    """It holds answers of another bundle, or to another eval set."""
+def test_a_journal_with_a_different_key_is_overwritten(path: Path, raw: bytes) -> None:
+    """The answers in it belong to a different bundle or eval set."""
     assert stored(path, {"canonical_sha": "b" * 64}) == []
     assert not path.exists()
 
 
 def test_a_second_writer_is_refused(path: Path, raw: bytes) -> None:
-    """Its error says why, and the first one continues."""
+    """The error gives the reason, and the first writer continues."""
     with Journal(path, KEY, SIZE) as first:
         with pytest.raises(SystemFailed, match="another process is evaluating into it"):
             Journal(path, KEY, SIZE)
@@ -121,8 +121,8 @@ def test_a_second_writer_is_refused(path: Path, raw: bytes) -> None:
     assert stored(path) == [*BATCHES, batch(50)]
 
 
-def test_a_full_disk_leaves_whole_batches(path: Path, raw: bytes) -> None:
-    """A short write is undone, so that nothing follows half a line."""
+def test_a_full_disk_leaves_only_complete_batches(path: Path, raw: bytes) -> None:
+    """An incomplete write is undone, so that no batch follows half a line."""
 
     def fill() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -138,7 +138,7 @@ def test_a_full_disk_leaves_whole_batches(path: Path, raw: bytes) -> None:
 
 
 def test_a_killed_process_loses_no_added_batch(path: Path) -> None:
-    """Its lock is released."""
+    """The lock is released, too."""
 
     def die() -> None:
         journal = Journal(path, KEY, SIZE)

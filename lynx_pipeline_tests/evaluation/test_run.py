@@ -90,7 +90,8 @@ def test_predictions_do_not_depend_on_the_batch_size(model: Path, tmp_path: Path
 
 
 def test_a_large_eval_set_gives_the_same_evaluation(model: Path, tmp_path: Path) -> None:
-    """On disk, counted by DuckDB: the counts are the same, and the evidence reads back."""
+    """Large sets are on disk and counted by DuckDB. The evidence reads back with either kind of
+    set."""
     items = build(
         jsonl(eval_items(12)).split(b"\n"), "f", ITEMS.dvc_hash, ITEMS.sha256, EXACT, None
     )
@@ -183,11 +184,11 @@ def test_prod_does_not_reuse_evidence_that_it_would_not_promote(
         )
 
 
-def test_evidence_from_another_environment_is_not_reused(
+def test_evidence_from_a_different_environment_is_not_reused(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Other packages could give other answers. With the same packages it is reused, and judged
-    like new evidence."""
+    """Different packages could give different answers. With the same packages the evidence is
+    reused, and judged like new evidence."""
     use_only_wheels(monkeypatch, tmp_path / "wheels")
     ours = project(tmp_path / "project")
     own = replace(ours, evaluation=EvaluationSettings(environments=ours.home / "environments"))
@@ -213,7 +214,7 @@ def test_evidence_from_another_environment_is_not_reused(
 
 @pytest.mark.slow
 def test_a_model_that_mlflow_loads_is_evaluated(tmp_path: Path) -> None:
-    """Also in prod where isolation works; one item a batch or all at once gives the same bytes."""
+    """Where isolation works, this includes prod. The batch size does not change the predictions."""
     model = bundle(tmp_path / "bundle")
     works = choose_isolation(Env.DEV, (), lambda _: None).level == BUBBLEWRAP
     result = run(model, tmp_path / "a", Env.PROD if works else Env.DEV)

@@ -1,4 +1,4 @@
-"""Telling people: what they hear, and that nothing depends on it."""
+"""Announcements: their content, and that a failed one changes nothing in the registry."""
 
 import json
 from pathlib import Path
@@ -25,8 +25,8 @@ def entry() -> Entry[Promoted]:
     return Entry(1, None, "0" * 64, fact)
 
 
-def test_a_promotion_is_told_with_all_that_matters(receiver: Receiver) -> None:
-    """Version, sha, worst margin and a link to the run."""
+def test_an_announcement_contains_the_promotions_details(receiver: Receiver) -> None:
+    """The message has the version, the sha, the worst margin and a link to the run."""
     assert announce(entry()) == 1
     (got,) = receiver.got
     assert got["title"] == "tiny: promoted v0.3.1 in prod"
@@ -35,18 +35,18 @@ def test_a_promotion_is_told_with_all_that_matters(receiver: Receiver) -> None:
     assert "https://github.com/octo-org/octo-repo/actions/runs/42" in got["message"]
 
 
-def test_a_promotion_without_evidence_says_so() -> None:
-    """As its entry does."""
+def test_an_announcement_mentions_missing_evidence() -> None:
+    """A promotion by hand has no evidence."""
     title, body = announcement(Entry(1, None, "0" * 64, promoted("v0.1.0-dev")))
     assert title == "tiny: promoted v0.1.0-dev in dev"
     assert "without evidence" in body
 
 
 def test_every_channel_is_tried(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that refuses keeps nobody else from hearing, and no secret is told."""
-    with receiving() as deaf:
-        deaf.status = 503
-        monkeypatch.setenv(notify.CHANNELS, f"{deaf.url} nonsense {receiver.url}")
+    """A failing channel does not block the others, and the error shows no secret."""
+    with receiving() as failing:
+        failing.status = 503
+        monkeypatch.setenv(notify.CHANNELS, f"{failing.url} nonsense {receiver.url}")
         with pytest.raises(
             SystemFailed, match=r"v0\.3\.1 is promoted, but not every channel got"
         ) as caught:
@@ -57,28 +57,28 @@ def test_every_channel_is_tried(receiver: Receiver, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("value", ["nonsense", "json://", "mailto://", "://", "a" * 9999])
-def test_a_channel_that_is_none_is_reported(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not passed over."""
+def test_an_invalid_channel_is_reported(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An invalid channel URL is an error, and is not skipped."""
     monkeypatch.setenv(notify.CHANNELS, value)
     with pytest.raises(SystemFailed, match="contains an invalid channel URL"):
         announce(entry())
 
 
 @pytest.mark.parametrize("value", [None, "", "  \n"])
-def test_nobody_need_be_told(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a channel that is how it is."""
+def test_channels_are_optional(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a channel, nothing is sent and nothing fails."""
     if value is not None:
         monkeypatch.setenv(notify.CHANNELS, value)
     assert announce(entry()) == 0
 
 
-def test_the_command_tells_of_what_is_promoted(
+def test_the_command_announces_only_the_latest_promotion(
     tmp_path: Path,
     receiver: Receiver,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """And of nothing else. Exit code 3 if somebody was not told; the registry is as before."""
+    """The exit code is 3 if a channel failed. The registry never changes."""
     settings = project(tmp_path / "project")
     place = InFolder(settings.home / "registry")
     promote(place.store, 1)

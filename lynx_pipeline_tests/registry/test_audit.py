@@ -1,4 +1,4 @@
-"""Audits: what holds is said to hold, and whatever was tampered with is named."""
+"""Audits: genuine promotions pass, and tampering is reported."""
 
 import json
 import warnings
@@ -30,7 +30,7 @@ V = "v0.1.0-dev"
 
 @pytest.fixture
 def world(tmp_path: Path, tracking: Tracking) -> World:
-    """A project whose registry holds one promotion on evidence."""
+    """A project whose registry has one promotion with evidence."""
     settings = project(
         tmp_path / "project",
         environ={"MLFLOW_TRACKING_URI": tracking.uri},
@@ -47,12 +47,12 @@ def folder(world: World) -> Path:
 
 
 def audited(world: World, version: str = V) -> Audit:
-    """The audit, as a new process would do it."""
+    """The audit of a version, as a new process would run it."""
     return audit(Registry.open(world.settings), version)
 
 
 def recorded(world: World) -> tuple[Promoted, dict[str, Any]]:
-    """The promotion, and its evidence as the file has it."""
+    """The promotion, and the fields of its evidence."""
     (entry,) = Registry.open(world.settings).history()
     assert isinstance(entry.fact, Promoted)
     assert isinstance(entry.fact.evidence, Evidence)
@@ -60,12 +60,12 @@ def recorded(world: World) -> tuple[Promoted, dict[str, Any]]:
 
 
 def append(world: World, new: Fact) -> None:
-    """Write an entry past all rules, as somebody with a text editor and patience would."""
+    """Append an entry without checking any rule, as an attacker with write access could."""
     DirectoryLedger(folder(world)).append(lambda _: new)
 
 
-def test_a_gated_promotion_holds(world: World) -> None:
-    """The verdict is worked out again, and the story is complete."""
+def test_a_gated_promotion_passes_the_audit(world: World) -> None:
+    """The replayed verdict is a pass, and nothing is reported."""
     found = audited(world)
     assert found.findings == found.notes == ()
     assert found.verdict is not None
@@ -74,8 +74,8 @@ def test_a_gated_promotion_holds(world: World) -> None:
     assert found.is_latest
 
 
-def test_it_holds_however_the_project_moved_on(world: World, tracking: Tracking) -> None:
-    """Other floors and scorer, no evaluation left, no run left: the kept evidence is enough."""
+def test_stored_evidence_is_enough_for_an_audit(world: World, tracking: Tracking) -> None:
+    """The floors and the scorer have changed, and the evaluation and the MLflow server are gone."""
     world.settings.baseline.write_text("{}")
     for path in (world.folder / "good-evidence").iterdir():
         path.unlink()
@@ -83,38 +83,38 @@ def test_it_holds_however_the_project_moved_on(world: World, tracking: Tracking)
     assert audit(Registry.open(elsewhere), V).findings == ()
 
 
-def piece(world: World, name: str) -> Path:
-    """The kept file that the entry names so."""
+def stored_file(world: World, name: str) -> Path:
+    """The registry's file for this piece of evidence."""
     return folder(world) / evidence_path(recorded(world)[1][f"{name}_sha256"])
 
 
 @pytest.mark.parametrize("name", ["baseline", "candidate_eval", "predictions"])
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "message"),
     [
         (lambda path: path.unlink(), "is missing"),
         (lambda path: path.write_bytes(path.read_bytes() + b" "), "was changed"),
     ],
 )
-def test_lost_or_changed_evidence_is_named(
-    world: World, name: str, damage: Callable[[Path], object], says: str
+def test_missing_or_changed_evidence_is_reported(
+    world: World, name: str, damage: Callable[[Path], object], message: str
 ) -> None:
-    """Nothing is said to hold that can't be shown."""
-    path = piece(world, name)
+    """The finding names the file and what is wrong with it."""
+    path = stored_file(world, name)
     damage(path)
     (finding,) = audited(world).findings
     assert path.name in finding
-    assert says in finding
+    assert message in finding
 
 
-def test_a_changed_eval_set_is_not_scored_on(world: World) -> None:
-    """Its digests are in the entry; here DVC can't bring back the right one, and that is said."""
+def test_a_changed_eval_set_fails_the_audit(world: World) -> None:
+    """The entry has different digests, and DVC can't restore the right file here."""
     world.settings.eval_set.write_bytes(world.settings.eval_set.read_bytes() + b"\n")
-    assert main_exit(world, "audit", V) in (2, 3)
+    assert run_command(world, "audit", V) in (2, 3)
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"canonical_sha": A}, "canonical_sha: the entry has"),
         ({"mlflow_run_id": "0" * 32}, "mlflow_run_id: the entry has"),
@@ -126,21 +126,21 @@ def test_a_changed_eval_set_is_not_scored_on(world: World) -> None:
         ({"evidence": {"scorer": NUMERIC.name}}, "expected a decimal number"),
     ],
 )
-def test_an_entry_that_says_more_than_its_evidence_is_caught(
-    world: World, change: dict[str, Any], says: str
+def test_an_entry_that_contradicts_its_evidence_is_reported(
+    world: World, change: dict[str, Any], message: str
 ) -> None:
-    """Sealed and chained as it should be, and still not what the files show."""
+    """The entry is hashed and chained correctly, but the evidence files have other values."""
     fact, kept = recorded(world)
     evidence = read_object({**kept, **change.pop("evidence", {})}, Evidence)
     append(world, replace(fact, semver="v0.2.0-dev", **{"evidence": evidence, **change}))
     found = audited(world, "v0.2.0-dev")
     assert len(found.findings) == 1
-    assert says in found.findings[0]
+    assert message in found.findings[0]
     assert audited(world).findings == ()
 
 
-def test_a_promotion_that_the_gate_would_have_refused_is_caught(world: World) -> None:
-    """Digests of true files prove nothing where the rule says no."""
+def test_a_promotion_that_the_gate_would_have_refused_is_reported(world: World) -> None:
+    """Matching digests do not help if the replayed verdict is a refusal."""
     bad = world.candidate("bad", wrong=6)
     kept = {
         "candidate_eval": (bad.evidence / "candidate_eval.json").read_bytes(),
@@ -163,8 +163,8 @@ def test_a_promotion_that_the_gate_would_have_refused_is_caught(world: World) ->
 
 
 @pytest.mark.parametrize("digest", ["", "/../../../../etc/hostname", "a\0b", "A" * 64, B[:63]])
-def test_a_digest_that_is_none_opens_nothing(world: World, digest: str) -> None:
-    """An entry can't send the auditor to another file."""
+def test_an_invalid_digest_opens_no_file(world: World, digest: str) -> None:
+    """An entry can't direct the audit to a file outside the registry."""
     fact, kept = recorded(world)
     evidence = read_object({**kept, "baseline_sha256": digest}, Evidence)
     append(world, replace(fact, semver="v0.2.0-dev", evidence=evidence))
@@ -172,8 +172,8 @@ def test_a_digest_that_is_none_opens_nothing(world: World, digest: str) -> None:
     assert "cannot be replayed" in finding
 
 
-def test_a_promotion_by_hand_has_nothing_to_replay(world: World) -> None:
-    """And is not said to hold."""
+def test_a_promotion_by_hand_is_reported(world: World) -> None:
+    """Without evidence there is no verdict to replay."""
     made = world.candidate("any", wrong=12)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -185,7 +185,7 @@ def test_a_promotion_by_hand_has_nothing_to_replay(world: World) -> None:
 
 
 def test_the_lineage_follows_the_parents(world: World) -> None:
-    """To the oldest that the registry knows, and says where it ends; a circle ends too."""
+    """The lineage ends at the oldest known bundle and names its parent. A cycle also ends it."""
     for number, (sha, parent) in enumerate([(A, C), (B, A)], start=2):
         semver = f"v0.{number}.0-dev"
         append(world, fact(event=PROMOTED, semver=semver, canonical_sha=sha, parent_sha=parent))
@@ -197,8 +197,8 @@ def test_the_lineage_follows_the_parents(world: World) -> None:
     assert chain == [A, C, B]
 
 
-def test_every_entry_about_the_version_is_in_it(world: World) -> None:
-    """Rollbacks too; afterwards it says what is in force."""
+def test_an_audit_lists_every_entry_about_the_version(world: World) -> None:
+    """Rollbacks are included, and the audit says whether the version is the latest."""
     world.promote(world.candidate("next"), "v0.2.0-dev")
     assert not audited(world).is_latest
     Registry.open(world.settings).rollback(V)
@@ -209,29 +209,37 @@ def test_every_entry_about_the_version_is_in_it(world: World) -> None:
 
 # ----- lines that break a rule ----------------------------------------------------------------
 
-ODD = ["v1.0.0-dev", "v1.0.0+build", "v1.0.0 ", " v1.0.0", "v1.0", "V1.0.0", "v01.0.0", "v1.0.0\n"]
+INVALID_SEMVERS = [
+    "v1.0.0-dev",
+    "v1.0.0+build",
+    "v1.0.0 ",
+    " v1.0.0",
+    "v1.0",
+    "V1.0.0",
+    "v01.0.0",
+    "v1.0.0\n",
+]
 
 
-@pytest.mark.parametrize("semver", ODD)
-def test_an_odd_version_in_prod_counts_for_nothing_and_is_reported(
-    world: World, semver: str
-) -> None:
-    """It never resolves, a good version beside it does, and no report leaves the line out."""
+@pytest.mark.parametrize("semver", INVALID_SEMVERS)
+def test_an_invalid_version_in_prod_is_ignored_and_reported(world: World, semver: str) -> None:
+    """The entry never resolves, a valid one beside it still does, and every report lists the
+    line."""
     append(world, fact(env=Env.PROD, event=PROMOTED, semver="v0.9.0", canonical_sha=A))
     append(world, fact(env=Env.PROD, event=PROMOTED, semver=semver, canonical_sha=B))
     assert Registry.open(world.prod).resolve().canonical_sha == A
-    for asked in (semver, semver.strip(), "v1.0.0"):
+    for version in (semver, semver.strip(), "v1.0.0"):
         with pytest.raises(Refused, match="never promoted"):
-            Registry.open(world.prod).resolve(asked)
+            Registry.open(world.prod).resolve(version)
     (finding, *_) = audit(Registry.open(world.prod), semver).findings
     assert finding.startswith("line 3 ")
     assert "is ignored" in finding
     assert [note[:7] for note in audited(world).notes] == ["line 3 "]
-    assert main_exit(world, "registry", "verify") == 1
+    assert run_command(world, "registry", "verify") == 1
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"actor": None}, "verified identity"),
         ({"actor": Malformed({"x": "1"}, "")}, "verified identity"),
@@ -242,21 +250,21 @@ def test_an_odd_version_in_prod_counts_for_nothing_and_is_reported(
         ({"semver": "v0.9.0"}, "promoted before"),
     ],
 )
-def test_an_unproven_entry_in_prod_counts_for_nothing(
-    world: World, changes: dict[str, Any], says: str
+def test_an_entry_that_breaks_a_rule_in_prod_is_ignored(
+    world: World, changes: dict[str, Any], message: str
 ) -> None:
-    """Whoever writes it."""
+    """A promotion needs a verified identity, evidence and a new, greater version."""
     append(world, fact(env=Env.PROD, event=PROMOTED, semver="v0.9.0", canonical_sha=A))
     values = {"env": Env.PROD, "event": PROMOTED, "semver": "v1.0.0", "canonical_sha": B}
     append(world, fact(**{**values, **changes}))
     assert Registry.open(world.prod).resolve().canonical_sha == A
     (broken,) = broken_rules(Registry.open(world.settings).verify())
     assert broken[0].seq == 3
-    assert says in broken[1]
+    assert message in broken[1]
 
 
-def test_a_token_that_two_entries_name_counts_once(world: World) -> None:
-    """The second one is a replay."""
+def test_an_entry_that_reuses_a_token_is_ignored(world: World) -> None:
+    """The second entry with the same token is a replay."""
     first = promoted("v0.9.0", env=Env.PROD, canonical_sha=A)
     append(world, first)
     append(world, replace(first, semver="v1.0.0", canonical_sha=B))
@@ -265,38 +273,38 @@ def test_a_token_that_two_entries_name_counts_once(world: World) -> None:
     assert "was used before" in broken[1]
 
 
-def unreadable(values: dict[str, Any], **changes: Any) -> bytes:
-    """A line with these values and a hash that fits, whatever a ledger may hold."""
+def raw_line(values: dict[str, Any], **changes: Any) -> bytes:
+    """A line with these values and a matching hash, even if no ledger may contain it."""
     values = {k: v for k, v in {**values, **changes}.items() if k != "hash" and v is not ...}
     return canonical({**values, "hash": sha256(canonical(values))}) + b"\n"
 
 
 @pytest.mark.parametrize("env", ["Prod", "prod ", "", "PROD", None, ...])
-def test_an_environment_that_is_none_damages_the_ledger(world: World, env: Any) -> None:
-    """Nothing resolves any more, and verify, audit and list name the line."""
+def test_an_unknown_environment_damages_the_ledger(world: World, env: Any) -> None:
+    """Nothing resolves any more, and every reader names the line."""
     (entry,) = Registry.open(world.settings).history()
     new = fact(env=Env.PROD, event=PROMOTED, semver="v1.0.0")
-    line = unreadable(seal(2, entry.hash, new).to_json(), env=env)
+    line = raw_line(seal(2, entry.hash, new).to_json(), env=env)
     add_line(world, line)
-    refused_by_line(world)
+    assert_line_2_is_refused(world)
 
 
-def test_a_doubled_key_damages_the_ledger(world: World) -> None:
-    """Two readers could read two meanings."""
+def test_a_duplicate_key_damages_the_ledger(world: World) -> None:
+    """Two readers could interpret the line differently."""
     (entry,) = Registry.open(world.settings).history()
     line = seal(2, entry.hash, fact(event=PROMOTED, semver="v0.2.0-dev")).to_line()
     add_line(world, line.replace(b'"env":"dev"', b'"env":"dev","env":"prod"'))
-    refused_by_line(world)
+    assert_line_2_is_refused(world)
 
 
 def add_line(world: World, line: bytes) -> None:
-    """Append bytes to the file."""
+    """Append bytes to the ledger's file."""
     with (folder(world) / "index.jsonl").open("ab") as file:
         file.write(line)
 
 
-def refused_by_line(world: World) -> None:
-    """Every reader refuses, and says line 2."""
+def assert_line_2_is_refused(world: World) -> None:
+    """Every reader refuses the ledger and names line 2."""
     for settings in (world.settings, world.prod):
         registry = Registry.open(settings)
         for read in (registry.resolve, registry.verify, lambda it=registry: list(it.history())):
@@ -309,44 +317,44 @@ def refused_by_line(world: World) -> None:
 # ----- as a command ---------------------------------------------------------------------------
 
 
-def main_exit(world: World, *arguments: str) -> int:
-    """The command's exit code, run in the project."""
+def run_command(world: World, *arguments: str) -> int:
+    """Run a command in the project. Returns its exit code."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(world.settings.root)
         patch.setenv("MLFLOW_TRACKING_URI", world.tracking.uri)
         return main(list(arguments))
 
 
-def test_the_command_tells_the_story(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    """As text with the bucket table, and as JSON; exit code 0 only if everything holds."""
-    assert main_exit(world, "audit", V) == 0
-    said = capsys.readouterr().out
+def test_the_command_prints_text_or_json(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    """The text includes the bucket table. The exit code is 0 only if the audit passes."""
+    assert run_command(world, "audit", V) == 0
+    out = capsys.readouterr().out
     for part in (V, "the latest in dev", "half.a", "PASSED", "Audit passed", "CpQU"):
-        assert part in said
-    assert main_exit(world, "audit", V, "--json") == 0
+        assert part in out
+    assert run_command(world, "audit", V, "--json") == 0
     values = json.loads(capsys.readouterr().out)
     assert values["holds"] is True
     assert values["replayed_verdict"]["passed"] is True
-    piece(world, "predictions").unlink()
-    assert main_exit(world, "audit", V) == 1
+    stored_file(world, "predictions").unlink()
+    assert run_command(world, "audit", V) == 1
     assert "FINDINGS" in capsys.readouterr().out
-    assert main_exit(world, "audit", "v9.9.9-dev") == 1
+    assert run_command(world, "audit", "v9.9.9-dev") == 1
     assert "no entry names" in capsys.readouterr().err
 
 
-def test_what_a_stranger_wrote_does_not_reach_the_terminal_raw(
+def test_escape_sequences_in_the_ledger_are_not_printed(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Escape sequences could hide lines."""
+    """Raw escape sequences could hide lines on the terminal."""
     append(world, fact(event=PROMOTED, semver="v0.2.0\x1b[2K-dev"))
-    assert main_exit(world, "registry", "list") == 0
+    assert run_command(world, "registry", "list") == 0
     assert "\x1b" not in capsys.readouterr().out
 
 
-def test_rollback_and_promotion_by_command_move_the_alias(
+def test_the_rollback_command_moves_the_mlflow_alias(
     world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """And a tracking server that is down is told, while the registry's change stands."""
+    """If MLflow is down, the rollback still succeeds, with a warning about the alias."""
     from lynx_pipeline.adapters.mlflow_tracking import connected
 
     world.promote(world.candidate("next"), "v0.2.0-dev")
@@ -356,9 +364,9 @@ def test_rollback_and_promotion_by_command_move_the_alias(
             version = client.get_model_version_by_alias("tiny", "dev")
         return str(version.tags["lynx.semver"])
 
-    assert main_exit(world, "registry", "rollback", V) == 0
+    assert run_command(world, "registry", "rollback", V) == 0
     assert alias() == V
-    assert main_exit(world, "registry", "rollback", "v0.2.0-dev") == 0
+    assert run_command(world, "registry", "rollback", "v0.2.0-dev") == 0
     assert alias() == "v0.2.0-dev"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(world.settings.root)

@@ -1,6 +1,6 @@
-"""What may change the registry: every way in, with a real MLflow store behind it.
+"""Every way to change the registry, with a real MLflow store.
 
-Nobody here has an identity, so ``prod`` has to refuse everything.
+No test has a verified identity, so ``prod`` has to refuse every change.
 """
 
 import json
@@ -39,7 +39,7 @@ A, B = "a" * 64, "b" * 64
 
 @pytest.fixture
 def world(tmp_path: Path, tracking: Tracking) -> World:
-    """Twelve questions, a baseline of all right, and a tolerance of two points."""
+    """A project with twelve questions, a perfect baseline and a tolerance of two points."""
     settings = project(
         tmp_path / "project",
         environ={"MLFLOW_TRACKING_URI": tracking.uri},
@@ -48,14 +48,14 @@ def world(tmp_path: Path, tracking: Tracking) -> World:
     return World(settings, tracking, tmp_path)
 
 
-def test_what_speaks_against_it_last_is_heard(world: World) -> None:
-    """After everything else held, right before the ledger would change; not when it need not."""
+def test_confirm_can_refuse_just_before_the_ledger_changes(world: World) -> None:
+    """``confirm`` runs after all other checks, and only if the ledger would change."""
     made = world.candidate("good")
-    asked: list[int] = []
+    entry_counts: list[int] = []
 
     def confirm() -> None:
-        asked.append(len(Registry.open(world.settings).verify().entries))
-        if len(asked) == 1:
+        entry_counts.append(len(Registry.open(world.settings).verify().entries))
+        if len(entry_counts) == 1:
             raise Refused("not any more")
 
     def promote() -> Entry:
@@ -69,41 +69,41 @@ def test_what_speaks_against_it_last_is_heard(world: World) -> None:
         promote()
     assert world.state == before
     assert promote() == promote()
-    assert asked == [0, 0]
+    assert entry_counts == [0, 0]
 
 
 def register(world: World, made: Made) -> Entry:
-    """The first half of the escape hatch, with its warning."""
+    """Register a run by hand, and check the warning."""
     with pytest.warns(UserWarning, match="NOT THE CI PATH"):
         return Registry.open(world.settings).register_pending(made.run_id).entry
 
 
-def by_hand(world: World, sha: str, semver: str) -> Entry[Promoted]:
-    """The escape hatch, with its warning."""
+def promote_by_hand(world: World, sha: str, semver: str) -> Entry[Promoted]:
+    """Promote without evidence, and check the warning."""
     with pytest.warns(UserWarning, match="NOT THE CI PATH"):
         return Registry.open(world.settings).promote(sha, semver).entry
 
 
-# ----- the gated way ------------------------------------------------------------------------
+# ----- promotion through the gate -----------------------------------------------------------
 
 
-def test_evidence_that_passes_is_promoted_with_its_digests(world: World) -> None:
-    """Each of them can be checked against the file that it names, months later."""
+def test_a_promotion_records_the_digests_of_its_evidence(world: World) -> None:
+    """Each digest can be checked against its file months later."""
     good = world.candidate("good")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         entry = world.promote(good, "v0.1.0-dev")
-    said = entry.fact
-    assert (said.canonical_sha, said.semver, said.mlflow_run_id) == (
+    promotion = entry.fact
+    assert (promotion.canonical_sha, promotion.semver, promotion.mlflow_run_id) == (
         good.sha,
         "v0.1.0-dev",
         good.run_id,
     )
-    assert (said.env, said.event, said.model) == (Env.DEV, PROMOTED, "tiny")
-    assert said.artifact_uri == f"runs:/{good.run_id}/model"
+    assert (promotion.env, promotion.event, promotion.model) == (Env.DEV, PROMOTED, "tiny")
+    assert promotion.artifact_uri == f"runs:/{good.run_id}/model"
     items = read_eval_set(world.settings)
-    assert isinstance(said.evidence, Evidence)
-    assert asdict(said.evidence) == {
+    assert isinstance(promotion.evidence, Evidence)
+    assert asdict(promotion.evidence) == {
         "eval_set_dvc_hash": items.dvc_hash,
         "eval_set_sha256": items.sha256,
         "baseline_sha256": sha256(world.settings.baseline.read_bytes()),
@@ -116,12 +116,12 @@ def test_evidence_that_passes_is_promoted_with_its_digests(world: World) -> None
         "worst_margin": 0.02,
     }
     # 0.05 dollars an hour at 100 tokens a second: a thousand tokens cost 0.05 / 360.
-    assert said.cpqu == pytest.approx(0.05 / 360)
+    assert promotion.cpqu == pytest.approx(0.05 / 360)
     assert Registry.open(world.settings).verify().entries == (entry,)
 
 
-def test_evidence_that_fails_is_refused_with_each_bucket(world: World) -> None:
-    """And not a byte is written."""
+def test_a_refusal_names_each_failed_bucket(world: World) -> None:
+    """Nothing is written."""
     good, bad = world.candidate("good"), world.candidate("bad", wrong=1)
     world.promote(good, "v0.1.0-dev")
     before = world.state
@@ -132,8 +132,8 @@ def test_evidence_that_fails_is_refused_with_each_bucket(world: World) -> None:
     assert world.state == before
 
 
-def test_promoting_twice_changes_no_byte(world: World) -> None:
-    """A retried job ends well and says the same."""
+def test_a_repeated_promotion_changes_nothing(world: World) -> None:
+    """A retried job succeeds and returns the same entry."""
     good = world.candidate("good")
     first = world.promote(good, "v0.1.0-dev")
     before = world.state
@@ -141,8 +141,8 @@ def test_promoting_twice_changes_no_byte(world: World) -> None:
     assert world.state == before
 
 
-def test_a_version_is_not_reused_for_another_bundle(world: World) -> None:
-    """Nor by the escape hatch."""
+def test_a_version_cannot_name_a_second_bundle(world: World) -> None:
+    """Promotions by hand are refused too."""
     good, other = world.candidate("good"), world.candidate("other")
     world.promote(good, "v0.1.0-dev")
     register(world, other)
@@ -154,12 +154,12 @@ def test_a_version_is_not_reused_for_another_bundle(world: World) -> None:
     assert world.state == before
 
 
-def _swap(world: World, made: Made) -> None:
+def _edit_bundle(world: World, made: Made) -> None:
     loader = world.tracking.artifacts(made.run_id) / "model" / "code" / "tiny_loader.py"
     loader.write_text(loader.read_text() + "\n# another model\n")
 
 
-def _add(world: World, made: Made) -> None:
+def _add_file(world: World, made: Made) -> None:
     (world.tracking.artifacts(made.run_id) / "model" / "more.bin").write_bytes(b"x")
 
 
@@ -167,20 +167,20 @@ def _model(world: World, made: Made) -> Path:
     return world.tracking.artifacts(made.run_id) / "model"
 
 
-def _rename(world: World, made: Made) -> None:
+def _rename_folder(world: World, made: Made) -> None:
     (_model(world, made) / "code").rename(_model(world, made) / "code2")
 
 
-def _dotfile(world: World, made: Made) -> None:
+def _add_dotfile(world: World, made: Made) -> None:
     (_model(world, made) / ".hidden").write_bytes(b"")
 
 
-def _symlink(world: World, made: Made) -> None:
+def _add_symlink(world: World, made: Made) -> None:
     (_model(world, made) / "link").symlink_to(_model(world, made) / "MLmodel")
 
 
-def _link_for_file(world: World, made: Made) -> None:
-    """A link out of the store, which MLflow does not follow."""
+def _replace_file_by_link(world: World, made: Made) -> None:
+    """Replace a file by a link out of the store, which MLflow does not follow."""
     loader = _model(world, made) / "code" / "tiny_loader.py"
     elsewhere = world.folder / "tiny_loader.py"
     loader.rename(elsewhere)
@@ -199,71 +199,94 @@ def _edit_counts(world: World, made: Made) -> None:
     (made.evidence / EVAL).write_text(json.dumps(values))
 
 
-def _worse_again(world: World, made: Made) -> None:
+def _evaluate_worse(world: World, made: Made) -> None:
     world.evaluate(made.evidence, made.run_id, made.sha, wrong=1)
 
 
-def _other_baseline(world: World, made: Made) -> None:
+def _baseline_of_other_data(world: World, made: Made) -> None:
     values = json.loads(world.settings.baseline.read_bytes())
     values["eval_set_dvc_hash"] = "0" * 32
     world.settings.baseline.write_text(json.dumps(values))
 
 
-def _forged_eval_set(world: World, made: Made) -> None:
+def _forge_eval_set(world: World, made: Made) -> None:
     values = json.loads(world.settings.baseline.read_bytes())
     values["eval_set_sha256"] = "0" * 64
     world.settings.baseline.write_text(json.dumps(values))
 
 
-def _more_items(world: World, made: Made) -> None:
+def _change_bucket_size(world: World, made: Made) -> None:
     values = json.loads(world.settings.baseline.read_bytes())
     values["buckets"]["half.a"] = {"accuracy": 1.0, "n": 5, "correct": 5}
     world.settings.baseline.write_text(json.dumps(values))
 
 
-def _no_run(world: World, made: Made) -> None:
+def _remove_run(world: World, made: Made) -> None:
     values = json.loads((made.evidence / EVAL).read_bytes())
     values["mlflow_run_id"] = None
     (made.evidence / EVAL).write_text(json.dumps(values))
 
 
-def _other_run(world: World, made: Made) -> None:
+def _replace_run(world: World, made: Made) -> None:
     other = world.candidate("other")
     values = json.loads((made.evidence / EVAL).read_bytes())
     values["mlflow_run_id"] = other.run_id
     (made.evidence / EVAL).write_text(json.dumps(values))
 
 
-def _easier(world: World, made: Made) -> None:
+def _edit_eval_set(world: World, made: Made) -> None:
     easier = eval_items()
     easier[0]["accept"] = ["wrong"]
     world.settings.eval_set.write_bytes(jsonl(easier))
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "says"),
+    ("change", "error", "message"),
     [
-        pytest.param(_swap, BadInput, "has changed since its evaluation", id="bundle edited"),
         pytest.param(
-            _add, BadInput, "has changed since its evaluation", id="file added to the bundle"
+            _edit_bundle, BadInput, "has changed since its evaluation", id="bundle edited"
         ),
         pytest.param(
-            _rename, BadInput, "has changed since its evaluation", id="bundle's files renamed"
+            _add_file, BadInput, "has changed since its evaluation", id="file added to the bundle"
         ),
         pytest.param(
-            _dotfile, BadInput, "has changed since its evaluation", id="dotfile in the bundle"
+            _rename_folder,
+            BadInput,
+            "has changed since its evaluation",
+            id="folder in the bundle renamed",
         ),
-        pytest.param(_symlink, BadInput, r"has changed since|symlink", id="symlink added"),
-        pytest.param(_link_for_file, SystemFailed, "outside the artifact", id="file swapped"),
+        pytest.param(
+            _add_dotfile, BadInput, "has changed since its evaluation", id="dotfile in the bundle"
+        ),
+        pytest.param(
+            _add_symlink, BadInput, r"has changed since|symlink", id="symlink in the bundle"
+        ),
+        pytest.param(
+            _replace_file_by_link,
+            SystemFailed,
+            "outside the artifact",
+            id="file replaced by a link",
+        ),
         pytest.param(_edit_predictions, BadInput, "its SHA-256 differs", id="predictions edited"),
         pytest.param(_edit_counts, BadInput, "are not those of the stored", id="counts edited"),
-        pytest.param(_worse_again, Refused, "the gate refused", id="evaluated again, worse"),
-        pytest.param(_other_baseline, BadInput, "was measured on", id="baseline of other data"),
-        pytest.param(_forged_eval_set, BadInput, "forged", id="eval set forged"),
-        pytest.param(_more_items, BadInput, "half.a", id="baseline of other sizes"),
-        pytest.param(_no_run, BadInput, "names no MLflow run", id="no run"),
-        pytest.param(_other_run, BadInput, "has changed since its evaluation", id="another run"),
-        pytest.param(_easier, BadInput, "the file was changed", id="eval set edited"),
+        pytest.param(
+            _evaluate_worse, Refused, "the gate refused", id="worse after another evaluation"
+        ),
+        pytest.param(
+            _baseline_of_other_data,
+            BadInput,
+            "was measured on",
+            id="baseline of a different eval set",
+        ),
+        pytest.param(_forge_eval_set, BadInput, "forged", id="eval set forged"),
+        pytest.param(
+            _change_bucket_size, BadInput, "half.a", id="bucket size changed in the baseline"
+        ),
+        pytest.param(_remove_run, BadInput, "names no MLflow run", id="no run"),
+        pytest.param(
+            _replace_run, BadInput, "has changed since its evaluation", id="different run"
+        ),
+        pytest.param(_edit_eval_set, BadInput, "the file was changed", id="eval set edited"),
         pytest.param(
             lambda w, m: w.settings.baseline.unlink(), BadInput, "no baseline", id="no baseline"
         ),
@@ -271,34 +294,34 @@ def _easier(world: World, made: Made) -> None:
             lambda w, m: (m.evidence / PREDICTIONS).write_bytes(b""),
             BadInput,
             "SHA-256",
-            id="emptied",
+            id="predictions emptied",
         ),
         pytest.param(
             lambda w, m: (m.evidence / EVAL).unlink(), BadInput, "not evaluated", id="no evidence"
         ),
     ],
 )
-def test_everything_is_looked_at_again_when_it_is_promoted(
-    world: World, change: Callable[[World, Made], object], error: type[LynxError], says: str
+def test_a_promotion_checks_everything_again(
+    world: World, change: Callable[[World, Made], object], error: type[LynxError], message: str
 ) -> None:
-    """The state at the evaluation is not trusted; the registry is not even created."""
+    """No earlier check is trusted. After a refusal, the registry does not even exist."""
     made = world.candidate("good")
     change(world, made)
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         world.promote(made, "v0.1.0-dev")
     assert world.state == {}
 
 
-def test_evidence_of_another_bundle_is_refused(world: World) -> None:
-    """A good candidate's evidence does not carry a bad one in."""
+def test_evidence_of_a_different_bundle_is_refused(world: World) -> None:
+    """A bad candidate can't use a good candidate's evidence."""
     good, bad = world.candidate("good"), world.candidate("bad", wrong=6)
     with pytest.raises(BadInput, match="the evidence is of the bundle"):
         Registry.open(world.settings).promote(bad.sha, "v0.1.0-dev", evidence=good.evidence)
     assert world.state == {}
 
 
-def test_a_raised_floor_refuses_what_passed_before(world: World) -> None:
-    """The baseline counts as it is now."""
+def test_a_raised_floor_refuses_a_candidate_that_passed_before(world: World) -> None:
+    """The current baseline decides."""
     items = eval_set()
     low = baseline_of(items, {"half.a": 5, "all.x": 11})
     world.settings.baseline.write_text(json.dumps(low))
@@ -313,28 +336,28 @@ def test_a_raised_floor_refuses_what_passed_before(world: World) -> None:
 
 
 def test_in_dev_a_registered_bundle_can_be_promoted_by_hand(world: World) -> None:
-    """Loudly, and the entry says that nothing supports it."""
+    """The entry has neither evidence nor an actor."""
     made = world.candidate("any", wrong=12)
     registered = register(world, made)
     assert register(world, made) == registered
-    entry = by_hand(world, made.sha, "v0.0.0-dev")
+    entry = promote_by_hand(world, made.sha, "v0.0.0-dev")
     assert (entry.seq, entry.fact.evidence, entry.fact.actor) == (2, None, None)
     assert b'"evidence":null' in entry.to_line()
     before = world.state
-    assert by_hand(world, made.sha, "v0.0.0-dev") == entry
+    assert promote_by_hand(world, made.sha, "v0.0.0-dev") == entry
     assert world.state == before
 
 
 def test_an_unregistered_bundle_is_not_promoted_by_hand(world: World) -> None:
-    """Nobody knows where it would come from."""
+    """The registry would not know the bundle's run."""
     with pytest.warns(UserWarning), pytest.raises(Refused, match="is not registered"):
         Registry.open(world.settings).promote(A, "v0.0.0-dev")
     assert world.state == {}
 
 
 @pytest.mark.parametrize("semver", ["v0.1.0", "v0.1.0-rc.1", "latest", "", "v0.1.0-dev+x"])
-def test_only_dev_versions_are_given_in_dev(world: World, semver: str) -> None:
-    """With evidence or without."""
+def test_dev_accepts_only_dev_versions(world: World, semver: str) -> None:
+    """Evidence makes no difference."""
     made = world.candidate("good")
     register(world, made)
     before = world.state
@@ -362,7 +385,7 @@ def test_only_dev_versions_are_given_in_dev(world: World, semver: str) -> None:
 def test_prod_refuses_every_write(
     world: World, monkeypatch: pytest.MonkeyPatch, write: Callable[[Made, Settings], object]
 ) -> None:
-    """Nobody was verified, and pretending to be CI proves nothing."""
+    """There is no verified identity, and variables of CI are no substitute."""
     for name in ("GITHUB_ACTIONS", "CI"):
         monkeypatch.setenv(name, "true")
     made = world.candidate("good")
@@ -371,17 +394,18 @@ def test_prod_refuses_every_write(
     assert world.state == {}
 
 
-def test_dev_and_prod_in_one_registry_do_not_see_each_other(world: World) -> None:
-    """Whatever dev promotes, production resolves nothing of it."""
+def test_dev_and_prod_in_one_registry_are_separate(world: World) -> None:
+    """A version promoted in dev never resolves in prod."""
     store = DirectoryLedger(world.settings.root / "registry")
-    by = {"event": PROMOTED, "canonical_sha": B}
+    values = {"event": PROMOTED, "canonical_sha": B}
     made = world.candidate("good")
     world.promote(made, "v9.9.9-dev")
     with pytest.raises(Refused, match="nothing was promoted in prod"):
         Registry.open(world.prod).resolve()
-    store.append(lambda _: fact(env=Env.PROD, semver="v0.1.0", **by))
-    store.append(lambda _: fact(env=Env.PROD, semver="v9.0.0-dev", **by))  # nobody writes this
-    store.append(lambda _: fact(env=Env.DEV, semver="v9.0.0", **by))  # nor this
+    store.append(lambda _: fact(env=Env.PROD, semver="v0.1.0", **values))
+    # No command writes these two:
+    store.append(lambda _: fact(env=Env.PROD, semver="v9.0.0-dev", **values))
+    store.append(lambda _: fact(env=Env.DEV, semver="v9.0.0", **values))
     assert Registry.open(world.prod).resolve().semver == "v0.1.0"
     assert Registry.open(world.settings).resolve().semver == "v9.9.9-dev"
     for semver in ("v9.9.9-dev", "v9.0.0-dev", "v9.0.0"):
@@ -389,8 +413,8 @@ def test_dev_and_prod_in_one_registry_do_not_see_each_other(world: World) -> Non
             Registry.open(world.prod).resolve(semver)
 
 
-def test_in_prod_the_environment_names_no_registry(world: World, tmp_path: Path) -> None:
-    """A serving process with a planted variable still reads the real one."""
+def test_prod_ignores_the_registry_in_the_environment(world: World, tmp_path: Path) -> None:
+    """A serving process with a planted LYNX_REGISTRY still reads the real registry."""
     planted = DirectoryLedger(tmp_path / "planted")
     bad = fact(env=Env.PROD, event=PROMOTED, semver="v9.9.9", canonical_sha=B)
     planted.append(lambda _: bad)
@@ -402,8 +426,8 @@ def test_in_prod_the_environment_names_no_registry(world: World, tmp_path: Path)
     assert Registry.open(dev).verify().entries[0].fact == bad
 
 
-def test_prod_without_a_registry_says_so(tmp_path: Path) -> None:
-    """It does not make one up."""
+def test_prod_has_no_default_registry(tmp_path: Path) -> None:
+    """A registry that is not configured is an error."""
     settings = project(tmp_path / "p", environ={"LYNX_ENV": "prod", "LYNX_HOME": str(tmp_path)})
     with pytest.raises(BadInput, match="prod has no registry"):
         Registry.open(settings).resolve()
@@ -413,7 +437,7 @@ def test_prod_without_a_registry_says_so(tmp_path: Path) -> None:
 
 
 def test_latest_follows_promotions_and_rollbacks(world: World) -> None:
-    """A rollback is a new entry; the version that it left can still be asked for."""
+    """A rollback is a new entry, and the newer version can still be resolved by name."""
     one, two = world.candidate("one"), world.candidate("two")
     settings = world.settings
     with pytest.raises(Refused, match="nothing was promoted"):
@@ -437,8 +461,8 @@ def test_latest_follows_promotions_and_rollbacks(world: World) -> None:
     assert list(Registry.open(settings).history(Env.PROD)) == []
 
 
-def test_only_what_was_promoted_can_come_back_or_be_resolved(world: World) -> None:
-    """Being registered is not enough."""
+def test_only_promoted_versions_can_be_resolved_or_rolled_back_to(world: World) -> None:
+    """Registration is not enough."""
     made = world.candidate("good")
     register(world, made)
     before = world.state
@@ -451,8 +475,8 @@ def test_only_what_was_promoted_can_come_back_or_be_resolved(world: World) -> No
     assert world.state == before
 
 
-def test_a_damaged_registry_resolves_to_nothing(world: World) -> None:
-    """A serving process had better not start."""
+def test_a_damaged_registry_is_refused(world: World) -> None:
+    """A serving process must not start from a damaged registry."""
     made = world.candidate("good")
     world.promote(made, "v0.1.0-dev")
     file = world.settings.root / "registry" / "index.jsonl"

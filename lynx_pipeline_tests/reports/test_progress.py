@@ -31,8 +31,8 @@ def written(steps: list[tuple[float, int]], total: int) -> list[str]:
     return result
 
 
-def test_ten_lines_for_any_number_of_batches() -> None:
-    """With the rate and the time left; the last line has no time left."""
+def test_any_number_of_batches_gives_ten_lines() -> None:
+    """Each line shows the rate and, except for the last, the time left."""
     result = written([(k / 8, k * 7) for k in range(1001)], 7000)
     assert len(result) == 10
     assert result[0] == "700 of 7,000 prompts answered, 56 per second, 0:01:53 left"
@@ -40,7 +40,7 @@ def test_ten_lines_for_any_number_of_batches() -> None:
 
 
 def test_a_slow_evaluation_writes_a_line_a_minute() -> None:
-    """Without it, the process looks as if it hangs."""
+    """Without these lines, the process would seem to hang."""
     result = written([(30.0 * k, k) for k in range(10)], 10_000)
     assert result == [
         f"{k} of 10,000 prompts answered, 0.0333 per second, {left} left"
@@ -50,7 +50,7 @@ def test_a_slow_evaluation_writes_a_line_a_minute() -> None:
 
 
 def test_the_rate_is_the_speed_of_the_model() -> None:
-    """Answers of an earlier try and the time to load the model don't count."""
+    """Answers from an earlier attempt and the time to load the model don't count."""
     result = written([(0, 5000), (20, 5100), (30, 6000)], 10_000)
     assert result == [
         "5,000 of 10,000 prompts answered",
@@ -70,7 +70,7 @@ def test_without_a_terminal_nothing_is_written_unless_asked(
 
 
 def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On standard error, removed at the end."""
+    """The bar is drawn on standard error, and removed at the end."""
     ours, theirs = pty.openpty()
     terminal: Any = io.TextIOWrapper(os.fdopen(theirs, "wb", 0), write_through=True)
     monkeypatch.setattr(sys, "stderr", terminal)
@@ -81,8 +81,8 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     terminal.close()
     drawn = b""
     try:
-        while some := os.read(ours, 65536):
-            drawn += some
+        while chunk := os.read(ours, 65536):
+            drawn += chunk
     except OSError:  # how a pseudo-terminal ends
         pass
     os.close(ours)

@@ -64,7 +64,7 @@ def test_the_terminal_names_failures_worst_first(capsys: pytest.CaptureFixture[s
 
 
 def test_a_long_bucket_name_is_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
-    """Even if it is wider than the terminal."""
+    """The name may be wider than the terminal."""
     name = "topic." + "x" * 150
     print_report(Report(verdict_of({name: 90}, {name: 10})))
     assert name in capsys.readouterr().out
@@ -76,8 +76,8 @@ def test_a_bucket_name_is_not_markup(capsys: pytest.CaptureFixture[str]) -> None
     assert "t.[red]x[/red]" in capsys.readouterr().out
 
 
-def test_markdown_folds_what_passed() -> None:
-    """Failed buckets are visible; the others and the flips are folded."""
+def test_markdown_folds_passed_buckets() -> None:
+    """Failed buckets are visible. Passed buckets and flips are folded."""
     text = markdown(flipped(3))
     opened, folded = text.split("<details>", 1)
     assert "t.worse" in opened.replace("&#", "") or "t.worse" in opened
@@ -144,7 +144,7 @@ def test_the_page_is_self_contained_and_escaped(prompt: str, answer: str) -> Non
 
 
 def test_the_page_escapes_bucket_names_and_facts() -> None:
-    """Both may come from outside as well."""
+    """Bucket names and facts may be hostile, too."""
     hostile = "t.</title></svg><script src='x'>&\""
     harmless, escaped = _Tags(), _Tags()
     for name, tags in (("t.a", harmless), (hostile, escaped)):
@@ -162,8 +162,8 @@ def test_the_page_draws_every_bucket() -> None:
     assert "prefers-color-scheme: dark" in text
 
 
-def test_the_json_holds_every_bucket() -> None:
-    """Each bucket with its floor and margin, for programs."""
+def test_the_json_contains_every_bucket() -> None:
+    """Programs can read the floor and the margin of each bucket."""
     data = verdict_json(REFUSED)
     assert data["passed"] is False
     assert data["failed"] == ["t.gone", "t.worse", "t.bad"]

@@ -1,4 +1,4 @@
-"""The scene of an attack: checks what a candidate's error says, and that it leaves nothing."""
+"""The scene of an attack: runs hostile candidates, and checks that they fail and leave nothing."""
 
 import hashlib
 import logging
@@ -15,7 +15,7 @@ from lynx_pipeline.sandbox.isolation import Isolation
 from lynx_pipeline_tests.support.worker_scripts import ask_batches, write_script
 
 CANARY = "he went, said the canary"
-# Enough for the interpreter; attacks try several times as much.
+# Enough for the interpreter. Attacks try to use several times as much.
 TIGHT = Limits(
     batch_size=5,
     batch_seconds=40,
@@ -35,15 +35,15 @@ class Scene:
     folder: Path
     log: pytest.LogCaptureFixture
 
-    def stopped(
+    def error_of(
         self, script: dict[str, str], limits: Limits = TIGHT, chosen: Isolation | None = None
     ) -> str:
-        """The error of a candidate that runs this script. Nothing else may be left of it."""
+        """Run a candidate that has to fail and leave nothing behind. Returns the error."""
         before = self.files()
         with pytest.raises(BadInput) as caught:
             ask_batches(write_script(self.bundle, **script), limits, chosen=chosen)
         message = str(caught.value)
-        self.nothing_left()
+        self.assert_nothing_left()
         assert self.files() == before
         assert "\n" not in message
         assert CANARY not in message + self.log.text
@@ -55,7 +55,7 @@ class Scene:
         files = [file for root in roots for file in root.rglob("*") if file.is_file()]
         return {str(file): hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
-    def nothing_left(self) -> None:
+    def assert_nothing_left(self) -> None:
         """No process uses or sees this test's folder, and the temporary folder is empty."""
         assert processes(self.folder) == []
         assert list(Path(tempfile.gettempdir()).iterdir()) == []

@@ -27,7 +27,7 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "wheels"
 
 
-def wants(folder: Path, *requirements: str) -> Path:
+def bundle_with(folder: Path, *requirements: str) -> Path:
     """A bundle with these requirements."""
     if not folder.exists():
         bundle(folder)
@@ -36,7 +36,7 @@ def wants(folder: Path, *requirements: str) -> Path:
 
 
 def evaluated(folder: Path, chosen: Isolation, probes: dict[str, str]) -> dict[str, str]:
-    """The value in a worker of each probe, a Python expression."""
+    """The value of each probe, a Python expression that a worker evaluates."""
     first = "def probe(text):\n    try:\n        return repr(eval(text))\n"
     first += "    except BaseException as error:\n        return type(error).__name__\n"
     write_script(folder, first, each="answers = [probe(prompt) for prompt in prompts]")
@@ -46,10 +46,10 @@ def evaluated(folder: Path, chosen: Isolation, probes: dict[str, str]) -> dict[s
 
 
 def test_a_model_runs_with_its_own_packages(scripted: Path, wheels: Path, tmp_path: Path) -> None:
-    """They are compiled and read-only. Our packages and files beside them are not visible."""
+    """The packages are compiled and read-only. Our packages and files are not visible."""
     wheel(wheels, "greeting", {"greeting.py": "WORD = 'hello'\n"})
     home = tmp_path / "home"
-    made = own_environment(wants(scripted, "Greeting>=1 # it greets"), home, isolation())
+    made = own_environment(bundle_with(scripted, "Greeting>=1 # it greets"), home, isolation())
     (home / "secret").write_text("he went")
     probes = {
         "package": "__import__('greeting').WORD",
@@ -77,7 +77,7 @@ def test_an_environment_works_without_isolation(
     mark = tmp_path / "mark"
     files = {"greeting.py": "", "greeting.pth": f"import os; open({str(mark)!r}, 'w')\n"}
     wheel(wheels, "greeting", files)
-    made = own_environment(wants(scripted, "greeting"), tmp_path / "home", Isolation(NONE))
+    made = own_environment(bundle_with(scripted, "greeting"), tmp_path / "home", Isolation(NONE))
     assert not mark.exists()
     chosen = Isolation(NONE, environment=made.folder)
     found = evaluated(scripted, chosen, {"compiled": "__import__('greeting').__cached__"})
@@ -91,10 +91,10 @@ def test_an_environment_is_built_once(
     """The same requirements get the same environment without another build. Its SHA-256 in the
     evidence depends on the files that were installed."""
     wheel(wheels, "greeting", {"greeting.py": "WORD = 'hello'\n"})
-    home, model = tmp_path / "home", wants(tmp_path / "model", "greeting")
+    home, model = tmp_path / "home", bundle_with(tmp_path / "model", "greeting")
     made = own_environment(model, home, isolation())
     with monkeypatch.context() as patch:
-        patch.setattr(environment, "_uv", lambda: pytest.fail("it is there already"))
+        patch.setattr(environment, "_uv", lambda: pytest.fail("the environment exists already"))
         assert own_environment(model, home, isolation()) == made
     assert {path.name for path in home.iterdir()} == {made.folder.name, f"{made.folder.name}.lock"}
     lock = (made.folder / "requirements.lock").read_text()
@@ -105,13 +105,13 @@ def test_an_environment_is_built_once(
     assert own_environment(model, tmp_path / "elsewhere", isolation()).sha256 == made.sha256
     wheel(wheels, "greeting", {"greeting.py": "WORD = 'good-bye'\n"})
     shutil.rmtree(tmp_path / "uv-cache")
-    another = own_environment(model, tmp_path / "later", isolation())
-    assert another.folder.name == made.folder.name
-    assert another.sha256 != made.sha256
+    rebuilt = own_environment(model, tmp_path / "later", isolation())
+    assert rebuilt.folder.name == made.folder.name
+    assert rebuilt.sha256 != made.sha256
 
     # An environment whose interpreter is missing is built again.
     (made.folder / "bin/python").unlink()
-    assert own_environment(model, home, isolation()).sha256 == another.sha256
+    assert own_environment(model, home, isolation()).sha256 == rebuilt.sha256
 
 
 @pytest.mark.parametrize(
@@ -155,17 +155,17 @@ def test_an_environment_is_built_once(
 )
 def test_a_requirement_is_a_name_and_a_version(tmp_path: Path, line: str) -> None:
     """The candidate controls the file, so it can't choose sources or options."""
-    model = wants(tmp_path / "model", line)
+    model = bundle_with(tmp_path / "model", line)
     with pytest.raises(BadInput, match=r"requirements\.txt, line 2: .*expected a package's name"):
         own_environment(model, tmp_path / "home", isolation())
     assert not (tmp_path / "home").exists()
 
 
 def test_requirements_written_by_mlflow_are_read(tmp_path: Path) -> None:
-    """Including extras and markers."""
+    """Extras and markers are supported."""
     lines = ["", "# ours", "A_a[b]==1.0", "c<2,>=1 ; python_version < '3'  # old", "d-1.whl"]
-    found = read_requirements(wants(tmp_path / "model", *lines) / "requirements.txt")
-    # The last one is a name for us, but uv would take it for a file.
+    found = read_requirements(bundle_with(tmp_path / "model", *lines) / "requirements.txt")
+    # We read the last one as a name, but uv would read it as a file.
     assert found == ["mlflow==1.0", "a-a[b]==1.0", 'c<2,>=1; python_version < "3"', "d-1-whl"]
 
 
@@ -180,16 +180,16 @@ def test_a_bundle_with_incomplete_requirements_is_refused(tmp_path: Path) -> Non
     (model / "requirements.txt").write_bytes(b"mlflow\n\xff\n")
     with pytest.raises(BadInput, match="not UTF-8"):
         own_environment(model, home, isolation())
-    wants(model)
+    bundle_with(model)
     (model / "python_env.yaml").write_text("python: 3.6.15\nbuild_dependencies: []\n")
     with pytest.raises(BadInput, match=r"logged under Python 3\.6.* Run lynx-pipeline under"):
         own_environment(model, home, isolation())
     assert not home.exists()
 
 
-def test_another_patch_release_of_python_is_accepted(wheels: Path, tmp_path: Path) -> None:
-    """Only the minor version has to be the one that MLflow recorded."""
-    model = wants(tmp_path / "model")
+def test_a_different_patch_release_of_python_is_accepted(wheels: Path, tmp_path: Path) -> None:
+    """Only the minor version must equal the one that MLflow recorded."""
+    model = bundle_with(tmp_path / "model")
     minor = f"{sys.version_info.major}.{sys.version_info.minor}"
     (model / "python_env.yaml").write_text(f"python: {minor}.99\n")
     assert own_environment(model, tmp_path / "home", isolation()).folder.is_dir()
@@ -198,10 +198,10 @@ def test_another_patch_release_of_python_is_accepted(wheels: Path, tmp_path: Pat
 def test_without_uv_the_error_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or how to do without it."""
+    """The error also says how to do without uv."""
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     with pytest.raises(SystemFailed, match=r"uv is not installed.*pip install uv.*local"):
-        own_environment(wants(tmp_path / "model"), tmp_path / "home", isolation())
+        own_environment(bundle_with(tmp_path / "model"), tmp_path / "home", isolation())
 
 
 SDIST = "from setuptools import setup\nopen({!r}, 'w')\nsetup(name='source', version='1.0')\n"
@@ -210,8 +210,8 @@ SDIST = "from setuptools import setup\nopen({!r}, 'w')\nsetup(name='source', ver
 def test_a_failed_build_names_the_package_and_leaves_nothing(
     wheels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A package that does not exist, one with source only, one with a dependency at a URL, and an
-    index that does not answer."""
+    """The package does not exist, has source only or depends on a URL, or the index does not
+    answer."""
     marker = tmp_path / "built"
     (tmp_path / "source-1.0").mkdir()
     (tmp_path / "source-1.0/setup.py").write_text(SDIST.format(str(marker)))
@@ -225,12 +225,12 @@ def test_a_failed_build_names_the_package_and_leaves_nothing(
         ("elsewhere", "greeting.* was included as a URL dependency"),
     ):
         with pytest.raises(BadInput, match=f"environment can't be built.*{message}"):
-            own_environment(wants(tmp_path / "model", name), home, isolation())
+            own_environment(bundle_with(tmp_path / "model", name), home, isolation())
     monkeypatch.delenv("UV_CONFIG_FILE")
     monkeypatch.setenv("UV_DEFAULT_INDEX", "http://somebody:secret@127.0.0.1:9/simple")
     monkeypatch.setenv("UV_HTTP_RETRIES", "0")
     with pytest.raises(SystemFailed, match=r"uv could not build.*127\.0\.0\.1") as caught:
-        own_environment(wants(tmp_path / "model", "far-away"), home, isolation())
+        own_environment(bundle_with(tmp_path / "model", "far-away"), home, isolation())
     assert "secret" not in str(caught.value)
     assert not marker.exists()
     assert {path.suffix for path in home.iterdir()} == {".lock"}
@@ -248,8 +248,8 @@ sys.ran = getattr(sys, "ran", 0) + 1
 def test_a_hostile_package_runs_only_in_the_sandbox(
     scripted: Path, wheels: Path, tmp_path: Path
 ) -> None:
-    """Not during installation or reuse, by a ``.pth`` file, ``sitecustomize``, a script or a link.
-    It also replaces no file outside its own folder."""
+    """No ``.pth`` file, ``sitecustomize``, script or link runs during installation or reuse, and no
+    file outside the package's own folder is replaced."""
     mark = tmp_path / "mark"
     code = HOSTILE.format(mark=str(mark))
     files = {
@@ -265,7 +265,7 @@ def test_a_hostile_package_runs_only_in_the_sandbox(
     }
     wheel(wheels, "hostile", files, links={"hostile_link": "/etc"})
     home = tmp_path / "home"
-    model = wants(scripted, "hostile")
+    model = bundle_with(scripted, "hostile")
     for _ in range(2):
         made = own_environment(model, home, isolation())
         assert not mark.exists()
@@ -282,7 +282,7 @@ def test_a_hostile_package_runs_only_in_the_sandbox(
 
     wheel(wheels, "python", {"python-1.0.data/data/bin/python": f"#!/bin/sh\ntouch {mark}\n"})
     with pytest.raises(SystemFailed, match="must not use the reserved name"):
-        own_environment(wants(scripted, "python"), home, isolation())
+        own_environment(bundle_with(scripted, "python"), home, isolation())
 
 
 def test_uv_gets_its_own_configuration_and_none_of_our_secrets(
@@ -313,7 +313,7 @@ def test_uv_gets_its_own_configuration_and_none_of_our_secrets(
     uv.chmod(0o755)
     monkeypatch.setattr(environment, "_uv", lambda: str(uv))
     with pytest.raises(BadInput, match="can't be built"):
-        own_environment(wants(tmp_path / "model"), tmp_path / "home", isolation())
+        own_environment(bundle_with(tmp_path / "model"), tmp_path / "home", isolation())
     seen = (tmp_path / "env").read_text()
     assert "canary" not in seen
     for name, value in given.items():
@@ -334,10 +334,10 @@ print(environment.own_environment(Path(model), Path(home), isolation()).sha256)
 
 
 def test_a_killed_build_is_started_again(wheels: Path, tmp_path: Path) -> None:
-    """By the next process, or by one of two at once. Leftovers are removed."""
+    """The next process builds the environment, even if two start at once, and removes leftovers."""
 
     wheel(wheels, "greeting", {"greeting.py": "WORD = 'hello'\n"})
-    home, model = tmp_path / "home", wants(tmp_path / "model", "greeting")
+    home, model = tmp_path / "home", bundle_with(tmp_path / "model", "greeting")
     slow = tmp_path / "uv"
     slow.write_text(f'#!/bin/sh\n{environment._uv()} "$@"\n[ "$2" = compile ] || sleep 60\n')
     slow.chmod(0o755)
@@ -347,9 +347,9 @@ def test_a_killed_build_is_started_again(wheels: Path, tmp_path: Path) -> None:
         return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
     killed = start(slow)
-    end = time.monotonic() + 60
+    deadline = time.monotonic() + 60
     while not list(home.glob(".*/environment/lib/python*/site-packages/greeting.py")):
-        assert time.monotonic() < end
+        assert time.monotonic() < deadline
         time.sleep(0.05)
     os.kill(killed.pid, 9)
     killed.wait()

@@ -45,7 +45,7 @@ def scene(
     return staged(scripted, tmp_path, monkeypatch, caplog)
 
 
-# ----- what it can read and reach -----------------------------------------------------------
+# ----- what a candidate can read and reach --------------------------------------------------
 
 PROBE = """
 import ctypes, glob, mmap, shutil, socket
@@ -69,10 +69,10 @@ def probe(text):
 """
 
 
-def test_it_reaches_nothing(
+def test_a_candidate_reaches_nothing_outside_the_sandbox(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, isolated: bool
 ) -> None:
-    """Files, processes, sockets and kernel objects that really exist, and contain a secret."""
+    """The files, processes, sockets and kernel objects really exist, and contain a secret."""
     if not isolated:
         return
     repo, home = tmp_path / "repo", tmp_path / "home"
@@ -109,7 +109,7 @@ def test_it_reaches_nothing(
         refused = [
             *(f"open({str(file)!r}).read()" for file in (*secrets, shared)),
             *(f"os.listdir({str(folder)!r})" for folder in (repo, home, Path.cwd())),
-            # Ways out of its file system.
+            # Ways out of the sandbox's file system.
             "open('/etc/passwd').read()",
             "open('/proc/1/root/etc/passwd').read()",
             "open('/proc/self/cwd/../../etc/passwd').read()",
@@ -198,10 +198,10 @@ def test_it_reaches_nothing(
             with pytest.raises(BlockingIOError):
                 listener.recv(1) if listener in (udp, datagrams) else listener.accept()
     Path("here.sock").unlink()
-    scene.nothing_left()
+    scene.assert_nothing_left()
 
 
-# ----- what it can use ----------------------------------------------------------------------
+# ----- what a candidate can use -------------------------------------------------------------
 
 MEMORY = """
 import mmap, threading
@@ -241,7 +241,7 @@ IN_NUMBER = "more than 40 processes and threads|BlockingIOError|can't start new 
     ("where", "attack", "message"),
     [
         pytest.param("each", "eat(2000)", "MemoryError", id="in one process"),
-        pytest.param("each", "many(9, lambda: eat(90))", IN_MEMORY, id="in many"),
+        pytest.param("each", "many(9, lambda: eat(90))", IN_MEMORY, id="in many processes"),
         pytest.param("first", "many(9, lambda: eat(90))", IN_MEMORY, id="while loading"),
         pytest.param("last", "many(9, lambda: eat(90))", IN_MEMORY, id="at the end"),
         pytest.param("each", "many(9, lambda: shared(90))", IN_MEMORY, id="shared pages"),
@@ -249,10 +249,10 @@ IN_NUMBER = "more than 40 processes and threads|BlockingIOError|can't start new 
             "each",
             "os.close(1); os.close(2); many(9, lambda: eat(90))",
             IN_MEMORY,
-            id="in silence",
+            id="with its output closed",
         ),
         pytest.param("each", "many(60)", IN_NUMBER, id="processes"),
-        pytest.param("each", "many(500)", IN_NUMBER, id="processes without end"),
+        pytest.param("each", "many(500)", IN_NUMBER, id="far too many processes"),
         pytest.param("each", "many(500, before=os.setsid)", IN_NUMBER, id="sessions"),
         pytest.param(
             "each",
@@ -277,15 +277,15 @@ IN_NUMBER = "more than 40 processes and threads|BlockingIOError|can't start new 
     ],
 )
 @pytest.mark.parametrize("level", ["isolated", "none"])
-def test_all_its_processes_are_limited(
+def test_all_processes_of_a_candidate_are_limited(
     scene: Scene, where: str, attack: str, message: str, level: str
 ) -> None:
-    """In memory and number, in every form and phase."""
+    """The limits on memory and number apply in every phase."""
     chosen = isolation() if level == "isolated" else Isolation(NONE)
     script = {"first": MEMORY, where: attack}
     if where == "first":
         script["first"] = f"{MEMORY}\n{attack}"
-    assert re.search(message, scene.stopped(script, TIGHT, chosen))
+    assert re.search(message, scene.error_of(script, TIGHT, chosen))
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_all_its_processes_are_limited(
         pytest.param(
             "fill('/tmp/1', 90); fill('/dev/shm/1', 90); kept = eat(90); time.sleep(60)",
             IN_MEMORY,
-            id="here and there",
+            id="in files and in the process",
         ),
         pytest.param(
             "[open(f'/tmp/{k}', 'w').close() for k in range(300_000)]; time.sleep(60)",
@@ -310,32 +310,36 @@ def test_all_its_processes_are_limited(
 def test_files_in_memory_are_limited(
     scene: Scene, attack: str, message: str, isolated: bool
 ) -> None:
-    """Its writable folders are in memory, and count as memory."""
+    """A candidate's writable folders are in memory, and count as memory."""
     if isolated:
-        assert message in scene.stopped({"first": MEMORY, "each": attack})
+        assert message in scene.error_of({"first": MEMORY, "each": attack})
 
 
 def test_shared_memory_counts_once(scene: Scene) -> None:
-    """A model in memory, and several processes that read it."""
+    """Several processes may read one model in memory."""
     first = MEMORY + "kept = eat(90)\nfor _ in range(9):\n    os.fork() or time.sleep(2)"
     write_script(scene.bundle, first + " or os._exit(0)", each="ids[0] or time.sleep(1)")
     assert len(ask(scene.bundle, TIGHT)) == len(PROMPTS)
-    scene.nothing_left()
+    scene.assert_nothing_left()
 
 
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        pytest.param({"each": "while True: os.write(1, b'x' * 65536)"}, "more output", id="a line"),
-        pytest.param({"each": "while True: print(1)"}, "not a JSON object", id="lines"),
-        pytest.param({"each": "while True: os.write(2, b'x' * 65536)"}, "more output", id="noise"),
+        pytest.param(
+            {"each": "while True: os.write(1, b'x' * 65536)"}, "more output", id="an endless line"
+        ),
+        pytest.param({"each": "while True: print(1)"}, "not a JSON object", id="endless lines"),
+        pytest.param(
+            {"each": "while True: os.write(2, b'x' * 65536)"}, "more output", id="standard error"
+        ),
         pytest.param(
             {"first": "while True: os.write(2, b'x' * 65536)"}, "more output", id="loading"
         ),
         pytest.param(
             {"last": "os.fork() or [os.write(1, b'x' * 65536) for _ in range(9999)]"},
             "more output|after its last answer",
-            id="from a child that stays",
+            id="from a surviving child",
         ),
         pytest.param(
             {"each": "answers[0] = 'x' * (3 << 20)"}, "more output", id="an enormous answer"
@@ -343,12 +347,13 @@ def test_shared_memory_counts_once(scene: Scene) -> None:
     ],
 )
 def test_output_is_limited(scene: Scene, script: dict[str, str], message: str) -> None:
-    """On standard output and standard error."""
-    assert re.search(message, scene.stopped(script))
+    """The limit applies to standard output and standard error."""
+    assert re.search(message, scene.error_of(script))
 
 
 def test_premature_output_does_not_pile_up(scene: Scene) -> None:
-    """All answers before the first prompt, then more output with every batch."""
+    """The candidate writes all answers before the first prompt, then more output with every
+    batch."""
     first = (
         "for k in range(0, 600, 5):\n"
         "    ids = list(range(k, k + 5))\n"
@@ -361,15 +366,15 @@ def test_premature_output_does_not_pile_up(scene: Scene) -> None:
     with pytest.raises(BadInput, match="more output"):
         for batch in Local(scene.bundle, isolation(), TIGHT, 1).answer(batches(prompts, 5), 600):
             answered.append(batch)
-            time.sleep(0.03)  # otherwise all is read before there is more
+            time.sleep(0.03)  # otherwise all of it is read before there is more
     assert len(answered) < 100
-    scene.nothing_left()
+    scene.assert_nothing_left()
 
 
 def test_a_gigabyte_of_noise_costs_no_memory(scene: Scene) -> None:
     """Only the end is kept, for the error message."""
     each = "[os.write(2, b'x' * (1 << 20)) for _ in range(1024)]"
-    assert "more output" in scene.stopped({"each": each}, replace(TIGHT, output_mib=1000))
+    assert "more output" in scene.error_of({"each": each}, replace(TIGHT, output_mib=1000))
 
 
 @pytest.mark.parametrize(
@@ -394,13 +399,13 @@ def test_a_gigabyte_of_noise_costs_no_memory(scene: Scene) -> None:
         pytest.param(
             {"each": "os.fork() and time.sleep(99); os.setsid(); time.sleep(99)"},
             "ran out of time",
-            id="with a session of its own",
+            id="in a session of its own",
         ),
     ],
 )
 def test_time_is_limited(scene: Scene, script: dict[str, str], message: str) -> None:
-    """Asleep, stopped, or ignoring signals."""
-    assert re.search(message, scene.stopped(script, QUICK))
+    """Sleeping, stopping and ignoring signals do not help."""
+    assert re.search(message, scene.error_of(script, QUICK))
 
 
 DAEMON = """
@@ -426,7 +431,7 @@ def test_no_process_survives_a_successful_evaluation(scene: Scene, level: str, w
     chosen = isolation() if level == "isolated" else Isolation(NONE)
     found = ask(write_script(scene.bundle, **script), TIGHT, chosen=chosen)
     assert found == [prompt.removeprefix("Say ") for prompt in PROMPTS]
-    scene.nothing_left()
+    scene.assert_nothing_left()
 
 
 @pytest.mark.parametrize(
@@ -436,8 +441,8 @@ def test_no_process_survives_a_successful_evaluation(scene: Scene, level: str, w
         pytest.param("os.kill(1, signal.SIGKILL)", id="kill bubblewrap"),
         pytest.param("os.kill(os.getppid(), signal.SIGSTOP)", id="stop its parent"),
         # Only in a pid namespace, which a small pid indicates.
-        pytest.param("os.getpid() < 9 and os.kill(-1, signal.SIGKILL)", id="kill everybody"),
-        pytest.param("libc.prctl(4, 0)", id="hide from being read"),
+        pytest.param("os.getpid() < 9 and os.kill(-1, signal.SIGKILL)", id="kill every process"),
+        pytest.param("libc.prctl(4, 0)", id="hide from inspection"),
         pytest.param("libc.prctl(1, 0)", id="outlive its parent"),
     ],
 )
@@ -448,15 +453,15 @@ def test_harmless_attacks_lift_no_limit(scene: Scene, attack: str, isolated: boo
     first = f"{MEMORY}\nimport ctypes\nlibc = ctypes.CDLL(None)\ntry: {attack}\n"
     first += "except ProcessLookupError: pass"
     assert len(ask(write_script(scene.bundle, first), TIGHT)) == len(PROMPTS)
-    scene.nothing_left()
-    assert IN_MEMORY in scene.stopped({"first": first, "each": "many(9, lambda: eat(90))"})
+    scene.assert_nothing_left()
+    assert IN_MEMORY in scene.error_of({"first": first, "each": "many(9, lambda: eat(90))"})
 
 
-# ----- what it can write --------------------------------------------------------------------
+# ----- what a candidate can write -----------------------------------------------------------
 
 
-def test_quotes_and_brackets_in_texts_do_not_count_as_values(scene: Scene) -> None:
-    """However many there are, and whatever precedes them."""
+def test_quotes_and_brackets_in_answers_do_not_count_as_values(scene: Scene) -> None:
+    """Answers may contain any number of quotes and brackets, in any position."""
     odd = ["[" * 99_999, '"' * 9999, '\\"' * 9999, "\\", '{"a": [' * 9999, ""]
     assert ask(write_script(scene.bundle), TIGHT, ["Say " + text for text in odd]) == odd
 
@@ -471,27 +476,33 @@ FORGED = (
     ("script", "message"),
     [
         pytest.param({"each": f"send(**{FORGED})"}, "no list of", id="a report"),
-        pytest.param({"first": f"send(**{FORGED})"}, "ready = None", id="a report at once"),
+        pytest.param(
+            {"first": f"send(**{FORGED})"}, "ready = None", id="a report instead of ready"
+        ),
         pytest.param(
             {"first": "send(ready=1, ids=[0], predictions=['x'])"}, "no list of", id="ready twice"
         ),
         pytest.param(
             {"each": "send(ids=ids, predictions=answers, seconds=0, peak_mib=1)"},
             "ids that differ",
-            id="twice",
-        ),
-        pytest.param({"each": "ids = [k + 5 for k in ids]"}, "ids that differ", id="ahead"),
-        pytest.param(
-            {"last": "send(ids=[12], predictions=['x'])"}, "after its last answer", id="afterwards"
+            id="answers twice",
         ),
         pytest.param(
-            {"last": "os.write(1, b' ')"}, "after its last answer", id="a blank afterwards"
+            {"each": "ids = [k + 5 for k in ids]"}, "ids that differ", id="ahead of the prompts"
+        ),
+        pytest.param(
+            {"last": "send(ids=[12], predictions=['x'])"},
+            "after its last answer",
+            id="after the end",
+        ),
+        pytest.param(
+            {"last": "os.write(1, b' ')"}, "after its last answer", id="a blank after the end"
         ),
         pytest.param({"each": "ids = [[], {}, 1, 2, 3]"}, "ids that differ", id="odd ids"),
         pytest.param({"each": "answers[0] = {'text': 'x'}"}, "returned dict", id="an object"),
         pytest.param({"each": "answers[0] = float('nan')"}, "returned float", id="NaN"),
         pytest.param({"each": "answers[0] = 10 ** 999"}, "returned int", id="a long number"),
-        pytest.param({"each": "seconds = 1e999"}, "seconds = inf", id="endless seconds"),
+        pytest.param({"each": "seconds = 1e999"}, "seconds = inf", id="infinite seconds"),
         pytest.param({"each": "peak = -1"}, "peak_mib = -1", id="negative memory"),
         pytest.param({"each": "answers *= 999"}, "far more values", id="many answers"),
         pytest.param({"each": "answers[0] = [{}] * 99_999"}, "far more values", id="many objects"),
@@ -503,6 +514,6 @@ FORGED = (
     ],
 )
 def test_forged_messages_are_refused(scene: Scene, script: dict[str, str], message: str) -> None:
-    """It can't send its own report, or answers that nobody requested."""
+    """A candidate can't send its own report, or answers that nobody requested."""
 
-    assert message in scene.stopped(script)
+    assert message in scene.error_of(script)

@@ -118,17 +118,19 @@ def target(
         ),
         pytest.param("", "return [text.encode() for text in right]", "bytes", id="bytes"),
         pytest.param("", "return [float('nan') for _ in right]", "float", id="NaN"),
-        pytest.param("", "return ['\\ud800' for _ in right]", "unpaired surrogate", id="no text"),
+        pytest.param(
+            "", "return ['\\ud800' for _ in right]", "unpaired surrogate", id="invalid text"
+        ),
     ],
 )
 def test_a_hostile_model_gets_no_evidence(
     target: Target, load: str, body: str, message: str
 ) -> None:
-    """And the registry is unchanged."""
+    """The registry is unchanged."""
     before, files = target.registry.all(), target.scene.files()
     with pytest.raises(BadInput, match=message) as caught:
         target.evaluate(body or "return right", load or "pass")
-    target.scene.nothing_left()
+    target.scene.assert_nothing_left()
     assert target.evidence() == {}
     assert target.registry.all() == before
     assert CANARY not in str(caught.value) + target.scene.log.text
@@ -139,8 +141,8 @@ def test_a_hostile_model_gets_no_evidence(
 
 
 @pytest.mark.slow
-def test_a_curious_model_finds_nothing(target: Target, isolated: bool) -> None:
-    """It would put what it found into its answers, in evidence that everybody can read."""
+def test_a_model_that_searches_for_secrets_finds_none(target: Target, isolated: bool) -> None:
+    """The model puts what it finds into its answers, in evidence that everybody can read."""
 
     if not isolated:
         return
@@ -162,4 +164,4 @@ return [str(found)[-10000:]] * len(prompts)
     assert not any(CANARY.encode() in raw for raw in evidence.values())
     assert CANARY not in target.scene.log.text
     assert target.registry.all() == before
-    target.scene.nothing_left()
+    target.scene.assert_nothing_left()

@@ -1,5 +1,5 @@
-"""What a candidate can see and reach. On a machine where bubblewrap does not work, the tests
-assert the fallback instead."""
+"""What a candidate can see and reach. Where bubblewrap does not work, the tests assert the fallback
+instead."""
 
 import json
 import shutil
@@ -30,16 +30,17 @@ def test_isolation_is_used_wherever_bubblewrap_works() -> None:
 
 
 def evaluated(folder: Path, probes: dict[str, str], chosen: Isolation) -> dict[str, str | None]:
-    """The value inside the sandbox of each probe, a Python expression."""
+    """The value of each probe, a Python expression that is evaluated in the sandbox."""
     found = ask_batches(folder, prompts=list(probes.values()), chosen=chosen)
     answers = [text for batch in found for text in batch.answers]
     return dict(zip(probes, answers, strict=True))
 
 
-def test_it_sees_only_prompts_and_its_bundle(
+def test_a_candidate_sees_only_prompts_and_its_bundle(
     scripted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No eval set, no repository, no variable, no socket, no process, no writable folder."""
+    """The eval set, the repository, variables, sockets and processes are hidden, and no folder is
+    writable."""
     secret = tmp_path / "eval.jsonl"
     secret.write_text("he went")
     repo = Path(worker.__spec__.origin or "").parents[3]
@@ -117,7 +118,7 @@ def no_bwrap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("state", ["missing", "broken", "not executable"])
 def test_without_isolation_prod_refuses_and_dev_warns(no_bwrap: Path, state: str) -> None:
-    """Isolation is tested by running it."""
+    """Whether bubblewrap works is tested by running it."""
     if state != "missing":
         (no_bwrap / "bwrap").write_text("#!/bin/sh\necho no user namespaces >&2\nexit 1\n")
     if state == "broken":
@@ -163,7 +164,7 @@ def test_the_error_says_how_to_allow_user_namespaces(
     value: str,
     remedies: list[str],
 ) -> None:
-    """It names the setting that forbids them, and commands to paste."""
+    """The error names the setting that forbids them, and commands to paste."""
     test_without_isolation_prod_refuses_and_dev_warns(no_bwrap, "broken")
     monkeypatch.setattr(isolation_module, "_SETTINGS", tmp_path / "sys")
     file = tmp_path / "sys" / name
@@ -194,7 +195,7 @@ def test_a_bwrap_that_cannot_forbid_namespaces_is_accepted(
 
 
 def test_a_machine_without_a_filter_has_no_isolation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The filter needs the numbers of its system calls."""
+    """The filter needs the system call numbers of the machine's architecture."""
     monkeypatch.setattr(launcher, "MACHINES", {})
     with pytest.raises(Refused, match=r"no system call filter for|bwrap is not installed"):
         choose_isolation(Env.PROD, (), lambda _: None)

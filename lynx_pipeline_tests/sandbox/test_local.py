@@ -47,7 +47,7 @@ def test_one_batch_is_sent_ahead(scripted: Path) -> None:
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_several_processes_share_the_work(scripted: Path, workers: int) -> None:
-    """More are started while the remaining work is worth it, up to the maximum."""
+    """Processes are added while the remaining work justifies it, up to the maximum."""
     each = "seconds = 9; time.sleep(0.1); answers = [str(os.getpid())] * len(ids)"
     write_script(scripted, each=each)
     found = ask_batches(scripted, prompts=PROMPTS * 5, workers=workers, chosen=Isolation(NONE))
@@ -55,15 +55,15 @@ def test_several_processes_share_the_work(scripted: Path, workers: int) -> None:
     assert len({text for batch in found for text in batch.answers}) == workers
 
 
-def test_no_process_is_started_for_a_short_rest(scripted: Path) -> None:
-    """Loading a second one would take longer than the first one needs to finish."""
+def test_no_process_is_started_for_little_remaining_work(scripted: Path) -> None:
+    """Loading a second process would take longer than the first one needs to finish."""
     write_script(scripted, each="answers = [str(os.getpid())] * len(ids); seconds = 0.01")
     found = ask_batches(scripted, prompts=PROMPTS * 5, workers=4, chosen=Isolation(NONE))
     assert len({text for batch in found for text in batch.answers}) == 1
 
 
 def test_a_failing_process_ends_all_others(scripted: Path) -> None:
-    """They end immediately, and the error says why it failed."""
+    """The others end immediately, and the error gives the reason."""
     each = "seconds = 9; time.sleep(0.05); 'word3' in answers and ids[0] > 9 and sys.exit(3)"
     write_script(scripted, each=each)
     started, threads = time.monotonic(), threading.active_count()
@@ -85,7 +85,7 @@ def test_answers_can_be_abandoned(scripted: Path) -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 12, 100])
 def test_answers_do_not_depend_on_the_batch_size(scripted: Path, size: int) -> None:
-    """They are the same, in the same order."""
+    """The answers and their order are the same."""
 
     limits = Limits(batch_size=size)
     assert ask(write_script(scripted), limits) == [f"word{k}" for k in range(12)]

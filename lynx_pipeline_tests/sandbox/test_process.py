@@ -34,8 +34,8 @@ def test_answers_come_back_with_their_rows(scripted: Path) -> None:
     assert [batch[2:] for batch in found] == [(0.25, 0.5, 1.5, level)] * 3
 
 
-def test_the_process_sees_running_numbers(scripted: Path) -> None:
-    """It never sees row numbers or item ids, which may reveal an answer."""
+def test_the_process_sees_only_consecutive_numbers(scripted: Path) -> None:
+    """Row numbers and item ids are hidden, because they may reveal an answer."""
     write_script(scripted, each="answers = [f'{i}' for i in ids]")
     assert ask(scripted) == [str(k) for k in range(12)]
 
@@ -60,16 +60,16 @@ def test_long_batches_do_not_block_the_pipes(scripted: Path) -> None:
     [
         pytest.param("answers.pop()", "4 predictions for 5 prompts", id="too few"),
         pytest.param("answers.append('x')", "6 predictions for 5 prompts", id="too many"),
-        pytest.param("answers = []", "0 predictions for 5 prompts", id="none"),
-        pytest.param("answers = None", "no list of", id="no list"),
+        pytest.param("answers = []", "0 predictions for 5 prompts", id="no answers"),
+        pytest.param("answers = None", "no list of", id="not a list"),
         pytest.param("answers = {i: 'x' for i in ids}", "no list of", id="a mapping"),
         pytest.param("answers = 'words'", "no list of", id="a text as long as the batch"),
         pytest.param("answers[0] = 5", "returned int", id="a number"),
         pytest.param("answers[0] = True", "returned bool", id="true"),
         pytest.param("answers[0] = ['x']", "returned list", id="a list"),
-        pytest.param("answers[0] = '\\ud800'", "unpaired surrogate", id="half a surrogate"),
+        pytest.param("answers[0] = '\\ud800'", "unpaired surrogate", id="an unpaired surrogate"),
         pytest.param("ids = ids[::-1]", "ids that differ", id="ids reversed"),
-        pytest.param("ids = [ids[0]] * 5", "ids that differ", id="ids doubled"),
+        pytest.param("ids = [ids[0]] * 5", "ids that differ", id="ids repeated"),
         pytest.param("ids = ids[:-1]", "ids that differ", id="id missing"),
         pytest.param("ids = [f'{i}' for i in ids]", "ids that differ", id="ids as text"),
         pytest.param("seconds = float('nan')", "seconds", id="NaN seconds"),
@@ -84,16 +84,18 @@ def test_long_batches_do_not_block_the_pipes(scripted: Path) -> None:
             id="an error and a traceback",
         ),
         pytest.param("print('hello', flush=True)", "not a JSON object", id="prose"),
-        pytest.param("print([1], flush=True)", "not a JSON object", id="JSON, no object"),
+        pytest.param("print([1], flush=True)", "not a JSON object", id="JSON but not an object"),
         pytest.param("print('[' * 9999, flush=True)", "not a JSON object", id="deep JSON"),
         pytest.param("print('{\"a\":' + '9' * 9999 + '}')", "not a JSON", id="too many digits"),
-        pytest.param("os.write(1, b'\\xff\\n')", "not a JSON object", id="no text"),
+        pytest.param("os.write(1, b'\\xff\\n')", "not a JSON object", id="not UTF-8"),
         pytest.param("sys.exit(3)", "ended during the batch.*exit code 3", id="exits"),
         pytest.param("sys.exit(0)", "ended during the batch.*exit code 0", id="exits with 0"),
         pytest.param("os.kill(os.getpid(), 11)", "ended during the batch", id="crashes"),
         pytest.param("raise ValueError('why')", "ended during.*ValueError: why", id="raises"),
         pytest.param("print('x' * (2 << 20), flush=True)", "more output", id="too much output"),
-        pytest.param("sys.stderr.write('x' * (2 << 20))", "more output", id="too much noise"),
+        pytest.param(
+            "sys.stderr.write('x' * (2 << 20))", "more output", id="too much standard error"
+        ),
     ],
 )
 def test_malformed_output_ends_the_evaluation(scripted: Path, each: str, message: str) -> None:
@@ -127,11 +129,13 @@ def test_startup_and_exit_are_validated_too(
     ("script", "message"),
     [
         pytest.param({"each": "time.sleep(999)"}, "ran out of time during the batch", id="sleeps"),
-        pytest.param({"each": "os.write(1, b'{'); time.sleep(999)"}, "ran out of time", id="half"),
+        pytest.param(
+            {"each": "os.write(1, b'{'); time.sleep(999)"}, "ran out of time", id="half a message"
+        ),
         pytest.param(
             {"each": "[print(end='x', flush=True) or time.sleep(0.1) for _ in range(999)]"},
             "ran out of time",
-            id="drips",
+            id="writes slowly",
         ),
         pytest.param(
             {"each": "os.close(1); os.close(2); time.sleep(999)"},
@@ -149,7 +153,7 @@ def test_startup_and_exit_are_validated_too(
     ],
 )
 def test_time_is_limited(scripted: Path, script: dict[str, str], message: str) -> None:
-    """Whatever the process spends it on."""
+    """The limit applies however the process spends the time."""
     started = time.monotonic()
     with pytest.raises(BadInput, match=message):
         ask(write_script(scripted, **script), QUICK)
@@ -230,7 +234,7 @@ def test_a_failing_model_gets_an_error_and_no_score(
 
 @pytest.mark.slow
 def test_what_a_model_prints_is_not_an_answer(tmp_path: Path) -> None:
-    """Even if it looks like a reply, written to standard output from C or Python."""
+    """Output from C or Python is ignored, even if it looks like a reply."""
     fake = json.dumps({"ids": [0, 1, 2, 3, 4], "predictions": ["x"] * 5, "seconds": 0})
     body = (
         f"import os; print({fake!r}, flush=True); os.write(1, {fake.encode()!r}); print('n' * 999)"

@@ -31,13 +31,13 @@ def running(code: str, mark: bytes = MARK) -> Iterator["subprocess.Popen[str]"]:
 
 
 def next_line(process: "subprocess.Popen[str]") -> str:
-    """The next line that it prints."""
+    """The next line that the process prints."""
     assert process.stdout
     return process.stdout.readline().strip()
 
 
 def test_frequent_checks_are_cheap() -> None:
-    """It scans only from time to time, unless asked for a scan now."""
+    """The watch scans only from time to time, unless a scan is requested."""
     with running("print('ready', flush=True)") as process:
         assert next_line(process) == "ready"
         watch = Watch(process.pid, Limits(processes=1, memory_mib=1), MARK)
@@ -46,8 +46,8 @@ def test_frequent_checks_are_cheap() -> None:
         assert watch.check(now=True) == "it used more than 1 MiB of memory"
 
 
-def test_the_kernel_kills_them_first() -> None:
-    """Out-of-memory scores are raised, for children too."""
+def test_the_kernel_kills_watched_processes_first() -> None:
+    """The out-of-memory scores of a process and its children are raised."""
     with running("child = os.fork()\nif child: print(child, flush=True)") as process:
         child = int(next_line(process))
         Watch(process.pid, Limits(), MARK).check()
@@ -56,7 +56,7 @@ def test_the_kernel_kills_them_first() -> None:
 
 
 def test_end_kills_all_and_waits() -> None:
-    """Including processes that left their parents, but nobody else's."""
+    """Processes that left their parents are killed too, but not those with a different mark."""
     code = "if os.fork() == 0:\n    os.setsid()\n    child = os.fork()\n"
     code += "    child and (print(child, flush=True), os._exit(0))"
     with running(code) as process, running("print('other', flush=True)", OTHER) as other:

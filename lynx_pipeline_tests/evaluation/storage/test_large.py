@@ -55,17 +55,17 @@ def lines(count: int = N, seed: int = 1) -> list[bytes]:
 
 
 def small(raw: list[bytes]) -> SmallEvalSet:
-    """In memory."""
+    """The eval set in memory."""
     return SmallEvalSet(tuple(parse_eval_set(raw, "f")), "md5", "sha")
 
 
 def large(raw: list[bytes]) -> LargeEvalSet:
-    """On disk."""
+    """The eval set on disk."""
     return build(raw, "f", "md5", "sha", EXACT, None)
 
 
 def answers(eval_set: EvalSet, seed: int) -> list[str | None]:
-    """Right answers, right ones in another spelling, wrong ones, and null."""
+    """Right answers, right answers in a different spelling, wrong ones, and null."""
     dice = random.Random(seed)
     kinds: list[Callable[[Item], str | None]] = [
         lambda item: item.answers[0],
@@ -78,13 +78,13 @@ def answers(eval_set: EvalSet, seed: int) -> list[str | None]:
 
 
 def encoded(eval_set: EvalSet, texts: list[str | None]) -> bytes:
-    """Their predictions file."""
+    """The predictions file with these answers."""
     return predictions_bytes([item.id for item in eval_set.items], texts)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_large_and_small_give_the_same_counts_and_flips(seed: int) -> None:
-    """To the last answer and in the same order; and they are those of the rules in domain."""
+    """Both equal the results of the rules in ``domain``, including the order of flips."""
     raw = lines(seed=seed)
     in_memory, on_disk = small(raw), large(raw)
     assert len(on_disk) == len(in_memory) == N
@@ -105,8 +105,8 @@ def test_large_and_small_give_the_same_counts_and_flips(seed: int) -> None:
         assert eval_set.compare(*files) == flips
 
 
-def test_every_prompt_comes_once_in_an_order_that_the_seed_decides() -> None:
-    """Together with its row."""
+def test_the_seed_decides_the_order_of_prompts() -> None:
+    """Every prompt comes once, with its row."""
     raw = lines()
     prompts = [item.prompt for item in small(raw).items]
     eval_set = large(raw)
@@ -149,7 +149,7 @@ def test_answers_are_written_in_the_eval_sets_order(
 def test_answers_are_written_in_row_groups_of_equal_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """So that the bytes depend only on the rows."""
+    """Otherwise the bytes would depend on more than the rows."""
     monkeypatch.setattr(storage, "_ROWS", 64)
     raw = lines()
     eval_set, texts = large(raw), answers(small(raw), 5)
@@ -175,7 +175,7 @@ WRONG: dict[str, Callable[[Rows], Rows]] = {
 
 
 @pytest.mark.parametrize("kind", WRONG)
-def test_rows_that_answer_other_items_are_refused(kind: str) -> None:
+def test_rows_that_do_not_match_the_items_are_refused(kind: str) -> None:
     """The denominator never gets smaller."""
     raw = lines()
     rows = WRONG[kind]([(item.id, "went") for item in small(raw).items])
@@ -187,7 +187,7 @@ def test_rows_that_answer_other_items_are_refused(kind: str) -> None:
 
 
 def test_an_invalid_predictions_file_is_refused() -> None:
-    """Garbage, another table, a truncated one."""
+    """Garbage, different tables and truncated files are all refused."""
     raw = lines()
     good = encoded(small(raw), answers(small(raw), 1))
     numbers = io.BytesIO()
@@ -201,7 +201,7 @@ def test_an_invalid_predictions_file_is_refused() -> None:
 
 
 def test_items_are_validated_as_strictly_as_in_memory() -> None:
-    """A malformed line, a duplicate id, no items at all."""
+    """Malformed lines, duplicate ids and empty sets are refused."""
     raw = lines(5)
     with pytest.raises(BadInput, match="line 3: not JSON"):
         large([*raw[:2], b"{", *raw[2:]])
@@ -212,7 +212,7 @@ def test_items_are_validated_as_strictly_as_in_memory() -> None:
 
 
 def test_a_cached_eval_set_is_not_read_again(tmp_path: Path) -> None:
-    """Not a single line of it. One that failed is not cached."""
+    """The cache replaces every line of the file. A failed build is not cached."""
     cache = tmp_path / "eval_sets" / "sha.parquet"
     with pytest.raises(BadInput):
         build([b"{"], "f", "md5", "sha", EXACT, cache)
@@ -229,7 +229,7 @@ def test_a_cached_eval_set_is_not_read_again(tmp_path: Path) -> None:
 
 
 def test_flips_have_complete_items() -> None:
-    """The report shows them."""
+    """Reports show the prompt and the accepted answers."""
     raw = lines(3)
     items = small(raw)
     right: list[str | None] = [item.answers[0] for item in items.items]
@@ -239,7 +239,7 @@ def test_flips_have_complete_items() -> None:
 
 
 def test_predictions_with_damaged_values_are_refused() -> None:
-    """Even if the file's metadata is intact."""
+    """The metadata of the file may still be intact."""
     raw = lines()
     eval_set, good = large(raw), encoded(small(raw), answers(small(raw), 1))
     damaged = good[:40] + bytes(byte ^ 0x55 for byte in good[40:400]) + good[400:]
@@ -250,7 +250,7 @@ def test_predictions_with_damaged_values_are_refused() -> None:
 
 
 def test_missing_items_are_a_system_failure(tmp_path: Path) -> None:
-    """Not an error in the predictions."""
+    """The predictions are not to blame."""
     raw = lines()
     eval_set = build(raw, "f", "md5", "sha", EXACT, tmp_path / "sha.parquet")
     good = encoded(small(raw), answers(small(raw), 1))
@@ -266,7 +266,7 @@ def test_missing_items_are_a_system_failure(tmp_path: Path) -> None:
 
 
 def test_too_little_memory_is_a_system_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not an error in the predictions."""
+    """The predictions are not to blame."""
     raw = lines()
     eval_set, good = large(raw), encoded(small(raw), answers(small(raw), 1))
     monkeypatch.setattr(storage, "MEMORY", "1KB")
@@ -286,7 +286,7 @@ def test_a_missing_temporary_folder_is_a_system_failure(
 
 
 def test_the_error_for_a_damaged_cache_says_to_delete_it(tmp_path: Path) -> None:
-    """It is built again then."""
+    """The next evaluation builds the cache again."""
     for damaged in (b"", b"x" * 99):
         (tmp_path / "sha.parquet").write_bytes(damaged)
         with pytest.raises(SystemFailed, match=r"sha\.parquet: .* Delete this file"):

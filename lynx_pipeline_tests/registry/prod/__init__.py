@@ -1,5 +1,5 @@
-"""What changes prod: the workflow's verified identity, by what is committed, on evidence.
+"""Changing prod: it takes the workflow's verified identity, committed rules and evidence.
 
-Everything is real here but the issuer's address: HTTP, signatures, git with its remote, MLflow,
-and both kinds of registry.
+Everything is real except the issuer's address: HTTP, signatures, git with its remote, MLflow, and
+both kinds of registry.
 """

@@ -1,4 +1,4 @@
-"""A project that is a commit of a remote, in the CI job that may promote it."""
+"""A project checked out in the CI job that may promote it."""
 
 import json
 import os
@@ -28,8 +28,8 @@ LAX = json.dumps(baseline_of(eval_set(), {"half.a": 1, "half.b": 1, "all.x": 2})
 
 @dataclass(frozen=True, kw_only=True)
 class Prod(World):
-    """A project that is a commit on ``main`` of a remote, checked out in the CI job that may
-    promote it."""
+    """A project pushed to ``main`` of a remote and checked out in the CI job that may promote
+    it."""
 
     issuer: FakeIssuer
     place: Place
@@ -51,11 +51,11 @@ class Prod(World):
         return f"file://{self.origin.bare}"
 
     def promote(self, made: Made, semver: str) -> Entry[Promoted]:
-        """The gated promotion in prod, as a new process would do it."""
+        """Promote in prod through the gate, as a new process would."""
         return Registry.open(self.prod).promote(made.sha, semver, evidence=made.evidence).entry
 
     def rollback(self, semver: str) -> Entry[Promoted | RolledBack]:
-        """The rollback in prod, as a new process would do it."""
+        """Roll back in prod, as a new process would."""
         return Registry.open(self.prod).rollback(semver).entry
 
     def git(self, *arguments: str) -> str:
@@ -63,11 +63,11 @@ class Prod(World):
         return git(self.root, *arguments)
 
     def write(self, name: str, text: str) -> None:
-        """Write a file of the checkout."""
+        """Write a file in the checkout."""
         (self.root / name).write_text(text)
 
     def edit(self, name: str, old: str, new: str) -> None:
-        """Change a file of the checkout."""
+        """Replace text in a file of the checkout."""
         text = (self.root / name).read_text()
         assert old in text
         self.write(name, text.replace(old, new))
@@ -79,8 +79,8 @@ class Prod(World):
         self.git("push", "--quiet", "origin", "HEAD:main")
         return self.git("rev-parse", "HEAD")
 
-    def run_here(self) -> None:
-        """From now on the job's tokens are for the checked-out commit."""
+    def issue_tokens_for_head(self) -> None:
+        """Issue the job's tokens for the checked-out commit from now on."""
         self.issuer.changes["sha"] = self.git("rev-parse", "HEAD")
 
     @property
@@ -92,22 +92,22 @@ class Prod(World):
         return self.at(root)
 
     def at(self, root: Path) -> "Prod":
-        """The same project in another checkout, with its data."""
+        """The same project in a different checkout, with its data."""
         shutil.copy(self.settings.eval_set, root / "data")
         environ = {"MLFLOW_TRACKING_URI": self.tracking.uri}
         return replace(self, settings=load_settings(root, environ))
 
 
 @pytest.fixture(autouse=True)
-def outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No configuration of git's, no CI job and no keys from outside the test."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clear git's configuration, the CI variables and cached keys."""
     for name in os.environ:
         if name.startswith(("GIT_", *CI)):
             monkeypatch.delenv(name)
     for name, value in GIT_ENV.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(oidc, "_known", {})
-    # Where the library would look whether this machine is Google's.
+    # The file in which the library looks for a Google Cloud machine.
     monkeypatch.setattr("id._internal.oidc.ambient._GCP_PRODUCT_NAME_FILE", "/nonexistent")
 
 
@@ -119,7 +119,7 @@ def prod(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> Prod:
-    """A checkout in the right job. The registry is a folder, or what the test asks for."""
+    """A checkout in the right job. The registry is a folder, or on git if the test requests it."""
     origin = OnGit.new(tmp_path / "origin.git")
     on_git = getattr(request, "param", "folder") == "git"
     place: Place = InFolder(tmp_path / "project/registry")
@@ -143,7 +143,7 @@ def prod(
     it.git("init", "--quiet", "--initial-branch=main")
     it.git("remote", "add", "origin", it.remote)
     it.commit()
-    it.run_here()
+    it.issue_tokens_for_head()
     for name, value in issuer.job.items():
         monkeypatch.setenv(name, value)
     return it
@@ -153,6 +153,6 @@ both_stores = pytest.mark.parametrize("prod", ["folder", "git"], indirect=True)
 
 
 def raise_floors(prod: Prod) -> None:
-    """Be stricter than what is committed."""
+    """Make the baseline stricter than the committed one."""
     values = json.loads((prod.root / BASELINE).read_text())
     prod.write(BASELINE, json.dumps({**values, "tolerance_pp": 0.01}))

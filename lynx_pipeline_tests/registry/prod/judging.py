@@ -1,4 +1,4 @@
-"""What happens while a promotion is judged. Run as a module this is one of two racing promoters."""
+"""Hooks into the judging of a promotion. Run as a module, this is one of two racing promoters."""
 
 import sys
 import time
@@ -15,7 +15,7 @@ from lynx_pipeline.registry.promotion import SupportedPromotion
 
 
 def before_judging(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Do something once the identity is proven and before anything is judged."""
+    """Call ``act`` when the identity is verified and nothing is judged yet."""
     real = judgement.judge_evidence
 
     def judge(*args: Any) -> Any:
@@ -26,25 +26,25 @@ def before_judging(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -
 
 
 def after_judging(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) -> None:
-    """Do this once, when a promotion has been judged and is not yet in the ledger."""
-    build, todo = promotion.build_promotion, [act]
+    """Call ``act`` once, when a promotion is judged and not yet in the ledger."""
+    build, pending = promotion.build_promotion, [act]
 
     def build_promotion(*arguments: Any) -> SupportedPromotion:
         supported = build(*arguments)
-        if todo:
-            todo.pop()()
+        if pending:
+            pending.pop()()
         return supported
 
     monkeypatch.setattr(registry, "build_promotion", build_promotion)
 
 
 def race(sha: str, semver: str, evidence: Path, start: Path) -> str:
-    """Promote here; wait between verdict and entry until the other one has come as far."""
+    """Promote, but wait before writing the entry until the other promoter has judged too."""
 
     def wait() -> None:
         (start / semver).touch()
-        end = time.monotonic() + 60
-        while len(list(start.iterdir())) < 2 and time.monotonic() < end:
+        deadline = time.monotonic() + 60
+        while len(list(start.iterdir())) < 2 and time.monotonic() < deadline:
             time.sleep(0.001)
 
     with pytest.MonkeyPatch.context() as patch:

@@ -1,4 +1,4 @@
-"""What was promoted in prod holds in an audit, and what was not is caught."""
+"""Audits in prod: genuine promotions pass, and forged entries are reported."""
 
 from dataclasses import replace
 
@@ -20,8 +20,8 @@ from lynx_pipeline_tests.registry.prod.conftest import (
 
 
 @both_stores
-def test_a_promotion_in_prod_holds_in_an_audit(prod: Prod) -> None:
-    """Also after the project went on to another policy and other floors."""
+def test_a_promotion_in_prod_passes_the_audit(prod: Prod) -> None:
+    """Later changes to the policy and the floors do not matter."""
     good = prod.candidate("good")
     prod.promote(good, "v0.1.0")
     raise_floors(prod)
@@ -34,28 +34,29 @@ def test_a_promotion_in_prod_holds_in_an_audit(prod: Prod) -> None:
 
 
 @pytest.mark.parametrize(
-    ("actor", "says"),
+    ("actor", "message"),
     [
         ({"environment": "mine"}, "claim 'environment'"),
         ({"repository_id": "1"}, "claim 'repository_id'"),
         ({"sha": "0" * 40}, "git has no commit"),
     ],
 )
-def test_an_entry_under_another_identity_is_caught(
-    prod: Prod, actor: dict[str, str], says: str
+def test_an_entry_with_a_forged_identity_is_reported(
+    prod: Prod, actor: dict[str, str], message: str
 ) -> None:
-    """The claims are held against the policy of the commit that they name."""
+    """The claims are compared with the policy in the commit that they name."""
     entry = prod.promote(prod.candidate("good"), "v0.1.0")
     assert isinstance(entry.fact.actor, Actor)
     other = replace(entry.fact.actor, **{"jti": "another", **actor})
     prod.store.append(lambda _: replace(entry.fact, semver="v0.2.0", actor=other))
     (finding,) = audit(Registry.open(prod.prod), "v0.2.0").findings
     assert "does not support it" in finding
-    assert says in finding
+    assert message in finding
 
 
-def test_an_entry_by_floors_that_nobody_committed_is_caught(prod: Prod) -> None:
-    """Although they are kept, and the candidate keeps them."""
+def test_an_entry_judged_by_uncommitted_floors_is_reported(prod: Prod) -> None:
+    """The floors are stored as evidence and the candidate meets them, but they were never
+    committed."""
     bad = prod.candidate("bad", wrong=5)
     entry = prod.promote(prod.candidate("good"), "v0.1.0")
     settings = load_settings(prod.root, {"MLFLOW_TRACKING_URI": prod.tracking.uri})

@@ -1,4 +1,4 @@
-"""Behind the gate's back: other settings, other branches and git's configuration."""
+"""Ways around the gate: stale settings, look-alike refs and git's configuration."""
 
 import shutil
 
@@ -14,32 +14,32 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "names"),
+    ("old", "new", "key"),
     [
         ('"production"', '"mine"', "identity"),
         ('registry = "registry"', 'registry = "elsewhere"', "registry"),
         ('model = "tiny"', 'model = "other"', "model"),
     ],
 )
-def test_settings_read_before_the_file_was_put_back_count_for_nothing(
-    prod: Prod, old: str, new: str, names: str
+def test_settings_read_before_the_file_was_restored_are_refused(
+    prod: Prod, old: str, new: str, key: str
 ) -> None:
-    """The settings in use are compared, not only the file that they came from."""
+    """The settings in use are compared with the commit, not only the file that they came from."""
     good = prod.candidate("good")
     prod.edit(PYPROJECT, old, new)
     settings = prod.prod
     prod.edit(PYPROJECT, new, old)
-    if names == "identity":
+    if key == "identity":
         prod.issuer.changes["environment"] = "mine"
-    with pytest.raises(Refused, match=f"^'{names}' differs from the commit"):
+    with pytest.raises(Refused, match=f"^'{key}' differs from the commit"):
         Registry.open(settings).promote(good.sha, "v0.1.0", evidence=good.evidence)
     assert prod.place.all() == {}
 
 
-def test_floors_raised_on_the_branch_while_judging_refuse(
+def test_floors_raised_on_the_branch_during_judging_are_a_refusal(
     prod: Prod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A colleague's merge during the download counts."""
+    """A colleague merges after the identity check and before the verdict."""
     good = prod.candidate("good")
 
     def merge() -> None:
@@ -52,14 +52,14 @@ def test_floors_raised_on_the_branch_while_judging_refuse(
     assert prod.place.all() == {}
 
 
-def test_a_ref_that_only_ends_like_the_branch_is_not_it(prod: Prod) -> None:
-    """Asked for refs/heads/main, git lists refs/a/refs/heads/main as well, and first."""
+def test_a_ref_that_only_ends_like_the_branch_is_ignored(prod: Prod) -> None:
+    """Asked for refs/heads/main, git lists refs/a/refs/heads/main too, and lists it first."""
     good = prod.candidate("good")
     old = prod.git("rev-parse", "HEAD")
     raise_floors(prod)
     prod.commit()
     prod.git("checkout", "--quiet", old)
-    prod.run_here()
+    prod.issue_tokens_for_head()
     prod.git("push", "--quiet", "origin", f"{old}:refs/a/refs/heads/main")
     with pytest.raises(Refused, match="has moved from"):
         prod.promote(good, "v0.1.0")
@@ -68,10 +68,10 @@ def test_a_ref_that_only_ends_like_the_branch_is_not_it(prod: Prod) -> None:
 
 @pytest.mark.parametrize("prod", ["git"], indirect=True)
 @pytest.mark.parametrize("kind", ["insteadOf", "pushInsteadOf"])
-def test_git_configuration_leads_to_no_other_registry(
+def test_git_configuration_cannot_redirect_the_registry(
     prod: Prod, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    """From a file or from the environment: nothing is read from there, nothing written."""
+    """Nothing is read from the other repository, and nothing is written to it."""
     good = prod.candidate("good")
     evil = OnGit.new(prod.folder / "evil.git")
     real = prod.place.setting.removeprefix("git+").partition("#")[0]
@@ -85,10 +85,10 @@ def test_git_configuration_leads_to_no_other_registry(
     assert prod.place.all() == evil.all() == {}
 
 
-def test_git_configuration_leads_to_no_other_branch_tip(
+def test_git_configuration_cannot_redirect_the_branch_lookup(
     prod: Prod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor can it hide that the floors were raised."""
+    """A stale copy of the remote can't hide that the floors were raised."""
     good = prod.candidate("good")
     stale = prod.folder / "stale.git"
     shutil.copytree(prod.origin.bare, stale)
@@ -103,10 +103,10 @@ def test_git_configuration_leads_to_no_other_branch_tip(
 
 
 @pytest.mark.parametrize("prod", ["git"], indirect=True)
-def test_git_settings_for_a_remote_named_origin_are_not_ours(
+def test_the_users_git_settings_do_not_affect_the_registry(
     prod: Prod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nor people's hooks, nor that they sign what they push."""
+    """Settings of a remote named origin, hooks and signing are ignored."""
     good = prod.candidate("good")
     evil = OnGit.new(prod.folder / "evil.git")
     hooks = prod.folder / "hooks"

@@ -1,4 +1,4 @@
-"""What a candidate is judged by is what is committed, and still in force."""
+"""A candidate is judged by rules that are committed and still in force."""
 
 import json
 import shutil
@@ -26,21 +26,21 @@ from lynx_pipeline_tests.support.fake_issuer import MAIN
 pytestmark = pytest.mark.slow
 
 
-# ----- what is judged by is what is committed -------------------------------------------------
+# ----- the rules are committed ----------------------------------------------------------------
 
 
-def _lower(prod: Prod) -> None:
+def _lower_floors(prod: Prod) -> None:
     prod.write(BASELINE, LAX)
 
 
 def _lower_and_stage(prod: Prod) -> None:
-    _lower(prod)
+    _lower_floors(prod)
     prod.git("add", "--all")
 
 
-def _lower_behind_gits_back(prod: Prod) -> None:
+def _lower_assumed_unchanged(prod: Prod) -> None:
     prod.git("update-index", "--assume-unchanged", BASELINE)
-    _lower(prod)
+    _lower_floors(prod)
 
 
 def _lower_and_commit(prod: Prod) -> None:
@@ -48,16 +48,16 @@ def _lower_and_commit(prod: Prod) -> None:
     prod.git("commit", "--quiet", "--message", "x")
 
 
-def _lower_by_a_link(prod: Prod) -> None:
-    _lower(prod)
+def _lower_with_a_symlink(prod: Prod) -> None:
+    _lower_floors(prod)
     (prod.root / BASELINE).rename(prod.root / "lax.json")
     (prod.root / BASELINE).symlink_to("lax.json")
 
 
 def _lower_and_replace(prod: Prod) -> None:
-    """Git itself then shows the lower floors for the committed ones."""
+    """Git itself then shows the lower floors in place of the committed ones."""
     old = prod.git("rev-parse", f"HEAD:{BASELINE}")
-    _lower(prod)
+    _lower_floors(prod)
     prod.git("replace", old, prod.git("hash-object", "-w", BASELINE))
     assert prod.git("show", f"HEAD:{BASELINE}") == LAX
     assert prod.git("status", "--porcelain") == f"M {BASELINE}"
@@ -78,32 +78,39 @@ def _stop_tracking(name: str) -> Callable[[Prod], None]:
             file.write(f"{name}\n")
         prod.git("rm", "--quiet", "--cached", name)
         prod.commit()
-        prod.run_here()
+        prod.issue_tokens_for_head()
 
     return change
 
 
-def _own_policy(prod: Prod) -> None:
-    """A token that only the edited policy would let in."""
+def _edit_policy(prod: Prod) -> None:
+    """Use a token that only the edited policy would accept."""
     prod.edit(PYPROJECT, '"production"', '"mine"')
     prod.issuer.changes["environment"] = "mine"
 
 
-def _own_issuer(prod: Prod) -> None:
+def _add_event(prod: Prod) -> None:
     prod.edit(PYPROJECT, '"workflow_dispatch"', '"push", "workflow_dispatch"')
     prod.issuer.changes["event_name"] = "push"
 
 
 @pytest.mark.parametrize(
-    ("change", "error", "says"),
+    ("change", "error", "message"),
     [
-        pytest.param(_lower, Refused, f"^{BASELINE} differs from the commit", id="lower floors"),
         pytest.param(
-            _lower_and_stage, Refused, f"^{BASELINE} differs from the commit", id="staged"
+            _lower_floors, Refused, f"^{BASELINE} differs from the commit", id="lower floors"
         ),
-        pytest.param(_lower_behind_gits_back, Refused, f"^{BASELINE} differs", id="unseen by git"),
         pytest.param(
-            _lower_by_a_link, Refused, f"^{BASELINE} differs from the commit", id="by a link"
+            _lower_and_stage,
+            Refused,
+            f"^{BASELINE} differs from the commit",
+            id="lower floors staged",
+        ),
+        pytest.param(
+            _lower_assumed_unchanged, Refused, f"^{BASELINE} differs", id="assumed unchanged"
+        ),
+        pytest.param(
+            _lower_with_a_symlink, Refused, f"^{BASELINE} differs from the commit", id="symlink"
         ),
         pytest.param(
             _lower_and_replace, Refused, f"^{BASELINE} differs from the commit", id="git replace"
@@ -111,13 +118,21 @@ def _own_issuer(prod: Prod) -> None:
         pytest.param(
             _lower_and_replace_the_commit, Refused, f"^{BASELINE} differs", id="replaced commit"
         ),
-        pytest.param(_lower_and_commit, Refused, "claim 'sha'", id="committed on top"),
-        pytest.param(_stop_tracking(BASELINE), Refused, f"^{BASELINE} differs", id="not tracked"),
+        pytest.param(_lower_and_commit, Refused, "claim 'sha'", id="lower floors committed"),
         pytest.param(
-            _stop_tracking(DVC), Refused, f"^{DVC} differs from the commit", id="data not tracked"
+            _stop_tracking(BASELINE), Refused, f"^{BASELINE} differs", id="floors not tracked"
         ),
         pytest.param(
-            lambda p: p.edit(DVC, "hash: md5", "hash:  md5"), Refused, f"^{DVC} differs", id="data"
+            _stop_tracking(DVC),
+            Refused,
+            f"^{DVC} differs from the commit",
+            id=".dvc file not tracked",
+        ),
+        pytest.param(
+            lambda p: p.edit(DVC, "hash: md5", "hash:  md5"),
+            Refused,
+            f"^{DVC} differs",
+            id=".dvc file edited",
         ),
         pytest.param(
             lambda p: p.edit(PYPROJECT, "tiny", "small"),
@@ -126,10 +141,10 @@ def _own_issuer(prod: Prod) -> None:
             id="model",
         ),
         pytest.param(
-            _own_policy, Refused, f"^{PYPROJECT} differs from the commit", id="own policy"
+            _edit_policy, Refused, f"^{PYPROJECT} differs from the commit", id="edited policy"
         ),
         pytest.param(
-            _own_issuer, Refused, f"^{PYPROJECT} differs from the commit", id="one more event"
+            _add_event, Refused, f"^{PYPROJECT} differs from the commit", id="additional event"
         ),
         pytest.param(
             lambda p: p.write("data/eval.jsonl", "{}\n"), BadInput, "was changed", id="eval set"
@@ -147,46 +162,46 @@ def _own_issuer(prod: Prod) -> None:
             lambda p: p.git("remote", "remove", "origin"), SystemFailed, "origin", id="no remote"
         ),
         pytest.param(
-            lambda p: shutil.rmtree(p.origin.bare), SystemFailed, "origin", id="remote gone"
+            lambda p: shutil.rmtree(p.origin.bare), SystemFailed, "origin", id="remote deleted"
         ),
         pytest.param(
             lambda p: p.origin.git("update-ref", "-d", MAIN),
             SystemFailed,
             "has no such ref",
-            id="branch gone",
+            id="branch deleted",
         ),
     ],
 )
-def test_only_what_is_committed_counts(
-    prod: Prod, change: Callable[[Prod], object], error: type[LynxError], says: str
+def test_uncommitted_rules_are_refused(
+    prod: Prod, change: Callable[[Prod], object], error: type[LynxError], message: str
 ) -> None:
-    """A good candidate stays out too: nobody can say by what it would be judged."""
+    """Even a good candidate is refused, since nobody could tell which rules it was judged by."""
     good = prod.candidate("good")
     change(prod)
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         prod.promote(good, "v0.1.0")
     assert prod.place.all() == {}
 
 
-def test_another_repository_in_the_environment_does_not_count(
+def test_git_variables_for_a_different_repository_are_ignored(
     prod: Prod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither for lower floors on the disk, nor against the right ones."""
+    """The variables can't justify lowered floors, and do not block a valid promotion."""
     bad, good = prod.candidate("bad", wrong=5), prod.candidate("good")
-    other = prod.colleague
-    _lower(other)
-    other.git("add", "--all")
-    other.git("commit", "--quiet", "--message", "lower")
+    colleague = prod.colleague
+    _lower_floors(colleague)
+    colleague.git("add", "--all")
+    colleague.git("commit", "--quiet", "--message", "lower")
     right = (prod.root / BASELINE).read_text()
     variables = {
-        "GIT_DIR": other.root / ".git",
-        "GIT_WORK_TREE": other.root,
-        "GIT_INDEX_FILE": other.root / ".git/index",
-        "GIT_OBJECT_DIRECTORY": other.root / ".git/objects",
-        "GIT_COMMON_DIR": other.root / ".git",
+        "GIT_DIR": colleague.root / ".git",
+        "GIT_WORK_TREE": colleague.root,
+        "GIT_INDEX_FILE": colleague.root / ".git/index",
+        "GIT_OBJECT_DIRECTORY": colleague.root / ".git/objects",
+        "GIT_COMMON_DIR": colleague.root / ".git",
     }
-    _lower(prod)
-    head = other.git("rev-parse", "HEAD")
+    _lower_floors(prod)
+    head = colleague.git("rev-parse", "HEAD")
     for name, value in variables.items():
         monkeypatch.setenv(name, str(value))
     with pytest.raises(Refused, match=f"^{BASELINE} differs from the commit"):
@@ -200,19 +215,19 @@ def test_another_repository_in_the_environment_does_not_count(
     assert prod.promote(good, "v0.1.0").seq == 1
 
 
-def test_floors_that_change_after_judging_count_for_nothing(
+def test_floors_changed_after_judging_are_a_refusal(
     prod: Prod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exchanged between the verdict and the entry."""
+    """The file is replaced after the verdict and before the entry is written."""
     good = prod.candidate("good")
-    after_judging(monkeypatch, partial(_lower, prod))
+    after_judging(monkeypatch, partial(_lower_floors, prod))
     with pytest.raises(Refused, match="was changed while the candidate was judged by it"):
         prod.promote(good, "v0.1.0")
     assert prod.place.all() == {}
 
 
-def _easy(prod: Prod) -> None:
-    """An eval set that takes any answer, in the place of the committed one."""
+def _install_easy_eval_set(prod: Prod) -> None:
+    """Replace the committed eval set with one that accepts any answer."""
     items = [{**item, "accept": ["wrong"]} for item in eval_items()]
     raw = jsonl(items)
     prod.settings.eval_set.write_bytes(raw)
@@ -220,11 +235,12 @@ def _easy(prod: Prod) -> None:
     prod.write(BASELINE, json.dumps(baseline_of(eval_set(items))))
 
 
-@pytest.mark.parametrize("put_back", [False, True], ids=["for good", "put back"])
-def test_an_eval_set_that_is_there_only_while_judging_counts_for_nothing(
-    prod: Prod, monkeypatch: pytest.MonkeyPatch, put_back: bool
+@pytest.mark.parametrize("restored", [False, True], ids=["not restored", "restored"])
+def test_an_eval_set_swapped_in_for_judging_is_refused(
+    prod: Prod, monkeypatch: pytest.MonkeyPatch, restored: bool
 ) -> None:
-    """Exchanged with its .dvc file and floors that fit, and perhaps put back afterwards."""
+    """The .dvc file and the floors are replaced to match, and everything may be restored
+    afterwards."""
     files = [prod.root / name for name in (BASELINE, DVC, "data/eval.jsonl")]
     right = [file.read_bytes() for file in files]
 
@@ -232,15 +248,15 @@ def test_an_eval_set_that_is_there_only_while_judging_counts_for_nothing(
         for file, raw in zip(files, right, strict=True):
             file.write_bytes(raw)
 
-    _easy(prod)
+    _install_easy_eval_set(prod)
     bad = prod.candidate("bad", wrong=12)
     restore()
     build = promotion.build_promotion
 
     def build_promotion(*arguments: Any) -> SupportedPromotion:
-        _easy(prod)
+        _install_easy_eval_set(prod)
         supported = build(*arguments)
-        if put_back:
+        if restored:
             restore()
         return supported
 
@@ -250,7 +266,7 @@ def test_an_eval_set_that_is_there_only_while_judging_counts_for_nothing(
     assert prod.place.all() == {}
 
 
-# ----- what is judged by is still in force ----------------------------------------------------
+# ----- the rules are still in force -----------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -267,7 +283,7 @@ def test_an_eval_set_that_is_there_only_while_judging_counts_for_nothing(
         pytest.param(
             lambda p: p.edit(PYPROJECT, BASELINE, "other.json"),
             "[tool.lynx_pipeline] in pyproject.toml",
-            id="place of the floors",
+            id="path of the floors",
         ),
         pytest.param(
             lambda p: p.write(PYPROJECT, "[tool"),
@@ -281,14 +297,14 @@ def test_an_eval_set_that_is_there_only_while_judging_counts_for_nothing(
         ),
     ],
 )
-def test_a_branch_that_has_moved_to_other_rules_refuses(
+def test_a_branch_with_different_rules_is_a_refusal(
     prod: Prod, change: Callable[[Prod], object], names: str
 ) -> None:
-    """A run that is started anew weeks later does not go by floors that count no more."""
+    """A workflow run that is re-run weeks later must not use outdated rules."""
     good = prod.candidate("good")
-    other = prod.colleague
-    change(other)
-    new = other.commit()
+    colleague = prod.colleague
+    change(colleague)
+    new = colleague.commit()
     for write in (partial(prod.promote, good, "v0.1.0"), partial(prod.rollback, "v0.1.0")):
         with pytest.raises(Refused) as caught:
             write()
@@ -300,25 +316,23 @@ def test_a_branch_that_has_moved_to_other_rules_refuses(
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        pytest.param("README.md", "new\n", id="another file"),
-        pytest.param("data/more.jsonl.dvc", "outs: []\n", id="other data"),
-        pytest.param(PYPROJECT, "\n[tool.other]\nx = 1\n", id="another tool's table"),
+        pytest.param("README.md", "new\n", id="unrelated file"),
+        pytest.param("data/more.jsonl.dvc", "outs: []\n", id="unrelated data"),
+        pytest.param(PYPROJECT, "\n[tool.other]\nx = 1\n", id="unrelated settings"),
     ],
 )
-def test_a_branch_that_has_moved_otherwise_does_not_matter(
-    prod: Prod, name: str, text: str
-) -> None:
-    """The rules are the same there."""
+def test_unrelated_commits_on_the_branch_do_not_matter(prod: Prod, name: str, text: str) -> None:
+    """The rules are still the same."""
     good = prod.candidate("good")
-    other = prod.colleague
-    with (other.root / name).open("a") as file:
+    colleague = prod.colleague
+    with (colleague.root / name).open("a") as file:
         file.write(text)
-    other.commit()
+    colleague.commit()
     assert prod.promote(good, "v0.1.0").seq == 1
 
 
 def test_a_rewritten_branch_with_the_same_rules_does_not_matter(prod: Prod) -> None:
-    """Its history is not what is judged by."""
+    """Only the rules are compared, not the history."""
     good = prod.candidate("good")
     prod.colleague.git("commit", "--quiet", "--amend", "--message", "y")
     prod.colleague.git("push", "--quiet", "--force", "origin", "HEAD:main")
@@ -328,8 +342,8 @@ def test_a_rewritten_branch_with_the_same_rules_does_not_matter(prod: Prod) -> N
 @pytest.mark.parametrize(
     "name", [".github/CODEOWNERS", "lynx_pipeline/registry/registry.py", "dev", "requirements.lock"]
 )
-def test_code_and_owners_changed_on_the_branch_refuse(prod: Prod, name: str) -> None:
-    """A run of weeks ago, started again, has the gate and the owners of then."""
+def test_changed_code_or_owners_on_the_branch_are_a_refusal(prod: Prod, name: str) -> None:
+    """A workflow run that is re-run weeks later has the old gate and the old owners."""
     good = prod.candidate("good")
     old = prod.git("rev-parse", "HEAD")
     file = prod.root / name
@@ -337,7 +351,7 @@ def test_code_and_owners_changed_on_the_branch_refuse(prod: Prod, name: str) -> 
     file.write_text("as it is now\n")
     prod.commit()
     prod.git("checkout", "--quiet", old)
-    prod.run_here()
+    prod.issue_tokens_for_head()
     with pytest.raises(Refused, match=rf"has moved from .* changes {name}: "):
         prod.promote(good, "v0.1.0")
     assert prod.place.all() == {}

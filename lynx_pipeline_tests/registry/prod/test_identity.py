@@ -1,4 +1,4 @@
-"""The workflow's verified identity changes prod, once a token; nobody else does."""
+"""Only the workflow's verified identity changes prod, and each token allows one change."""
 
 import os
 import subprocess
@@ -28,7 +28,7 @@ IDENTITY = "prod is changed only by the CI workflow's verified identity"
 
 
 def leave_ci(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This is a developer's machine from now on."""
+    """Remove the CI job's variables, as on a developer's machine."""
     for name in (
         "GITHUB_ACTIONS",
         "ACTIONS_ID_TOKEN_REQUEST_URL",
@@ -37,12 +37,12 @@ def leave_ci(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name)
 
 
-# ----- the one way in -------------------------------------------------------------------------
+# ----- the workflow may change prod -----------------------------------------------------------
 
 
 @both_stores
 def test_the_workflow_promotes_in_prod(prod: Prod) -> None:
-    """The entry says who did it, the evidence is kept beside it, and only prod sees it."""
+    """The entry names the actor, the evidence is stored, and only prod resolves the version."""
     good = prod.candidate("good")
     prod.issuer.changes["jti"] = "this token"
     entry = prod.promote(good, "v0.1.0")
@@ -82,8 +82,8 @@ def test_the_workflow_promotes_in_prod(prod: Prod) -> None:
 
 
 @both_stores
-def test_a_promotion_repeated_changes_nothing(prod: Prod) -> None:
-    """A retried job says the same, with its old token or a new one."""
+def test_a_repeated_promotion_changes_nothing(prod: Prod) -> None:
+    """A retried job returns the same entry, with its old token or a new one."""
     good = prod.candidate("good")
     prod.issuer.token_to_give = prod.issuer.token(**prod.issuer.changes)
     first = prod.promote(good, "v0.1.0")
@@ -95,10 +95,8 @@ def test_a_promotion_repeated_changes_nothing(prod: Prod) -> None:
 
 
 @both_stores
-def test_a_rollback_needs_an_identity_and_takes_one(
-    prod: Prod, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The entry names whoever it was."""
+def test_a_rollback_needs_a_verified_identity(prod: Prod, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry names the actor, as that of a promotion does."""
     one, two = prod.candidate("one"), prod.candidate("two")
     prod.promote(one, "v0.1.0")
     prod.promote(two, "v0.2.0")
@@ -122,14 +120,14 @@ def test_a_rollback_needs_an_identity_and_takes_one(
 
 
 def test_a_shallow_checkout_is_enough(prod: Prod) -> None:
-    """As a runner makes it: one commit, no branch; also where the branch has moved since."""
+    """A runner has one commit and no branch, and the remote may have newer commits."""
     prod.colleague.write("README.md", "one\n")
     prod.colleague.commit()
     root = prod.folder / "runner"
     git(root.parent, "clone", "--quiet", "--depth=1", "--branch=main", prod.remote, root.name)
     git(root, "checkout", "--quiet", "--detach")
     runner = prod.at(root)
-    runner.run_here()
+    runner.issue_tokens_for_head()
     prod.colleague.write("README.md", "two\n")
     prod.colleague.commit()
     assert runner.promote(runner.candidate("good"), "v0.1.0").seq == 1
@@ -140,7 +138,7 @@ def test_a_shallow_checkout_is_enough(prod: Prod) -> None:
 
 @both_stores
 def test_a_token_changes_prod_once(prod: Prod) -> None:
-    """Neither a second promotion nor a rollback goes on a token that was used."""
+    """A used token allows neither another promotion nor a rollback."""
     one, two = prod.candidate("one"), prod.candidate("two")
     used = prod.issuer.token(jti="used", **prod.issuer.changes)
     prod.issuer.token_to_give = used
@@ -160,10 +158,10 @@ def test_a_token_changes_prod_once(prod: Prod) -> None:
 
 
 @both_stores
-def test_a_token_that_is_used_meanwhile_is_refused(
+def test_a_token_used_during_judging_is_refused(
     prod: Prod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Unused when it was verified, used when the entry was to be written."""
+    """The token is unused when it is verified, but used before the entry is written."""
     one, two = prod.candidate("one"), prod.candidate("two")
     prod.issuer.token_to_give = prod.issuer.token(**prod.issuer.changes)
     after_judging(monkeypatch, partial(prod.promote, one, "v0.1.0"))
@@ -175,8 +173,8 @@ def test_a_token_that_is_used_meanwhile_is_refused(
 
 @pytest.mark.slow
 @both_stores
-def test_of_two_promoters_with_one_token_one_wins(prod: Prod) -> None:
-    """Two processes, both through with judging before either writes."""
+def test_only_one_of_two_promoters_with_the_same_token_wins(prod: Prod) -> None:
+    """Both processes have judged before either of them writes."""
     made = {"v0.1.0": prod.candidate("one"), "v0.2.0": prod.candidate("two")}
     prod.issuer.token_to_give = prod.issuer.token(**prod.issuer.changes)
     start = prod.folder / "start"
@@ -197,19 +195,19 @@ def test_of_two_promoters_with_one_token_one_wins(prod: Prod) -> None:
         )
         for semver, it in made.items()
     ]
-    said = [racer.communicate(timeout=120)[0] for racer in racers]
-    assert sorted(text.partition(":")[0] for text in said) == ["Refused", "promoted"], said
-    (refused,) = (text for text in said if text.startswith("Refused"))
+    outputs = [racer.communicate(timeout=120)[0] for racer in racers]
+    assert sorted(text.partition(":")[0] for text in outputs) == ["Refused", "promoted"], outputs
+    (refused,) = (text for text in outputs if text.startswith("Refused"))
     assert "claim 'jti'" in refused or "is not greater than v0.2.0" in refused
     (entry,) = Registry.open(prod.prod).history()
-    assert f"promoted: {entry.fact.semver}\n" in said
+    assert f"promoted: {entry.fact.semver}\n" in outputs
 
 
-# ----- who is not the workflow ----------------------------------------------------------------
+# ----- everybody else is refused --------------------------------------------------------------
 
 
 def test_a_spoofed_runner_is_refused(prod: Prod, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Variables say nothing, and tokens count only with the issuer's signature."""
+    """Environment variables prove nothing, and a token needs the issuer's signature."""
     good = prod.candidate("good")
     leave_ci(monkeypatch)
     spoofed = {
@@ -255,8 +253,8 @@ def test_a_spoofed_runner_is_refused(prod: Prod, monkeypatch: pytest.MonkeyPatch
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_a_token_of_another_run_is_refused(prod: Prod, changes: dict[str, str]) -> None:
-    """Promotion and rollback alike, before a byte is written."""
+def test_a_token_with_different_claims_is_refused(prod: Prod, changes: dict[str, str]) -> None:
+    """Promotions and rollbacks are refused before anything is written."""
     good = prod.candidate("good")
     prod.issuer.changes |= changes
     (name,) = changes
@@ -266,8 +264,8 @@ def test_a_token_of_another_run_is_refused(prod: Prod, changes: dict[str, str]) 
     assert prod.place.all() == {}
 
 
-def test_an_issuer_that_is_down_promotes_nothing(prod: Prod) -> None:
-    """And it is no refusal: it can be tried again."""
+def test_an_issuer_failure_is_a_system_failure(prod: Prod) -> None:
+    """Nothing is promoted, and the promotion can be retried."""
     good = prod.candidate("good")
     prod.issuer.keys = [jwk(), jwk()]
     with pytest.raises(SystemFailed):
@@ -277,11 +275,11 @@ def test_an_issuer_that_is_down_promotes_nothing(prod: Prod) -> None:
     prod.promote(good, "v0.1.0")
 
 
-# ----- what a perfect identity can't do -------------------------------------------------------
+# ----- a valid identity is not enough ---------------------------------------------------------
 
 
-def test_the_gate_refuses_whoever_asks(prod: Prod) -> None:
-    """A regressed candidate stays out."""
+def test_the_gate_applies_to_the_workflow_too(prod: Prod) -> None:
+    """A regressed candidate is refused."""
     bad = prod.candidate("bad", wrong=1)
     with pytest.raises(GateRefused, match=r"half\.a"):
         prod.promote(bad, "v0.1.0")
@@ -290,15 +288,15 @@ def test_the_gate_refuses_whoever_asks(prod: Prod) -> None:
 
 @pytest.mark.parametrize("isolation", ["none", "", "Bubblewrap", "bubblewrap2"])
 def test_a_candidate_that_could_read_the_answers_is_refused(prod: Prod, isolation: str) -> None:
-    """Prod takes bubblewrap, exactly."""
+    """Prod requires exactly bubblewrap as the isolation level."""
     made = replace(prod, isolation=isolation).candidate("bare")
     with pytest.raises(LynxError, match="isolation"):
         prod.promote(made, "v0.1.0")
     assert prod.place.all() == {}
 
 
-def test_nothing_is_done_by_hand_in_prod(prod: Prod) -> None:
-    """Neither a registration nor a promotion without evidence; no token is even asked for."""
+def test_prod_refuses_changes_by_hand(prod: Prod) -> None:
+    """Registrations and promotions without evidence are refused before a token is requested."""
     good = prod.candidate("good")
     with pytest.raises(Refused, match=IDENTITY):
         Registry.open(prod.prod).register_pending(good.run_id)
@@ -308,21 +306,21 @@ def test_nothing_is_done_by_hand_in_prod(prod: Prod) -> None:
 
 
 @pytest.mark.parametrize("semver", ["v0.1.0-dev", "v0.1.0-rc.1", "0.1.0", "latest"])
-def test_prod_takes_no_other_versions(prod: Prod, semver: str) -> None:
-    """Whoever asks."""
+def test_prod_accepts_only_release_versions(prod: Prod, semver: str) -> None:
+    """The workflow's identity makes no difference."""
     good = prod.candidate("good")
     with pytest.raises(BadInput, match="can't name a promotion in prod"):
         prod.promote(good, semver)
     assert prod.place.all() == {}
 
 
-def test_without_a_policy_nobody_changes_prod(prod: Prod) -> None:
-    """A table that is not there trusts nobody."""
+def test_without_an_identity_policy_prod_cannot_change(prod: Prod) -> None:
+    """A missing table trusts nobody."""
     good = prod.candidate("good")
     text = (prod.root / PYPROJECT).read_text()
     prod.write(PYPROJECT, text.partition("[tool.lynx_pipeline.identity]")[0])
     prod.commit()
-    prod.run_here()
+    prod.issue_tokens_for_head()
     for write in (partial(prod.promote, good, "v0.1.0"), partial(prod.rollback, "v0.1.0")):
         with pytest.raises(Refused, match=r"fill \[tool\.lynx_pipeline\.identity\]"):
             write()

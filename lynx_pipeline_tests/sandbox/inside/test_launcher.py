@@ -34,7 +34,7 @@ def launched(code: str, memory_mib: int = 1024, processes: int = 0) -> tuple[int
 
 
 def printed(code: str, memory_mib: int = 1024, processes: int = 0) -> object:
-    """The JSON that it prints."""
+    """The JSON that the program prints."""
     ended, output, errors = launched(code, memory_mib, processes)
     assert ended == 0, errors
     return json.loads(output)
@@ -48,7 +48,7 @@ def number() -> int:
 
 
 def test_denied_calls_do_not_exist(number: int) -> None:
-    """All of them fail as on a kernel that does not have them."""
+    """Denied calls fail as on a kernel that does not have them."""
     numbers = [both[number] for both in launcher.DENIED.values()]
     found = printed(SYSCALL + f"print(json.dumps([call(n, 0, 0, 0, 0, 0) for n in {numbers}]))")
     assert found == [ENOSYS] * len(numbers)
@@ -92,15 +92,15 @@ def test_only_sockets_confined_to_the_namespace_are_allowed() -> None:
     assert found == expected
 
 
-def test_a_program_of_another_architecture_is_killed(number: int) -> None:
-    """Its system calls have other numbers. On x86_64, x32 calls have an additional bit."""
+def test_a_program_for_a_different_architecture_is_killed(number: int) -> None:
+    """System call numbers differ there. On x86_64, x32 calls have an additional bit."""
     bit = 0x40000000 if number == 0 else 0
     code, _, _ = launched(SYSCALL + f"call({bit} + 39)")
     assert code == (-31 if number == 0 else 0)
 
 
 def test_limits_are_set_and_enforced() -> None:
-    """They are hard limits, which no descendant can raise."""
+    """The limits are hard, so no descendant can raise them."""
     names = ["AS", "FSIZE", "NOFILE", "CORE", "NPROC"]
     code = (
         "import json, resource\n"
@@ -117,7 +117,7 @@ def test_limits_are_set_and_enforced() -> None:
 
 
 def test_a_lower_existing_limit_stays() -> None:
-    """Only root could raise it."""
+    """Only root could raise the limit."""
 
     command = [sys.executable, "-I", "-S", launcher.__file__, "1024", "0"]
     show = "import resource; print(resource.getrlimit(resource.RLIMIT_NOFILE))"

@@ -17,14 +17,14 @@ from lynx_pipeline_tests.support.worker_scripts import ask
 
 
 @contextmanager
-def no_advice() -> Iterator[None]:
-    """Silence MLflow, which warns about type hints, present or missing, whatever the filters."""
+def no_warnings() -> Iterator[None]:
+    """Silence MLflow's warnings about type hints, which ignore all filters."""
     with warnings.catch_warnings(record=True):
         warnings.simplefilter("ignore")
         yield
 
 
-with no_advice():
+with no_warnings():
     import mlflow.pyfunc as pyfunc
     from mlflow.models import ModelSignature, infer_signature
     from mlflow.types import ColSpec, ParamSchema, ParamSpec, Schema
@@ -57,7 +57,7 @@ def saved(path: Path, model: Any, signature: Any = None) -> Path:
         source = path.with_suffix(".py")
         source.write_text(model if "\n" in model else SOURCE.format(hint="", body=model))
         model = source
-    with no_advice():
+    with no_warnings():
         pyfunc.save_model(
             path, python_model=model, signature=signature, pip_requirements=REQUIREMENTS
         )
@@ -79,7 +79,7 @@ def type_hint_of_a_pickled_function(path: Path) -> Path:
 
 
 def no_signature(path: Path) -> Path:
-    with no_advice():
+    with no_warnings():
 
         class Model(pyfunc.PythonModel):  # type: ignore[misc]
             def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
@@ -135,13 +135,13 @@ STYLES: dict[str, Callable[[Path], Path]] = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", STYLES)
-def test_a_model_gets_its_own_input_form(tmp_path: Path, name: str) -> None:
-    """The answers are the same, whatever types it takes and returns."""
+def test_a_model_gets_the_input_type_that_it_expects(tmp_path: Path, name: str) -> None:
+    """The answers are the same, whatever types the model takes and returns."""
     assert ask(STYLES[name](tmp_path / "model"), LIMITS, PROMPTS) == upper(PROMPTS)
 
 
 @pytest.mark.slow
-def test_an_onnx_model_takes_and_gives_a_tensor_of_text(tmp_path: Path) -> None:
+def test_an_onnx_model_takes_and_returns_a_text_tensor(tmp_path: Path) -> None:
     """MLflow returns a mapping with its only output."""
     answers = ask(onnx(tmp_path / "model"), LIMITS, PROMPTS)
     assert answers == [f"{prompt}!" for prompt in PROMPTS]
@@ -152,8 +152,9 @@ def test_an_onnx_model_takes_and_gives_a_tensor_of_text(tmp_path: Path) -> None:
 def test_a_sklearn_text_classifier_gets_what_it_was_fitted_on(
     tmp_path: Path, fitted_on: str
 ) -> None:
-    """One-dimensional texts, even if a signature would make MLflow pass a data frame, whose column
-    names it would classify; a data frame if it was fitted on named columns."""
+    """A classifier fitted on named columns gets a data frame. Any other gets one-dimensional
+    texts, even if its signature would make MLflow pass a data frame, whose column names it
+    would classify."""
     import mlflow.sklearn
     from sklearn.compose import make_column_transformer
     from sklearn.feature_extraction.text import CountVectorizer
@@ -205,7 +206,7 @@ REFUSED: dict[str, tuple[str, Any, str]] = {
 def test_a_model_that_takes_no_text_is_refused_before_it_is_loaded(
     tmp_path: Path, name: str
 ) -> None:
-    """Its metadata is enough to decide."""
+    """The model's metadata is enough to decide."""
     model, signature, message = REFUSED[name]
     path = saved(tmp_path / "model", model, signature)
     (path / "model.py").write_text("raise RuntimeError('it was loaded')")
@@ -218,7 +219,9 @@ def test_a_model_that_takes_no_text_is_refused_before_it_is_loaded(
     [
         pytest.param(infer_signature(numpy.array([1.5])), "Tensor", id="an array of numbers"),
         pytest.param(infer_signature(numpy.array([[["a"]]])), "Tensor", id="three dimensions"),
-        pytest.param(infer_signature(numpy.array([["a", "b"]])), "Tensor", id="two a row"),
+        pytest.param(
+            infer_signature(numpy.array([["a", "b"]])), "Tensor", id="two columns of text"
+        ),
         pytest.param(infer_signature([{"x": ["a", "b"]}]), "Array", id="lists of texts"),
         pytest.param(infer_signature([{"x": {"y": "a"}}]), "y", id="objects"),
         pytest.param(infer_signature(numpy.array(["a"], "S1")), "Tensor", id="bytes"),
@@ -232,7 +235,7 @@ def test_a_signature_must_take_one_text(schema: Any, message: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_failing_model_is_not_retried_with_another_input_form(tmp_path: Path) -> None:
+def test_a_failing_model_is_not_retried_with_a_different_input_type(tmp_path: Path) -> None:
     """The first attempt may have had side effects."""
     body = "self.n = getattr(self, 'n', 0) + 1; raise TypeError(f'call {self.n}')"
     with pytest.raises(BadInput, match="items 1 to 2 failed with TypeError: call 1"):
@@ -249,7 +252,7 @@ NAN = float("nan")
     [
         pytest.param(["a", None, ""], ["a", None, ""], id="list"),
         pytest.param(("a", "b"), ["a", "b"], id="tuple"),
-        pytest.param([], [], id="nothing"),
+        pytest.param([], [], id="empty list"),
         pytest.param([numpy.str_("a")], ["a"], id="numpy texts"),
         pytest.param(numpy.array(["a", "bc"]), ["a", "bc"], id="array"),
         pytest.param(numpy.array(["a", None], dtype=object), ["a", None], id="array of objects"),
@@ -265,7 +268,7 @@ NAN = float("nan")
     ],
 )
 def test_answers_are_text_or_null(output: Any, answers: list[str | None]) -> None:
-    """In any of the types that MLflow's flavors return."""
+    """Every type that MLflow's flavors return is supported."""
     found = plain(output)
     assert found == answers
     assert {type(text) for text in found} <= {str, type(None)}
@@ -282,25 +285,27 @@ def _each() -> Iterator[str]:
         pytest.param(["a", NAN], "returned float, .* answer 2", id="NaN in a list"),
         pytest.param(numpy.array([1.0, NAN]), "returned float, .* answer 1", id="numbers"),
         pytest.param(numpy.array(["a", NAN], dtype=object), "float, .* answer 2", id="NaN, array"),
-        pytest.param(pandas.Series([1.0, NAN]), "returned float, .* answer 1", id="Series of them"),
-        pytest.param(pandas.Series([True]), "returned bool", id="truth"),
+        pytest.param(
+            pandas.Series([1.0, NAN]), "returned float, .* answer 1", id="Series of numbers"
+        ),
+        pytest.param(pandas.Series([True]), "returned bool", id="booleans"),
         pytest.param([b"a"], "returned bytes", id="bytes"),
         pytest.param([{"generated_text": "a"}], "returned dict", id="mappings"),
         pytest.param([["a"], ["b"]], "returned list", id="lists"),
         pytest.param("ab", "returned str for a batch", id="one text"),
         pytest.param(b"ab", "returned bytes for a batch", id="one text in bytes"),
         pytest.param(None, "returned NoneType for a batch", id="None"),
-        pytest.param({"a", "b"}, "returned set for a batch", id="no order"),
+        pytest.param({"a", "b"}, "returned set for a batch", id="a set"),
         pytest.param(_each(), "returned generator for a batch", id="a stream"),
         pytest.param({"a": ["x"], "b": ["y"]}, "returned 2 outputs", id="two outputs"),
         pytest.param({}, "returned 0 outputs", id="no output"),
         pytest.param(pandas.DataFrame({"a": ["x"], "b": ["y"]}), "2 columns", id="two columns"),
         pytest.param(numpy.array([["a", "b"]]), r"of shape \(1, 2\)", id="1 by n"),
-        pytest.param(numpy.array("a"), r"of shape \(\)", id="no dimension"),
+        pytest.param(numpy.array("a"), r"of shape \(\)", id="no dimensions"),
         pytest.param(numpy.array([[["a"]]]), r"of shape \(1, 1, 1\)", id="three dimensions"),
     ],
 )
-def test_anything_else_is_refused(output: Any, message: str) -> None:
-    """The error names its type and the first position."""
+def test_any_other_output_is_refused(output: Any, message: str) -> None:
+    """The error names the type and the first position."""
     with pytest.raises(ValueError, match=message):
         plain(output)

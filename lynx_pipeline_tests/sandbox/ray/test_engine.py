@@ -51,7 +51,7 @@ class Nodes:
         self.open: list[Any] = []
         self.isolated: list[Any] = []
 
-    def have(self, *, open: int = 0, isolated: int = 0) -> None:
+    def scale_to(self, *, open: int = 0, isolated: int = 0) -> None:
         """Add and remove nodes until there are this many of each kind."""
         for nodes, count, path in ((self.open, open, ""), (self.isolated, isolated, os.defpath)):
             while len(nodes) > count:
@@ -82,7 +82,7 @@ class Nodes:
 
     def assert_nothing_left(self) -> None:
         """No actor, and no file of ours on any node."""
-        _soon(lambda: not self.actors() and not list(self.folder.iterdir()))
+        _assert_soon(lambda: not self.actors() and not list(self.folder.iterdir()))
 
 
 def _small(cpus: int) -> dict[str, Any]:
@@ -99,7 +99,7 @@ def _processes(variable: str) -> Iterator[tuple[int, str]]:
             continue
 
 
-def _soon(holds: Callable[[], bool]) -> None:
+def _assert_soon(holds: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 20
     while not holds() and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -135,7 +135,7 @@ def nodes(cluster: Nodes) -> Nodes:
 
 @pytest.fixture
 def log(tmp_path: Path) -> Path:
-    """The folder where a model of :func:`logging_model` logs its prompts."""
+    """The folder in which a :func:`logging_model` logs its prompts."""
     (tmp_path / "prompts").mkdir()
     return tmp_path / "prompts"
 
@@ -205,8 +205,9 @@ def local_evidence(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_evidence_is_the_same_as_on_this_machine(
     nodes: Nodes, local_evidence: Path, tmp_path: Path
 ) -> None:
-    """Byte for byte; and the nodes have the same isolation as this machine."""
-    nodes.have(isolated=2)
+    """The predictions are equal byte for byte, and the nodes have the same isolation as this
+    machine."""
+    nodes.scale_to(isolated=2)
     env = Env.PROD if isolation().level == BUBBLEWRAP else Env.DEV
     on_ray = run(bundle(tmp_path / "bundle"), tmp_path, env=env)
     assert (tmp_path / PREDICTIONS).read_bytes() == (local_evidence / PREDICTIONS).read_bytes()
@@ -221,7 +222,7 @@ def _timeless(error: BaseException) -> str:
 
 def test_a_failing_candidate_is_not_retried(nodes: Nodes, tmp_path: Path) -> None:
     """The error is the same as on this machine."""
-    nodes.have(isolated=1)
+    nodes.scale_to(isolated=1)
     model = bundle(tmp_path / "bundle", "raise KeyError('inside')")
     warnings: list[str] = []
     with pytest.raises(BadInput) as on_ray:
@@ -234,7 +235,7 @@ def test_a_failing_candidate_is_not_retried(nodes: Nodes, tmp_path: Path) -> Non
 
 def test_answers_can_be_abandoned(nodes: Nodes, tmp_path: Path) -> None:
     """Closing the iterator early leaves nothing on the nodes, even in the middle of a batch."""
-    nodes.have(isolated=1)
+    nodes.scale_to(isolated=1)
     body = f"import time; 'Say word99' in prompts and time.sleep(60)\n{GOOD}"
     model = bundle(tmp_path / "bundle", body)
     found = engine(model).answer(batches(PROMPTS, 5), len(PROMPTS))
@@ -247,7 +248,7 @@ def test_answers_can_be_abandoned(nodes: Nodes, tmp_path: Path) -> None:
 
 def test_all_nodes_share_the_work(nodes: Nodes, log: Path) -> None:
     """Every prompt is asked once, and an actor never has more than two batches."""
-    nodes.have(open=2)
+    nodes.scale_to(open=2)
     taken = 0
 
     def counted() -> Iterator[Batch]:
@@ -274,15 +275,15 @@ def test_all_nodes_share_the_work(nodes: Nodes, log: Path) -> None:
 
 def test_prod_refuses_a_node_without_isolation(nodes: Nodes, log: Path) -> None:
     """The node's isolation counts, not that of the machine that starts the evaluation."""
-    nodes.have(open=2)
+    nodes.scale_to(open=2)
     with pytest.raises(Refused, match=r"on the Ray node .*only in isolation"):
         answers(engine(logging_model(log), env=Env.PROD))
     assert asked(log) == {}
 
 
-def test_a_bundle_that_changed_on_the_way_is_not_evaluated(nodes: Nodes, log: Path) -> None:
+def test_a_bundle_that_changed_in_transit_is_not_evaluated(nodes: Nodes, log: Path) -> None:
     """Each node hashes the bundle that it received."""
-    nodes.have(open=2)
+    nodes.scale_to(open=2)
     ray = engine(logging_model(log))
     with (log.parent / "bundle" / "code" / "tiny_loader.py").open("a") as file:
         file.write("\n")
@@ -291,11 +292,11 @@ def test_a_bundle_that_changed_on_the_way_is_not_evaluated(nodes: Nodes, log: Pa
     assert asked(log) == {}
 
 
-def test_a_node_with_other_software_is_refused(
+def test_a_node_with_different_software_is_refused(
     nodes: Nodes, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its answers might differ. Packages that only one side has are ignored."""
-    nodes.have(open=2)
+    """Answers might differ there. Packages that only one side has are ignored."""
+    nodes.scale_to(open=2)
     other = {**software(), "numpy": "0.1", "lynx-pipeline": "other", "only-here": "1"}
     monkeypatch.setattr(ray_engine, "software", lambda: other)
     message = r"different software: lynx-pipeline \w+ \(here: other\), numpy \S+ \(here: 0.1\)\."
@@ -313,20 +314,20 @@ for _ in engine(Path(sys.argv[1])).answer(batches(PROMPTS, 5), len(PROMPTS)):
 """
 
 
-def test_an_evaluation_that_is_killed_leaves_nothing(nodes: Nodes, log: Path) -> None:
-    """The driver process notices, and ends."""
-    nodes.have(open=2)
+def test_a_killed_evaluation_leaves_nothing(nodes: Nodes, log: Path) -> None:
+    """The driver process notices the end of the evaluation, and exits."""
+    nodes.scale_to(open=2)
     command = [sys.executable, "-c", ALONE, str(logging_model(log))]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as evaluation:
         assert evaluation.stdout
         assert evaluation.stdout.readline() == b"answered\n"
         evaluation.kill()
-    _soon(lambda: not nodes.drivers())
+    _assert_soon(lambda: not nodes.drivers())
 
 
 def test_the_end_of_the_driver_process_is_an_error(nodes: Nodes, log: Path) -> None:
-    """Ray ends it when the cluster's head is gone."""
-    nodes.have(open=2)
+    """Ray ends the driver process when the cluster's head is gone."""
+    nodes.scale_to(open=2)
     found = engine(logging_model(log)).answer(batches(PROMPTS, 5), len(PROMPTS))
     next(found)
     [driver] = nodes.drivers()
@@ -337,12 +338,12 @@ def test_the_end_of_the_driver_process_is_an_error(nodes: Nodes, log: Path) -> N
 
 def test_a_batch_that_kills_its_workers_is_the_candidates_fault(nodes: Nodes, log: Path) -> None:
     """This model kills its actor, as one that uses up all memory would."""
-    nodes.have(open=2)
+    nodes.scale_to(open=2)
     model = logging_model(log, also="'Say word7' in prompts and os.kill(os.getppid(), 9)")
     warnings: list[str] = []
     with pytest.raises(BadInput, match="3 workers were lost while answering the same batch"):
         answers(engine(model, warnings=warnings, max_workers=1), PROMPTS[:20])
-    # The batch before is blamed if its answer was lost with the actor.
+    # The previous batch is blamed if its answer was lost with the actor.
     assert 3 <= asked(log)["Say word7"] <= 5
     assert any("was lost" in text for text in warnings)
 
@@ -358,15 +359,15 @@ while n > 6 and not os.path.exists({go!r}): time.sleep(0.05)"""
 def test_lost_batches_are_retried_elsewhere(
     nodes: Nodes, log: Path, local_evidence: Path, tmp_path: Path, lost: str
 ) -> None:
-    """Only lost batches are, and the evidence is the same byte for byte."""
-    nodes.have(open=2)
+    """Only lost batches are answered again, and the predictions are equal byte for byte."""
+    nodes.scale_to(open=2)
     model = logging_model(log, WAITING.format(go=f"{tmp_path}/go"))
 
     def kill(done: int, of: int) -> None:
         if done == 50:
             before = set(nodes.actors())
             nodes.lose(nodes.open[0]) if lost == "node" else os.kill(min(before), 9)
-            _soon(lambda: not before <= set(nodes.actors()))
+            _assert_soon(lambda: not before <= set(nodes.actors()))
             (tmp_path / "go").touch()
 
     run(model, tmp_path, progress=kill)
@@ -379,12 +380,12 @@ def test_answers_are_kept_when_all_nodes_are_lost(
     nodes: Nodes, log: Path, local_evidence: Path, tmp_path: Path
 ) -> None:
     """The evaluation fails in bounded time, and resumes when there is a node again."""
-    nodes.have(open=1)
+    nodes.scale_to(open=1)
     model = logging_model(log, WAITING.format(go=f"{tmp_path}/go"))
 
     def kill(done: int, of: int) -> None:
         if done == 20:
-            nodes.have()
+            nodes.scale_to()
 
     started = time.monotonic()
     with pytest.raises(SystemFailed, match=r"no node of the Ray cluster started .* was lost"):
@@ -392,7 +393,7 @@ def test_answers_are_kept_when_all_nodes_are_lost(
     assert time.monotonic() - started < 40
     (tmp_path / "go").touch()
     before = asked(log)
-    nodes.have(open=1)
+    nodes.scale_to(open=1)
     progress: list[int] = []
     run(model, tmp_path, progress=lambda done, of: progress.append(done))
     assert 20 <= progress[0] <= 30
@@ -404,7 +405,7 @@ def test_a_node_without_lynx_pipeline_is_reported(
     nodes: Nodes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The error says what to install."""
-    nodes.have()
+    nodes.scale_to()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "lynx_pipeline.py").write_text("raise ImportError('not here')")
     monkeypatch.chdir(tmp_path)  # nodes can import from the folder in which Ray is started

@@ -19,7 +19,7 @@ def _actor(root: Path) -> None:
 
 @pytest.mark.slow
 def test_an_actor_killed_at_any_moment_leaves_no_folder(tmp_path: Path) -> None:
-    """Even before it has read the folder's name."""
+    """The actor may not even have read the folder's name yet."""
     fork = multiprocessing.get_context("fork")
     seen = 0
     for moment in range(60):
