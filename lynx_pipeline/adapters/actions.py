@@ -96,7 +96,7 @@ def summary(markdown: str) -> None:
 
 def fail(message: str) -> None:
     """Report on standard error why this command failed. In a workflow the report is an annotation
-    of the run, and the step's output ``error`` holds it too."""
+    of the run, and the step's output ``error`` contains it, too."""
     if os.environ.get("GITHUB_ACTIONS") != "true":
         sys.stderr.write(f"lynx-pipeline: {message}\n")
         return

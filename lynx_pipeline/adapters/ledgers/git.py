@@ -274,7 +274,7 @@ class _Clone:
         return untagged
 
     def _tags(self) -> dict[str, _Tag]:
-        """The fetched tags by name. Not all of them need be the registry's."""
+        """The fetched tags by name. Some may not be the registry's."""
         return {
             name: _Tag(target, _checkpoint_in(message) if target else None)
             for name, target, message in self.branch.annotated()
