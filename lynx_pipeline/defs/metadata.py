@@ -1,6 +1,6 @@
 """How values of the steps look in Dagster.
 
-Numbers stay numbers, so that the UI can plot them over time. Metadata holds no secrets: the
+Numbers stay numbers, so that the UI can plot them over time. Metadata contains no secrets: the
 tracking server's URI appears only as the link to a run, without user and password.
 """
 

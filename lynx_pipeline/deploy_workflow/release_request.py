@@ -27,7 +27,7 @@ from lynx_pipeline.errors import Refused
 def valid_request(
     settings: Settings, github: GitHub, number: int, started_by: int | None
 ) -> Comment:
-    """The comment on pull request ``number`` that holds the valid release request.
+    """The comment on pull request ``number`` that is the valid release request.
 
     Owners of the deploy workflow's file, according to CODEOWNERS of the checked-out commit, may
     make one if they can write to the repository. ``started_by`` is the comment that started this

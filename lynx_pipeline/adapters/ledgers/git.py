@@ -252,8 +252,8 @@ class _Clone:
             if entry.fact.model != self.model:
                 raise BadInput(
                     f"{line}: the entry is about the model {entry.fact.model!r}, expected "
-                    f"{self.model!r}. A branch holds one model's ledger: give each model its own "
-                    "branch."
+                    f"{self.model!r}. A branch contains one model's ledger: give each model its "
+                    "own branch."
                 )
             name = _tag_name(entry)
             tag = tags.pop(name, None)
