@@ -43,8 +43,8 @@ def read_event() -> Event:
         ) from None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise BadInput(
-            f"{path}: expected the payload of an issue_comment or pull request event, got one of "
-            f"{name!r}. Run this command in a workflow that such an event starts."
+            f"{path}: expected the payload of an issue_comment or pull request event, got the "
+            f"event {name!r}. Run this command in a workflow that such an event starts."
         ) from None
 
 
