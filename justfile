@@ -1,4 +1,4 @@
-# The things people type. Each is a task of ./dev or a command of this project.
+# Shortcuts. Each is a task of ./dev or a command of this project.
 
 # List the recipes
 default:
@@ -12,7 +12,7 @@ demo:
 test *args:
     ./dev test {{ args }}
 
-# Run the deploy workflow's own steps on this machine, with everything that can go wrong
+# Run the deploy workflow's steps on this machine, also with attacks and failures
 rehearse *scenarios:
     ./dev rehearse {{ scenarios }}
 
@@ -28,12 +28,12 @@ check:
 ui:
     ./dev run dagster dev
 
-# Record a run's bundle by hand. Not the CI path: it evaluates nothing and gates nothing
+# Record a run's bundle by hand, without evaluation and gate (dev only)
 register-model run_id:
     @echo "WARNING: this is not the CI path. Nothing is evaluated; in prod it is refused." >&2
     ./dev run lynx-pipeline registry register {{ quote(run_id) }}
 
-# Measure the speed against bare references and write benchmarks/results.md; takes some minutes
+# Compare the speed with bare reference scripts and write benchmarks/results.md; takes some minutes
 benchmarks *rows:
     ./dev benchmarks {{ rows }}
 

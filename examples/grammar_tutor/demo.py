@@ -1,8 +1,9 @@
-"""The demonstration: trains two tutors on this machine, promotes one and sees the other refused.
+"""The demonstration: trains two tutors on this machine, promotes one, and has the other refused.
 
-Both take the same way as a team's candidates: trained from the versioned corpus, logged to MLflow,
-requested, and run by Dagster in its own process. Running it again adds to the same state. A version
-that already belongs to another bundle is not reused; the demo takes the next free one.
+Both go through the same steps as a team's candidates: they are trained from the versioned corpus,
+logged to MLflow, requested, and evaluated by Dagster in its own process. Running the demo again
+adds to the same state. A version that already belongs to another bundle is not reused; the demo
+takes the next free one.
 """
 
 import shlex

@@ -43,8 +43,8 @@ def read_event() -> Event:
         ) from None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise BadInput(
-            f"{path}: expected the payload of an issue_comment or pull request event, got one of "
-            f"{name!r}. Run this command in a workflow that such an event starts."
+            f"{path}: expected the payload of an issue_comment or pull request event, got the "
+            f"event {name!r}. Run this command in a workflow that such an event starts."
         ) from None
 
 
@@ -96,7 +96,7 @@ def summary(markdown: str) -> None:
 
 def fail(message: str) -> None:
     """Report on standard error why this command failed. In a workflow the report is an annotation
-    of the run, and the step's output ``error`` holds it too."""
+    of the run, and the step's output ``error`` contains it, too."""
     if os.environ.get("GITHUB_ACTIONS") != "true":
         sys.stderr.write(f"lynx-pipeline: {message}\n")
         return

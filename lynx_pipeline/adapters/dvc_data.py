@@ -160,8 +160,8 @@ def _repo(root: Path, failure: str) -> Iterator[Any]:
 
 
 def _dvc_lock(root: Path) -> AbstractContextManager[None]:
-    """A lock of our own, which waits: DVC gives up at once when another process holds its lock,
-    and two runs may start together."""
+    """Our own lock, which waits. DVC gives up at once when another process has its lock, and two
+    runs may start together."""
     return locked(
         root / ".dvc" / "tmp" / "lynx-pull.lock",
         PULL_SECONDS,

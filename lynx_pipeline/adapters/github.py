@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 _SECONDS = 30
 _TRIES = 3
 _BOT = "github-actions[bot]"  # the author of what a workflow's token writes
-_GHOST = "ghost"  # stands for a deleted account
+_GHOST = "ghost"  # GitHub's login for deleted accounts
 
 
 class GitHub:
     """The repository that this workflow run belongs to.
 
-    Every method raises SystemFailed if GitHub can't be reached or the token lacks the permission.
+    Every method raises SystemFailed if GitHub can't be reached or refuses the token.
     """
 
     def __init__(self) -> None:

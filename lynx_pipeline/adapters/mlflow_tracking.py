@@ -82,8 +82,8 @@ def tagged_runs(
     tracking_uri: str, key: str, value: str, page: str, limit: int
 ) -> tuple[list[TaggedRun], str]:
     """At most ``limit`` runs with this tag from all experiments, oldest first, and the token of
-    the next page. Pass the token as ``page``; "" stands for the first page, and in the result for
-    no further page.
+    the next page. Pass the token as ``page``; "" is the first page. A returned "" means that there
+    is no further page.
 
     Raises:
         SystemFailed: MLflow failed.

@@ -17,7 +17,7 @@ from lynx_pipeline.registry.announcement import announcement
 def announce(version: str, as_json: bool) -> int:
     """Announce a promotion on the configured channels.
 
-    The environment variable APPRISE_URLS lists the channels.
+    The environment variable APPRISE_URLS lists the channels. Refuses if VERSION is not the latest.
     """
     registry = Registry.open()
     entry, latest = registry.promoted(version), registry.promoted()

@@ -39,8 +39,8 @@ def prepare(run_id: str, output: Path) -> int:
 def outcome(run_id: str) -> int:
     """Report how the evaluation ended.
 
-    The exit code reflects it. The job's summary gets the report, for whoever approves the
-    promotion.
+    Exits with 0 if the candidate passed the gate and with 1 if the gate refused. Writes the report
+    to the job's summary, for the people who approve the deployment.
     """
     settings = load_settings()
     evaluated = candidate(settings, run_id)

@@ -32,7 +32,7 @@ def request() -> int:
     """Read the release request and download its candidate."""
     settings, event = load_settings(), actions.read_event()
     comment = valid_request(settings, GitHub(), event.pull_request, event.comment)
-    # From here on the pull request gets a report: somebody made a request who may.
+    # From here on the pull request gets a report, because an authorized person made a request.
     actions.output(pull_request=event.pull_request, comment=comment.id)
     asked = read_comment(comment)
     check_semver(asked.semver, settings.env)
@@ -51,15 +51,15 @@ def request() -> int:
     cls=Command,
     data=True,
     example=(
-        "lynx-pipeline ci promote --pull-request 7 --comment 1234 --run-id ID --semver v0.3.1 "
-        "--sha SHA --evidence evidence/ --evidence-sha256 HEX"
+        "lynx-pipeline ci promote --pull-request 7 --comment 1234 --run-id RUN_ID --semver v0.3.1 "
+        "--sha SHA --evidence evidence/ --evidence-sha256 SHA256"
     ),
 )
 @click.option("--pull-request", type=int, required=True, help="The pull request's number.")
 @click.option("--comment", type=int, required=True, help="The id of the requesting comment.")
-@click.option("--run-id", required=True, help="The candidate's MLflow run.")
-@click.option("--semver", required=True, help="The version to promote under.")
-@click.option("--sha", required=True, help="The bundle's canonical sha.")
+@click.option("--run-id", metavar="RUN_ID", required=True, help="The candidate's MLflow run.")
+@click.option("--semver", metavar="VERSION", required=True, help="The version to promote it as.")
+@click.option("--sha", metavar="SHA", required=True, help="The bundle's canonical sha.")
 @click.option(
     "--evidence",
     type=click.Path(path_type=Path),
@@ -67,7 +67,12 @@ def request() -> int:
     required=True,
     help="The evidence folder.",
 )
-@click.option("--evidence-sha256", required=True, help="SHA-256 of its candidate_eval.json.")
+@click.option(
+    "--evidence-sha256",
+    metavar="SHA256",
+    required=True,
+    help="The SHA-256 of the folder's candidate_eval.json, as the job evaluate reported it.",
+)
 @with_json
 def promote(
     pull_request: int,
@@ -81,7 +86,7 @@ def promote(
 ) -> int:
     """Promote the candidate if it is still requested.
 
-    The evidence must be what the evaluate job handed over, and is judged again.
+    Checks that the evidence is the one that the job evaluate handed over, and judges it again.
     """
     settings, github = load_settings(), GitHub()
     folder = evidence.absolute()
@@ -93,7 +98,8 @@ def promote(
     registry = Registry.open(settings)
     entry = registry.promote(sha, semver, evidence=folder, run_id=run_id, confirm=confirm).entry
     actor = entry.fact.actor
-    # A repeated job finds the entry of its first attempt: still new to the pull request.
+    # A re-run job finds the entry that its first attempt wrote. The pull request has no report of
+    # that entry yet, so it counts as new.
     new = actions.is_this_run(actor.run_id if isinstance(actor, Actor) else None)
     actions.output(entry=entry.to_line().decode().rstrip("\n"), new=str(new).lower())
     mirror_now(registry, semver)
@@ -112,19 +118,19 @@ def promote(
 def report(evidence: Path) -> int:
     """Comment the outcome on the pull request.
 
-    The run's summary gets the same text.
+    Also writes the text to the run's summary.
     """
     settings = load_settings()
     needs = read_needs(os.environ.get("NEEDS", ""))
     announced = os.environ.get("ANNOUNCED", "")
     text = render_comment(settings, needs, evidence.absolute(), announced)
     actions.summary(text)
-    # What is in production now replaces even the comment of a later run.
+    # A report on the version in force replaces even a later run's comment.
     latest = in_force(needs, announced)
     address = GitHub().upsert_comment(
         needs.pull_request, NAME, actions.run_id(), text, overwrite_later=latest
     )
-    print(address or "A later run has written the comment; it stays as it is.")
+    print(address or "A later run wrote the comment, so it was not changed.")
     return 0
 
 

@@ -1,6 +1,6 @@
-"""What all commands share: lazy groups, the options ``--json`` and ``--debug``, and examples.
+"""Shared parts of all commands: lazy groups, the options ``--json`` and ``--debug``, and examples.
 
-``--json`` and ``--debug`` may stand before or after the command's name.
+``--json`` and ``--debug`` may be given before or after the command's name.
 """
 
 import importlib
@@ -85,8 +85,8 @@ class Command(click.Command):
 class LazyGroup(click.Group):
     """A group whose commands' modules are imported when they run.
 
-    ``lazy`` maps each command's name to its module and its help line; the module holds the command
-    under the command's own name, with underscores.
+    ``lazy`` maps each command's name to its module and its help line. The module contains the
+    command under its own name, with underscores.
     """
 
     def __init__(self, *args: Any, lazy: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:

@@ -60,7 +60,7 @@ def power(
     figure_file: Path | None,
     as_json: bool,
 ) -> int:
-    """Show each bucket's false-refusal rate and the drops that it catches.
+    """Show each bucket's false-refusal rate and the drop that it detects.
 
     The false-refusal rate is how often the gate refuses a model that is as good as the baseline's.
     """

@@ -43,16 +43,16 @@ def register(run_id: str, as_json: bool) -> int:
     example="lynx-pipeline registry promote SHA v0.2.0-dev --evidence out/",
 )
 @click.argument("sha")
-@click.argument("semver")
+@click.argument("semver", metavar="VERSION")
 @click.option(
     "--evidence",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="The evidence to judge. Only dev promotes without it.",
+    help="The folder of evidence to judge. Only dev promotes without evidence.",
 )
 @with_json
 def promote(sha: str, semver: str, evidence: Path | None, as_json: bool) -> int:
-    """Promote the bundle SHA (its canonical sha) under SEMVER."""
+    """Promote the bundle with the canonical sha SHA as VERSION."""
     warnings.simplefilter("always", NotTheCIPath)
     opened = Registry.open()
     folder = evidence.absolute() if evidence else None
@@ -63,10 +63,10 @@ def promote(sha: str, semver: str, evidence: Path | None, as_json: bool) -> int:
 
 
 @registry.command(cls=Command, data=True, example="lynx-pipeline registry rollback v0.1.0-dev")
-@click.argument("semver")
+@click.argument("semver", metavar="VERSION")
 @with_json
 def rollback(semver: str, as_json: bool) -> int:
-    """Make the earlier promoted SEMVER the latest version again."""
+    """Make the earlier promoted VERSION the latest version again."""
     opened = Registry.open()
     entry = opened.rollback(semver).entry
     mirror_now(opened, semver)
@@ -105,7 +105,7 @@ def show(version: str) -> int:
 @click.argument("version", default="latest")
 @with_json
 def resolve(version: str, as_json: bool) -> int:
-    """Print which bundle VERSION names and where it is (default: latest)."""
+    """Print the bundle of VERSION and where its files are (default: latest)."""
     resolved = asdict(Registry.open().resolve(version))
     if as_json:
         print_json(resolved)
@@ -134,8 +134,8 @@ def verify() -> int:
 
 
 def mirror_now(opened: Registry, semver: str) -> None:
-    """Let MLflow's alias follow. The registry decides what is in production, so a failure here is
-    only a warning."""
+    """Update MLflow's alias. The registry decides what is in production, so a failure here is only
+    a warning."""
     try:
         latest = opened.promoted().fact.semver
         if latest != semver:
@@ -143,8 +143,8 @@ def mirror_now(opened: Registry, semver: str) -> None:
         mirror(opened.settings, lambda: opened.promoted().fact)
     except LynxError as error:
         warn(
-            f"the registry has changed, MLflow's alias has not: {error} It follows with the next "
-            "promotion or rollback, and whenever production_alias is materialized."
+            f"the registry has changed, MLflow's alias has not: {error} The next promotion or "
+            "rollback updates the alias; so does materializing production_alias."
         )
 
 

@@ -21,19 +21,19 @@ from lynx_pipeline.errors import BadInput
     data=True,
     example=("lynx-pipeline request --run-id 0123456789abcdef0123456789abcdef --semver v0.2.0-dev"),
 )
-@click.option("--run-id", metavar="ID", help="The candidate's MLflow run.")
-@click.option("--semver", metavar="V", help="The version to promote under.")
+@click.option("--run-id", metavar="RUN_ID", help="The candidate's MLflow run.")
+@click.option("--semver", metavar="VERSION", help="The version to promote it as.")
 @click.option(
     "--from-comment",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Read run and version from untrusted text instead.",
+    help="A file with a comment's text; read run and version from it.",
 )
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Where to write the run config; default: in the state folder.",
+    help="The run config to write; by default in the state folder.",
 )
 @with_json
 def request(

@@ -121,7 +121,7 @@ def _registry(
 def _git_remote(place: str, where: str) -> GitRemote:
     """``<url>#<branch>``; without a branch, :data:`_DEFAULT_BRANCH`.
 
-    The messages don't show the URL, because it may hold a password.
+    The messages don't show the URL, because it may contain a password.
     """
     url, _, branch = place.partition("#")
     try:
@@ -136,8 +136,8 @@ def _git_remote(place: str, where: str) -> GitRemote:
         )
     if password is not None or (user is not None and parts.scheme == "https"):
         raise BadInput(
-            f"{where}: the URL holds a user name or password. Give it to git's credential helper "
-            "instead."
+            f"{where}: the URL contains a user name or password. Give it to git's credential "
+            "helper instead."
         )
     branch = branch or _DEFAULT_BRANCH
     if not _BRANCH.fullmatch(branch):
@@ -151,7 +151,7 @@ def _variable(environ: Mapping[str, str], name: str, default: str) -> str:
     if name in environ and not value.strip():
         raise BadInput(f"{name} is set but empty. Unset it, or give it a value.")
     if not value.isprintable():
-        raise BadInput(f"{name} holds characters that can't be printed. Remove them.")
+        raise BadInput(f"{name} contains characters that can't be printed. Remove them.")
     return value
 
 

@@ -146,7 +146,7 @@ class EvaluationTable(_Table):
     def _check_engine(cls, env_manager: str, info: ValidationInfo) -> str:
         if env_manager != LOCAL and info.data.get("engine") == RAY:
             raise PydanticCustomError(
-                _CROSS_FIELD, "local with the engine ray (its nodes use the software they have)"
+                _CROSS_FIELD, "local with the engine ray (Ray's nodes use their own software)"
             )
         return env_manager
 
@@ -295,7 +295,7 @@ def _found(value: object) -> str:
         case int() | float():
             return repr(value)
         case str() if "@" in value or "?" in value:
-            return "text with '@' or '?' in it (not shown, since it may hold a password)"
+            return "text with '@' or '?' in it (not shown, since it may contain a password)"
         case str():
             return _short(value)
         case list():

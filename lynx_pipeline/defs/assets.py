@@ -48,7 +48,7 @@ class BundleConfig(Config):
 
 
 class EvaluationConfig(Config):
-    """``again: true`` evaluates a candidate again even if nothing has changed."""
+    """``again: true`` evaluates the candidate again, even if its stored evaluation is valid."""
 
     again: bool = False
 
@@ -128,8 +128,9 @@ def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Re
 def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> Result:
     """The candidate's answers to every question, counted per bucket, and the report.
 
-    The candidate runs in its own process, which sees nothing but prompts. An evaluation of the same
-    bundle on the same eval set is reused, unless the run config says ``again``.
+    The candidate runs in its own process, which sees nothing but prompts. A stored evaluation is
+    reused if bundle, eval set, scorer and ``env_manager`` are the same, unless the run config sets
+    ``again: true``.
     """
     with failures():
         settings = load_settings()
@@ -201,9 +202,9 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
     code_version="1",
 )
 def production_alias(context: AssetExecutionContext) -> Result:
-    """The promotion, mirrored in MLflow's model registry for people who look there.
+    """The latest promotion, mirrored as an alias in MLflow's model registry.
 
-    Only a mirror: the registry decides what is in production.
+    The alias is only a mirror: the registry decides what is in production.
     """
     with failures():
         settings = load_settings()

@@ -1,5 +1,5 @@
 """The asset checks. They show the verdict and write nothing. They do not enforce it: a check orders
-steps inside one run only, and half the ways to launch a step skip it. The promotion enforces it."""
+steps inside one run only, and many ways to launch a step skip it. The promotion enforces it."""
 
 import warnings
 from collections.abc import Iterator, Mapping
@@ -58,7 +58,7 @@ def buckets_can_resolve_tolerance() -> AssetCheckResult:
     else:
         text = (
             f"In {len(coarse)} buckets one question weighs more than the {tolerance:g} points "
-            f"of tolerance, so a single new mistake refuses: {', '.join(coarse)}."
+            f"of tolerance, so the gate refuses after one more wrong answer: {', '.join(coarse)}."
         )
     return AssetCheckResult(
         passed=not coarse,
@@ -81,7 +81,7 @@ def buckets_can_resolve_tolerance() -> AssetCheckResult:
             "within_latency_budget",
             asset=candidate_eval,
             description=(
-                "The candidate answers about as fast as the baseline's model did. It "
+                "The candidate answers about as fast as the reference did. The reference "
                 "may have run on another machine, so this is information only."
             ),
             partitions_def=CANDIDATES,

@@ -22,7 +22,7 @@ class LynxInstance(DagsterInstance):
 
     @classmethod
     def config_schema(cls) -> dict[str, Any]:
-        """No settings of its own in ``dagster.yaml``."""
+        """The settings of this class in ``dagster.yaml``: none."""
         return {}
 
     @staticmethod

@@ -33,7 +33,7 @@ eval_and_promote = define_asset_job(
     partitions_def=CANDIDATES,
     description=(
         "Evaluate a candidate, judge it, and promote it or refuse. Its partition is the MLflow run "
-        "id; nothing else has to be typed if that run's tag `lynx.semver` names the version."
+        "id. If that run's tag `lynx.semver` names the version, no run config is needed."
     ),
 )
 

@@ -1,6 +1,6 @@
 """How values of the steps look in Dagster.
 
-Numbers stay numbers, so that the UI can plot them over time. Metadata holds no secrets: the
+Numbers stay numbers, so that the UI can plot them over time. Metadata contains no secrets: the
 tracking server's URI appears only as the link to a run, without user and password.
 """
 
@@ -155,7 +155,7 @@ def entry_metadata(entry: Entry[Promoted]) -> Shown:
     if isinstance(fact.evidence, Evidence):
         shown["worst_margin_points"] = _points(fact.evidence.worst_margin)
     if isinstance(fact.actor, Actor):
-        shown["asked_by"] = fact.actor.actor
+        shown["started_by"] = fact.actor.actor
         workflow_run = run_url(fact.actor.repository, fact.actor.run_id)
         shown["workflow_run"] = MetadataValue.url(workflow_run)
     return shown

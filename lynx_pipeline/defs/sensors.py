@@ -48,7 +48,7 @@ _RUN_KEY, _NAMED = "dagster/run_key", 5
 def announce_promotions(context: RunStatusSensorContext) -> SkipReason | None:
     """Announces each promotion that a run made on the channels of ``APPRISE_URLS``.
 
-    The promotion is not affected by what happens here; a failed delivery fails the tick.
+    A failed delivery fails the tick. It does not affect the promotion.
     """
     if not notify.configured():
         return SkipReason(f"{notify.CHANNELS} names no channel.")
@@ -90,7 +90,7 @@ def tagged_candidates(context: SensorEvaluationContext) -> SensorResult:
     workflow can promote.
 
     A run can be tagged long after it was made, so the sensor keeps cycling over all tagged runs,
-    some per tick; the cursor is its position. A run and version is requested only once; to try
+    some per tick; the cursor is its position. Each version of a run is requested only once; to try
     again, launch the candidate by hand.
     """
     try:

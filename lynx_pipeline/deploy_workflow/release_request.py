@@ -1,4 +1,4 @@
-"""A release request on a pull request: who makes it, that they may, and what it asks for.
+"""A release request on a pull request: who makes it, whether they may, and for which run.
 
 The check is repeated right before a promotion, so nothing is remembered from the first time.
 """
@@ -27,7 +27,7 @@ from lynx_pipeline.errors import Refused
 def valid_request(
     settings: Settings, github: GitHub, number: int, started_by: int | None
 ) -> Comment:
-    """The comment on pull request ``number`` that holds the valid release request.
+    """The comment on pull request ``number`` that is the valid release request.
 
     Owners of the deploy workflow's file, according to CODEOWNERS of the checked-out commit, may
     make one if they can write to the repository. ``started_by`` is the comment that started this
@@ -81,7 +81,7 @@ def approval(settings: Settings, github: GitHub, number: int, base: str) -> str:
 
 
 def _objection(github: GitHub, root: Path, commit: str, path: str) -> Objection:
-    """Why a login has no say over ``path``: not an owner at ``commit``, or no write access."""
+    """Why a login is not authorized: not an owner of ``path`` at ``commit``, or no write access."""
     owners = frozenset[str]()
     for place in PLACES:
         raw = git_files.file_at(root, commit, root / place)

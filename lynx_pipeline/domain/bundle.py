@@ -58,7 +58,7 @@ def stable_mlmodel(raw: bytes) -> bytes:
     """``MLmodel`` without :data:`SAVE_ONLY_FIELDS`, as canonical JSON.
 
     The YAML is parsed before the fields are dropped, so an alias can't hide content in one of
-    them. A field that holds more than a short text counts as content and stays.
+    them. A field with more than a short text counts as content and stays.
 
     Raises:
         BadInput: it is not YAML, or not a mapping of plain values.

@@ -51,8 +51,8 @@ def fetch(settings: Settings, run_id: str) -> Bundle:
     """Download the candidate's bundle into its folder, replacing an earlier download.
 
     Raises:
-        BadInput: the run does not exist or does not hold exactly one model, or the model is not a
-            valid bundle.
+        BadInput: the run does not exist or does not contain exactly one model, or the model is not
+            a valid bundle.
         SystemFailed: MLflow could not deliver it.
     """
     target = candidate(settings, run_id)

@@ -1,8 +1,8 @@
 """The answers of a candidate so far, so that a killed evaluation can resume.
 
-One JSON object a line: first the key, which says what was asked of whom, then a line for each
-answered batch. A line counts once its newline is written; whatever an interruption left after the
-last valid line is dropped. Lines are synced about once a second: a killed process loses nothing
+One JSON object per line: first the key, which identifies the candidate and the eval set, then a
+line for each answered batch. A line is valid once its newline is written; anything after the last
+valid line is dropped. Lines are synced about once a second: a killed process loses nothing
 that was written, a power cut at most the last second.
 """
 
@@ -22,7 +22,7 @@ SYNC_SECONDS = 1.0
 
 
 class Journal:
-    """The answers to the items 0 to ``size`` - 1, stored at ``path``. A journal with another
+    """The answers to the items from 0 to ``size`` - 1, stored at ``path``. A journal with another
     ``key`` is overwritten. Use it in a ``with`` block.
 
     Raises:

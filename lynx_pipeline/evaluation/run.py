@@ -189,7 +189,7 @@ def evaluate_candidate(
     progress: Callable[[int, int], object],
 ) -> tuple[Judged, bool]:
     """Evaluate a downloaded candidate and apply the gate. Evidence that is still valid is reused,
-    unless ``again``.
+    unless ``again`` is set: see :func:`_valid_evidence`.
 
     Returns:
         The judged evaluation, and whether its evidence was reused.
@@ -223,7 +223,8 @@ def evaluate_candidate(
 def _valid_evidence(
     candidate: Candidate, eval_set: StoredEvalSet, settings: Settings
 ) -> Evidence | None:
-    """The candidate's evidence, if another evaluation would give the same answers."""
+    """The candidate's evidence if it can be reused: it is of this run, bundle, eval set, scorer and
+    ``env_manager``, and in prod the candidate was isolated. Other settings are not compared."""
     try:
         evidence = read_evidence(candidate.evidence, eval_set)
     except BadInput:

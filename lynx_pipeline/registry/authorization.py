@@ -2,7 +2,7 @@
 
 In ``dev`` anyone may. In ``prod`` only the CI workflow's verified identity may, and the gate inputs
 must be committed and current. This is checked before any work, and again right before an entry is
-written, because a download takes minutes and the world changes meanwhile.
+written, because a download takes minutes and the branch may change meanwhile.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from lynx_pipeline.registry import gate_inputs
 
 @dataclass(frozen=True, slots=True)
 class AnyoneInDev:
-    """In ``dev`` nobody is verified and everybody may write."""
+    """In ``dev`` everybody may write, without a verified identity."""
 
     actor: None = None
 
@@ -30,7 +30,7 @@ class AnyoneInDev:
 
 @dataclass(frozen=True, slots=True)
 class VerifiedWorkflow:
-    """A workflow run whose identity the policy accepts. Its token is good for one entry."""
+    """A workflow run whose identity the policy accepts. Its token can be used for one entry."""
 
     settings: Settings
     actor: Actor
@@ -40,7 +40,7 @@ class VerifiedWorkflow:
         that ``promotion`` was judged by. Call it right before the ledger changes.
 
         Raises:
-            Refused: something of this no longer holds.
+            Refused: one of these is no longer true.
             SystemFailed: git or the remote failed.
         """
         check_unused(ledger, self.actor)

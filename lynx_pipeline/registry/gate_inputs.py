@@ -1,7 +1,7 @@
-"""Gate inputs: baseline, eval set and settings as git has them. In prod the gate uses no others.
+"""Gate inputs: baseline, eval set and settings. In prod the gate uses only committed ones.
 
-An uncommitted edit is ignored in favour of a refusal, and so is a baseline that the branch has
-replaced since: a workflow run that is repeated weeks later runs on its old commit.
+A promotion with an uncommitted edit is refused. So is one with a baseline that the branch has
+replaced since: a workflow run that is repeated weeks later uses its old commit.
 """
 
 import hashlib
@@ -53,7 +53,7 @@ def check_judged(settings: Settings, commit: str, promotion: Promoted) -> None:
     """Check that the promotion was judged by the baseline and on the eval set of ``commit``.
 
     Raises:
-        Refused: it was judged by others, which were there only for a while.
+        Refused: it was judged by other ones, for example by a file that was edited meanwhile.
     """
     baseline, tracked = (
         git_files.file_at(settings.root, commit, path) or b"" for path in _files(settings)

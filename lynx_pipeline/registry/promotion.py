@@ -40,7 +40,7 @@ class SupportedPromotion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotionRequest:
-    """What to promote. ``run_id`` is the candidate that was asked for; None: the evidence's own."""
+    """What to promote. ``run_id`` is the requested candidate; None means the evidence's run."""
 
     canonical_sha: str
     semver: str

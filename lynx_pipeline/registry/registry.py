@@ -1,4 +1,4 @@
-"""The registry: what may change production, and what production is.
+"""The registry: changes production, and tells which version is in production.
 
 A new version goes through :meth:`Registry.promote`, which takes evidence and judges it itself,
 here, where the ledger changes. A verdict from elsewhere is ignored. :meth:`Registry.rollback`
@@ -112,16 +112,16 @@ class Registry:
 
         ``evidence`` is an evidence folder. Its predictions are scored again, the bundle is
         downloaded and hashed again, eval set and baseline are read again, and the rule is applied.
-        ``run_id`` is the candidate that was asked for; evidence of another run is an error.
-        ``confirm`` is called last, each time that the ledger is about to change; it raises to
-        object. Without ``evidence``, see the module's docstring. Repeating a promotion changes
+        ``run_id`` is the requested candidate; evidence of another run is an error. ``confirm`` is
+        called last, each time that the ledger is about to change; it can raise to stop the
+        promotion. Without ``evidence``, see the module's docstring. Repeating a promotion changes
         nothing.
 
         Raises:
             Refused: the gate or a policy refuses.
             BadInput: evidence, eval set, baseline, bundle or semver is invalid.
             SystemFailed: MLflow, DVC, git, the issuer or the disk failed. The ledger is the old
-                one or the complete new one; running it again is right in both cases.
+                one or the complete new one; running it again is safe in both cases.
         """
         check_semver(semver, self.settings.env)
         if evidence is None:
@@ -228,7 +228,7 @@ class Registry:
         return state.latest
 
     def latest_after(self, canonical_sha: str) -> Entry[Promoted]:
-        """The latest promotion, asked for on behalf of a bundle that was promoted.
+        """The latest promotion, if the bundle ``canonical_sha`` was ever promoted.
 
         Raises:
             Refused: the bundle was never promoted here.

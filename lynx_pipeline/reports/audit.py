@@ -14,7 +14,7 @@ from lynx_pipeline.reports.verdict_json import verdict_json
 
 
 def entry_line(entry: Entry) -> str:
-    """An entry in one line, safe for any terminal: a foreign entry may hold control characters."""
+    """An entry in one line, safe for any terminal: an entry may contain control characters."""
     return printable(_line(entry))
 
 

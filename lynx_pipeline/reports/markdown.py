@@ -103,7 +103,7 @@ def _rows(
 
 
 def escaped(text: str, longest: int = _LONGEST_CELL) -> str:
-    """``text`` as one line of plain text, whatever Markdown or HTML it holds."""
+    """``text`` as one line of plain text, whatever Markdown or HTML it contains."""
     text = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     if len(text) > longest:
         text = text[: longest - 3] + "..."

@@ -1,4 +1,4 @@
-"""The report of a judged candidate: what it holds, how it is built, and its texts.
+"""The report of a judged candidate: its content, how it is built, and its texts.
 
 The texts are the same in every format; :mod:`markdown`, :mod:`page`, :mod:`terminal` and
 :mod:`figure` render them.

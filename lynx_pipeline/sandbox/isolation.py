@@ -27,7 +27,7 @@ TMP = "/tmp"  # noqa: S108  # the one inside the sandbox, private to it
 SHARED = "/dev/shm"  # noqa: S108  # likewise
 ENVIRONMENT = "/environment"  # where the model's own environment is mounted
 
-# What an interpreter needs. Its folder may also hold a project, or pip's passwords.
+# The parts that an interpreter needs. Its folder may also contain a project, or pip's passwords.
 _PARTS = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
 _SETTINGS = Path("/proc/sys")
 # Settings that forbid user namespaces: name, forbidding value, and how to allow them.

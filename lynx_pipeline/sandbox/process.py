@@ -92,7 +92,7 @@ def _validated(reply: Mapping[str, Any], ids: list[int]) -> tuple[float, list[st
 
 
 def _size_is_plausible(line: bytes, count: int) -> bool:
-    """Whether a line of JSON holds about as many values as a reply to ``count`` prompts, however
+    """Whether a line of JSON has about as many values as a reply to ``count`` prompts, however
     long its texts are. Parsing millions of small values takes 25 times their size in memory."""
     line = line.replace(rb"\\", b"").replace(rb"\"", b"")
     if line.count(b'"') > 1000 + 2 * count:

@@ -252,8 +252,8 @@ class _Clone:
             if entry.fact.model != self.model:
                 raise BadInput(
                     f"{line}: the entry is about the model {entry.fact.model!r}, expected "
-                    f"{self.model!r}. A branch holds one model's ledger: give each model its own "
-                    "branch."
+                    f"{self.model!r}. A branch contains one model's ledger: give each model its "
+                    "own branch."
                 )
             name = _tag_name(entry)
             tag = tags.pop(name, None)
@@ -274,7 +274,7 @@ class _Clone:
         return untagged
 
     def _tags(self) -> dict[str, _Tag]:
-        """The fetched tags by name. Not all of them need be the registry's."""
+        """The fetched tags by name. Some may not be the registry's."""
         return {
             name: _Tag(target, _checkpoint_in(message) if target else None)
             for name, target, message in self.branch.annotated()

@@ -5,7 +5,7 @@ entry before (null for the first); ``hash`` is the SHA-256 of the entry's canoni
 ``hash``. The newline commits a line: whatever follows the last newline was never committed and
 may be dropped. Anything else that does not fit is damage and is refused, with its line number.
 
-What an entry records is in :mod:`lynx_pipeline.domain.ledger.facts`, which entries count in
+What an entry records is in :mod:`lynx_pipeline.domain.ledger.facts`, which entries are valid in
 :mod:`lynx_pipeline.domain.ledger.state`. Reading and writing files is the stores' job.
 
 The files of a promotion's evidence are kept beside the ledger under the digests that the entry
@@ -219,7 +219,7 @@ _SHORT_EXPONENT = re.compile(r"e-0(?=[0-9])")  # 1e-07 is 1e-7 in RFC 8785
 
 
 def _number(text: str) -> float:
-    """A fraction in its one form."""
+    """A number that is written in canonical form."""
     value = float(text)
     if canonical(value).decode() != text:
         raise ValueError(f"the number {text:.40} is not in canonical form")

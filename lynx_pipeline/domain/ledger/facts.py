@@ -3,8 +3,8 @@
 An entry's JSON object has the same keys for every event; a key that the event does not use is
 null. :func:`to_json` and :func:`read_fact` translate between the two.
 
-Evidence and actor are objects of known form. A file can hold other objects under these keys. Such
-an object is kept as :class:`Malformed`, so that the entry's bytes stay provable, and
+Evidence and actor are objects of known form. A file can contain other objects under these keys.
+Such an object is kept as :class:`Malformed`, so that the entry's hash can still be verified, and
 :mod:`lynx_pipeline.domain.ledger.state` ignores the entry in prod.
 """
 

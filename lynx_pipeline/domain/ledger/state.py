@@ -30,7 +30,7 @@ from lynx_pipeline.errors import BadInput, Refused
 
 @dataclass(frozen=True, slots=True)
 class RegistryState:
-    """What holds now for one model in one environment.
+    """The current state of one model in one environment.
 
     ``registered`` is by canonical sha, ``promoted`` by semver. ``latest`` is the promotion that
     resolves as latest, ``since`` the entry that made it so: the promotion itself or a rollback.
@@ -84,7 +84,7 @@ def broken_rules(ledger: Ledger) -> list[tuple[Entry, str]]:
 
 
 def _unauthorized(fact: Promoted | RolledBack, tokens: Collection[str]) -> str | None:
-    """Why the entry has no valid identity or evidence; None if it has, or needs none."""
+    """Why the entry has no valid identity or evidence; None if it has both, or needs none."""
     if fact.env is not Env.PROD:
         return None
     if not isinstance(fact.actor, Actor):

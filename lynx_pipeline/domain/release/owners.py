@@ -1,7 +1,7 @@
 """Who owns a file according to ``CODEOWNERS``.
 
 Only logins of people count as owners. Teams and e-mail addresses are ignored, because a workflow's
-token can't see which people they stand for.
+token can't see which people belong to them.
 """
 
 import re

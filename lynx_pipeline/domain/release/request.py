@@ -8,7 +8,7 @@ Comments are untrusted text. The rules:
 - The newest such comment by an authorized author counts, and only if it was never edited.
 - The pull request must be open and labelled :data:`LABEL`.
 - Whoever triggered the workflow run must be authorized too, because setting the label or re-running
-  a workflow makes an old request count again.
+  a workflow can make an old request valid again.
 
 Leaves to the caller: who is authorized, whether the run exists and whether the version is free.
 """
@@ -67,9 +67,9 @@ def choose_comment(
     by: str,
     started_by: int | None = None,
 ) -> Comment:
-    """The comment that counts. ``by`` is the login that triggered this workflow run. If a comment
-    triggered it, ``started_by`` is that comment's id and the result must be that comment, because
-    each request is answered in its own run.
+    """The comment that is the request. ``by`` is the login that triggered this workflow run. If a
+    comment triggered it, ``started_by`` is that comment's id and the result must be that comment,
+    because each request is answered in its own run.
 
     Raises:
         Refused: the pull request is closed or not labelled, it has no authorized request, or

@@ -1,6 +1,6 @@
 """Storage of eval sets and predictions: small ones in :mod:`.memory`, large ones in :mod:`.large`.
 
-Both give the same results. Which one holds a file is decided by its size, where it is read.
+Both give the same results. The code that reads a file chooses one by the file's size.
 """
 
 from collections.abc import Iterable

@@ -15,7 +15,7 @@ from lynx_pipeline.sandbox.engine import Answered
 
 @dataclass(frozen=True, slots=True)
 class SmallEvalSet(EvalSet):
-    """A :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet` that holds all its items."""
+    """A :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet` with all its items in memory."""
 
     @property
     def prompt_words(self) -> int:

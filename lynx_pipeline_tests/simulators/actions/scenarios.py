@@ -543,7 +543,7 @@ def late(stage: Stage) -> list[Seen]:
         f"{V} is not the latest version, v0.2.0 is. No notification sent."
         in report.jobs["report"].log
     )
-    assert "A later run has written the comment" in report.jobs["report"].log
+    assert "A later run wrote the comment" in report.jobs["report"].log
     assert sticky(stage) == told
     return [Seen("the old run's report again", ended(report), said(report), "as before")]
 

@@ -221,7 +221,7 @@ def _refused_damaged(new: Team, backup: Path) -> None:
     ledger.write_bytes(ledger.read_bytes().replace(b"v0.1.0-dev", b"v0.1.1-dev"))
     done = new.run(str(new.deploy / "restore"), str(damaged))
     assert done.returncode == 2, done
-    assert "is not as it was written. Nothing was changed" in done.stderr, done.stderr
+    assert "don't match SHA256SUMS. Nothing was changed" in done.stderr, done.stderr
     assert not any(new.home.iterdir())
 
 
