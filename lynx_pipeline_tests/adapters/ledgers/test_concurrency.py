@@ -1,4 +1,4 @@
-"""Thirty-two concurrent promoters: one history, and each gets a correct result."""
+"""Thirty-two concurrent promoters write one history, and each gets a correct result."""
 
 import json
 import os
@@ -87,7 +87,7 @@ def all_at_once(place: Place, wants: list[Promoted]) -> list[Answer]:
     reader = _child(lambda: _reader(place, stop, len(wants)), (*ours, answers))
     for handle in (gate, answers, stop):
         os.close(handle)
-    os.close(start)  # go
+    os.close(start)  # all promoters start
     with open(results, "rb") as pipe:  # noqa: PTH123  # a handle, not a path
         rows = [json.loads(line) for line in pipe]
     os.close(running)
@@ -97,11 +97,11 @@ def all_at_once(place: Place, wants: list[Promoted]) -> list[Answer]:
     return [Answer(*each) for each in sorted(rows)]
 
 
-def _child(work: Callable[[], None], not_its: tuple[int, ...]) -> int:
+def _child(work: Callable[[], None], unused: tuple[int, ...]) -> int:
     child = os.fork()
     if child == 0:
         try:
-            for handle in not_its:
+            for handle in unused:
                 os.close(handle)
             work()
         except BaseException:
@@ -126,7 +126,7 @@ def _promoter(place: Place, number: int, want: Promoted, gate: int, answers: int
     os.write(answers, line.encode() + b"\n")
 
 
-def _reader(place: Place, stop: int, most: int) -> None:
+def _reader(place: Place, stop: int, limit: int) -> None:
     """Read until stopped: every ledger is complete and extends the one before."""
     os.set_blocking(stop, False)
     seen: tuple[Entry, ...] = ()
@@ -135,7 +135,7 @@ def _reader(place: Place, stop: int, most: int) -> None:
         entries = place.store.read().entries
         first = len(entries) if first is None else first
         assert entries[: len(seen)] == seen
-        assert len(entries) <= first + most
+        assert len(entries) <= first + limit
         seen = entries
         try:
             if os.read(stop, 1) == b"":
@@ -182,7 +182,7 @@ ROUNDS: list[tuple[Callable[[int, int], Promoted], int, int]] = [
 
 @pytest.mark.parametrize("kind", [kind for kind, _, _ in ROUNDS], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("store", ["folder", "git"])
-def test_thirty_two_promoters_write_one_history(
+def test_concurrent_promoters_write_one_history(
     tmp_path: Path, store: str, kind: Callable[[int, int], Promoted]
 ) -> None:
     """Ten rounds on each store, the first on a ledger that does not exist yet: every winner is in
