@@ -27,10 +27,10 @@ from lynx_pipeline_tests.simulators.faults.git_commands import (
     AFTER,
     BEFORE,
     WHILE,
+    assert_consistent,
     faulty_git,
-    hurried,
-    wait_until_left,
-    whole,
+    no_waiting,
+    wait_until_unused,
 )
 from lynx_pipeline_tests.simulators.faults.trial import forked
 from lynx_pipeline_tests.support.builders import REGISTERED, actor, fact, promoted, rolled_back
@@ -263,7 +263,7 @@ class GitAgainstAList(AgainstAList):
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
-        self.stack.enter_context(hurried())
+        self.stack.enter_context(no_waiting())
         # Nothing pushes while we read, so there is no need to wait for a contradiction to persist.
         self.stack.enter_context(patch.object(git_ledger, "PATIENCE", 1))
 
@@ -273,7 +273,7 @@ class GitAgainstAList(AgainstAList):
     def teardown(self) -> None:
         self.stack.close()
         if self.model:
-            whole(self.place)
+            assert_consistent(self.place)
         super().teardown()
 
     def crash(self, step: int, decide: Decide, how: int) -> None:
@@ -286,7 +286,7 @@ class GitAgainstAList(AgainstAList):
                 self.place.store.append(decide, EVIDENCE)
 
         outcome = forked(work)
-        wait_until_left(self.folder)
+        wait_until_unused(self.folder)
         assert outcome.code in (0, -signal.SIGKILL)
         assert outcome.error in ("", "Refused"), outcome
 

@@ -17,7 +17,7 @@ from lynx_pipeline.domain.ledger.facts import Actor, Fact, Promoted
 from lynx_pipeline.domain.ledger.state import check_promotion, check_unused, replay
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import LynxError, Refused
-from lynx_pipeline_tests.simulators.faults.git_commands import whole
+from lynx_pipeline_tests.simulators.faults.git_commands import assert_consistent
 from lynx_pipeline_tests.support.builders import actor, promoted
 from lynx_pipeline_tests.support.places import InFolder, OnGit, Place
 
@@ -150,7 +150,7 @@ def check(place: Place, old: Ledger, wants: list[Promoted], answers: list[Answer
     assert ledger.entries[: len(old.entries)] == old.entries
     assert place.index() == b"".join(entry.to_line() for entry in ledger.entries)
     if isinstance(place, OnGit):
-        whole(place)
+        assert_consistent(place)
         for commit, entry in zip(place.commits(), ledger.entries, strict=True):
             lines = place.git("cat-file", "blob", f"{commit}:index.jsonl").splitlines(True)
             assert len(lines) == entry.seq

@@ -20,9 +20,9 @@ from lynx_pipeline_tests.simulators.faults.disk import (
 from lynx_pipeline_tests.simulators.faults.full_disk import disk_is_full
 from lynx_pipeline_tests.simulators.faults.git_commands import (
     GIT_FAULTS,
+    assert_consistent,
     git_fails,
     three_entries,
-    whole,
 )
 from lynx_pipeline_tests.simulators.faults.remote import REMOTE_FAULTS, Remote, remote_fails
 from lynx_pipeline_tests.simulators.faults.table import (
@@ -71,7 +71,7 @@ GOLDEN = {
 # One fault of each kind for the quick tests.
 QUICK: set[object] = {
     *(HALFWAY, LAST_BYTE, SHORT),
-    *(remote.hook_refuses, remote.killed_once, remote.somebody_is_faster),
+    *(remote.hook_refuses, remote.killed_once, remote.concurrent_writer),
 }
 
 
@@ -178,7 +178,7 @@ def test_a_missing_tag_is_restored(place: OnGit) -> None:
     assert place.refs() == before
     promote(place.store, 4)
     assert facts(place.store) == [version(n) for n in (1, 2, 3, 4)]
-    whole(place)
+    assert_consistent(place)
 
 
 def test_a_tag_that_cannot_be_restored_is_reported(place: OnGit) -> None:
@@ -203,7 +203,7 @@ def test_a_tag_without_its_commit_is_refused_and_can_be_fixed_by_hand(place: OnG
             use()
     place.git("update-ref", f"refs/heads/{BRANCH}", tip)
     promote(place.store, 4)
-    whole(place)
+    assert_consistent(place)
 
 
 def test_a_branch_holds_one_model(place: OnGit) -> None:

@@ -13,7 +13,7 @@ import pytest
 from lynx_pipeline.adapters.ledgers import git as git_ledger
 from lynx_pipeline.domain.ledger.chain import Ledger
 from lynx_pipeline.errors import SystemFailed
-from lynx_pipeline_tests.simulators.faults.git_commands import whole
+from lynx_pipeline_tests.simulators.faults.git_commands import assert_consistent
 from lynx_pipeline_tests.simulators.faults.remote import ssh
 from lynx_pipeline_tests.support.builders import sha256
 from lynx_pipeline_tests.support.git_server import Credentials, serving
@@ -85,7 +85,7 @@ def test_a_ledger_is_kept_over_every_transport(place: OnGit) -> None:
     assert promote(place.store, 2).seq == 2
     assert facts(place.store) == [version(1), version(2)]
     assert place.store.evidence(sha256(BIG[2])) == BIG[2]
-    whole(place)
+    assert_consistent(place)
 
 
 def test_a_hooks_refusal_is_reported_over_every_transport(place: OnGit) -> None:
