@@ -67,10 +67,10 @@ def test_keys_are_read_once_an_hour(issuer: FakeIssuer, clock: Clock) -> None:
     for _ in range(3):
         verify(issuer.token(), issuer.policy())
         clock.now += 1_199
-    assert issuer.asked == [CONFIGURATION, KEYS]
+    assert issuer.requested_paths == [CONFIGURATION, KEYS]
     clock.now += 3
     verify(issuer.token(), issuer.policy())
-    assert issuer.asked == [CONFIGURATION, KEYS] * 2
+    assert issuer.requested_paths == [CONFIGURATION, KEYS] * 2
 
 
 def test_unknown_key_ids_cause_at_most_one_read_a_minute(issuer: FakeIssuer, clock: Clock) -> None:
@@ -226,7 +226,7 @@ def test_a_redirect_is_not_followed(
     evil.answers[CONFIGURATION] = Answer(json.dumps(about).encode())
     issuer.answers[place] = Answer(status=status, headers={"Location": f"{evil.url}{place}"})
     failure(issuer.token(sign=rs("evil")), issuer.policy())
-    assert evil.asked == []
+    assert evil.requested_paths == []
 
 
 def test_a_configuration_of_a_different_issuer_is_rejected(
@@ -259,7 +259,7 @@ def test_keys_from_a_different_server_are_not_read(issuer: FakeIssuer, evil: Fak
         issuer.answers[CONFIGURATION] = Answer(json.dumps(about).encode())
         message = failure(issuer.token(), issuer.policy())
         assert f"got the jwks_uri {place!r}, expected an address under {issuer.url}/" in message
-    assert (issuer.key_reads, evil.asked) == (0, [])
+    assert (issuer.key_reads, evil.requested_paths) == (0, [])
 
 
 def test_duplicate_key_ids_are_a_system_failure(issuer: FakeIssuer) -> None:
@@ -292,7 +292,7 @@ def test_no_variable_can_replace_the_issuer(
     with running() as stopped:
         pass
     failure(stopped.token(sign=rs("evil")), stopped.policy())
-    assert evil.asked == []
+    assert evil.requested_paths == []
 
 
 @pytest.fixture(scope="session")
@@ -324,9 +324,9 @@ def test_no_variable_can_add_a_certificate_authority(
     # Python's default context follows the variable.
     with urllib.request.urlopen(f"{over_tls.url}{KEYS}", timeout=5) as answer:
         assert answer.status == 200
-    over_tls.asked.clear()
+    over_tls.requested_paths.clear()
     assert "CERTIFICATE_VERIFY_FAILED" in failure(over_tls.token(), over_tls.policy())
-    assert over_tls.asked == []
+    assert over_tls.requested_paths == []
 
 
 def test_an_issuer_with_a_trusted_certificate_is_accepted(

@@ -60,7 +60,7 @@ def test_the_jobs_own_token_is_requested_and_verified(
         monkeypatch.setenv(name, value)
     found = verified_claims(issuer.policy(audience="another audience"))
     assert found.values["aud"] == "another audience"
-    assert issuer.asked == [TOKEN, CONFIGURATION, KEYS]
+    assert issuer.requested_paths == [TOKEN, CONFIGURATION, KEYS]
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_a_token_of_a_different_issuer_is_refused(issuer: FakeIssuer, evil: Fake
     assert "Signature verification failed" in refusal(evil.token(sign=rs("evil")), issuer.policy())
     forged = evil.token(sign=rs("evil"), iss=issuer.url)
     assert "Signature verification failed" in refusal(forged, issuer.policy())
-    assert evil.asked == []
+    assert evil.requested_paths == []
     # Our token does not verify against the other issuer either.
     assert "Signature verification failed" in refusal(issuer.token(), evil.policy())
 

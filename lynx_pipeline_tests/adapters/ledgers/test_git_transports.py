@@ -123,7 +123,7 @@ def test_a_wrong_password_is_refused_and_not_shown(
         for name, value in configured(settings).items():
             monkeypatch.setenv(name, value)
         messages = failures(OnGit(bare.bare, f"{server.url}/registry.git"))
-        assert any(server.asked)
+        assert any(server.authorizations)
     assert "Authentication failed" in messages
     assert "hunter2!" not in messages
     assert base64.b64encode(b"ci:hunter2!").decode() not in messages
@@ -146,7 +146,7 @@ def test_an_untrusted_certificate_is_refused(bare: OnGit, monkeypatch: pytest.Mo
         for name, value in configured({"credential.helper": helper(PASSWORD)}).items():
             monkeypatch.setenv(name, value)
         messages = failures(OnGit(bare.bare, f"{server.url}/registry.git"))
-        assert server.asked == []
+        assert server.authorizations == []
     assert "certificate" in messages
     assert PASSWORD not in messages
 

@@ -126,7 +126,7 @@ class FakeGitHub:
         pull = self._pull(self.pulls[number])
         return self._payload("labeled", by, number=number, label={"name": label}, pull_request=pull)
 
-    def door(self, given: Credentials | None, service: str, _repository: str = "") -> int:
+    def authorize(self, given: Credentials | None, service: str, _repository: str = "") -> int:
         """Whom a git server of this repository lets in: jobs' tokens that may read contents, and
         push if they may write them."""
         if given is None or given[0] != "x-access-token" or given[1] not in self.tokens:

@@ -56,7 +56,7 @@ class Stage:
     # Fine-grained tokens and what they may in the registry's repository, if it is one of its own;
     # the team's they can read.
     apart: dict[str, str] = field(default_factory=dict)
-    # Called with each service that somebody the door lets in asks the registry for.
+    # Called with each service that somebody the authorize lets in asks the registry for.
     asked: dict[str, object] = field(default_factory=dict)
 
     @property
@@ -165,8 +165,8 @@ def staged(folder: Path) -> Iterator[Stage]:
         receiving() as channel,
     ):
 
-        def door(given: git_server.Credentials | None, service: str, repository: str) -> int:
-            status = github.door(given, service)
+        def authorize(given: git_server.Credentials | None, service: str, repository: str) -> int:
+            status = github.authorize(given, service)
             if stage.apart and (repository == "registry.git" or status == 401):
                 level = stage.apart.get(given[1]) if given else None
                 ours = level == "write" and repository == "registry.git"
@@ -177,7 +177,7 @@ def staged(folder: Path) -> Iterator[Stage]:
             return status
 
         with (
-            git_server.serving(served, door) as server,
+            git_server.serving(served, authorize) as server,
             patch.dict(os.environ, GIT_ENV),
             mlflow_server.running(folder) as mlflow,
         ):

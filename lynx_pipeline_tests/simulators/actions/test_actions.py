@@ -117,7 +117,7 @@ def test_a_checkout_is_the_commit_of_the_run(make: Make, tmp_path: Path) -> None
       - {{run: "cat file; git branch -r; git log --oneline | wc -l", working-directory: sub}}
 """
     runner = make(text, sha=git(author, "rev-parse", "HEAD~1"))
-    with git_server.serving(bare.parent, runner.github.door) as server:
+    with git_server.serving(bare.parent, runner.github.authorize) as server:
         trusting = {**runner.environ, "GIT_SSL_CAINFO": str(server.pem)}
         runner = replace(runner, origin=f"{server.url}/octo.git", environ=trusting)
         jobs = runner.run().jobs

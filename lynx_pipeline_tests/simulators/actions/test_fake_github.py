@@ -119,8 +119,8 @@ def test_the_door_to_git_is_for_tokens_that_reach_contents(fake: FakeGitHub) -> 
     """Reading and pushing are two things; a wrong token is nobody's."""
     doors = {
         token: (
-            fake.door(("x-access-token", token), FETCH),
-            fake.door(("x-access-token", token), PUSH),
+            fake.authorize(("x-access-token", token), FETCH),
+            fake.authorize(("x-access-token", token), PUSH),
         )
         for token in ("writes", "contents", "reads", "stolen")
     }
@@ -130,5 +130,5 @@ def test_the_door_to_git_is_for_tokens_that_reach_contents(fake: FakeGitHub) -> 
         "reads": (403, 403),
         "stolen": (401, 401),
     }
-    assert fake.door(None, FETCH) == 401
-    assert fake.door(("octocat", "writes"), FETCH) == 401
+    assert fake.authorize(None, FETCH) == 401
+    assert fake.authorize(("octocat", "writes"), FETCH) == 401
