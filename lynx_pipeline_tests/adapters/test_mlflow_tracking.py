@@ -366,7 +366,7 @@ def test_changes_by_others_to_the_mirror_are_repaired(
     mirrored: Callable[[], tuple[Any, ...]], tracking: Tracking, folder: Path
 ) -> None:
     """The alias moved or deleted, versions deleted, tags edited, or a version with our tags and
-    run that points to another model."""
+    run that points to a different model."""
     model, run_id, uri, _ = mirrored()
     other = tracking.run({"model": folder})
     with connected(tracking.uri) as client:

@@ -103,7 +103,7 @@ def from_now(seconds: Mapping[str, float]) -> JsonObject:
 
 
 def as_other(form: type, name: str) -> Attack:
-    """A good token with one claim converted to another type."""
+    """A good token with one claim converted to a different type."""
     return lambda issuer: issuer.token(**{name: form(issuer.claims()[name])})
 
 

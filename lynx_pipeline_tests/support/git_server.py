@@ -96,7 +96,7 @@ def certificate() -> bytes:
     """A new key and its self-signed certificate for 127.0.0.1, as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     now = datetime.now(UTC)
     signed = (
         x509.CertificateBuilder()
@@ -106,7 +106,7 @@ def certificate() -> bytes:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(here, critical=False)
+        .add_extension(address, critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM

@@ -102,7 +102,7 @@ def assert_documented(section: str, table: Table, tmp_path: Path) -> None:
 
 
 def test_the_document_covers_every_fault() -> None:
-    """Its rows are exactly the golden list, and each fault leaves the old or the new ledger."""
+    """The rows are exactly the golden list, and each fault leaves the old or the new ledger."""
     documented = parsed(DOCUMENT.read_text())
     assert set(documented) == GOLDEN
     for (_, _, column), found in documented.items():

@@ -52,7 +52,7 @@ def test_appended_facts_read_back_in_order(place: Place) -> None:
 
 @everywhere
 def test_both_stores_write_the_same_bytes_for_the_same_facts(place: Place) -> None:
-    """They are the golden ledger's bytes, so a ledger can be moved between the stores."""
+    """The bytes are the golden ledger's, so a ledger can be moved between the stores."""
     for each in golden_facts():
         place.store.append(lambda _, each=each: each)  # type: ignore[misc]
     assert place.index() == GOLDEN

@@ -162,8 +162,8 @@ def test_changed_bytes_on_a_branch_are_detected(git: OnGit, flip: int) -> None:
 
 
 def foreign(raw: bytes, place: int, *, chained: bool) -> bytes:
-    """A well-formed line with the right number from another ledger; if ``chained``, with the right
-    previous hash too."""
+    """A valid line of a different ledger with the right number; if ``chained``, also with the right
+    previous hash."""
     before = rules.parse_ledger(b"".join(raw.splitlines(True)[:place]), "f").head
     entry = seal(place + 1, before if chained else "0" * 64, fact(model="foreign"))
     return entry.to_line()

@@ -218,12 +218,12 @@ def _rejected_comment(stage: Stage, what: str, text: str, says: str) -> Seen:
 def strangers(stage: Stage) -> list[Seen]:
     """Unauthorized users are refused and can't make the bot comment; other comments do nothing."""
     found = []
-    for what, who, says in (
+    for what, author, says in (
         ("an author not in CODEOWNERS", "mallory", "mallory is not an owner of"),
         ("an owner without write access", "reader", "reader cannot write to this repository"),
     ):
         stage.clear()
-        comment = stage.comment(request_text(stage.good, V), who)
+        comment = stage.comment(request_text(stage.good, V), author)
         with unchanged(stage):
             run = stage.runner(comment).run()
         assert result(run) == "request: exit code 1"
@@ -232,7 +232,7 @@ def strangers(stage: Stage) -> list[Seen]:
         found.append(Seen(what, result(run), message(run), "as before"))
     stage.clear()
     old = stage.runner(stage.comment(request_text(stage.good, V)))
-    for what, who, again in (
+    for what, user, again in (
         (
             "an old request, and a different user sets the label",
             "reader",
@@ -243,7 +243,9 @@ def strangers(stage: Stage) -> list[Seen]:
         with unchanged(stage):
             run = again.run()
         assert result(run) == "request: exit code 1"
-        assert f"octocat requested the release, but {who} triggered this run: {who}" in message(run)
+        assert f"octocat requested the release, but {user} triggered this run: {user}" in message(
+            run
+        )
         assert bot_comment(stage) == ""
         found.append(Seen(what, result(run), message(run), "as before"))
     stage.clear()

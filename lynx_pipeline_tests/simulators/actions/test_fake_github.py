@@ -93,7 +93,9 @@ def test_permissions_of_users_are_returned(fake: FakeGitHub) -> None:
     """Roles have their legacy names; a stranger can read a public repository."""
     fake.collaborators |= {"boss": "admin", "keeper": "maintain", "nobody": "none"}
     there = repository(fake, "contents")
-    found = [there.get_collaborator_permission(who) for who in ("boss", "keeper", "nobody", "x")]
+    found = [
+        there.get_collaborator_permission(login) for login in ("boss", "keeper", "nobody", "x")
+    ]
     assert found == ["admin", "write", "none", "read"]
 
 

@@ -60,7 +60,7 @@ def test_after_a_failure_only_some_steps_run(make: Make) -> None:
 
 
 def test_a_step_passes_values_to_the_next(make: Make) -> None:
-    """It passes variables, paths and outputs. A step's own variables override them; the runner's
+    """Variables, paths and outputs are passed. A step's own variables override them; the runner's
     override all. Nothing else of the machine's environment is visible."""
     job = only(
         make(
@@ -108,7 +108,7 @@ def test_a_malformed_file_fails_its_step(make: Make, text: str) -> None:
 
 
 def test_secrets_are_not_shown(make: Make) -> None:
-    """They are masked in logs, annotations and summaries. Outputs that contain one are dropped."""
+    """Secrets are masked in logs, annotations and summaries. Outputs with one are dropped."""
     job = only(
         make(
             """

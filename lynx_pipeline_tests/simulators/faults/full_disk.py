@@ -50,13 +50,13 @@ def disk_is_full(tmp: Path, store: str) -> Table:
 def _fill(store: str, tmp: Path, how: str) -> dict[str, object]:
     """Promote with ever more free space, until the promotion succeeds."""
     outcomes, errors, old = set(), set(), [version(n) for n in range(1, 8)]
-    start, here, filler = tmp / "start", tmp / "here", tmp / "filler"
+    start, copy, filler = tmp / "start", tmp / "copy", tmp / "filler"
     first = InFolder(start) if store == "directory" else OnGit.new(start)
     for number in range(1, 8):  # nearly a page, so that the next line crosses its end
         promote(first.store, number)
     for free in range(0, 1000, 1 if store == "directory" else 4):
-        shutil.copytree(start, here)
-        place = InFolder(here) if store == "directory" else OnGit(here)
+        shutil.copytree(start, copy)
+        place = InFolder(copy) if store == "directory" else OnGit(copy)
         if how == "fill":
             _leave_pages(filler, free)
 
@@ -75,7 +75,7 @@ def _fill(store: str, tmp: Path, how: str) -> dict[str, object]:
         outcome = check_recovery(place, old)
         result.check_outcome(outcome)
         outcomes.add(outcome)
-        shutil.rmtree(here)
+        shutil.rmtree(copy)
         errors.add(result.error)
         if not result.error:
             break

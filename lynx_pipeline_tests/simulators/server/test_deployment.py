@@ -23,7 +23,7 @@ def test_a_teams_server_recovers_from_faults(tmp_path: Path) -> None:
 
 
 def test_systemd_accepts_the_units(tmp_path: Path) -> None:
-    """It knows every setting and finds every program in a clone."""
+    """systemd knows every setting and finds every program in a clone."""
     shutil.copytree(DEPLOY / "systemd", tmp_path / "units")
     units = [it for it in (tmp_path / "units").iterdir() if it.is_file()]
     assert {it.stem.removeprefix("lynx-") for it in units} == {*UNITS, "backup", "lynx"}
