@@ -41,10 +41,10 @@ def ten_million(folder: Path) -> None:
         ],
         {large_eval_set._FORMAT: about},
     )
-    answered = pa.schema([("id", pa.string()), ("prediction", pa.string())])
+    predicted = pa.schema([("id", pa.string()), ("prediction", pa.string())])
     with (
         pq.ParquetWriter(items, schema, compression="zstd") as first,
-        pq.ParquetWriter(predictions, answered, compression="zstd") as second,
+        pq.ParquetWriter(predictions, predicted, compression="zstd") as second,
     ):
         for start in range(0, count, step):
             rows = range(start, start + step)
@@ -57,7 +57,7 @@ def ten_million(folder: Path) -> None:
             wanted = [[text] for text in right]
             part = pa.table([ids, prompts, wanted, [k % cells for k in rows]], schema=schema)
             first.write_table(part, 1 << 16)
-            second.write_table(pa.table([ids, given], schema=answered), 1 << 16)
+            second.write_table(pa.table([ids, given], schema=predicted), 1 << 16)
     floor = {"accuracy": 0.5, "n": count // cells}
     buckets = {f"d.b{k:03}": floor for k in range(cells)}
     values = {"eval_set_dvc_hash": "0" * 32, "baseline_sha": "0" * 64, "tolerance_pp": 0.02}

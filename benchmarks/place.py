@@ -66,7 +66,7 @@ class Place:
 
     @cached_property
     def bundle(self) -> Path:
-        """Its bundle."""
+        """The bundle of that run."""
         code = (
             "from lynx_pipeline.config import load_settings\n"
             "from lynx_pipeline.evaluation.candidate import candidate, fetch\n"
@@ -76,8 +76,8 @@ class Place:
         return Path(self._at(self.folder / "trained", code))
 
     def _at(self, home: Path, code: str) -> str:
-        """The last word that ``code`` prints. It uses its own state folder, which no benchmark
-        empties."""
+        """Run ``code`` with a separate state folder, which no benchmark empties; returns the last
+        word that it prints."""
         environ = {**self.environ, "LYNX_HOME": str(home)}
         return run(Command([PYTHON, "-c", code], self.root, environ)).output.split()[-1]
 

@@ -43,7 +43,7 @@ def promotion(place: Place) -> Row:
     config = place.folder / "request.json"
     command = place.request(config)
 
-    def afresh() -> None:
+    def reset() -> None:
         data.unlink(missing_ok=True)
         shutil.rmtree(place.root / ".dvc/cache", ignore_errors=True)
         shutil.rmtree(home, ignore_errors=True)
@@ -61,14 +61,14 @@ def promotion(place: Place) -> Row:
     ]
     script = " && ".join(shlex.join(str(word) for word in step) for step in steps)
 
-    def bare_afresh() -> None:
-        afresh()
+    def reset_bare() -> None:
+        reset()
         shutil.rmtree(out, ignore_errors=True)
         out.mkdir()
 
     ours, bare = pairs(
-        place.command(*command, before=afresh),
-        place.command("sh", "-c", script, before=bare_afresh),
+        place.command(*command, before=reset),
+        place.command("sh", "-c", script, before=reset_bare),
         times=4,
     )
     place.do("dvc", "pull", "-q", f"{EVAL_SET}.dvc")
@@ -172,15 +172,15 @@ def worker(place: Place) -> Row:
         place.bare("predict", *arguments),
         times=1,
     )
-    many = [_asked(each) for each in ours]
+    many = [_worker_run(each) for each in ours]
     tenth = run(place.command(PYTHON, "-m", "benchmarks.worker", place.bundle, few, "64"))
-    fewer = _asked(tenth)
+    fewer = _worker_run(tenth)
     loops = [float(each.output) for each in bare]
-    share = median(loop / asked.seconds for loop, asked in zip(loops, many, strict=True))
+    share = median(loop / each.seconds for loop, each in zip(loops, many, strict=True))
     growth = many[-1].ours_mib - fewer.ours_mib
     return Row(
         "1 M items through one worker, throughput after loading",
-        f"{1e6 / median(asked.seconds for asked in many):,.0f} items/s, "
+        f"{1e6 / median(each.seconds for each in many):,.0f} items/s, "
         f"{many[-1].ours_mib:.0f} MiB (worker {many[-1].worker_mib:.0f} MiB)",
         f"a bare predict loop, {1e6 / median(loops):,.0f} items/s",
         f"{share:.1%} of its throughput; {growth:+.0f} MiB (worker "
@@ -190,15 +190,15 @@ def worker(place: Place) -> Row:
     )
 
 
-class _Asked(NamedTuple):
+class _WorkerRun(NamedTuple):
     seconds: float
     ours_mib: float
     worker_mib: float
 
 
-def _asked(found: Run) -> _Asked:
+def _worker_run(found: Run) -> _WorkerRun:
     seconds, ours, worker_process = (float(text) for text in found.output.split())
-    return _Asked(seconds, ours, worker_process)
+    return _WorkerRun(seconds, ours, worker_process)
 
 
 def on_ray(place: Place) -> Row:
@@ -278,7 +278,7 @@ def definitions(place: Place) -> Row:
 
 
 def ending(place: Place) -> Row:
-    """What a process saves at its end by not looking for cycles once more."""
+    """The time that a process saves by skipping its last garbage collection."""
     ours = place.command(PYTHON, "-c", "import lynx_pipeline.definitions")
     collecting = place.command(PYTHON, "-c", _COLLECTS)
     found = pairs(ours, collecting, times=9)
@@ -290,7 +290,7 @@ _COLLECTS = "import atexit, gc, lynx_pipeline.definitions; atexit.unregister(gc.
 
 
 def canonical_form(place: Place) -> Row:
-    """What the quick check of an entry's canonical form saves."""
+    """The time that the quick check of an entry's canonical form saves."""
     folder = place.folder / "ledger"
     apart(ledger, folder, 10_000)
     index = folder / "index.jsonl"

@@ -12,11 +12,11 @@ bundle, eval_set, output = sys.argv[1:]
 items = [json.loads(line) for line in Path(eval_set).read_text().splitlines()]
 model = pyfunc.load_model(bundle)
 predictions = model.predict(pandas.DataFrame({"prompt": [item["prompt"] for item in items]}))
-asked: Counter[str] = Counter()
+sizes: Counter[str] = Counter()
 right: Counter[str] = Counter()
 for item, prediction in zip(items, predictions, strict=True):
     for dimension, value in item["buckets"].items():
-        asked[f"{dimension}.{value}"] += 1
+        sizes[f"{dimension}.{value}"] += 1
         right[f"{dimension}.{value}"] += prediction == item["expected"]
-scores = {name: {"accuracy": right[name] / n, "n": n} for name, n in asked.items()}
+scores = {name: {"accuracy": right[name] / n, "n": n} for name, n in sizes.items()}
 Path(output).write_text(json.dumps({"buckets": scores}))

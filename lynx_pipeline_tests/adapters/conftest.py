@@ -1,4 +1,4 @@
-"""For the adapters' tests: git never prompts and reads only the tests' own configuration."""
+"""Fixtures of the adapters' tests. git never prompts and reads only the tests' configuration."""
 
 from collections.abc import Iterator
 
@@ -12,15 +12,15 @@ CI = ("GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "GOOGLE_SERVICE_AC
 
 
 @pytest.fixture(autouse=True)
-def no_git_configuration_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the variables that keep git's configuration on this machine out."""
+def isolated_git_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep this machine's git configuration out of the tests."""
     for name, value in GIT_ENV.items():
         monkeypatch.setenv(name, value)
 
 
 @pytest.fixture
 def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start without cached keys, and as if outside any CI job."""
+    """Start with an empty key cache and outside any CI job."""
     monkeypatch.setattr(oidc, "_known", {})
     for name in (*CI, "ACTIONS_ID_TOKEN_REQUEST_URL", "ACTIONS_ID_TOKEN_REQUEST_TOKEN"):
         monkeypatch.delenv(name, raising=False)
@@ -30,7 +30,7 @@ def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def evil() -> Iterator[FakeIssuer]:
-    """Another issuer, with an attacker's key."""
+    """An attacker's issuer, with its own key."""
     with running() as it:
         it.keys = [jwk("evil")]
         yield it

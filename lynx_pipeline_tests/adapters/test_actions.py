@@ -19,7 +19,7 @@ from lynx_pipeline_tests.simulators.actions.runner import parse_env_file
 def test_outputs_read_back_as_written(
     tmp_path_factory: pytest.TempPathFactory, values: dict[str, str]
 ) -> None:
-    """No line of a value becomes another output."""
+    """No line of a value becomes an output itself."""
     values = {k: v.replace("\r", "") for k, v in values.items()}
     file = tmp_path_factory.mktemp("out") / "output"
     with pytest.MonkeyPatch.context() as patch:
@@ -43,7 +43,7 @@ def test_outside_a_workflow_nothing_is_written(
 def test_an_error_is_an_annotation_and_an_output(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is one workflow command, even if the message contains line breaks or commands."""
+    """The annotation is one workflow command, even if the message has line breaks or commands."""
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     monkeypatch.setenv("GITHUB_OUTPUT", str(tmp_path / "output"))
     actions.fail("50 % of\n::set-output name=x::y\rit")
@@ -73,7 +73,7 @@ def test_a_file_that_cannot_be_written_is_an_error(
 def test_the_event_names_the_pull_request(
     name: str, payload: Any, expected: Event, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the comment, if one started the run."""
+    """If a comment started the run, the event names it too."""
     _event(name, json.dumps(payload), tmp_path, monkeypatch)
     assert actions.read_event() == expected
 
@@ -100,7 +100,7 @@ def test_any_other_event_is_bad_input(
 
 
 def test_outside_a_workflow_the_event_is_bad_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So are its actor and run id. An event file that can't be read is a system failure."""
+    """The actor and the run id are bad input too. An unreadable event file is a system failure."""
     for read in (actions.read_event, actions.triggering_actor, actions.run_id):
         with pytest.raises(BadInput, match="not running in GitHub Actions"):
             read()

@@ -1,4 +1,4 @@
-"""The canonical sha of real folders: what must change it, what must not, and what is refused."""
+"""The canonical sha of real folders: what changes it, what does not, and what is refused."""
 
 import os
 import shutil
@@ -54,10 +54,10 @@ def rewrite(folder: Path, **changes: object) -> None:
 
 @pytest.mark.parametrize("field", SAVE_ONLY_FIELDS)
 @pytest.mark.parametrize("value", ["another", None, ""])
-def test_when_and_where_it_was_saved_does_not_change_the_sha(
+def test_time_and_place_of_saving_do_not_change_the_sha(
     folder: Path, field: str, value: str | None
 ) -> None:
-    """Nor does whether the field exists."""
+    """Adding such a field does not change the sha either."""
     before = sha(folder)
     rewrite(folder, **{field: value})
     assert sha(folder) == before
@@ -86,7 +86,7 @@ def test_content_behind_an_alias_to_an_ignored_field_changes_the_sha(folder: Pat
 
 
 def test_layout_and_key_order_of_mlmodel_do_not_change_the_sha(folder: Path) -> None:
-    """Another MLflow version may write the same keys in another order."""
+    """A different MLflow version may write the same keys in a different order."""
     before = sha(folder)
     values = yaml.safe_load((folder / "MLmodel").read_text())
     reverse = dict(reversed(list(values.items())))
@@ -114,20 +114,20 @@ def test_time_and_mode_of_a_file_do_not_change_the_sha(folder: Path) -> None:
         pytest.param(lambda f: (f / "more").write_bytes(b""), id="add an empty file"),
         pytest.param(lambda f: (f / ".hidden").write_bytes(b"x"), id="add a hidden file"),
         pytest.param(lambda f: (f / "code/MLmodel").write_bytes(b"{}"), id="MLmodel further down"),
-        pytest.param(lambda f: rewrite(f, flavors={"x": {}}), id="other flavour"),
-        pytest.param(lambda f: rewrite(f, Run_id="x"), id="field with another case"),
+        pytest.param(lambda f: rewrite(f, flavors={"x": {}}), id="different flavour"),
+        pytest.param(lambda f: rewrite(f, Run_id="x"), id="field in a different case"),
         pytest.param(lambda f: rewrite(f, metadata={"run_id": "x"}), id="same name further down"),
     ],
 )
 def test_any_other_change_changes_the_sha(folder: Path, change: Change) -> None:
-    """With a file changed, renamed, added or removed, it is another bundle."""
+    """With a file changed, renamed, added or removed, it is a different bundle."""
     before = sha(folder)
     change(folder)
     assert sha(folder) != before
 
 
 def test_swapping_two_files_changes_the_sha(folder: Path) -> None:
-    """The same bytes are then under each other's names."""
+    """The bytes are the same, but under swapped names."""
     (folder / "other.bin").write_bytes(b"other")
     before = sha(folder)
     (folder / "weights.bin").rename(folder / "x")
@@ -163,7 +163,9 @@ def _two_manifests(folder: Path) -> None:
         pytest.param(_two_manifests, "2 train_manifest.json files", id="two manifests"),
         pytest.param(lambda f: (f / "MLmodel").unlink(), "not an MLflow model", id="no MLmodel"),
         pytest.param(
-            lambda f: (f / "MLmodel").rename(f / "mlmodel"), "not an MLflow model", id="other case"
+            lambda f: (f / "MLmodel").rename(f / "mlmodel"),
+            "not an MLflow model",
+            id="different case",
         ),
         pytest.param(lambda f: (f / "MLmodel").write_text("["), "not YAML", id="broken MLmodel"),
         pytest.param(lambda f: shutil.rmtree(f), "no bundle at", id="no folder"),
@@ -214,7 +216,7 @@ MERGES = "\n".join(f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 9)}]}}" for 
     ],
 )
 def test_an_alias_bomb_is_refused_fast(folder: Path, text: str) -> None:
-    """A few lines expand to gigabytes. The time limit is far above what refusing takes."""
+    """A few lines expand to gigabytes. A refusal takes far less than the time limit."""
     (folder / "MLmodel").write_text(text)
     started = time.process_time()
     with pytest.raises(BadInput, match="MLmodel"):

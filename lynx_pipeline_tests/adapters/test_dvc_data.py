@@ -42,7 +42,7 @@ def root(template: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_tracking_adds_and_pushes_the_file(root: Path) -> None:
-    """It writes the ``.dvc`` file and pushes the bytes to the remote."""
+    """Tracking writes the ``.dvc`` file and pushes the bytes to the remote."""
     assert (root / "eval.jsonl.dvc").exists()
     (pushed,) = (path for path in (root / "remote").rglob("*") if path.is_file())
     assert pushed.read_bytes() == RAW
@@ -56,7 +56,7 @@ def test_an_existing_file_is_read_without_dvc(root: Path) -> None:
 
 
 def test_a_missing_file_is_pulled(root: Path) -> None:
-    """It comes from the remote, as in a fresh clone."""
+    """The remote has the file, as in a fresh clone."""
     (root / "eval.jsonl").unlink()
     shutil.rmtree(root / ".dvc" / "cache")
     assert read_versioned(root, root / "eval.jsonl").raw == RAW
@@ -87,7 +87,7 @@ def test_a_damaged_cache_is_refused(root: Path) -> None:
 
 
 def test_damaged_data_in_the_remote_is_refused(root: Path) -> None:
-    """Whether DVC or our own check finds it."""
+    """Either DVC or our own check finds the damage."""
     (pushed,) = (path for path in (root / "remote").rglob("*") if path.is_file())
     pushed.chmod(0o644)
     pushed.write_bytes(RAW.replace(b"2", b"3"))
@@ -111,8 +111,8 @@ GOOD = f"outs:\n- md5: {md5(RAW)}\n  path: eval.jsonl\n"
         pytest.param("outs: []", id="no output"),
         pytest.param("outs:\n- path: eval.jsonl\n", id="no md5"),
         pytest.param(GOOD + f"- md5: {md5(b'')}\n  path: other\n", id="two outputs"),
-        pytest.param(GOOD.replace("eval.jsonl", "other.jsonl"), id="another file"),
-        pytest.param(GOOD.replace("eval.jsonl", "../eval.jsonl"), id="a path"),
+        pytest.param(GOOD.replace("eval.jsonl", "other.jsonl"), id="different file"),
+        pytest.param(GOOD.replace("eval.jsonl", "../eval.jsonl"), id="path outside the folder"),
         pytest.param(GOOD.replace(md5(RAW), md5(RAW)[:-1]), id="31 digits"),
         pytest.param(GOOD.replace(md5(RAW), md5(RAW).upper()), id="upper case"),
         pytest.param(GOOD.replace(md5(RAW), md5(RAW) + ".dir"), id="a folder"),
@@ -121,14 +121,14 @@ GOOD = f"outs:\n- md5: {md5(RAW)}\n  path: eval.jsonl\n"
     ],
 )
 def test_a_damaged_dvc_file_is_refused(root: Path, text: str) -> None:
-    """The message names it, even though the data beside it is intact."""
+    """The message names the ``.dvc`` file, even though the data beside it is intact."""
     (root / "eval.jsonl.dvc").write_text(text)
     with pytest.raises(BadInput, match=r"eval\.jsonl\.dvc: expected"):
         read_versioned(root, root / "eval.jsonl")
 
 
 def test_data_that_is_not_under_dvc_is_refused(root: Path) -> None:
-    """Without a ``.dvc`` file its version is unknown."""
+    """Without a ``.dvc`` file the version of the data is unknown."""
     (root / "eval.jsonl.dvc").unlink()
     with pytest.raises(BadInput, match=r"not under DVC.*eval\.jsonl\.dvc"):
         read_versioned(root, root / "eval.jsonl")
@@ -153,7 +153,7 @@ def test_a_failed_pull_is_a_system_failure(root: Path, damage: Callable[[Path], 
     assert "\n" not in str(caught.value)
 
 
-def test_digests_of_no_bytes_are_the_known_ones() -> None:
+def test_digests_of_empty_data_are_the_known_ones() -> None:
     """The MD5 and the SHA-256 of the empty input."""
     data = digest(b"")
     assert data.dvc_hash == "d41d8cd98f00b204e9800998ecf8427e"

@@ -62,7 +62,7 @@ def downloaded(tracking: Tracking, run_id: str, to: Path) -> Path:
 def test_a_model_among_the_artifacts_is_found(
     tracking: Tracking, folder: Path, tmp_path: Path
 ) -> None:
-    """Logged the MLflow 2 way, at any depth. The download equals what was logged."""
+    """The model was logged the MLflow 2 way, at any depth. The download equals what was logged."""
     for path in ("model", "deep/down/here"):
         run_id = tracking.run({path: folder})
         assert find_model(tracking.uri, run_id).uri == f"runs:/{run_id}/{path}"
@@ -73,7 +73,7 @@ def test_a_model_among_the_artifacts_is_found(
 def test_the_same_model_logged_twice_the_mlflow_3_way_has_one_sha(
     tracking: Tracking, folder: Path, tmp_path: Path
 ) -> None:
-    """It is found although it is not an artifact of its run. Only run, id and time differ."""
+    """The model is found although it is not an artifact of its run. Run, id and time differ."""
     shas, uris = set(), set()
     for number in range(2):
         run_id = logged_mlflow_3(tracking, folder)
@@ -176,10 +176,10 @@ def test_an_invalid_model_id_is_refused(tracking: Tracking, folder: Path, model_
         find_model(tracking.uri, run_id)
 
 
-def test_an_unknown_run_is_bad_input_and_a_broken_server_a_system_failure(
+def test_an_unknown_run_is_bad_input_and_a_broken_server_is_a_system_failure(
     tracking: Tracking, tmp_path: Path
 ) -> None:
-    """The user can fix the run id; a broken server needs someone else."""
+    """The user can fix the run id, but not a broken server."""
     with pytest.raises(BadInput, match="not found in MLflow at"):
         find_model(tracking.uri, "0" * 32)
     with pytest.raises(BadInput, match="not found in MLflow at"):
@@ -201,7 +201,7 @@ def test_missing_artifacts_are_an_error(tracking: Tracking, folder: Path, tmp_pa
 
 
 @pytest.fixture
-def mlflow_of_others() -> Iterator[str]:
+def callers_server() -> Iterator[str]:
     """A tracking server that the caller has set for its own use."""
     import mlflow
 
@@ -213,9 +213,9 @@ def mlflow_of_others() -> Iterator[str]:
 
 
 def test_the_callers_tracking_server_is_restored(
-    tracking: Tracking, folder: Path, tmp_path: Path, mlflow_of_others: str
+    tracking: Tracking, folder: Path, tmp_path: Path, callers_server: str
 ) -> None:
-    """So is the environment variable that MLflow sets, also after an error."""
+    """The environment variable that MLflow sets is restored too, also after an error."""
     import mlflow
 
     variable = os.environ.get("MLFLOW_TRACKING_URI")
@@ -223,12 +223,12 @@ def test_the_callers_tracking_server_is_restored(
     downloaded(tracking, run_id, tmp_path / "got")
     with pytest.raises(BadInput):
         find_model(tracking.uri, "0" * 32)
-    assert mlflow.get_tracking_uri() == mlflow_of_others
+    assert mlflow.get_tracking_uri() == callers_server
     assert os.environ.get("MLFLOW_TRACKING_URI") == variable
 
 
 def test_an_unset_tracking_server_stays_unset(tracking: Tracking) -> None:
-    """And no environment variable is left that a child process would inherit."""
+    """No environment variable is left that a child process would inherit."""
     import mlflow
 
     run_id = tracking.run()
@@ -253,7 +253,7 @@ def test_a_tracking_server_from_the_environment_is_not_kept(
 
 
 def test_mirroring_twice_changes_nothing(tracking: Tracking, folder: Path) -> None:
-    """It creates one version and one alias. Other promotions move the alias, also back again."""
+    """The first call creates a version and an alias. Other promotions move the alias, also back."""
     tags = [{"lynx.semver": f"v0.{k}.0-dev", "lynx.canonical_sha": f"{k}"} for k in range(2)]
     runs = [tracking.run({"model": folder}) for _ in range(2)]
 
@@ -338,13 +338,13 @@ CALLS = ("create_registered_model", "create_model_version", "set_registered_mode
 
 @pytest.mark.parametrize("call", CALLS)
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_an_interrupted_mirror_is_completed_by_the_next(
+def test_an_interrupted_mirror_is_completed_by_the_next_one(
     mirrored: Callable[[], tuple[Any, ...]],
     monkeypatch: pytest.MonkeyPatch,
     call: str,
     after: bool,
 ) -> None:
-    """Interrupted before or after any call that changes something, there is one version at last."""
+    """An interruption before or after any call that writes leaves one version in the end."""
     from mlflow import MlflowClient
 
     real = getattr(MlflowClient, call)
@@ -366,7 +366,7 @@ def test_changes_by_others_to_the_mirror_are_repaired(
     mirrored: Callable[[], tuple[Any, ...]], tracking: Tracking, folder: Path
 ) -> None:
     """The alias moved or deleted, versions deleted, tags edited, or a version with our tags and
-    run that points to another model."""
+    run that points to a different model."""
     model, run_id, uri, _ = mirrored()
     other = tracking.run({"model": folder})
     with connected(tracking.uri) as client:
@@ -399,5 +399,5 @@ def test_changes_by_others_to_the_mirror_are_repaired(
     ],
 )
 def test_a_link_to_a_run_contains_no_secret(uri: str, page: str | None) -> None:
-    """It has server, path and run, but no user, password, query or fragment."""
+    """The link contains server, path and run, but no user, password, query or fragment."""
     assert run_page(uri, "abc") == page

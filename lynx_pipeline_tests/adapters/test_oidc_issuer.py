@@ -1,4 +1,4 @@
-"""The issuer over HTTP: its keys, its failures, and that the environment can't replace it."""
+"""The issuer over HTTP: its keys and its failures. The environment can't replace it."""
 
 import json
 import ssl
@@ -53,7 +53,7 @@ class Clock(SimpleNamespace):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """A clock that does not move by itself."""
+    """A clock that moves only when a test moves it."""
     clock = Clock()
     monkeypatch.setattr(oidc, "time", clock)
     return clock
@@ -63,14 +63,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 def test_keys_are_read_once_an_hour(issuer: FakeIssuer, clock: Clock) -> None:
-    """However many tokens are verified. After an hour they may have been withdrawn."""
+    """All tokens within an hour share one read. After that, keys may have been withdrawn."""
     for _ in range(3):
         verify(issuer.token(), issuer.policy())
         clock.now += 1_199
-    assert issuer.asked == [CONFIGURATION, KEYS]
+    assert issuer.requested_paths == [CONFIGURATION, KEYS]
     clock.now += 3
     verify(issuer.token(), issuer.policy())
-    assert issuer.asked == [CONFIGURATION, KEYS] * 2
+    assert issuer.requested_paths == [CONFIGURATION, KEYS] * 2
 
 
 def test_unknown_key_ids_cause_at_most_one_read_a_minute(issuer: FakeIssuer, clock: Clock) -> None:
@@ -108,12 +108,12 @@ def test_a_failed_read_is_retried_at_once(issuer: FakeIssuer, clock: Clock) -> N
     verify(issuer.token(), issuer.policy())
 
 
-USELESS: dict[str, Any] = {
+NOT_SIGNING_KEYS: dict[str, Any] = {
     "private key": jwk(d=number(key().private_numbers().d)),
     "whole private key": {**RSAAlgorithm.to_jwk(key(), as_dict=True), "kid": KID},
     "for encryption": jwk(use="enc"),
     "null use": jwk(use=None),
-    "another alg": jwk(alg="RS512"),
+    "different alg": jwk(alg="RS512"),
     "PSS": jwk(alg="PS256"),
     "null alg": jwk(alg=None),
     "shared secret": {"kid": KID, "kty": "oct", "k": fake_issuer.base64url(public_pem())},
@@ -134,13 +134,13 @@ USELESS: dict[str, Any] = {
 }
 
 
-@pytest.mark.parametrize("entry", USELESS)
+@pytest.mark.parametrize("entry", NOT_SIGNING_KEYS)
 def test_an_entry_that_is_not_a_signing_key_is_ignored(issuer: FakeIssuer, entry: str) -> None:
-    """It verifies nothing, and a good key beside it still works."""
-    issuer.keys = [USELESS[entry]]
+    """The entry verifies no token, and a valid key beside it still works."""
+    issuer.keys = [NOT_SIGNING_KEYS[entry]]
     assert "it has none" in refusal(issuer.token(), issuer.policy())
     oidc._known.clear()
-    issuer.keys = [USELESS[entry], jwk()]
+    issuer.keys = [NOT_SIGNING_KEYS[entry], jwk()]
     verify(issuer.token(), issuer.policy())
 
 
@@ -153,7 +153,7 @@ def test_use_and_alg_of_a_key_are_optional(issuer: FakeIssuer, missing: str) -> 
 
 
 def test_a_weak_key_is_refused(issuer: FakeIssuer) -> None:
-    """RSA with 1024 bits, although the issuer lists it, even where warnings are not errors."""
+    """An RSA key of 1024 bits that the issuer lists. Warnings are not errors here."""
     issuer.keys = [jwk("weak", 1024)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -190,22 +190,22 @@ def test_without_keys_every_token_is_refused(issuer: FakeIssuer) -> None:
 def test_an_invalid_response_is_a_system_failure(
     issuer: FakeIssuer, place: str, answer: Answer
 ) -> None:
-    """Not a refusal, since a retry may help. The message names the address."""
+    """The token is not refused, since a retry may help. The message names the address."""
     issuer.answers[place] = answer
     assert f"{issuer.url}{place}" in failure(issuer.token(), issuer.policy())
 
 
 def test_an_issuer_that_is_down_is_a_system_failure() -> None:
     """No server listens at its address."""
-    with running() as gone:
+    with running() as stopped:
         pass
-    assert "could not be read" in failure(gone.token(), gone.policy())
+    assert "could not be read" in failure(stopped.token(), stopped.policy())
 
 
 def test_an_issuer_that_does_not_respond_times_out(
     issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is a system failure."""
+    """A timeout is a system failure."""
 
     def slow(*_: str) -> Answer:
         time.sleep(1)
@@ -221,15 +221,15 @@ def test_an_issuer_that_does_not_respond_times_out(
 def test_a_redirect_is_not_followed(
     issuer: FakeIssuer, evil: FakeIssuer, place: str, status: int
 ) -> None:
-    """Although the other server would return keys that fit the token."""
+    """The other server would return a key that matches the token."""
     about = {"issuer": issuer.url, "jwks_uri": f"{evil.url}{KEYS}"}
     evil.answers[CONFIGURATION] = Answer(json.dumps(about).encode())
     issuer.answers[place] = Answer(status=status, headers={"Location": f"{evil.url}{place}"})
     failure(issuer.token(sign=rs("evil")), issuer.policy())
-    assert evil.asked == []
+    assert evil.requested_paths == []
 
 
-def test_a_configuration_of_another_issuer_is_rejected(
+def test_a_configuration_of_a_different_issuer_is_rejected(
     issuer: FakeIssuer, evil: FakeIssuer
 ) -> None:
     """The configuration must name the issuer exactly."""
@@ -241,8 +241,8 @@ def test_a_configuration_of_another_issuer_is_rejected(
     assert issuer.key_reads == 0
 
 
-def test_keys_from_another_server_are_not_read(issuer: FakeIssuer, evil: FakeIssuer) -> None:
-    """Not even if the address starts like the issuer's."""
+def test_keys_from_a_different_server_are_not_read(issuer: FakeIssuer, evil: FakeIssuer) -> None:
+    """An address that only starts like the issuer's is rejected too."""
     port = evil.url.rpartition(":")[2]
     for place in (
         f"{evil.url}{KEYS}",
@@ -259,7 +259,7 @@ def test_keys_from_another_server_are_not_read(issuer: FakeIssuer, evil: FakeIss
         issuer.answers[CONFIGURATION] = Answer(json.dumps(about).encode())
         message = failure(issuer.token(), issuer.policy())
         assert f"got the jwks_uri {place!r}, expected an address under {issuer.url}/" in message
-    assert (issuer.key_reads, evil.asked) == (0, [])
+    assert (issuer.key_reads, evil.requested_paths) == (0, [])
 
 
 def test_duplicate_key_ids_are_a_system_failure(issuer: FakeIssuer) -> None:
@@ -281,7 +281,7 @@ ISSUERS = (
 def test_no_variable_can_replace_the_issuer(
     issuer: FakeIssuer, evil: FakeIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No proxy and no other server is used, not even while the issuer is down."""
+    """No proxy or other server is used, even while the issuer is down."""
     for name in (*PROXIES, *ISSUERS):
         monkeypatch.setenv(name, evil.url)
     for name in ("NO_PROXY", "no_proxy"):
@@ -289,10 +289,10 @@ def test_no_variable_can_replace_the_issuer(
     verify(issuer.token(), issuer.policy())
     refusal(issuer.token(sign=rs("evil")), issuer.policy())
     refusal(evil.token(sign=rs("evil")), issuer.policy())
-    with running() as gone:
+    with running() as stopped:
         pass
-    failure(gone.token(sign=rs("evil")), gone.policy())
-    assert evil.asked == []
+    failure(stopped.token(sign=rs("evil")), stopped.policy())
+    assert evil.requested_paths == []
 
 
 @pytest.fixture(scope="session")
@@ -324,14 +324,14 @@ def test_no_variable_can_add_a_certificate_authority(
     # Python's default context follows the variable.
     with urllib.request.urlopen(f"{over_tls.url}{KEYS}", timeout=5) as answer:
         assert answer.status == 200
-    over_tls.asked.clear()
+    over_tls.requested_paths.clear()
     assert "CERTIFICATE_VERIFY_FAILED" in failure(over_tls.token(), over_tls.policy())
-    assert over_tls.asked == []
+    assert over_tls.requested_paths == []
 
 
 def test_an_issuer_with_a_trusted_certificate_is_accepted(
     over_tls: FakeIssuer, certificate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Trusted are the authorities that certifi lists."""
+    """The authorities that certifi lists are trusted."""
     monkeypatch.setattr(certifi, "where", lambda: str(certificate))
     verify(over_tls.token(), over_tls.policy())

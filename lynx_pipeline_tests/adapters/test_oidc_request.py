@@ -31,8 +31,8 @@ def request_refused(*secrets: str) -> str:
     return without_secrets(message, BEARER, *secrets)
 
 
-def test_without_a_job_there_is_no_token() -> None:
-    """The message says what to do."""
+def test_outside_a_ci_job_there_is_no_token() -> None:
+    """The message says to promote through the deploy workflow."""
     assert "this is not a CI job. Promote through the deploy workflow." in request_refused()
 
 
@@ -61,7 +61,7 @@ def _json(value: object) -> Answer:
         pytest.param(lambda t: Answer(b"<html>"), id="not JSON"),
         pytest.param(lambda t: Answer(b""), id="empty body"),
         pytest.param(lambda t: _json([t]), id="a list"),
-        pytest.param(lambda t: _json({"token": t}), id="another key"),
+        pytest.param(lambda t: _json({"token": t}), id="different key"),
         pytest.param(lambda t: _json({"value": None}), id="null"),
         pytest.param(lambda t: _json({"value": [t]}), id="a list of tokens"),
         pytest.param(lambda t: _json({"value": ""}), id="empty"),
@@ -71,7 +71,7 @@ def _json(value: object) -> Answer:
         pytest.param(lambda t: _json({"value": "é.é.é"}), id="not ASCII"),
     ],
 )
-def test_a_job_that_is_not_given_a_token_is_refused(
+def test_a_response_without_a_valid_token_is_refused(
     issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch, answer: Callable[[str], Answer]
 ) -> None:
     """Whatever the runner responds, the message contains neither its bearer token nor ours."""
@@ -82,10 +82,10 @@ def test_a_job_that_is_not_given_a_token_is_refused(
     request_refused(token)
 
 
-def test_a_token_for_another_audience_is_refused(
+def test_a_token_for_a_different_audience_is_refused(
     issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The request named our audience."""
+    """The runner returns a token for an audience that was not requested."""
     for name, value in issuer.job.items():
         monkeypatch.setenv(name, value)
     issuer.token_to_give = issuer.token(aud="somebody else")
@@ -100,9 +100,9 @@ def test_an_unreachable_runner_or_a_rejected_request_is_refused(
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_TOKEN", f"{BEARER}x")
     assert "401" in request_refused()
-    with running() as gone:
+    with running() as stopped:
         pass
-    for url in (f"{gone.url}{TOKEN}", "nonsense", "http://[", "ftp://127.0.0.1/token"):
+    for url in (f"{stopped.url}{TOKEN}", "nonsense", "http://[", "ftp://127.0.0.1/token"):
         monkeypatch.setenv("ACTIONS_ID_TOKEN_REQUEST_URL", url)
         request_refused()
 

@@ -1,4 +1,4 @@
-"""Tokens against a real issuer over HTTP: which ones verify, and every attack that must not."""
+"""Tokens of a real issuer over HTTP: valid ones verify, and every attack is refused."""
 
 import json
 import random
@@ -60,7 +60,7 @@ def test_the_jobs_own_token_is_requested_and_verified(
         monkeypatch.setenv(name, value)
     found = verified_claims(issuer.policy(audience="another audience"))
     assert found.values["aud"] == "another audience"
-    assert issuer.asked == [TOKEN, CONFIGURATION, KEYS]
+    assert issuer.requested_paths == [TOKEN, CONFIGURATION, KEYS]
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_the_jobs_own_token_is_requested_and_verified(
     ],
 )
 def test_clocks_may_differ_slightly(issuer: FakeIssuer, changes: dict[str, int]) -> None:
-    """By less than half a minute."""
+    """A difference of less than half a minute is accepted."""
     verify(issuer.token(**from_now(changes)), issuer.policy())
 
 
@@ -103,7 +103,7 @@ def from_now(seconds: Mapping[str, float]) -> JsonObject:
 
 
 def as_other(form: type, name: str) -> Attack:
-    """A good token with one claim converted to another type."""
+    """A good token with one claim converted to a different type."""
     return lambda issuer: issuer.token(**{name: form(issuer.claims()[name])})
 
 
@@ -136,19 +136,19 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
         "Signature verification failed",
     ),
     "HS256 with an empty key": (header(hs256(b""), alg="HS256"), "header 'alg': got 'HS256'"),
-    "none": (header(unsigned, alg="none"), "header 'alg': got 'none'"),
-    "None, signed": (header(alg="None"), "header 'alg': got 'None'"),
+    "alg none": (header(unsigned, alg="none"), "header 'alg': got 'none'"),
+    "alg None, signed": (header(alg="None"), "header 'alg': got 'None'"),
     "RS256 unsigned": (header(unsigned), "Signature verification failed"),
     "null alg": (header(alg=None), "header 'alg': got None"),
     "no alg": (header(alg=REMOVED), "header 'alg': got None"),
-    "lower case": (header(alg="rs256"), "header 'alg': got 'rs256'"),
+    "alg in lower case": (header(alg="rs256"), "header 'alg': got 'rs256'"),
     "a list of algs": (header(alg=["RS256"]), "header 'alg': got \\['RS256'\\]"),
     "RS384": (header(rs(sha=hashes.SHA384()), alg="RS384"), "header 'alg': got 'RS384'"),
     "RS384 declared as RS256": (header(rs(sha=hashes.SHA384())), "Signature verification failed"),
     "PS256": (header(ps256, alg="PS256"), "header 'alg': got 'PS256'"),
     "PS256 declared as RS256": (header(ps256), "Signature verification failed"),
     "long alg": (header(alg="R" * 9999), "header 'alg': got 'RRR"),
-    "another key under our kid": (header(rs("evil")), "Signature verification failed"),
+    "different key under our kid": (header(rs("evil")), "Signature verification failed"),
     "unknown kid": (header(rs("evil"), kid="evil"), "header 'kid': got 'evil', expected one of"),
     "long kid": (header(kid="k" * 9999), "header 'kid': got 'k{60}', expected one of"),
     "no kid": (header(kid=REMOVED), "header 'kid': expected the id"),
@@ -166,7 +166,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     "unencoded payload": (header(b64=False, crit=["b64"]), "must be empty when 'b64' is false"),
     "list of our audience": (claim(aud=[AUDIENCE]), "claim 'aud': got .*, expected exactly"),
     "list of audiences": (claim(aud=["x", AUDIENCE]), "claim 'aud': got .*, expected exactly"),
-    "another audience": (claim(aud="x"), f"claim 'aud': got 'x', expected exactly '{AUDIENCE}'"),
+    "different audience": (claim(aud="x"), f"claim 'aud': got 'x', expected exactly '{AUDIENCE}'"),
     "longer audience": (claim(aud=f"{AUDIENCE}2"), "claim 'aud': got 'lynx-pipeline2'"),
     "number for an audience": (claim(aud=7), "claim 'aud': got 7"),
     "empty audience": (claim(aud=""), "claim 'aud': got nothing"),
@@ -187,8 +187,8 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     ),
     "has lived longer than an hour": (later(iat=-3500, nbf=-3500, exp=200), "a lifetime of 370"),
     "never expires": (claim(exp=10**18), "a lifetime of"),
-    "infinite": (claim(exp=float("inf")), "must be an integer"),
-    "not a number": (claim(exp=float("nan")), "must be an integer"),
+    "infinite exp": (claim(exp=float("inf")), "must be an integer"),
+    "exp that is not a number": (claim(exp=float("nan")), "must be an integer"),
     **{
         f"{name} as {form.__name__}": (
             as_other(form, name),
@@ -199,7 +199,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
     },
     "true for iat": (claim(iat=True), "claim 'iat': got True, expected whole seconds"),
     "a list for exp": (claim(exp=[1]), "must be an integer"),
-    "another issuer": (claim(iss="https://evil.example"), "claim 'iss': got 'https://evil"),
+    "different issuer": (claim(iss="https://evil.example"), "claim 'iss': got 'https://evil"),
     "issuer with a slash": (
         lambda issuer: issuer.token(iss=f"{issuer.url}/"),
         "claim 'iss': got 'http://127.0.0.1:\\d+/', expected 'http://127.0.0.1:\\d+'",
@@ -235,7 +235,7 @@ ATTACKS: dict[str, tuple[Attack, str]] = {
 
 
 @pytest.fixture(scope="module")
-def steady() -> Iterator[tuple[FakeIssuer, Any]]:
+def cached_issuer() -> Iterator[tuple[FakeIssuer, Any]]:
     """An issuer, and the key cache after one token was verified."""
     with running() as it, pytest.MonkeyPatch.context() as patch:
         patch.setattr(oidc, "_known", {})
@@ -245,22 +245,22 @@ def steady() -> Iterator[tuple[FakeIssuer, Any]]:
 
 @pytest.mark.parametrize("attack", ATTACKS)
 def test_an_attack_is_refused(
-    steady: tuple[FakeIssuer, Any], monkeypatch: pytest.MonkeyPatch, attack: str
+    cached_issuer: tuple[FakeIssuer, Any], monkeypatch: pytest.MonkeyPatch, attack: str
 ) -> None:
     """The message gives the reason and leaks nothing of the token."""
-    (issuer, known), (make, says) = steady, ATTACKS[attack]
+    (issuer, known), (make, says) = cached_issuer, ATTACKS[attack]
     monkeypatch.setattr(oidc, "_known", known)
     message = refusal(make(issuer), issuer.policy())
     assert re.search(says, message)
     assert len(message) < 700
 
 
-def test_a_token_of_another_issuer_is_refused(issuer: FakeIssuer, evil: FakeIssuer) -> None:
-    """Both its own token, and one that it signs in our issuer's name."""
+def test_a_token_of_a_different_issuer_is_refused(issuer: FakeIssuer, evil: FakeIssuer) -> None:
+    """Neither its own token verifies, nor one that it signs in our issuer's name."""
     assert "Signature verification failed" in refusal(evil.token(sign=rs("evil")), issuer.policy())
     forged = evil.token(sign=rs("evil"), iss=issuer.url)
     assert "Signature verification failed" in refusal(forged, issuer.policy())
-    assert evil.asked == []
+    assert evil.requested_paths == []
     # Our token does not verify against the other issuer either.
     assert "Signature verification failed" in refusal(issuer.token(), evil.policy())
 
@@ -285,7 +285,7 @@ def test_random_changes_are_refused(issuer: FakeIssuer) -> None:
 
 
 def test_random_claims_are_returned_or_refused(issuer: FakeIssuer) -> None:
-    """Whatever the issuer signs, the result is claims or a refusal."""
+    """For any signed payload the result is claims or a refusal."""
     rng = random.Random(8)
     good = json.dumps(issuer.claims()).encode()
     outcomes: set[type] = set()

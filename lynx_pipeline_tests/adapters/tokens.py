@@ -1,4 +1,4 @@
-"""How verifying a token is refused or fails, checked never to leak the token in the message."""
+"""The messages of failed verifications, checked to leak no part of the token."""
 
 import pytest
 
@@ -20,7 +20,7 @@ def refusal(token: str, policy: Policy) -> str:
         verify(RawToken(token), policy)
     message = str(caught.value)
     assert message.startswith("prod is changed only by the CI workflow's verified identity")
-    assert "Nothing was changed" not in message  # whoever prints a refusal adds it
+    assert "Nothing was changed" not in message  # the code that prints a refusal adds it
     assert not any(part in message for part in token.split(".") if len(part) > 8)
     return without_secrets(message, token)
 

@@ -1,6 +1,6 @@
-"""Dagster's UI in a real browser, over what the demonstration left: a promotion and a refusal.
+"""Dagster's UI in a real browser, with the demonstration's results: a promotion and a refusal.
 
-``SCREENSHOTS=FOLDER`` keeps pictures of what the tests saw; those in ``docs/images`` are made so.
+``SCREENSHOTS=FOLDER`` saves screenshots, as for ``docs/images``.
 """
 
 import os
@@ -25,7 +25,7 @@ expect.set_options(timeout=MILLISECONDS)
 
 @dataclass(frozen=True)
 class Screen:
-    """A browser's window on the UI, and where pictures of it go."""
+    """A browser window that shows the UI."""
 
     page: Page
     server: Webserver
@@ -37,23 +37,23 @@ class Screen:
         self.page.goto(f"http://127.0.0.1:{self.server.port}{path}")
 
     def partition(self, asset: str, run_id: str) -> None:
-        """Go to what an asset has of a candidate."""
+        """Go to a candidate's partition of an asset."""
         self.open(f"/assets/{asset}?view=partitions&partition={run_id}")
 
-    def says(self, text: str, *, exact: bool = False) -> Locator:
-        """Wait until this stands somewhere."""
+    def wait_for_text(self, text: str, *, exact: bool = False) -> Locator:
+        """Wait until this text is visible."""
         found = self.page.get_by_text(text, exact=exact).first
         expect(found).to_be_visible()
         return found
 
     def value(self, key: str) -> Locator:
-        """The row of a metadata table that has this key."""
+        """The row with this key in a metadata table."""
         row = self.page.locator("tr", has=self.page.get_by_text(key, exact=True)).last
         expect(row).to_be_visible()
         return row
 
     def picture(self, name: str, part: FloatRect | None = None) -> None:
-        """Keep what is seen, or a part of it, if somebody wants it."""
+        """Save a screenshot of the window, or of a part, if ``SCREENSHOTS`` is set."""
         folder = os.environ.get("SCREENSHOTS")
         if folder:
             self.page.wait_for_timeout(1_000)  # animations
@@ -75,11 +75,11 @@ def server(place: Place, tmp_path_factory: pytest.TempPathFactory) -> Iterator[W
 
 @pytest.fixture(scope="module")
 def window() -> Iterator[Page]:
-    """One browser for a module: Debian's, so that none is downloaded. While it is there an event
-    loop runs in this thread, and other modules' tests can't have one."""
+    """One browser for a module: Debian's, so none is downloaded. While it runs, this thread has an
+    event loop, so other modules' tests can't start one."""
     assert Path(CHROMIUM).exists(), f"{CHROMIUM} is missing: apt install chromium"
     with sync_playwright() as playwright:
-        # Chromium's own sandbox does not start as root, which a container runs tests as.
+        # Chromium's own sandbox does not start as root, the usual user in a container.
         arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         page = browser.new_page(viewport=USUAL)
@@ -90,5 +90,5 @@ def window() -> Iterator[Page]:
 
 @pytest.fixture
 def screen(window: Page, server: Webserver, place: Place, demo: Demo) -> Screen:
-    """The window on the UI."""
+    """The browser window."""
     return Screen(window, server, place, demo)

@@ -1,4 +1,4 @@
-"""What a person sees of an evaluation that is out of date. When it is: defs/test_staleness.py."""
+"""How the UI shows an outdated evaluation. defs/test_staleness.py tests when it is outdated."""
 
 import pytest
 from dagster import AssetMaterialization
@@ -8,20 +8,20 @@ from lynx_pipeline_tests.browser.conftest import Screen
 pytestmark = pytest.mark.slow
 
 
-def test_an_evaluation_that_is_out_of_date_says_why(screen: Screen) -> None:
-    """Once Dagster has seen another baseline, the candidate's page says that it is the baseline.
-    The list of candidates and the graph don't: Dagster works it out for one partition at a time."""
+def test_an_outdated_evaluation_shows_the_reason(screen: Screen) -> None:
+    """After Dagster observes a changed baseline, the candidate's page names it. The list of all
+    candidates and the graph don't, because Dagster computes this for one partition at a time."""
     before = screen.place.latest("eval_baseline")
-    seen(screen, AssetMaterialization("eval_baseline", tags={"dagster/data_version": "another"}))
+    observe(screen, AssetMaterialization("eval_baseline", tags={"dagster/data_version": "another"}))
     screen.partition("candidate_eval", screen.demo.bad)
-    screen.says("Unsynced (1)", exact=True).hover()
-    screen.says("1 upstream data version change", exact=True)
-    screen.says("has a new data version", exact=True)
+    screen.wait_for_text("Unsynced (1)", exact=True).hover()
+    screen.wait_for_text("1 upstream data version change", exact=True)
+    screen.wait_for_text("has a new data version", exact=True)
     screen.picture("out-of-date")
-    seen(screen, before)  # the server is other tests' as well
+    observe(screen, before)  # other tests share the server
 
 
-def seen(screen: Screen, event: AssetMaterialization) -> None:
-    """Have Dagster see that there is something now."""
+def observe(screen: Screen, event: AssetMaterialization) -> None:
+    """Report that Dagster has observed this data version."""
     with screen.place.instance() as instance:
         instance.report_runless_asset_event(event)

@@ -1,7 +1,7 @@
-"""Every way in Dagster's UI to launch a promotion ends at the gate.
+"""However Dagster's UI launches a promotion, the gate refuses it.
 
-Here to share the browser tests' server, and after them: it leaves failed runs behind. The commands
-and the library are in end_to_end/test_refusal.py.
+The test is here to share the browser tests' server. It runs after them, because it leaves failed
+runs. end_to_end/test_refusal.py covers the commands and the library.
 """
 
 import pytest

@@ -1,4 +1,4 @@
-"""Counting: the denominator is the eval set's, whatever the predictions contain."""
+"""Counting: the eval set determines the denominator, whatever the predictions contain."""
 
 from collections import Counter
 
@@ -17,7 +17,7 @@ RIGHT: dict[str, str | None] = {item.id: item.answers[0] for item in ITEMS.items
 
 @given(st.dictionaries(st.sampled_from(sorted(RIGHT)), st.none() | st.just("wrong"), max_size=12))
 def test_every_bucket_is_counted_out_of_its_whole_size(spoilt: dict[str, str | None]) -> None:
-    """Checked against a plain count; wrong and null answers stay in the denominator."""
+    """The result equals a plain count; wrong and null answers stay in the denominator."""
     counts = score(ITEMS, {**RIGHT, **spoilt}.items())
     right: Counter[str] = Counter()
     for item in eval_items():
@@ -45,20 +45,20 @@ def test_the_order_of_answers_does_not_matter(rows: list[tuple[str, str | None]]
             [*RIGHT.items(), ("i3", "word3")], "two answers to item 'i3'", id="twice, the same"
         ),
         pytest.param(
-            [("i3", "x"), *RIGHT.items()], "two answers to item 'i3'", id="twice, another"
+            [("i3", "x"), *RIGHT.items()], "two answers to item 'i3'", id="twice, different"
         ),
     ],
 )
-def test_answers_that_do_not_fit_the_questions_are_an_error(
+def test_missing_unknown_or_duplicate_answers_are_an_error(
     rows: list[tuple[str, str | None]], says: str
 ) -> None:
-    """Never a smaller n, and never the better of two answers."""
+    """A missing answer never reduces n, and the better of two answers is never chosen."""
     with pytest.raises(BadInput, match=says):
         score(ITEMS, rows)
 
 
 @pytest.mark.parametrize("isolation", [NONE, "", "Bubblewrap", "bubblewrap ", "chroot"])
 def test_an_unknown_isolation_level_counts_as_none(isolation: str) -> None:
-    """Evidence is a file that anybody may have written."""
+    """Evidence is a file that anyone may have written."""
     assert candidate_eval(ITEMS, b"", RIGHT, isolation=BUBBLEWRAP).isolated
     assert not candidate_eval(ITEMS, b"", RIGHT, isolation=isolation).isolated

@@ -26,7 +26,7 @@ from lynx_pipeline_tests.support.builders import eval_items, jsonl
     ],
 )
 def test_insignificant_differences_are_ignored(given_answer: str, right: str) -> None:
-    """NFC, spaces, case, apostrophes, one final full stop."""
+    """Unicode form (NFC), spaces, case, apostrophes and one final full stop are ignored."""
     assert EXACT.is_right(given_answer, [right])
 
 
@@ -35,7 +35,7 @@ def test_insignificant_differences_are_ignored(given_answer: str, right: str) ->
     ["", ".", "goed", "go goes", "goes..", "goes!", "g oes", "\u200bgoes", "goes\x00", "gоes"],  # noqa: RUF001
 )
 def test_significant_differences_are_not_ignored(given_answer: str) -> None:
-    """Look-alike and invisible characters included."""
+    """Look-alike and invisible characters are significant too."""
     assert not EXACT.is_right(given_answer, ["goes"])
 
 
@@ -45,11 +45,11 @@ def test_significant_differences_are_not_ignored(given_answer: str) -> None:
     zeros=st.integers(0, 3),
     shift=st.integers(-5, 5),
 )
-def test_a_number_is_its_value_however_it_is_written(
+def test_numbers_are_compared_by_value(
     value: Fraction, commas: bool, zeros: int, shift: int
 ) -> None:
-    """Thousands separators, trailing zeros and exponents are ignored; the smallest difference in
-    value is not."""
+    """Thousands separators, trailing zeros and exponents don't matter; the smallest difference in
+    value does."""
     plain = f"{float(value):.3f}"
     written = f"{int(plain.split('.')[0]):,}" if commas else plain.split(".")[0]
     if plain.startswith("-0") and not written.startswith("-"):
@@ -74,8 +74,8 @@ def test_a_number_is_its_value_however_it_is_written(
         pytest.param("0." + "1" * 300, "0." + "1" * 300, id="more digits than a double has"),
     ],
 )
-def test_the_same_number(answer: str, right: str) -> None:
-    """Compared exactly, never as doubles."""
+def test_equal_numbers_are_right(answer: str, right: str) -> None:
+    """Numbers are compared exactly, never as doubles."""
     assert NUMERIC.is_right(answer, [right])
 
 
@@ -85,14 +85,14 @@ def test_the_same_number(answer: str, right: str) -> None:
      "\u0664\u0662", "\uff14\uff12", "nan", "inf", "1e9999", "42e", "42 43", "0." + "1" * 500],
 )  # fmt: skip
 def test_an_answer_that_is_not_a_number_is_never_right(answer: str) -> None:
-    """Not even if the expected answer is the same text."""
+    """Such an answer is wrong even if the expected answer is the same text."""
     assert not NUMERIC.is_right(answer, ["42", answer])
 
 
 @pytest.mark.parametrize("scorer", SCORERS.values(), ids=lambda scorer: scorer.name)
 @given(text=st.one_of(st.text(), st.decimals(allow_nan=False, allow_infinity=False).map(str)))
 @example(text="\u0130")
-def test_equal_text_is_right_if_it_can_be(scorer: Scorer, text: str) -> None:
+def test_equal_text_is_right_if_it_is_a_valid_answer(scorer: Scorer, text: str) -> None:
     """Counting a large eval set relies on this."""
     assert scorer.is_right(text, [text]) == (scorer.form(text) is not None)
 

@@ -1,4 +1,4 @@
-"""Parsers: a file has one meaning, or an error names the place; no other exception escapes."""
+"""Parsers: a file has one meaning, or a BadInput names the place; no other exception escapes."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -83,14 +83,14 @@ def test_malformed_json_is_refused(raw: bytes, says: str) -> None:
 
 
 def test_fractions_are_read_as_written() -> None:
-    """0.02 is two hundredths and not the nearest double; whole numbers stay whole."""
+    """0.02 is exactly two hundredths, not the nearest double; whole numbers stay whole."""
     assert parse(b"[0.02, 2, 1e2]", "f") == [Decimal("0.02"), 2, Decimal("1e2")]
     assert type(parse(b"2", "f")) is int
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 2**60, {1: 2}, b"x", "\ud800"])
 def test_a_value_without_a_canonical_form_is_bad_input(value: object) -> None:
-    """Never one of the library's exceptions."""
+    """The library's own exceptions do not escape."""
     with pytest.raises(BadInput):
         canonical(value)
 
@@ -158,7 +158,7 @@ def test_the_valid_file_is_accepted(name: str) -> None:
 @pytest.mark.parametrize("name", PARSERS)
 @given(data=st.data())
 def test_only_bad_input_escapes_a_parser(name: str, data: st.DataObject) -> None:
-    """For any bytes, or bytes spliced into a valid file: a value or a one-line BadInput."""
+    """Any bytes, also spliced into a valid file, give a value or a one-line BadInput."""
     parser, good = PARSERS[name]
     raw = data.draw(st.binary() | _spliced(good))
     try:
@@ -219,7 +219,7 @@ PIECES = [
     ],
 )
 def test_an_mlmodel_without_plain_values_is_refused(text: bytes) -> None:
-    """YAML allows much that no MLmodel needs."""
+    """YAML allows values that no MLmodel needs."""
     with pytest.raises(BadInput, match=r"^MLmodel: "):
         stable_mlmodel(text)
 
@@ -251,7 +251,7 @@ def _line(**changes: Any) -> JsonObject:
         pytest.param(
             [_line(), _line(id="j", buckets={"half": "a"})],
             "line 2: has the bucket dimensions half; earlier items have all, half",
-            id="another shape",
+            id="different shape",
         ),
     ],
 )
@@ -299,7 +299,7 @@ def test_a_candidate_eval_reads_back_equal() -> None:
     "value", ['"12"', '"nan"', "true", "null", "[1]", "1e400", "9" * 400], ids=lambda v: v[:9]
 )
 def test_a_metric_that_is_not_a_number_is_refused(value: str) -> None:
-    """Metrics go into the cost figure."""
+    """The cost figure is computed from the metrics."""
     raw = _candidate_eval().replace(b"100.0", value.encode())
     with pytest.raises(BadInput):
         parse_candidate_eval(raw, "f")
@@ -336,7 +336,7 @@ def _comments() -> Iterator[Any]:
 
 @pytest.mark.parametrize("text", _comments())
 def test_a_comment_that_only_resembles_a_request_is_refused(text: str) -> None:
-    """Comments are untrusted."""
+    """Comments are untrusted input."""
     with pytest.raises(BadInput):
         parse_comment(text.encode())
 
@@ -344,8 +344,8 @@ def test_a_comment_that_only_resembles_a_request_is_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["{}", "{}\n", "  {}  ", "Ready!\r\n\r\n{}\r\nThanks"], ids=["bare", "nl", "sp", "crlf"]
 )
-def test_a_request_on_a_line_of_its_own_is_read(text: str) -> None:
-    """Whatever text is around it."""
+def test_a_request_on_its_own_line_is_read(text: str) -> None:
+    """Other lines are ignored."""
     comment = text.format(f"mlflow_run_id={RUN} semver=v1.2.3-dev.4")
     assert parse_comment(comment.encode()) == Request(RUN, "v1.2.3-dev.4")
 

@@ -9,11 +9,11 @@ CONTROLS = {"colour": "\x1b[31m", "bell": "\a", "newline": "\n", "right-to-left"
 
 @pytest.mark.parametrize("text", CONTROLS.values(), ids=CONTROLS.keys())
 def test_control_characters_are_replaced(text: str) -> None:
-    """Except those the caller asks to keep."""
+    """Characters that the caller wants to keep are not replaced."""
     assert printable(f"a{text}b") == f"a?{text[1:]}b"
     assert printable(f"a{text}b", keep=text) == f"a{text}b"
 
 
 def test_ordinary_text_is_unchanged() -> None:
-    """In any language."""
+    """This holds for any language."""
     assert printable("l'été, 日本 \N{GRINNING FACE}") == "l'été, 日本 \N{GRINNING FACE}"

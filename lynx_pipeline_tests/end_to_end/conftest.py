@@ -1,8 +1,8 @@
-"""Whole commands, as people type them: each in a process of its own, in a place of its own.
+"""Complete commands, as users type them: each in its own process and its own place.
 
 A :class:`Place` is a project's root together with a state folder. ``demo`` is the place where
-``lynx-pipeline demo`` has run, once per session; it stays as the demo left it, also for tests
-that run at the same time. A test that changes state works in a copy of it.
+``lynx-pipeline demo`` ran, once per session. Tests share it and must not change it; a test that
+changes state works in a copy.
 """
 
 import os
@@ -37,7 +37,7 @@ from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.places import git
 
 PROGRAMS = Path(sys.executable).parent
-# What a clone of the repository has besides code. The eval set itself is not among it.
+# The files of a clone besides code. The eval set itself is not among them.
 PROJECT_FILES = (
     "pyproject.toml",
     "dagster.yaml",
@@ -59,7 +59,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 class Checked(NamedTuple):
-    """What a check found, and in which run."""
+    """The result of a check, and its run."""
 
     run_id: str
     found: AssetCheckEvaluation
@@ -67,7 +67,7 @@ class Checked(NamedTuple):
 
 @dataclass(frozen=True)
 class Place:
-    """A project's root, a state folder, and what else the environment holds."""
+    """A project's root, a state folder, and further environment variables."""
 
     root: Path
     home: Path
@@ -75,16 +75,16 @@ class Place:
 
     @property
     def environ(self) -> dict[str, str]:
-        """The whole environment of a command run here."""
+        """The complete environment of a command that runs here."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
         path = f"{PROGRAMS}{os.pathsep}{inherited.get('PATH', '')}"
-        # At its default place the state folder needs no variable, so none is set.
+        # The default state folder needs no variable.
         home = {} if self.home == self.root / ".lynx" else {"LYNX_HOME": str(self.home)}
         return {**inherited, "PATH": path, **home, **self.variables}
 
     @property
     def settings(self) -> Settings:
-        """The settings that a command run here finds."""
+        """The settings of a command that runs here."""
         return load_settings(self.root, self.environ)
 
     @property
@@ -94,12 +94,12 @@ class Place:
         assert isinstance(folder, Path)
         return folder
 
-    def but(self, **variables: str) -> "Place":
-        """The same place with other environment variables."""
+    def with_variables(self, **variables: str) -> "Place":
+        """The same place with these environment variables."""
         return replace(self, variables={**self.variables, **variables})
 
     def run(self, *command: str) -> Done:
-        """Run a command here to its end."""
+        """Run a command here, and wait for it."""
         return subprocess.run(
             command,
             cwd=self.root,
@@ -111,7 +111,7 @@ class Place:
         )
 
     def start(self, *command: str, log: Path) -> "subprocess.Popen[bytes]":
-        """Start a command here, in a process group of its own, with its output in ``log``."""
+        """Start a command here, in its own process group, with its output in ``log``."""
         with log.open("wb") as output:
             return subprocess.Popen(
                 command,
@@ -131,8 +131,8 @@ class Place:
         return self.run("dagster", *arguments, *MODULE)
 
     def execute(self, job: str, run_id: str, **more: Any) -> ExecuteInProcessResult:
-        """Execute a job for a candidate here, in this process, with ``more`` arguments. For tests
-        whose subject is not the command line: a new process imports for seconds."""
+        """Execute a job for a candidate in this process, with ``more`` arguments. This saves the
+        seconds that a new process spends on imports."""
         with self.instance() as instance, chdir(self.root):
             return defs.resolve_job_def(job).execute_in_process(
                 instance=instance, partition_key=run_id, raise_on_error=False, **more
@@ -140,7 +140,7 @@ class Place:
 
     @contextmanager
     def instance(self) -> Iterator[DagsterInstance]:
-        """The Dagster instance that commands run here use, for reading what they left."""
+        """The Dagster instance of the commands that run here, to read their results."""
         environ = {**self.environ, "LYNX_HOME": str(self.home)}
         with patch.dict(os.environ, environ, clear=True), open_instance() as it:
             yield it
@@ -172,15 +172,15 @@ class Place:
 
 @dataclass(frozen=True)
 class Demo:
-    """What ``lynx-pipeline demo`` did, and where."""
+    """The results of ``lynx-pipeline demo``: its output, and the good and the bad run's ids."""
 
     place: Place
-    said: str
+    output: str
     good: str
     bad: str
 
     def copy(self, home: Path) -> Place:
-        """A copy of the state that a test may change. Artifacts stay where MLflow has them."""
+        """A copy of the state that a test may change. MLflow's artifacts are not copied."""
         shutil.copytree(self.place.home, home)
         return replace(self.place, home=home)
 
@@ -205,7 +205,7 @@ def files_in(folder: Path) -> dict[str, bytes]:
 
 
 def clone(root: Path) -> Path:
-    """Make ``root`` what a clone of this repository is, without the code."""
+    """Make ``root`` a clone of this repository, without the code."""
     for name in PROJECT_FILES:
         target = root / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -218,7 +218,7 @@ def clone(root: Path) -> Path:
 
 
 def data_version(materialization: AssetMaterialization) -> str:
-    """The data version that a materialization carries."""
+    """The data version of a materialization."""
     return (materialization.tags or {})["dagster/data_version"]
 
 
@@ -231,7 +231,7 @@ def metadata(materialization: AssetMaterialization) -> dict[str, Any]:
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     """``lynx-pipeline demo``, run at the repository's root with a fresh state folder.
 
-    Once per session, by whichever of pytest's workers comes first; the others wait for it.
+    The first of pytest's workers runs it once per session; the others wait.
     """
     ours = tmp_path_factory.getbasetemp()
     folder = (ours.parent if "PYTEST_XDIST_WORKER" in os.environ else ours) / "demo"

@@ -1,6 +1,6 @@
-"""Promotions launched from Python, as a process of its own: ``python -m <this> RUN_ID``.
+"""Launch promotions from Python, in a separate process: ``python -m <this> RUN_ID``.
 
-Prints, as JSON, what each of them ended with.
+Prints the result of each as JSON.
 """
 
 import json
@@ -27,12 +27,12 @@ def promote_job() -> JobDefinition:
 
 
 def without_checks(run_id: str, instance: DagsterInstance) -> ExecutionResult:
-    """Materialize all assets, with no check among them."""
+    """Materialize all assets without their checks."""
     return materialize(assets.ALL, partition_key=run_id, instance=instance, raise_on_error=False)
 
 
 def retried(run_id: str, instance: DagsterInstance) -> ExecutionResult:
-    """Execute a promotion, and that run again from the step that failed."""
+    """Execute a promotion, and retry it from the failed step."""
     tags = {"dagster/partition": run_id}
     job = reconstructable(promote_job)
     failed = execute_job(job, instance, tags=tags)
@@ -41,7 +41,7 @@ def retried(run_id: str, instance: DagsterInstance) -> ExecutionResult:
 
 
 def ended(result: ExecutionResult) -> str:
-    """``success``, or how the failed step's message begins."""
+    """``success``, or the beginning of the failed step's message."""
     if result.success:
         return "success"
     (failure,) = [event for event in result.all_events if event.is_step_failure]

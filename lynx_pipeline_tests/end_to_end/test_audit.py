@@ -1,4 +1,4 @@
-"""The audit of the demo's promotion, as an auditor runs it: months later, somewhere else."""
+"""The audit of the demo's promotion, as an auditor runs it later on a different machine."""
 
 import json
 from pathlib import Path
@@ -11,10 +11,10 @@ from lynx_pipeline_tests.support.places import OnGit
 pytestmark = pytest.mark.slow
 
 
-def test_an_audit_needs_a_clone_and_the_registry(demo: Demo, tmp_path: Path) -> None:
-    """No tracking server, no state folder, and the eval set only in DVC's remote, while another
-    one is checked out."""
-    place = Place(clone(tmp_path / "clone"), tmp_path / "home").but(
+def test_an_audit_needs_only_a_clone_and_the_registry(demo: Demo, tmp_path: Path) -> None:
+    """It runs without tracking server and state folder. The eval set comes from DVC's remote, even
+    if a different one is checked out."""
+    place = Place(clone(tmp_path / "clone"), tmp_path / "home").with_variables(
         LYNX_REGISTRY=str(demo.place.registry), MLFLOW_TRACKING_URI="http://127.0.0.1:1"
     )
     (place.root / "data/eval/phase-20.jsonl").write_text("another one\n")
@@ -32,9 +32,9 @@ def test_an_audit_needs_a_clone_and_the_registry(demo: Demo, tmp_path: Path) -> 
 
 
 def test_resolving_imports_neither_dagster_nor_mlflow(demo: Demo, tmp_path: Path) -> None:
-    """From a folder and from a git branch: a serving process starts at once."""
+    """A serving process starts fast, with a registry in a folder or on a git branch."""
     remote = OnGit.new(tmp_path / "registry.git").bare
-    on_git = demo.copy(tmp_path / "home").but(LYNX_REGISTRY=f"git+file://{remote}")
+    on_git = demo.copy(tmp_path / "home").with_variables(LYNX_REGISTRY=f"git+file://{remote}")
     sha = json.loads((demo.place.registry / "index.jsonl").read_bytes())["canonical_sha"]
     evidence = str(demo.place.evidence(demo.good))
     done = on_git.lynx("registry", "promote", sha, "v0.1.0-dev", "--evidence", evidence)

@@ -1,4 +1,4 @@
-"""The demonstration: what it says, what it leaves, and what it leaves alone."""
+"""The demonstration: its output, its results, and the files that it does not touch."""
 
 import json
 import re
@@ -14,21 +14,21 @@ pytestmark = pytest.mark.slow
 
 
 def test_the_demo_shows_both_verdicts(demo: Demo) -> None:
-    """Two bucket tables; of the refused tutor every failed bucket is named, with points."""
-    said = demo.said
-    assert len(re.findall(r"tense\.infinitive .*\d+\.\d+%", said)) == 2
-    assert "PASSED: all 28 buckets kept their floor." in said
-    summary = re.search(r"REFUSED: (\d+) of 28 buckets fell below their floor\.", said)
-    named = re.findall(r"^ *(\S+): fell (\S+) points, \S+ below its floor", said, re.MULTILINE)
+    """The demo prints two bucket tables, and names every failed bucket of the refused tutor."""
+    output = demo.output
+    assert len(re.findall(r"tense\.infinitive .*\d+\.\d+%", output)) == 2
+    assert "PASSED: all 28 buckets kept their floor." in output
+    summary = re.search(r"REFUSED: (\d+) of 28 buckets fell below their floor\.", output)
+    named = re.findall(r"^ *(\S+): fell (\S+) points, \S+ below its floor", output, re.MULTILINE)
     assert summary
     assert len(named) == int(summary[1])
     assert "tense.past_simple" in dict(named)
     for bucket, points in named:
-        assert re.search(rf"^ *{bucket} .*-{points} .*FAILED", said, re.MULTILINE), bucket
+        assert re.search(rf"^ *{bucket} .*-{points} .*FAILED", output, re.MULTILINE), bucket
 
 
 def test_the_demo_promotes_one_tutor(demo: Demo) -> None:
-    """The ledger holds one entry: the good tutor as v0.1.0-dev, on evidence, isolated."""
+    """The ledger has one entry: the good tutor as v0.1.0-dev, evaluated in isolation."""
     done = demo.place.lynx("registry", "list", "--json")
     (entry,) = json.loads(done.stdout)
     assert (entry["event"], entry["semver"], entry["env"]) == ("promoted", "v0.1.0-dev", "dev")
@@ -38,8 +38,8 @@ def test_the_demo_promotes_one_tutor(demo: Demo) -> None:
     assert entry["parent_sha"] == baseline["baseline_sha"]
 
 
-def test_data_versions_carry_identity(demo: Demo) -> None:
-    """Each asset's data version is the identity of what it stands for."""
+def test_data_versions_identify_the_data(demo: Demo) -> None:
+    """Each asset's data version is the digest or hash of its content."""
     place = demo.place
     evaluation = json.loads((place.evidence(demo.good) / "candidate_eval.json").read_bytes())
     entry = json.loads((place.registry / "index.jsonl").read_bytes())
@@ -56,13 +56,13 @@ def test_data_versions_carry_identity(demo: Demo) -> None:
 
 
 def test_the_alias_mirrors_the_promotion(demo: Demo) -> None:
-    """The last asset says what MLflow's model registry now shows."""
+    """The last asset records the alias in MLflow's model registry."""
     shown = metadata(demo.place.latest("production_alias", demo.good))
     assert (shown["alias"], shown["semver"]) == ("dev", "v0.1.0-dev")
 
 
-def test_checks_are_kept_by_candidate(demo: Demo) -> None:
-    """The promoted and the refused candidate each have their own verdict, with the table."""
+def test_each_candidate_has_its_own_check_results(demo: Demo) -> None:
+    """The promoted and the refused candidate each have a verdict with its table."""
     good = demo.place.checked("candidate_eval", "no_bucket_regression", demo.good).found
     bad = demo.place.checked("candidate_eval", "no_bucket_regression", demo.bad).found
     assert (good.passed, bad.passed) == (True, False)
@@ -72,23 +72,23 @@ def test_checks_are_kept_by_candidate(demo: Demo) -> None:
     assert "REFUSED" in str(bad.metadata["report"].value)
 
 
-def test_a_coarse_bucket_would_only_warn(demo: Demo) -> None:
-    """The check on bucket sizes passes for the shipped eval set, and would only warn."""
+def test_the_bucket_size_check_only_warns(demo: Demo) -> None:
+    """The check passes for the shipped eval set, and would not block a promotion."""
     found = demo.place.checked("eval_set", "buckets_can_resolve_tolerance").found
     assert found.passed
     assert found.severity.value == "WARN"
     assert not found.blocking
 
 
-def test_the_demo_leaves_the_repository_alone(demo: Demo) -> None:
-    """With LYNX_HOME elsewhere, neither MLflow nor Dagster leave anything at the root."""
+def test_the_demo_writes_nothing_to_the_repository(demo: Demo) -> None:
+    """With LYNX_HOME elsewhere, neither MLflow nor Dagster writes files to the root."""
     assert {"mlflow.db", "dagster"} <= {path.name for path in demo.place.home.iterdir()}
     strays = ("mlflow.db", "mlruns", "mlartifacts", "mlflow-artifacts", "history", "storage")
     assert [stray for stray in strays if (REPO / stray).exists()] == []
 
 
-def test_without_a_place_for_its_state_the_demo_says_so(tmp_path: Path) -> None:
-    """One paragraph, and the exit code for a system that failed."""
+def test_an_unusable_state_folder_is_reported_by_the_demo(tmp_path: Path) -> None:
+    """The error is one paragraph, with the exit code of a system failure."""
     (tmp_path / "file").write_text("")
     done = Place(REPO, tmp_path / "file" / "home").lynx("demo")
     assert done.returncode == 3
@@ -97,7 +97,7 @@ def test_without_a_place_for_its_state_the_demo_says_so(tmp_path: Path) -> None:
 
 
 def test_selecting_an_asset_works_with_dvc_installed(tmp_path: Path) -> None:
-    """Dagster's selection parser and DVC share one antlr runtime, and pip agrees."""
+    """Dagster's selection parser and DVC share one antlr runtime, and `pip check` passes."""
     place = Place(REPO, tmp_path / "home")
     done = place.dagster("asset", "materialize", "--select", "eval_set")
     assert done.returncode == 0, done.stderr

@@ -1,8 +1,8 @@
-"""What the documentation shows is run: every shell block of README and docs, in order, in a fresh
-clone with nothing in it, and what they are said to print has to be printed.
+"""The documentation's examples work: every shell block of README and docs runs in order in a fresh
+clone, and prints what the page shows.
 
-Blocks marked ``bash`` are root's on a server with systemd: they are linted here, and run on a
-machine of their own by ``simulators/server/test_page.py``.
+Blocks marked ``bash`` are for root on a server with systemd. They are linted here, and
+``simulators/server/test_page.py`` runs them on a separate machine.
 """
 
 import ast
@@ -23,11 +23,11 @@ from lynx_pipeline_tests.conftest import OURS
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.places import GIT_ENV
 
-# The README comes first: its demonstration makes what the others look at.
+# The README comes first: the other pages use the results of its demonstration.
 PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (REPO / "docs").glob("*.md")))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-# Lines that are not run here, with what runs them. Each has to be somewhere.
+# Lines that are not run here, with what runs them. Each must appear on a page.
 RUN_ELSEWHERE = {
     "./dev test": "this very suite",
     "./dev rehearse": "end_to_end/test_rehearsal.py",
@@ -38,14 +38,14 @@ RUN_ELSEWHERE = {
 
 @dataclass
 class Clone:
-    """A fresh clone, and what stands for the words in capitals."""
+    """A fresh clone, and the values of the placeholders in capitals."""
 
     root: Path
     environ: dict[str, str]
     words: dict[str, str] = field(default_factory=dict)
 
     def run(self, script: str) -> str:
-        """What a block prints. It has to end well."""
+        """Run a block, which must succeed; returns its output."""
         for word, value in self.words.items():
             script = re.sub(rf"\b{word}\b", value, script)
         done = subprocess.run(
@@ -61,8 +61,8 @@ class Clone:
         assert done.returncode == 0, f"{script}\n{done.stdout}"
         return done.stdout
 
-    def remember(self) -> None:
-        """What the demonstration made, and under which names the pages have it."""
+    def save_demo(self) -> None:
+        """Save the demonstration's results, and the values of the pages' placeholders."""
         shutil.copytree(self.root / ".lynx", self.root / ".lynx-then")
         (entry,) = (self.root / ".lynx/registry/index.jsonl").read_text().splitlines()
         good = json.loads(entry)["mlflow_run_id"]
@@ -70,8 +70,8 @@ class Clone:
         bundle = f".lynx/candidates/{good}/bundle"
         self.words = {"REFUSED_RUN_ID": bad, "RUN_ID": good, "DIR": bundle}
 
-    def as_after_the_demo(self) -> None:
-        """Each page starts there; before the demonstration there is nothing to go back to."""
+    def restore_demo(self) -> None:
+        """Restore the state after the demonstration, in which each page starts."""
         git(self.root, "checkout", "--quiet", ".")
         if self.words:
             shutil.rmtree(self.root / ".lynx")
@@ -80,7 +80,7 @@ class Clone:
 
 @pytest.fixture(scope="module")
 def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
-    """Of what is here, committed or not. Its environment is the one that runs this."""
+    """A clone of this working tree, with the current Python environment."""
     folder = tmp_path_factory.mktemp("docs")
     root = folder / "clone"
     origin(folder / "origin")
@@ -90,14 +90,14 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     for part in ("bin", "lib", "pyvenv.cfg"):
         (root / ".venv" / part).symlink_to(ready / part)
     lock = "requirements-dev.lock"
-    said = subprocess.check_output(f"cat {lock} pyproject.toml | cksum", shell=True, cwd=root)
-    (root / ".venv/installed").write_text(f"{said.decode().strip()} {lock}\n")
+    checksum = subprocess.check_output(f"cat {lock} pyproject.toml | cksum", shell=True, cwd=root)
+    (root / ".venv/installed").write_text(f"{checksum.decode().strip()} {lock}\n")
     environ = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
     return Clone(root, {**environ, **GIT_ENV})
 
 
 def origin(folder: Path) -> None:
-    """Make ``folder`` a repository of what is here."""
+    """Make ``folder`` a repository of this working tree."""
     git(REPO, "clone", "--quiet", "--no-hardlinks", str(REPO), str(folder))
     names = git(REPO, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in names.split("\0"):
@@ -110,47 +110,47 @@ def origin(folder: Path) -> None:
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """What git says."""
+    """Run git; returns its output."""
     environ = {**os.environ, **GIT_ENV}
     return subprocess.check_output(["git", *arguments], cwd=folder, env=environ, text=True)
 
 
 def blocks(page: str) -> Iterator[tuple[str, str]]:
-    """Fenced blocks, with their languages."""
+    """The fenced blocks of a page, with their languages."""
     for match in FENCE.finditer((REPO / page).read_text()):
         yield match[1], match[2]
 
 
 def to_run(block: str) -> str:
-    """Without what is run elsewhere."""
+    """The block without the lines that run elsewhere."""
     lines = block.splitlines()
-    return "\n".join(line for line in lines if bare(line) not in RUN_ELSEWHERE)
+    return "\n".join(line for line in lines if without_comment(line) not in RUN_ELSEWHERE)
 
 
-def bare(line: str) -> str:
-    """Without a remark."""
+def without_comment(line: str) -> str:
+    """The line without its comment."""
     return line.partition("  #")[0].strip()
 
 
 @pytest.mark.slow(seconds=150)
-def test_every_shell_block_does_what_it_says(clone: Clone) -> None:
-    """One clone for all pages, as a reader has. A console block is what was printed on its page."""
+def test_every_shell_block_works_as_documented(clone: Clone) -> None:
+    """All pages share one clone. A console block shows output of the shell blocks on its page."""
     for page in PAGES:
-        clone.as_after_the_demo()
+        clone.restore_demo()
         printed: list[str] = []
         for language, block in blocks(page):
             if language == "sh":
                 printed += clone.run(to_run(block)).splitlines()
                 if not clone.words:
-                    clone.remember()
+                    clone.save_demo()
             elif language == "console":
                 for line in block.splitlines():
                     pattern = line.replace("[", "[[]").replace("…", "*")
                     assert any(fnmatchcase(it, pattern) for it in printed), (page, line, printed)
 
 
-def test_what_root_does_on_a_server_holds_together() -> None:
-    """A page's blocks are one script to the linter; what of ours it names is there."""
+def test_blocks_for_root_are_valid_shell() -> None:
+    """A page's blocks are linted as one script, and the repository's files that it names exist."""
     for page in PAGES:
         script = "".join(block for language, block in blocks(page) if language == "bash")
         if script:
@@ -166,10 +166,10 @@ def test_what_root_does_on_a_server_holds_together() -> None:
             assert (REPO / name).exists(), (page, name)
 
 
-def test_what_is_run_elsewhere_is_shown_somewhere() -> None:
-    """No line is left out for nothing."""
+def test_every_excluded_line_is_on_a_page() -> None:
+    """No exclusion is outdated."""
     shown = {
-        bare(line)
+        without_comment(line)
         for page in PAGES
         for language, block in blocks(page)
         if language == "sh"
@@ -179,7 +179,7 @@ def test_what_is_run_elsewhere_is_shown_somewhere() -> None:
 
 
 def test_quoted_errors_are_in_the_code() -> None:
-    """Every message that heads a section of the troubleshooting page is one that is printed."""
+    """Every message in a heading of the troubleshooting page is in the code."""
     texts = {
         node.value
         for file in (REPO / "lynx_pipeline").rglob("*.py")
@@ -198,8 +198,8 @@ def test_quoted_errors_are_in_the_code() -> None:
     assert [part for part in quoted if not any(part in text for text in texts)] == []
 
 
-def test_links_lead_somewhere() -> None:
-    """Files, and headings in them."""
+def test_links_point_to_files_and_headings() -> None:
+    """Links to other sites are not checked."""
     for page in PAGES:
         for target in re.findall(r"\]\(([^)\s]+)\)", (REPO / page).read_text()):
             if "://" in target:

@@ -1,5 +1,5 @@
-"""Somebody else's inflection package, with its own eval set, in its own environment: from a
-folder to a promotion, by the commands that the README names."""
+"""A third-party inflection package, with its own eval set and environment: from a folder to a
+promotion, with the commands of the README."""
 
 import importlib.util
 import json
@@ -34,8 +34,8 @@ class Inflect(mlflow.pyfunc.PythonModel):
         self.inflect = getInflection
 
     def predict(self, context, model_input: list[str], params=None) -> list[str]:
-        asked = [text.split() for text in model_input]
-        return [self.inflect(lemma, TAGS[form])[0] for form, _, lemma in asked]
+        questions = [text.split() for text in model_input]
+        return [self.inflect(lemma, TAGS[form])[0] for form, _, lemma in questions]
 
 
 mlflow.models.set_model(Inflect())
@@ -82,7 +82,7 @@ VERBS = {
 
 
 def questions() -> bytes:
-    """64 of them: 16 verbs in 4 forms, written by hand."""
+    """64 handwritten questions: 16 verbs in 4 forms."""
     items = [
         {
             "id": f"{lemma}-{form}",
@@ -98,16 +98,16 @@ def questions() -> bytes:
 
 
 def index() -> dict[str, str]:
-    """uv doesn't read pip's configuration: hand on the index, unless uv has one of its own."""
+    """pip's package index, since uv doesn't read pip's settings; empty if uv has its own."""
     if any(name.startswith("UV_") and "INDEX" in name for name in os.environ):
         return {}
-    asked = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
-    found = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return {"UV_DEFAULT_INDEX": found} if found else {}
 
 
 def project(root: Path) -> Place:
-    """A clone whose model and questions are other ones."""
+    """A clone with a different model and different questions."""
     clone(root)
     settings = root / "pyproject.toml"
     text = settings.read_text()
@@ -125,7 +125,7 @@ def project(root: Path) -> Place:
 
 
 def test_a_published_package_is_promoted_from_its_own_environment(tmp_path: Path) -> None:
-    """It is not installed here, and its environment is built once for both evaluations."""
+    """The package is not installed here. Its environment is built once for both evaluations."""
     assert importlib.util.find_spec(PACKAGE) is None
     place = project(tmp_path / "project")
     model, log = tmp_path / "inflect.py", tmp_path / "log.py"
@@ -137,22 +137,22 @@ def test_a_published_package_is_promoted_from_its_own_environment(tmp_path: Path
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    # The floors are what the package reaches today.
+    # The floors are the package's current scores.
     out = tmp_path / "out/candidate_eval.json"
     do("dvc", "add", "--quiet", "data/eval/forms.jsonl")
     do(sys.executable, str(log), str(model), str(tmp_path / "bundle"), *REQUIREMENTS)
-    asked = ("--bundle", str(tmp_path / "bundle"), "--eval-set", "data/eval/forms.jsonl")
-    said = do("lynx-pipeline", "minieval", *asked, "--output", str(out))
-    assert said.startswith("64 of 64 right")
+    arguments = ("--bundle", str(tmp_path / "bundle"), "--eval-set", "data/eval/forms.jsonl")
+    printed = do("lynx-pipeline", "minieval", *arguments, "--output", str(out))
+    assert printed.startswith("64 of 64 right")
     do("lynx-pipeline", "baseline", "propose", "--from", str(out), "--justification", "The first.")
     (built,) = (path for path in (place.home / "environments").iterdir() if path.is_dir())
     before = built.stat()
 
-    place = place.but(MLFLOW_TRACKING_URI=place.settings.tracking_uri)
+    place = place.with_variables(MLFLOW_TRACKING_URI=place.settings.tracking_uri)
     run_id = do(sys.executable, str(log), str(model), "", *REQUIREMENTS).split()[-1]
     assert re.fullmatch("[0-9a-f]{32}", run_id)
-    asked = ("--run-id", run_id, "--semver", "v1.0.0-dev")
-    launch = shlex.split(do("lynx-pipeline", "request", *asked).splitlines()[-1])
+    arguments = ("--run-id", run_id, "--semver", "v1.0.0-dev")
+    launch = shlex.split(do("lynx-pipeline", "request", *arguments).splitlines()[-1])
     assert launch[:3] == ["dagster", "job", "execute"]
     do(*launch)
 

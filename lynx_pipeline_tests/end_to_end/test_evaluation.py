@@ -1,4 +1,4 @@
-"""Evaluations as Dagster runs them: together, again, and on an eval set that is not the one."""
+"""Evaluations in Dagster: concurrent, repeated, and with a wrong eval set."""
 
 import hashlib
 import json
@@ -25,11 +25,13 @@ pytestmark = pytest.mark.slow
 EVAL_SET = "data/eval/phase-20.jsonl"
 
 
-def test_two_candidates_evaluated_at_once_keep_apart(demo: Demo, tmp_path: Path) -> None:
-    """Two processes, a clone whose data is not pulled yet, and a state folder of its own: each
-    verdict and each evidence is its own candidate's, and no other state is touched."""
+def test_concurrent_evaluations_do_not_mix(demo: Demo, tmp_path: Path) -> None:
+    """Two processes evaluate in a clone whose data is not pulled yet. Each candidate gets its own
+    verdict and evidence, and only the clone's state folder changes."""
     root = clone(tmp_path / "clone")
-    place = Place(root, tmp_path / "home").but(MLFLOW_TRACKING_URI=demo.place.settings.tracking_uri)
+    place = Place(root, tmp_path / "home").with_variables(
+        MLFLOW_TRACKING_URI=demo.place.settings.tracking_uri
+    )
     elsewhere, tracked = _state(demo.place), files_in(root)
     with place.instance() as instance:
         assert instance.get_runs() == []
@@ -53,7 +55,7 @@ def test_two_candidates_evaluated_at_once_keep_apart(demo: Demo, tmp_path: Path)
         assert evaluation["mlflow_run_id"] == run_id
         predictions = (ours / "predictions.parquet").read_bytes()
         assert evaluation["predictions_sha256"] == hashlib.sha256(predictions).hexdigest()
-        # The same answers as when the demo asked, alone.
+        # The same answers as in the demo, which evaluated them one by one.
         assert predictions == (theirs / "predictions.parquet").read_bytes()
 
     assert _state(demo.place) == elsewhere
@@ -63,7 +65,7 @@ def test_two_candidates_evaluated_at_once_keep_apart(demo: Demo, tmp_path: Path)
 
 
 def test_an_unchanged_candidate_is_not_evaluated_again(demo: Demo, tmp_path: Path) -> None:
-    """The evidence stays the file it was, unless the run config says ``again``."""
+    """The evidence file is kept, unless the run config says ``again``."""
     place = demo.copy(tmp_path / "home")
     file = place.evidence(demo.good) / "candidate_eval.json"
     before = file.stat()
@@ -76,14 +78,14 @@ def test_an_unchanged_candidate_is_not_evaluated_again(demo: Demo, tmp_path: Pat
     only = [AssetKey("candidate_eval")]
     done = place.execute("evaluate", demo.good, run_config=again, asset_selection=only)
     assert done.success
-    anew = place.latest("candidate_eval", demo.good)
-    assert metadata(anew)["kept_from_before"] is False
+    repeated = place.latest("candidate_eval", demo.good)
+    assert metadata(repeated)["kept_from_before"] is False
     assert file.stat().st_mtime_ns > before.st_mtime_ns
-    assert metadata(anew)["predictions_sha256"] == metadata(kept)["predictions_sha256"]
+    assert metadata(repeated)["predictions_sha256"] == metadata(kept)["predictions_sha256"]
 
 
-def test_the_check_links_the_pull_request_that_asks(demo: Demo, tmp_path: Path) -> None:
-    """Where the run is tagged with one, as the workflow and the sensor do."""
+def test_the_check_links_the_requesting_pull_request(demo: Demo, tmp_path: Path) -> None:
+    """The link is the run's tag, which the workflow and the sensor set."""
     place, page = demo.copy(tmp_path / "home"), "https://github.com/acme/tutor/pull/7"
     *command, tags = job("evaluate", demo.bad)
     tagged = json.dumps({**json.loads(tags), PULL_REQUEST_TAG: page})
@@ -93,10 +95,8 @@ def test_the_check_links_the_pull_request_that_asks(demo: Demo, tmp_path: Path) 
     assert "pull_request" not in demo.place.checked(*check).found.metadata
 
 
-def test_an_altered_eval_set_stops_everything_before_a_model_runs(
-    demo: Demo, tmp_path: Path
-) -> None:
-    """One byte is enough: no worker starts, nothing is written, and what to do is said."""
+def test_a_changed_eval_set_stops_the_run_before_a_model_runs(demo: Demo, tmp_path: Path) -> None:
+    """One byte differs: no worker starts, nothing is written, and the error says what to do."""
     root = clone(tmp_path / "clone")
     demo.copy(root / ".lynx")
     calls = tmp_path / "calls"
@@ -127,7 +127,7 @@ def test_an_altered_eval_set_stops_everything_before_a_model_runs(
     assert not calls.exists()
     assert not (place.evidence(demo.good) / "candidate_eval.json").exists()
 
-    # The advice that the error gives puts it right.
+    # The advice in the error fixes it.
     advice = re.search("run '(dvc checkout [^']+)'", found.description or "")
     assert advice
     advised = place.run(*advice[1].split())
@@ -137,10 +137,8 @@ def test_an_altered_eval_set_stops_everything_before_a_model_runs(
     assert calls.exists()
 
 
-def test_another_eval_set_than_the_baselines_is_blocked_by_its_check(
-    demo: Demo, tmp_path: Path
-) -> None:
-    """An eval set replaced together with its .dvc file is a valid one, but not the baseline's."""
+def test_an_eval_set_that_differs_from_the_baselines_is_blocked(demo: Demo, tmp_path: Path) -> None:
+    """The eval set and its .dvc file are replaced: it is valid, but not the baseline's."""
     root = clone(tmp_path / "clone")
     place = _recording_bwrap(demo.copy(tmp_path / "home"), tmp_path / "bin", tmp_path / "calls")
     place = Place(root, place.home, place.variables)
@@ -160,23 +158,23 @@ def test_another_eval_set_than_the_baselines_is_blocked_by_its_check(
 
 
 def _state(place: Place) -> tuple[dict[str, bytes], dict[str, bytes], list[str]]:
-    """Registry, candidates, and the runs that Dagster knows."""
+    """The files of registry and candidates, and the ids of Dagster's runs."""
     with place.instance() as instance:
         runs = [run.run_id for run in instance.get_runs()]
     return files_in(place.registry), files_in(place.home / "candidates"), runs
 
 
 def _recording_bwrap(place: Place, folder: Path, calls: Path) -> Place:
-    """The same place with a ``bwrap`` in front of the real one that leaves ``calls`` behind."""
+    """The same place with a wrapper of ``bwrap`` that records its calls in ``calls``."""
     folder.mkdir()
     program = folder / "bwrap"
     program.write_text(f'#!/bin/sh\necho "$@" >>{calls}\nexec /usr/bin/bwrap "$@"\n')
     program.chmod(0o755)
-    return place.but(PATH=f"{folder}:{place.environ['PATH']}")
+    return place.with_variables(PATH=f"{folder}:{place.environ['PATH']}")
 
 
-def test_a_slow_candidate_is_warned_of_and_passes(demo: Demo, tmp_path: Path) -> None:
-    """Latency is compared with twice the baseline's figure, and decides nothing."""
+def test_a_slow_candidate_gets_a_warning_and_passes(demo: Demo, tmp_path: Path) -> None:
+    """The limit is twice the baseline's latency. It does not affect the verdict."""
     place = demo.copy(tmp_path / "home")
     file = place.evidence(demo.good) / "candidate_eval.json"
     values = json.loads(file.read_bytes())

@@ -1,5 +1,5 @@
-"""``LYNX_ENV=prod``: nothing that is launched on a developer's machine promotes, whichever way,
-and the same checkout in the CI job does."""
+"""``LYNX_ENV=prod``: no command or API promotes on a developer's machine, but the same checkout
+promotes in the CI job."""
 
 import json
 import re
@@ -25,8 +25,8 @@ REFUSAL = "prod is changed only by the CI workflow's verified identity"
 
 
 def checkout(demo: Demo, issuer: FakeIssuer, folder: Path) -> Place:
-    """A commit of a clone that names a registry and a policy, its ``origin``, and the demo's
-    good candidate asking for ``v0.1.0`` there. In prod, dressed up as a CI runner."""
+    """A committed clone with a registry, a policy and an ``origin``, in prod and with a CI runner's
+    variables. The demo's good candidate requests ``v0.1.0``."""
     root = clone(folder / "clone")
     file = root / "pyproject.toml"
     text = re.sub(r"(?m)^registry = .*\n", "", file.read_text())
@@ -42,7 +42,7 @@ def checkout(demo: Demo, issuer: FakeIssuer, folder: Path) -> Place:
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "x")
     git(root, "push", "--quiet", "origin", "HEAD:refs/heads/main")
-    place = Place(root, demo.copy(folder / "home").home).but(
+    place = Place(root, demo.copy(folder / "home").home).with_variables(
         LYNX_ENV="prod",
         LYNX_REGISTRY=str(folder / "elsewhere"),
         GITHUB_ACTIONS="true",
@@ -54,7 +54,7 @@ def checkout(demo: Demo, issuer: FakeIssuer, folder: Path) -> Place:
 
 @pytest.fixture(scope="module")
 def prod(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """A checkout on a developer's machine, whose policy trusts an issuer that is there."""
+    """A checkout on a developer's machine, whose policy trusts a running issuer."""
     with running() as issuer:
         yield checkout(demo, issuer, tmp_path_factory.mktemp("prod"))
 
@@ -73,7 +73,7 @@ def test_dagster_promotes_nothing_in_prod(prod: Place, demo: Demo, tmp_path: Pat
 
 
 def test_the_ui_promotes_nothing_in_prod(prod: Place, demo: Demo, tmp_path: Path) -> None:
-    """The job, and the asset alone without its checks: both fail for want of an identity."""
+    """The job, and the asset without its checks, both fail because there is no identity."""
     before = files_in(prod.registry)
     with webserver(prod, tmp_path / "log") as ui:
         runs = [
@@ -90,12 +90,12 @@ def test_the_ui_promotes_nothing_in_prod(prod: Place, demo: Demo, tmp_path: Path
 
 
 def test_no_library_call_promotes_in_prod(prod: Place, demo: Demo) -> None:
-    """Dagster's Python API, with and without checks, and the registry's own."""
+    """This covers Dagster's Python API, with and without checks, and the registry's API."""
     before = files_in(prod.registry)
     done = prod.run(sys.executable, library_routes.__file__, demo.good)
     ended = json.loads(done.stdout)
     assert len(ended) == 2
-    assert all(said.startswith(REFUSAL) for said in ended.values()), ended
+    assert all(message.startswith(REFUSAL) for message in ended.values()), ended
     call = (
         "import pathlib, sys; from lynx_pipeline import registry; "
         "registry.promote(sys.argv[1], 'v0.1.0', evidence=pathlib.Path(sys.argv[2]))"
@@ -107,13 +107,13 @@ def test_no_library_call_promotes_in_prod(prod: Place, demo: Demo) -> None:
 
 
 def _sha(place: Place) -> str:
-    """The bundle that the demo promoted in dev."""
+    """The sha of the bundle that the demo promoted in dev."""
     first = (place.registry / "index.jsonl").read_bytes().splitlines()[0]
     return str(json.loads(first)["canonical_sha"])
 
 
 def test_the_command_line_changes_nothing_in_prod(prod: Place, demo: Demo) -> None:
-    """Promote, with evidence and without, roll back and register: exit code 1, and why."""
+    """Promote (with and without evidence), roll back and register fail with exit code 1."""
     before = files_in(prod.registry)
     sha = _sha(prod)
     for arguments in (
@@ -137,15 +137,15 @@ def test_prod_does_not_resolve_what_dev_promoted(prod: Place) -> None:
 
 
 def test_the_workflow_promotes_in_prod(demo: Demo, issuer: FakeIssuer, tmp_path: Path) -> None:
-    """The same checkout where the job's token is good: promoted, listed, resolved and audited.
+    """With a valid job token, the same checkout is promoted, listed, resolved and audited.
 
-    Where the demo found no isolation its evidence does not do, and that is what is said.
+    On a machine without isolation, the demo's evidence is refused instead.
     """
     machine = checkout(demo, issuer, tmp_path)
     issuer.changes["sha"] = head = git(machine.root, "rev-parse", "HEAD")
     evidence = json.loads((machine.evidence(demo.good) / "candidate_eval.json").read_bytes())
     before = files_in(machine.registry)
-    done = machine.but(**issuer.job).dagster(*job("promote", demo.good))
+    done = machine.with_variables(**issuer.job).dagster(*job("promote", demo.good))
     if evidence["isolation"] != "bubblewrap":
         assert done.returncode != 0
         assert "evaluated with isolation" in done.stdout + done.stderr
@@ -165,13 +165,15 @@ def test_the_workflow_promotes_in_prod(demo: Demo, issuer: FakeIssuer, tmp_path:
     assert audit.returncode == 0, audit.stdout + audit.stderr
     assert "Audit passed" in audit.stdout
     assert WORKFLOW_REF in audit.stdout
-    assert machine.but(LYNX_ENV="dev").lynx("registry", "resolve", "v0.1.0").returncode == 1
+    assert (
+        machine.with_variables(LYNX_ENV="dev").lynx("registry", "resolve", "v0.1.0").returncode == 1
+    )
 
 
 @pytest.mark.parametrize("value", ["Prod", "prod ", ""])
-def test_an_environment_that_is_neither_is_an_error(tmp_path: Path, value: str) -> None:
-    """It is never read as dev: Dagster's commands and ours stop and say what is expected."""
-    place = Place(REPO, tmp_path / "home").but(LYNX_ENV=value)
+def test_an_unknown_environment_is_an_error(tmp_path: Path, value: str) -> None:
+    """It is never treated as dev: Dagster's commands and ours fail with the expected values."""
+    place = Place(REPO, tmp_path / "home").with_variables(LYNX_ENV=value)
     done = place.lynx("registry", "list")
     assert done.returncode == 2
     assert f"LYNX_ENV is {value!r}: expected exactly 'dev' or 'prod'" in done.stderr

@@ -1,4 +1,4 @@
-"""Every way to launch a promotion ends at the gate, with or without the check before it."""
+"""However a promotion is launched, the gate refuses it, even without the check before it."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from lynx_pipeline_tests.end_to_end.conftest import Demo, Place, asset, files_in
 
 pytestmark = pytest.mark.slow
 
-# RUN stands for the refused run.
+# RUN is replaced by the refused run's id.
 COMMANDS = {
     "the whole job again": job("eval_and_promote", "RUN"),
     "the promotion's job": job("promote", "RUN"),
@@ -26,13 +26,13 @@ SAYS = {
 
 @pytest.fixture(scope="module")
 def place(demo: Demo, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """A copy of the demo's state, for every attempt to promote what it refused."""
+    """A copy of the demo's state, for attempts to promote its refused candidate."""
     return demo.copy(tmp_path_factory.mktemp("refusal") / "home")
 
 
 @pytest.mark.parametrize("route", COMMANDS)
 def test_no_command_promotes_a_refused_candidate(place: Place, demo: Demo, route: str) -> None:
-    """The command fails, says why, and leaves the registry byte for byte as it was."""
+    """The command fails with the reason, and no byte of the registry changes."""
     before = files_in(place.registry)
     done = place.dagster(*(part.replace("RUN", demo.bad) for part in COMMANDS[route]))
     assert done.returncode != 0
@@ -41,7 +41,7 @@ def test_no_command_promotes_a_refused_candidate(place: Place, demo: Demo, route
 
 
 def test_no_library_call_promotes_a_refused_candidate(place: Place, demo: Demo) -> None:
-    """Assets without their checks, and a retry from the failed step, through Dagster's Python."""
+    """This covers assets without checks and a retry of the failed step in Dagster's Python API."""
     before = files_in(place.registry)
     done = place.run(sys.executable, "-m", library_routes.__name__, demo.bad)
     assert json.loads(done.stdout) == {

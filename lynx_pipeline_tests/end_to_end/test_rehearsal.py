@@ -1,4 +1,4 @@
-"""The deploy workflow, its real steps played through with everything that can go wrong."""
+"""The real steps of the deploy workflow, in scenarios of success and failure."""
 
 from collections.abc import Callable, Iterator
 
@@ -12,16 +12,16 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """The team's world."""
+    """The team's services."""
     with staged(tmp_path_factory.mktemp("rehearsal") / "stage") as it:
         yield it
 
 
 @pytest.mark.parametrize("scenario", ALL, ids=lambda it: str(it.__name__))
-def test_a_scenario_ends_as_it_has_to(
+def test_a_scenario_has_the_expected_result(
     scenario: Callable[[Stage], list[Seen]], stage: Stage
 ) -> None:
-    """Each asserts what it does; every case ends with an exit code, a message and a state."""
+    """Each scenario asserts its results. Every case has an exit code, a message and a state."""
     for seen in scenario(stage):
         assert seen.what
         assert seen.ended == "no run" or "exit code" in seen.ended

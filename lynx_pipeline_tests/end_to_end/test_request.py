@@ -1,4 +1,4 @@
-"""From a release request to the run it prepares."""
+"""A release request prepares a run."""
 
 import shlex
 from collections.abc import Mapping
@@ -14,14 +14,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("dagster_home", [False, True], ids=["DAGSTER_HOME unset", "set"])
 def test_the_printed_command_runs(demo: Demo, tmp_path: Path, dagster_home: bool) -> None:
-    """Asked for again, a promoted version is prepared, run, and found done: nothing changes.
+    """A repeated request for a promoted version is prepared and run, and changes nothing.
 
-    A ``DAGSTER_HOME`` that is set has the partition and the run; otherwise LYNX_HOME has.
+    Partition and run are in ``DAGSTER_HOME`` if it is set, otherwise in LYNX_HOME.
     """
     place = demo.copy(tmp_path / "home")
     if dagster_home:
         (tmp_path / "dagster").mkdir()
-        place = place.but(DAGSTER_HOME=str(tmp_path / "dagster"))
+        place = place.with_variables(DAGSTER_HOME=str(tmp_path / "dagster"))
     registry, history = files_in(place.registry), _runs(demo.place)
     done = place.lynx("request", "--run-id", demo.good, "--semver", "v0.1.0-dev")
     assert done.returncode == 0, done.stderr
@@ -40,17 +40,19 @@ def test_the_printed_command_runs(demo: Demo, tmp_path: Path, dagster_home: bool
 
 
 BAD_REQUESTS: Mapping[str, tuple[str, str, str]] = {
-    "a run id out of form": ("../../etc", "v0.1.0-dev", "is not an MLflow run id"),
-    "a version out of form": ("0" * 32, "v1; rm -rf /", "can't name a promotion in dev"),
+    "a malformed run id": ("../../etc", "v0.1.0-dev", "is not an MLflow run id"),
+    "a malformed version": ("0" * 32, "v1; rm -rf /", "can't name a promotion in dev"),
     "a prod version in dev": ("0" * 32, "v0.1.0", "expected vX.Y.Z-dev"),
-    "a run that is not there": ("0" * 32, "v0.1.0-dev", "Check the run id"),
+    "an unknown run": ("0" * 32, "v0.1.0-dev", "Check the run id"),
 }
 
 
 @pytest.mark.parametrize("name", BAD_REQUESTS)
-def test_a_request_that_cannot_be_run_is_refused(demo: Demo, tmp_path: Path, name: str) -> None:
-    """Exit code 2, one paragraph on stderr, and nothing prepared."""
-    place = Place(REPO, tmp_path / "home").but(MLFLOW_TRACKING_URI=demo.place.settings.tracking_uri)
+def test_an_invalid_request_is_refused(demo: Demo, tmp_path: Path, name: str) -> None:
+    """The exit code is 2, stderr has one paragraph, and nothing is prepared."""
+    place = Place(REPO, tmp_path / "home").with_variables(
+        MLFLOW_TRACKING_URI=demo.place.settings.tracking_uri
+    )
     run_id, semver, says = BAD_REQUESTS[name]
     done = place.lynx("request", "--run-id", run_id, "--semver", semver, "--json")
     assert (done.returncode, done.stdout) == (2, "")

@@ -1,4 +1,4 @@
-"""A long evaluation killed again and again: it goes on, and ends as if nothing had happened."""
+"""A long evaluation that is killed several times resumes, with the result of an undisturbed one."""
 
 import json
 import os
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow(seconds=40)
 ITEMS = 200_000
 KILLS = 5
 BATCH = 64
-# Slow enough to be caught at work, and wrong now and then.
+# Slow enough to be killed at work; some answers are missing.
 SLOWLY = """\
 import time
 time.sleep(0.003)
@@ -39,14 +39,14 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def start(place: Path, output: str) -> "subprocess.Popen[bytes]":
-    """``minieval`` in a process of its own."""
+    """Start ``minieval`` in a new process."""
     command = [str(PROGRAMS / "lynx-pipeline"), "minieval", "--bundle", "bundle"]
     command += ["--eval-set", "eval.jsonl", "--output", f"{output}/candidate_eval.json"]
     return subprocess.Popen(command, cwd=place, env=_environ(place), stdout=subprocess.DEVNULL)
 
 
 def kept(place: Path) -> int:
-    """Batches in the journal."""
+    """The number of batches in the journal."""
     try:
         return (place / "killed/candidate_eval.json.journal").read_bytes().count(b"\n") - 1
     except FileNotFoundError:
@@ -54,8 +54,8 @@ def kept(place: Path) -> int:
 
 
 def test_five_kills_change_no_byte(place: Path) -> None:
-    """Each kill -9 comes at a random moment; what was answered until then is not asked again,
-    and no process of the candidate's lives on."""
+    """Each kill -9 comes at a random time. Recorded answers are not requested again, and no process
+    of the candidate survives."""
     undisturbed = start(place, "undisturbed")
     dice = random.Random()
     batches = ITEMS // BATCH
@@ -70,7 +70,7 @@ def test_five_kills_change_no_byte(place: Path) -> None:
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert until <= kept(place) < batches
-        _all_gone(place)
+        _check_processes_ended(place)
     before = kept(place)
     last = start(place, "killed")
     assert last.wait(120) == 0
@@ -93,18 +93,18 @@ def _environ(place: Path) -> dict[str, str]:
     return {**ours, "LYNX_HOME": str(place / "home")}
 
 
-def _all_gone(place: Path) -> None:
-    """Processes whose command line names the bundle of this test, and are not the other run's."""
+def _check_processes_ended(place: Path) -> None:
+    """Assert that no process of the killed evaluation is left: those of the other have a parent."""
     end = time.monotonic() + 5
     while time.monotonic() < end:
-        parents = {_parent(pid) for pid in _naming(str(place / "bundle"))}
+        parents = {_parent(pid) for pid in _pids_naming(str(place / "bundle"))}
         if 1 not in parents:
             return
         time.sleep(0.05)
-    raise AssertionError("a process of the killed evaluation lives on")
+    raise AssertionError("a process of the killed evaluation is still running")
 
 
-def _naming(text: str) -> list[int]:
+def _pids_naming(text: str) -> list[int]:
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:

@@ -1,4 +1,4 @@
-"""``dagster dev`` for a test: started on a free port, asked through GraphQL, always ended."""
+"""``dagster dev`` for a test: on a free port, controlled through GraphQL, and always stopped."""
 
 import json
 import os
@@ -46,7 +46,7 @@ class Webserver:
     port: int
 
     def launch(self, job: str, partition: str, asset: str | None = None) -> str:
-        """Launch a job, or of it one asset without any check; the new run's id."""
+        """Launch a job, or one of its assets without checks; returns the new run's id."""
         selector: dict[str, Any] = {
             "repositoryLocationName": "lynx_pipeline.definitions",
             "repositoryName": "__repository__",
@@ -59,22 +59,22 @@ class Webserver:
         return str(self._launched(_LAUNCH, parameters)["run"]["runId"])
 
     def retry(self, run: str) -> str:
-        """Launch a failed run again, from the step that failed; the new run's id."""
+        """Retry a failed run from the failed step; returns the new run's id."""
         parameters = {"parentRunId": run, "strategy": "FROM_FAILURE"}
         return str(self._launched(_RETRY, parameters)["run"]["runId"])
 
     def backfill(self, asset: str, partition: str) -> str:
-        """Launch a backfill of one partition of an asset; its id."""
+        """Launch a backfill of one partition of an asset; returns its id."""
         parameters = {"assetSelection": [{"path": [asset]}], "partitionNames": [partition]}
         return str(self._launched(_FILL, parameters)["backfillId"])
 
     def backfilled(self, backfill: str) -> str:
-        """The one run of a backfill; waits until the daemon has launched it."""
+        """Wait until the daemon launches a backfill's only run; returns its id."""
         (run,) = _until(lambda: self.ask(_BACKFILLED, id=backfill)["runsOrError"]["results"], bool)
         return str(run["runId"])
 
     def ended(self, run: str) -> str:
-        """How a run ended, e.g. ``FAILURE``; waits for it."""
+        """Wait until a run ends; returns its status, e.g. ``FAILURE``."""
         return _until(
             lambda: str(self.ask(_RUN, id=run)["runOrError"]["status"]),
             lambda status: status in ("SUCCESS", "FAILURE", "CANCELED"),
@@ -100,10 +100,10 @@ class Webserver:
 T = TypeVar("T")
 
 
-def _until(look: Callable[[], T], good: Callable[[T], bool]) -> T:
-    """What ``look`` finds once that is good."""
+def _until(read: Callable[[], T], accepted: Callable[[T], bool]) -> T:
+    """Call ``read`` until ``accepted`` returns true for its value; returns that value."""
     end = time.monotonic() + SECONDS
-    while not good(found := look()):
+    while not accepted(found := read()):
         assert time.monotonic() < end, f"still {found!r} after {SECONDS:.0f} seconds"
         time.sleep(0.3)
     return found
@@ -124,7 +124,7 @@ def running(place: Place, log: Path) -> Iterator[Webserver]:
         process.send_signal(signal.SIGINT)
         with suppress(subprocess.TimeoutExpired):
             process.wait(20)
-        with suppress(ProcessLookupError):  # whatever is left of its group
+        with suppress(ProcessLookupError):  # kills the rest of its process group
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 

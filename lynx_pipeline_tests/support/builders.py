@@ -1,6 +1,6 @@
-"""Small real inputs, made where a test asks: eval sets, baselines, bundles, facts, projects.
+"""Builders of small real inputs: eval sets, baselines, bundles, facts and projects.
 
-The questions read ``Say word3``; a model answers ``word3`` to get it right. :data:`GOOD` does.
+A question reads ``Say word3``, and its correct answer is ``word3``. :data:`GOOD` answers it.
 """
 
 import hashlib
@@ -39,7 +39,7 @@ TIME = "2025-01-02T03:04:05Z"
 # The body of ``def answer(prompts: list[str])``.
 GOOD = "return [prompt.removeprefix('Say ') for prompt in prompts]"
 
-# The events, and the files that a promotion keeps, as the ledger's file names them.
+# The events, and the files that a promotion stores, by their names in the ledger.
 REGISTERED, PROMOTED, ROLLED_BACK = (it.event for it in (Registered, Promoted, RolledBack))
 EVIDENCE_FILES = ("baseline", "candidate_eval", "predictions")
 
@@ -112,7 +112,7 @@ def baseline_json(buckets: Any = None, **changes: Any) -> JsonObject:
 
 
 def candidate_json(buckets: Any = None, **changes: Any) -> JsonObject:
-    """The least that ``compare-baseline`` takes for a candidate."""
+    """The minimal candidate that ``compare-baseline`` accepts."""
     return {
         "eval_set_dvc_hash": MD5,
         "buckets": {"half.a": bucket(90, 100)} if buckets is None else buckets,
@@ -123,7 +123,7 @@ def candidate_json(buckets: Any = None, **changes: Any) -> JsonObject:
 def baseline_of(
     items: EvalSet, correct: Mapping[str, int] | None = None, **changes: Any
 ) -> JsonObject:
-    """A baseline measured on ``items``: all right, or ``correct`` of them by bucket."""
+    """A baseline measured on ``items``: all answers are right, or ``correct`` of them by bucket."""
     right = correct or {}
     buckets = {name: bucket(right.get(name, n), n) for name, n in bucket_sizes(items).items()}
     hashes = {"eval_set_dvc_hash": items.dvc_hash, "eval_set_sha256": items.sha256}
@@ -149,7 +149,7 @@ def bundle(folder: Path, body: str = GOOD, load: str = "pass", **mlmodel: Any) -
 def candidate_eval(
     items: EvalSet, predictions: bytes, answers: Mapping[str, str | None], **changes: Any
 ) -> CandidateEval:
-    """A full evaluation of ``answers``, whose Parquet bytes are ``predictions``."""
+    """A complete evaluation of ``answers``, whose Parquet bytes are ``predictions``."""
     values: JsonObject = {
         "mlflow_run_id": RUN,
         "canonical_sha": SHA,
@@ -166,13 +166,13 @@ def candidate_eval(
 
 
 def actor(**changes: str) -> Actor:
-    """A workflow run with a token that nobody used before; ``changes`` replace claims."""
+    """A workflow run with an unused token; ``changes`` replace claims."""
     claims = {part.name: f"the {part.name}" for part in fields(Actor)}
     return Actor(**{**claims, "jti": f"t{next(_TOKENS):08}", **changes})
 
 
 def evidence(**changes: Any) -> Evidence:
-    """What a promotion records of its evidence; ``changes`` replace fields."""
+    """The record of a promotion's evidence; ``changes`` replace fields."""
     values: JsonObject = {
         "eval_set_dvc_hash": MD5,
         "eval_set_sha256": sha256(b"eval set"),
@@ -212,7 +212,7 @@ def promoted(semver: str, **changes: Any) -> Promoted:
 
 
 def rolled_back(promotion: Promoted, **changes: Any) -> RolledBack:
-    """The rollback to a promotion, by the same actor unless ``changes`` say otherwise."""
+    """The rollback to a promotion, by the same actor by default; ``changes`` replace fields."""
     known = {part.name for part in fields(RolledBack)}
     values = {name: getattr(promotion, name) for name in known}
     return RolledBack(**{**values, **changes})
@@ -235,8 +235,8 @@ def project(
     environ: Mapping[str, str] | None = None,
     pyproject: str = "",
 ) -> Settings:
-    """A project with its eval set on disk and in a ``.dvc`` file, and a baseline. DVC itself is
-    not set up: nothing has to be pulled. ``pyproject`` is appended to our table."""
+    """A project with an eval set, its ``.dvc`` file and a baseline. DVC itself is not set up, since
+    nothing has to be pulled. ``pyproject`` is appended to our table."""
     raw = jsonl(eval_items() if items is None else items)
     parsed = EvalSet(tuple(parse_eval_set(raw.split(b"\n"), "eval set")), md5(raw), sha256(raw))
     (root / "data").mkdir(parents=True)

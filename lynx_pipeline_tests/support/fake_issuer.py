@@ -1,7 +1,7 @@
 """A GitHub-like OIDC issuer on this machine: real RSA keys, real tokens, real HTTP.
 
 :func:`claims` and :func:`policy` fit each other: a token with these claims satisfies the policy
-for the checked-out commit :data:`COMMIT`. Everything else a test wants is a change to them.
+for the checked-out commit :data:`COMMIT`. Tests pass changes to both.
 """
 
 import base64
@@ -36,9 +36,9 @@ WORKFLOW = ".github/workflows/deploy.yml"
 MAIN = "refs/heads/main"
 WORKFLOW_REF = f"{REPOSITORY}/{WORKFLOW}@{MAIN}"
 KID = "key-1"
-# As a claim's or a header's new value: it is left out.
+# The new value of a claim or header that is to be removed.
 REMOVED = object()
-# What a runner gives a job to ask for a token with: itself a token, and as secret as one.
+# The token with which a job requests its identity token, and as secret.
 BEARER = "eyJhbGciOiJub25lIn0.eyJzY29wZSI6InNlY3JldCJ9.c2VjcmV0LXNlY3JldC1zZWNyZXQ"
 
 CONFIGURATION = "/.well-known/openid-configuration"
@@ -46,7 +46,7 @@ KEYS = "/keys"
 TOKEN = "/token"
 
 
-# ----- what a token says ----------------------------------------------------------------------
+# ----- policy and claims ----------------------------------------------------------------------
 
 
 def policy(**changes: Any) -> Policy:
@@ -64,8 +64,8 @@ def policy(**changes: Any) -> Policy:
 
 
 def claims(**changes: Any) -> JsonObject:
-    """Every claim that GitHub documents for a job, good for five minutes; ``changes`` replace
-    them, or with :data:`REMOVED` take them out."""
+    """Every claim that GitHub documents for a job, valid for five minutes; ``changes`` replace
+    claims, or remove them (:data:`REMOVED`)."""
     now = int(time.time())
     values: JsonObject = {
         "jti": str(uuid.uuid4()),
@@ -107,7 +107,7 @@ def _changed(values: JsonObject, changes: Mapping[str, Any]) -> JsonObject:
 
 
 def key(name: str = KID, bits: int = 2048) -> rsa.RSAPrivateKey:
-    """The private key of this name, the same one for as long as the process lives."""
+    """The private key of this name; a process always gets the same one."""
     return _made(name, bits)
 
 
@@ -117,14 +117,14 @@ def _made(name: str, bits: int) -> rsa.RSAPrivateKey:
 
 
 def jwk(name: str = KID, bits: int = 2048, **changes: Any) -> JsonObject:
-    """The public half of the key ``name``, as an issuer lists it, but for ``changes``."""
+    """The public half of the key ``name``, as an issuer lists it, with ``changes``."""
     numbers = key(name, bits).public_key().public_numbers()
     values = {"kid": KID, "kty": "RSA", "use": "sig", "alg": "RS256"}
     return _changed({**values, "n": number(numbers.n), "e": number(numbers.e)}, changes)
 
 
 def number(value: int) -> str:
-    """A number of a JWK."""
+    """A number as a JWK encodes it."""
     return base64url(value.to_bytes((value.bit_length() + 7) // 8, "big"))
 
 
@@ -135,7 +135,7 @@ def public_pem(name: str = KID) -> bytes:
 
 
 def rs(name: str = KID, bits: int = 2048, sha: hashes.HashAlgorithm | None = None) -> Signer:
-    """Signs as RS256 does, or with another hash."""
+    """Signs as RS256 does, or with a different hash."""
     return lambda data: key(name, bits).sign(data, padding.PKCS1v15(), sha or hashes.SHA256())
 
 
@@ -150,17 +150,17 @@ def hs256(secret: bytes) -> Signer:
 
 
 def unsigned(_: bytes) -> bytes:
-    """Signs nothing."""
+    """An empty signature."""
     return b""
 
 
 def base64url(raw: bytes) -> str:
-    """Without padding, as tokens have it."""
+    """Base64url without padding, as tokens use it."""
     return base64.urlsafe_b64encode(raw).rstrip(b"=").decode()
 
 
 def mint(header: Any, payload: Any, sign: Signer) -> RawToken:
-    """A token of these two JSON values, or of bytes that are none."""
+    """A token of two JSON values, or of bytes that need not be JSON."""
     parts = [p if isinstance(p, bytes) else json.dumps(p).encode() for p in (header, payload)]
     signed = ".".join(map(base64url, parts))
     return RawToken(f"{signed}.{base64url(sign(signed.encode()))}")
@@ -171,20 +171,20 @@ def mint(header: Any, payload: Any, sign: Signer) -> RawToken:
 
 @dataclass
 class FakeIssuer:
-    """A running issuer. ``keys`` is what it lists; ``answers`` replaces what it says at a path;
-    ``changes`` go into every token that it hands out, unless ``token_to_give`` is set."""
+    """A running issuer. ``keys`` are the keys that it lists; ``answers`` replace its responses by
+    path; ``changes`` go into every token that it issues, unless ``token_to_give`` is set."""
 
     url: str
     keys: list[JsonObject] = field(default_factory=lambda: [jwk()])
     answers: dict[str, Answer] = field(default_factory=dict)
     changes: JsonObject = field(default_factory=dict)
     token_to_give: str | None = None
-    asked: list[str] = field(default_factory=list)
+    requested_paths: list[str] = field(default_factory=list)
 
     def token(
         self, header: Mapping[str, Any] | None = None, sign: Signer | None = None, **changes: Any
     ) -> RawToken:
-        """A good token but for the ``changes`` to its claims, its header or its signature."""
+        """A valid token, with ``changes`` to its claims, its header or its signature."""
         values = {"alg": "RS256", "kid": KID, "typ": "JWT", "x5t": "c29tZQ"}
         return mint(_changed(values, header or {}), self.claims(**changes), sign or rs())
 
@@ -205,7 +205,7 @@ class FakeIssuer:
 
     @property
     def job(self) -> dict[str, str]:
-        """The environment variables of a CI job that may ask for a token."""
+        """The environment variables of a CI job that may request a token."""
         return {
             "GITHUB_ACTIONS": "true",
             "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}{TOKEN}?api-version=2.0",
@@ -215,12 +215,12 @@ class FakeIssuer:
     @property
     def key_reads(self) -> int:
         """How often the keys were read."""
-        return self.asked.count(KEYS)
+        return self.requested_paths.count(KEYS)
 
     def answer(self, target: str, authorization: str) -> Answer:
-        """What is at this path."""
+        """The response at this path."""
         place = urlsplit(target)
-        self.asked.append(place.path)
+        self.requested_paths.append(place.path)
         if place.path in self.answers:
             return self.answers[place.path]
         match place.path:

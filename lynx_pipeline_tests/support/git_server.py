@@ -1,6 +1,6 @@
-"""Git repositories over HTTP(S) on this machine: ``git http-backend`` behind a door.
+"""Git repositories over HTTP(S) on this machine: ``git http-backend`` with access control.
 
-A :data:`Door` decides, request for request, whom the server lets in.
+An :data:`Authorize` function decides on each request.
 """
 
 import base64
@@ -27,48 +27,47 @@ from lynx_pipeline_tests.support.http_server import Answer, Request
 FETCH, PUSH = "git-upload-pack", "git-receive-pack"
 
 Credentials = tuple[str, str]
-# The status for somebody (user and password, if they gave any) who asks for a service, FETCH or
-# PUSH, of a repository: 200, 401 if these credentials are nobody's, 403 if they don't reach this
-# far.
-Door = Callable[[Credentials | None, str, str], int]
+# The HTTP status for a request with these credentials (None: no credentials) for a service (FETCH
+# or PUSH) of a repository: 200, 401 for unknown credentials, or 403 for insufficient permissions.
+Authorize = Callable[[Credentials | None, str, str], int]
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its address, its certificate (if it has one) to be trusted as
-    ``http.sslCAInfo`` or ``GIT_SSL_CAINFO``, and each ``Authorization`` it was shown."""
+    """A running server: its address, its certificate (if any) to trust with ``http.sslCAInfo`` or
+    ``GIT_SSL_CAINFO``, and the ``Authorization`` header of each request."""
 
     url: str
     pem: Path
-    asked: list[str]
+    authorizations: list[str]
 
 
 @contextmanager
-def serving(root: Path, door: Door, *, tls: bool = True) -> Iterator[Server]:
+def serving(root: Path, authorize: Authorize, *, tls: bool = True) -> Iterator[Server]:
     """Serve the repositories under ``root`` for as long as the block runs."""
-    pem, asked, context = root / "server.pem", list[str](), None
+    pem, authorizations, context = root / "server.pem", list[str](), None
     if tls:
         pem.write_bytes(certificate())
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(pem)
 
     def answer(request: Request) -> Answer:
-        asked.append(request.authorization)
+        authorizations.append(request.authorization)
         path, query = urlsplit(request.target).path, urlsplit(request.target).query
         services = [path.rpartition("/")[2], *parse_qs(query).get("service", ())]
         service, repository = PUSH if PUSH in services else FETCH, path.split("/")[1]
-        status = door(credentials(request.authorization), service, repository)
+        status = authorize(credentials(request.authorization), service, repository)
         if status == 200:
             return _backend(root, request)
         wanted = {"WWW-Authenticate": 'Basic realm="git"'} if status == 401 else {}
         return Answer(status=status, headers=wanted)
 
     with http_server.serving(answer, context) as url:
-        yield Server(url, pem, asked)
+        yield Server(url, pem, authorizations)
 
 
 def _backend(root: Path, request: Request) -> Answer:
-    """What ``git http-backend`` answers."""
+    """The response of ``git http-backend``."""
     place = urlsplit(request.target)
     done = subprocess.run(
         ["git", "http-backend"],
@@ -97,7 +96,7 @@ def certificate() -> bytes:
     """A new key and its self-signed certificate for 127.0.0.1, as PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    here = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     now = datetime.now(UTC)
     signed = (
         x509.CertificateBuilder()
@@ -107,7 +106,7 @@ def certificate() -> bytes:
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(here, critical=False)
+        .add_extension(address, critical=False)
         .sign(key, hashes.SHA256())
     )
     pem = serialization.Encoding.PEM
@@ -117,7 +116,7 @@ def certificate() -> bytes:
 
 
 def credentials(authorization: str) -> Credentials | None:
-    """User and password of a header of basic authentication."""
+    """User and password of an ``Authorization`` header with basic authentication."""
     scheme, _, encoded = authorization.partition(" ")
     try:
         user, colon, password = base64.b64decode(encoded, validate=True).decode().partition(":")

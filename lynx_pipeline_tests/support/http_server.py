@@ -1,4 +1,4 @@
-"""HTTP servers on this machine, for as long as a test needs them."""
+"""HTTP servers on this machine, for tests."""
 
 import socket
 import ssl
@@ -23,13 +23,13 @@ class Request:
 
     @property
     def authorization(self) -> str:
-        """The header of this name; empty if there is none."""
+        """The ``Authorization`` header; empty if it is missing."""
         return str(self.headers.get("Authorization", ""))
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An HTTP answer."""
+    """An HTTP response."""
 
     body: bytes = b""
     status: int = 200
@@ -42,20 +42,20 @@ class _Server(ThreadingHTTPServer):
         self.connections: list[socket.socket] = []
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Remember the connection, so that it ends with the server."""
+        """Remember the connection, so that it is closed with the server."""
         connection, address = super().get_request()
         self.connections.append(connection)
         return connection, address
 
     def server_close(self) -> None:
-        """Take no more requests, on open connections either."""
+        """Stop serving, on open connections too."""
         super().server_close()
         for connection in self.connections:
             with suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print what went wrong here, but not that a client hung up or did not trust us."""
+        """Print errors of the server, but not that a client hung up or rejected the certificate."""
         if not isinstance(sys.exception(), OSError):
             super().handle_error(request, client_address)
 
@@ -64,13 +64,13 @@ class _Server(ThreadingHTTPServer):
 def serving(
     answer: Callable[[Request], Answer], tls: ssl.SSLContext | None = None
 ) -> Iterator[str]:
-    """Answer every request with ``answer``, each in a thread of its own; the server's URL.
+    """Answer every request with ``answer``, each in its own thread; yields the server's URL.
 
-    It answers other processes too.
+    Other processes can reach the server too.
     """
 
     class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"  # connections are kept, uploads may come in chunks
+        protocol_version = "HTTP/1.1"  # keep-alive, and uploads may be chunked
 
         def _answer(self) -> None:
             made = answer(Request(self.command, self.path, self.headers, self._body()))
@@ -99,7 +99,7 @@ def serving(
 
     with _Server(Handler) as server:
         if tls is not None:
-            # The handshake is left to the request's thread: a client may never begin one.
+            # The handshake happens in the request's thread, since a client may never start one.
             server.socket = tls.wrap_socket(
                 server.socket, server_side=True, do_handshake_on_connect=False
             )

@@ -17,7 +17,7 @@ SECONDS = 90.0
 
 @contextmanager
 def running(folder: Path) -> Iterator[str]:
-    """An MLflow server with artifacts, over HTTP."""
+    """An MLflow server that also serves artifacts; yields its URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
@@ -33,8 +33,8 @@ def running(folder: Path) -> Iterator[str]:
             env={
                 **environ,
                 "MLFLOW_DISABLE_TELEMETRY": "true",
-                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes that do nothing
-                # Older servers take any artifact location.
+                "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight idle processes
+                # Older servers accept any artifact location.
                 "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES": "mlflow-artifacts",
             },
             stdout=log,

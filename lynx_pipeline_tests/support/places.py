@@ -1,7 +1,6 @@
-"""The places a ledger can be kept in, for tests that hold in all of them.
+"""The places that can hold a ledger, for tests of both stores.
 
-A :class:`Place` is a store together with what somebody could do behind its back who may write
-where it is kept.
+A :class:`Place` is a store, together with direct access to its files or refs that bypasses it.
 """
 
 import os
@@ -23,20 +22,24 @@ from lynx_pipeline_tests.support.builders import promoted, sha256
 BRANCH = "lynx-registry"
 A, B = "a" * 64, "b" * 64
 
-# Nothing of the machine's or the user's git configuration, and a name for what tests commit.
+# Ignores the git configuration of the machine and the user, and names an author for test commits.
 GIT_ENV = {
     "GIT_CONFIG_GLOBAL": "/dev/null",
     "GIT_CONFIG_NOSYSTEM": "1",
-    **{f"GIT_{who}_{what}": "t@t" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")},
+    **{
+        f"GIT_{role}_{what}": "t@t"
+        for role in ("AUTHOR", "COMMITTER")
+        for what in ("NAME", "EMAIL")
+    },
 }
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git there; what it says, without the end of its last line."""
-    return _said(folder, *arguments).decode().strip()
+    """Run git in ``folder``; returns its output without the final newline."""
+    return _run_git(folder, *arguments).decode().strip()
 
 
-def _said(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
+def _run_git(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
     done = subprocess.run(
         ["git", *arguments],
         cwd=folder,
@@ -49,27 +52,27 @@ def _said(folder: Path, *arguments: str, stdin: bytes = b"") -> bytes:
 
 
 class Place(Protocol):
-    """A store, and what is kept where it keeps it."""
+    """A store, and direct access to its content."""
 
     @property
     def store(self) -> Store:
-        """The store, as a new process would open it."""
+        """A newly opened store."""
 
     @property
     def setting(self) -> str:
         """The value of ``registry`` in ``pyproject.toml``."""
 
     def index(self) -> bytes:
-        """The bytes of ``index.jsonl``; none if there is none."""
+        """The bytes of ``index.jsonl``; empty if it does not exist."""
 
     def overwrite(self, raw: bytes) -> None:
-        """Put ``raw`` in the place of ``index.jsonl``, not through the store."""
+        """Replace ``index.jsonl`` without using the store."""
 
     def holds(self, piece: bytes) -> bool:
-        """Whether this piece of evidence is kept."""
+        """Whether the store contains this piece of evidence."""
 
     def all(self) -> dict[str, bytes]:
-        """Everything that is kept, so that a change of anything shows."""
+        """The complete content, to detect any change."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +109,14 @@ class InFolder:
 
 @dataclass(frozen=True)
 class OnGit:
-    """The git store on a bare repository that lies at ``bare``."""
+    """The git store on the bare repository at ``bare``."""
 
     bare: Path
     url: str = ""
 
     @classmethod
     def new(cls, bare: Path, *, partial: bool = False) -> "OnGit":
-        """A new repository; ``partial``: it lets clones leave files out."""
+        """A new repository; ``partial`` allows partial clones."""
         place = cls(bare)
         bare.mkdir(parents=True)
         place.git("init", "--quiet", "--bare", "--template=", ".")
@@ -135,8 +138,8 @@ class OnGit:
 
     def git(self, *arguments: str, stdin: bytes = b"") -> bytes:
         """Run git on the repository itself."""
-        said = _said(self.bare, *arguments, stdin=stdin)
-        return said.strip() if arguments[0] != "cat-file" else said
+        output = _run_git(self.bare, *arguments, stdin=stdin)
+        return output.strip() if arguments[0] != "cat-file" else output
 
     def index(self) -> bytes:
         if not self.git("for-each-ref", f"refs/heads/{BRANCH}"):
@@ -144,11 +147,11 @@ class OnGit:
         return self.git("cat-file", "blob", f"{BRANCH}:index.jsonl")
 
     def overwrite(self, raw: bytes) -> None:
-        """As a new commit on the branch."""
+        """Replace it with a new commit on the branch."""
         self.git("update-ref", f"refs/heads/{BRANCH}", self.commit(raw, BRANCH))
 
     def commit(self, raw: bytes, parent: str | None) -> str:
-        """A commit whose ``index.jsonl`` is ``raw``; all else is as in ``parent``."""
+        """A commit whose ``index.jsonl`` is ``raw``; other files are those of ``parent``."""
         blob = self.git("hash-object", "-w", "--stdin", stdin=raw).decode()
         tree = self.git("ls-tree", parent).splitlines() if parent else []
         kept = [line for line in tree if not line.endswith(b"\tindex.jsonl")]
@@ -162,7 +165,7 @@ class OnGit:
         return bool(listed) and self.git("cat-file", "blob", listed[2].decode()) == piece
 
     def refs(self) -> dict[str, str]:
-        """Every ref and what it points to."""
+        """The object id of every ref."""
         listed = self.git("for-each-ref", "--format=%(refname) %(objectname)").decode()
         return dict(line.split(" ", 1) for line in listed.splitlines())
 
@@ -175,7 +178,7 @@ class OnGit:
         return [r.removeprefix("refs/tags/") for r in self.refs() if r.startswith("refs/tags/")]
 
     def hook(self, name: str, body: str) -> Path:
-        """Let the repository run ``body`` (sh) as this hook."""
+        """Install ``body`` (sh) as this hook of the repository."""
         file = self.bare / "hooks" / name
         file.parent.mkdir(exist_ok=True)
         file.write_text(f"#!/bin/sh\n{body}\n")
@@ -192,7 +195,7 @@ def version(number: int, sha: str = A) -> Promoted:
 
 
 def promote(store: Store, number: int, evidence: tuple[bytes, ...] = (), sha: str = A) -> Entry:
-    """Promote as the registry does: an entry that stands already is not written again."""
+    """Promote as the registry does: an existing entry is not written again."""
     new = version(number, sha)
     return store.append(
         lambda ledger: check_promotion(ledger, Env.DEV, "tiny", sha, new.semver) or new,
@@ -201,5 +204,5 @@ def promote(store: Store, number: int, evidence: tuple[bytes, ...] = (), sha: st
 
 
 def facts(store: Store) -> list[Fact]:
-    """What the store holds, verified."""
+    """The verified facts in the store."""
     return [entry.fact for entry in store.read().entries]

@@ -1,4 +1,4 @@
-"""A notification channel on this machine: it keeps what is announced to it over HTTP."""
+"""A notification channel on this machine that records what it receives over HTTP."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from lynx_pipeline_tests.support.http_server import Answer, Request, serving
 
 @dataclass
 class Receiver:
-    """What was received, as JSON values. ``status`` is what it answers."""
+    """``got`` are the received JSON values; ``status`` is the status of its responses."""
 
     address: str
     got: list[dict[str, Any]] = field(default_factory=list)
@@ -19,11 +19,11 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        """Its address in apprise's form; the secret stands for whatever such URLs contain."""
+        """Its address as an apprise URL, with a secret as such URLs often contain."""
         return self.address.replace("http://", "json://user:channel-secret@") + "/"
 
     def answer(self, request: Request) -> Answer:
-        """Keep what was posted, unless the channel is set to fail."""
+        """Record the body, unless the channel is set to fail."""
         if self.status == 200:
             self.got.append(json.loads(request.body))
         return Answer(status=self.status)

@@ -1,4 +1,4 @@
-"""Handmade wheels, and a configuration of uv that finds only these."""
+"""Handmade wheels, and a uv configuration that finds only them."""
 
 import zipfile
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,5 @@
-"""Scripts that run in place of the worker and speak its protocol, correctly or not, as a test
-needs; and short ways to run a bundle on prompts."""
+"""Scripts that replace the worker and follow or violate its protocol; and helpers that run a bundle
+on prompts."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -50,7 +50,7 @@ def ask_batches(
     workers: int = 1,
     chosen: Isolation | None = None,
 ) -> list[Answered]:
-    """Run the bundle in ``folder`` on all prompts; the batches as they come back."""
+    """Run the bundle in ``folder`` on all prompts; returns the batches in order of arrival."""
     engine = Local(folder, chosen or isolation(), limits, workers)
     return list(engine.answer(batches(prompts, limits.batch_size), len(prompts)))
 
@@ -62,7 +62,7 @@ def ask(
     workers: int = 1,
     chosen: Isolation | None = None,
 ) -> list[str | None]:
-    """Run the bundle on all prompts; the answers in the order of the prompts."""
+    """Run the bundle on all prompts; returns the answers in the order of the prompts."""
     answers: dict[int, str | None] = {}
     for batch in ask_batches(folder, limits, prompts, workers, chosen):
         answers.update(zip(batch.rows, batch.answers, strict=True))
@@ -70,8 +70,8 @@ def ask(
 
 
 def write_script(scripted: Path, first: str = "", each: str = "pass", last: str = "") -> Path:
-    """Write the script for the bundle ``scripted``: code that runs ``first``, for ``each`` batch,
-    and ``last``."""
+    """Write the script of the bundle ``scripted``: it runs ``first``, then ``each`` per batch,
+    then ``last``."""
     text = SCRIPT.format(first=first, each=each, last=last)
     scripted.with_name("script.py").write_text(text)
     return scripted

@@ -1,4 +1,4 @@
-"""A project with a registry and a real MLflow store, and candidates that want to be promoted."""
+"""A project with a registry and a real MLflow store, and candidates for promotion."""
 
 import json
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class World:
     isolation: str = "none"
 
     def candidate(self, name: str, wrong: int = 0) -> Made:
-        """A candidate that is wrong on the first ``wrong`` questions, evaluated."""
+        """An evaluated candidate whose first ``wrong`` answers are wrong."""
         made = bundle(self.folder / name, body=f"return [{name!r}]")
         run_id = self.tracking.run({"model": made})
         sha = read_bundle(made).canonical_sha
@@ -45,7 +45,7 @@ class World:
         return Made(run_id, sha, evidence)
 
     def evaluate(self, evidence: Path, run_id: str, sha: str, wrong: int) -> None:
-        """Write evidence that holds."""
+        """Write valid evidence."""
         items = read_eval_set(self.settings)
         assert isinstance(items, EvalSet)
         answers: dict[str, str | None] = {
@@ -59,7 +59,7 @@ class World:
         (evidence / EVAL).write_text(json.dumps(made.to_json()))
 
     def promote(self, made: Made, semver: str) -> Entry[Promoted]:
-        """The gated promotion."""
+        """Promote it through the gate."""
         return Registry.open(self.settings).promote(made.sha, semver, evidence=made.evidence).entry
 
     @property

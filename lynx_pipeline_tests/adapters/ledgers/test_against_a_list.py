@@ -1,5 +1,5 @@
-"""Any sequence of promotions, refusals, rollbacks, crashes, races and damage, in both stores,
-against a plain list of facts."""
+"""Random sequences of promotions, refusals, rollbacks, crashes, races and damage: both stores are
+compared with a plain list of facts."""
 
 import os
 import shutil
@@ -33,10 +33,10 @@ from lynx_pipeline_tests.simulators.faults.git_commands import (
     AFTER,
     BEFORE,
     WHILE,
+    assert_consistent,
     faulty_git,
-    hurried,
-    wait_until_left,
-    whole,
+    no_waiting,
+    wait_until_unused,
 )
 from lynx_pipeline_tests.simulators.faults.trial import forked
 from lynx_pipeline_tests.support.builders import REGISTERED, actor, fact, promoted, rolled_back
@@ -55,12 +55,12 @@ versions = st.sampled_from(Env).flatmap(
 EVIDENCE = (b"some evidence",)
 
 
-def unlike(_: Ledger) -> Fact:
+def must_not_be_called(_: Ledger) -> Fact:
     """A decision that must not be called."""
     raise AssertionError
 
 
-def wanting(new: Promoted) -> Decide:
+def promoting(new: Promoted) -> Decide:
     """The registry's decision to promote it."""
 
     def decide(ledger: Ledger) -> Fact | Entry:
@@ -85,7 +85,7 @@ class AgainstAList(RuleBasedStateMachine):
         self.model: list[Fact] = []
 
     def new_place(self) -> Place:
-        """Where the ledger under test is."""
+        """A new place for the ledger under test."""
         raise NotImplementedError
 
     def crash(self, step: int, decide: Decide, how: int) -> None:
@@ -93,7 +93,7 @@ class AgainstAList(RuleBasedStateMachine):
         raise NotImplementedError
 
     def race(self, first: Fact, second: Fact) -> list[Fact]:
-        """Append both concurrently; the order in which they must be in the ledger."""
+        """Append both concurrently; returns the order in which the ledger must have them."""
         raise NotImplementedError
 
     def teardown(self) -> None:
@@ -111,14 +111,14 @@ class AgainstAList(RuleBasedStateMachine):
         return self.promoted()[last[-1].semver] if last else None
 
     def refused(self, new: Promoted) -> bool:
-        """Whether this promotion is against the rules."""
+        """Whether the rules forbid this promotion."""
         known = self.promoted().get(new.semver)
         if known:
             return known.canonical_sha != new.canonical_sha
         prod = [numbers(s) for s, f in self.promoted().items() if f.env is Env.PROD]
         return new.env is Env.PROD and any(numbers(new.semver) <= other for other in prod)
 
-    # What can happen.
+    # The rules of the state machine.
 
     @rule(env=st.sampled_from(Env), sha=shas)
     def register(self, env: Env, sha: str) -> None:
@@ -131,7 +131,7 @@ class AgainstAList(RuleBasedStateMachine):
         new = promoted(which[1], env=which[0], canonical_sha=sha)
         before = self.place.index()
         try:
-            self.place.store.append(wanting(new), EVIDENCE)
+            self.place.store.append(promoting(new), EVIDENCE)
         except Refused:
             assert self.refused(new)
             assert self.place.index() == before
@@ -153,14 +153,14 @@ class AgainstAList(RuleBasedStateMachine):
     def promote_and_crash(self, which: tuple[Env, str], sha: str, step: int, how: int) -> None:
         """The result is the old ledger, or the new one if the promotion is allowed."""
         new = promoted(which[1], env=which[0], canonical_sha=sha)
-        self.crash(step, wanting(new), how)
+        self.crash(step, promoting(new), how)
         found = facts(self.place.store)
         may_be_new = not self.refused(new) and new.semver not in self.promoted()
         assert found in (self.model, [*self.model, new] if may_be_new else self.model)
         self.model = found
 
     @rule(sha=shas)
-    def two_at_once(self, sha: str) -> None:
+    def append_concurrently(self, sha: str) -> None:
         """Both entries are in the ledger, in either order."""
         first, second = (fact(event=REGISTERED, canonical_sha=s) for s in (sha, "c" * 64))
         self.model += self.race(first, second)
@@ -171,17 +171,17 @@ class AgainstAList(RuleBasedStateMachine):
         """Change one committed byte: it is detected and nothing is written. Then undo it."""
         whole_ledger = self.place.index()
         committed = whole_ledger.rindex(b"\n") + 1
-        # Without its newline the last line counts as torn: only the checkpoint can tell.
+        # Without its newline the last line counts as torn; only the checkpoint shows the damage.
         place = data.draw(st.integers(0, committed - 2))
         damaged = bytearray(whole_ledger)
         damaged[place] ^= data.draw(st.integers(1, 255))
-        mend = self.damage(bytes(damaged))
+        undo = self.damage(bytes(damaged))
         before = self.place.all()
-        for use in (self.place.store.read, lambda: self.place.store.append(unlike)):
+        for use in (self.place.store.read, lambda: self.place.store.append(must_not_be_called)):
             with pytest.raises(BadInput, match=r"line \d+"):
                 use()
         assert self.place.all() == before
-        mend()
+        undo()
 
     def damage(self, raw: bytes) -> Callable[[], object]:
         """Replace the ledger with these bytes; returns how to undo it."""
@@ -190,7 +190,7 @@ class AgainstAList(RuleBasedStateMachine):
         return lambda: self.place.overwrite(before)
 
     @invariant()
-    def holds_the_model(self) -> None:
+    def matches_the_model(self) -> None:
         ledger = self.place.store.read()
         assert [entry.fact for entry in ledger.entries] == self.model
         for env in Env:
@@ -242,21 +242,21 @@ class FolderAgainstAList(AgainstAList):
 
     @precondition(lambda self: self.place.folder.exists())
     @rule(tail=st.binary(max_size=40))
-    def tear(self, tail: bytes) -> None:
+    def append_a_torn_line(self, tail: bytes) -> None:
         """Append a torn line: a write that never reached its newline."""
         with self.place.store.file.open("ab") as file:
             file.write(tail.replace(b"\n", b""))
 
     @precondition(lambda self: self.checkpoints)
     @rule(data=st.data())
-    def lag(self, data: st.DataObject) -> None:
+    def restore_an_old_checkpoint(self, data: st.DataObject) -> None:
         """Replace the checkpoint with an older one."""
         old = data.draw(st.sampled_from(self.checkpoints))
         self.place.store.checkpoint_file.write_bytes(old)
 
     @invariant()
-    def remember(self) -> None:
-        """Collect all checkpoints so far."""
+    def collect_checkpoints(self) -> None:
+        """Remember every checkpoint so far."""
         file = self.place.store.checkpoint_file
         if file.exists() and file.read_bytes() not in self.checkpoints:
             self.checkpoints.append(file.read_bytes())
@@ -270,7 +270,7 @@ class GitAgainstAList(AgainstAList):
     def __init__(self) -> None:
         super().__init__()
         self.stack = ExitStack()
-        self.stack.enter_context(hurried())
+        self.stack.enter_context(no_waiting())
         # Nothing pushes while we read, so there is no need to wait for a contradiction to persist.
         self.stack.enter_context(patch.object(git_ledger, "PATIENCE", 1))
 
@@ -280,7 +280,7 @@ class GitAgainstAList(AgainstAList):
     def teardown(self) -> None:
         self.stack.close()
         if self.model:
-            whole(self.place)
+            assert_consistent(self.place)
         super().teardown()
 
     def crash(self, step: int, decide: Decide, how: int) -> None:
@@ -293,21 +293,21 @@ class GitAgainstAList(AgainstAList):
                 self.place.store.append(decide, EVIDENCE)
 
         outcome = forked(work)
-        wait_until_left(self.folder)
+        wait_until_unused(self.folder)
         assert outcome.code in (0, -signal.SIGKILL)
         assert outcome.error in ("", "Refused"), outcome
 
     def race(self, first: Fact, second: Fact) -> list[Fact]:
-        asked = []
+        ledger_sizes = []
 
         def decide(ledger: Ledger) -> Fact:
-            asked.append(len(ledger.entries))
-            if len(asked) == 1:
+            ledger_sizes.append(len(ledger.entries))
+            if len(ledger_sizes) == 1:
                 self.place.store.append(lambda _: second)
             return first
 
         self.place.store.append(decide)
-        assert asked == [len(self.model), len(self.model) + 1]
+        assert ledger_sizes == [len(self.model), len(self.model) + 1]
         return [second, first]
 
     def damage(self, raw: bytes) -> Callable[[], object]:

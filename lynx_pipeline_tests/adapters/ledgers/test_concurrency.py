@@ -1,4 +1,4 @@
-"""Thirty-two concurrent promoters: one history, and each gets a correct result."""
+"""Thirty-two concurrent promoters write one history, and each gets a correct result."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from lynx_pipeline.domain.ledger.facts import Actor, Fact, Promoted
 from lynx_pipeline.domain.ledger.state import check_promotion, check_unused, replay
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import LynxError, Refused
-from lynx_pipeline_tests.simulators.faults.git_commands import whole
+from lynx_pipeline_tests.simulators.faults.git_commands import assert_consistent
 from lynx_pipeline_tests.support.builders import actor, promoted
 from lynx_pipeline_tests.support.places import InFolder, OnGit, Place
 from lynx_pipeline_tests.support.small_process import in_small_process
@@ -88,7 +88,7 @@ def all_at_once(place: Place, wants: list[Promoted]) -> list[Answer]:
     reader = _child(lambda: _reader(place, stop, len(wants)), (*ours, answers))
     for handle in (gate, answers, stop):
         os.close(handle)
-    os.close(start)  # go
+    os.close(start)  # all promoters start
     with open(results, "rb") as pipe:  # noqa: PTH123  # a handle, not a path
         rows = [json.loads(line) for line in pipe]
     os.close(running)
@@ -98,11 +98,11 @@ def all_at_once(place: Place, wants: list[Promoted]) -> list[Answer]:
     return [Answer(*each) for each in sorted(rows)]
 
 
-def _child(work: Callable[[], None], not_its: tuple[int, ...]) -> int:
+def _child(work: Callable[[], None], unused: tuple[int, ...]) -> int:
     child = os.fork()
     if child == 0:
         try:
-            for handle in not_its:
+            for handle in unused:
                 os.close(handle)
             work()
         except BaseException:
@@ -127,7 +127,7 @@ def _promoter(place: Place, number: int, want: Promoted, gate: int, answers: int
     os.write(answers, line.encode() + b"\n")
 
 
-def _reader(place: Place, stop: int, most: int) -> None:
+def _reader(place: Place, stop: int, limit: int) -> None:
     """Read until stopped: every ledger is complete and extends the one before."""
     os.set_blocking(stop, False)
     seen: tuple[Entry, ...] = ()
@@ -136,7 +136,7 @@ def _reader(place: Place, stop: int, most: int) -> None:
         entries = place.store.read().entries
         first = len(entries) if first is None else first
         assert entries[: len(seen)] == seen
-        assert len(entries) <= first + most
+        assert len(entries) <= first + limit
         seen = entries
         try:
             if os.read(stop, 1) == b"":
@@ -151,7 +151,7 @@ def check(place: Place, old: Ledger, wants: list[Promoted], answers: list[Answer
     assert ledger.entries[: len(old.entries)] == old.entries
     assert place.index() == b"".join(entry.to_line() for entry in ledger.entries)
     if isinstance(place, OnGit):
-        whole(place)
+        assert_consistent(place)
         for commit, entry in zip(place.commits(), ledger.entries, strict=True):
             lines = place.git("cat-file", "blob", f"{commit}:index.jsonl").splitlines(True)
             assert len(lines) == entry.seq
@@ -183,7 +183,7 @@ ROUNDS: list[tuple[Callable[[int, int], Promoted], int, int]] = [
 
 @pytest.mark.parametrize("kind", [kind for kind, _, _ in ROUNDS], ids=lambda kind: kind.__name__)
 @pytest.mark.parametrize("store", ["folder", "git"])
-def test_thirty_two_promoters_write_one_history(
+def test_concurrent_promoters_write_one_history(
     memory_path: Path, store: str, kind: Callable[[int, int], Promoted]
 ) -> None:
     """Ten rounds on each store, the first on a ledger that does not exist yet: every winner is in

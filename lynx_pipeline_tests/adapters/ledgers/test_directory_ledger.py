@@ -1,4 +1,4 @@
-"""What only the directory store has: its lock, its checkpoint, a failing disk, and damage."""
+"""What only the directory store has: a lock, a checkpoint, disk failures and damaged files."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ from lynx_pipeline_tests.support.places import InFolder, facts, promote, version
 Bytes = dict[str, bytes]
 
 
-def unlike(_: Ledger) -> Fact:
+def must_not_be_called(_: Ledger) -> Fact:
     """A decision that must not be called."""
     raise AssertionError
 
@@ -37,19 +37,19 @@ def place(tmp_path: Path) -> InFolder:
 
 @pytest.fixture
 def store(place: InFolder) -> DirectoryLedger:
-    """The store in it."""
+    """The store in the folder ``place``."""
     return place.store
 
 
 def test_a_lock_that_is_held_too_long_is_a_system_failure(
     store: DirectoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message says what holds it."""
+    """The message says that another process holds it."""
     monkeypatch.setattr(directory_ledger, "LOCK_SECONDS", 0.1)
 
     def decide(_: Ledger) -> Fact:
         with pytest.raises(SystemFailed, match="another process has held"):
-            DirectoryLedger(store.folder).append(unlike)
+            DirectoryLedger(store.folder).append(must_not_be_called)
         return version(1)
 
     store.append(decide)
@@ -109,8 +109,8 @@ def test_a_failed_close_does_not_lose_the_entry(
     assert facts(store) == [version(9)]
 
 
-def test_a_decisions_disk_error_is_not_reported_as_the_locks(store: DirectoryLedger) -> None:
-    """A decision runs git and reads files; its exceptions pass through unchanged."""
+def test_a_disk_error_in_a_decision_is_passed_through(store: DirectoryLedger) -> None:
+    """A decision runs git and reads files; its errors are not reported as errors of the lock."""
 
     def decide(_: Ledger) -> Fact:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -123,7 +123,7 @@ def test_a_decisions_disk_error_is_not_reported_as_the_locks(store: DirectoryLed
 def test_an_entry_that_cannot_be_removed_again_is_not_reported_as_removed(
     place: InFolder, store: DirectoryLedger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sync and truncation both fail: its state is unknown until the disk works again."""
+    """Sync and truncation both fail, so the entry's state is unknown until the disk works again."""
     several(place)
 
     def broken(*_: object) -> None:
@@ -167,14 +167,16 @@ def test_a_full_disk_leaves_the_old_ledger(
         pytest.param(lambda s: s.folder.write_text("x"), SystemFailed, id="a file, not a folder"),
         pytest.param(lambda s: s.file.mkdir(parents=True), SystemFailed, id="index is a folder"),
         pytest.param(
-            lambda s: s.checkpoint_file.mkdir(parents=True), SystemFailed, id="checkpoint too"
+            lambda s: s.checkpoint_file.mkdir(parents=True),
+            SystemFailed,
+            id="checkpoint is a folder",
         ),
     ],
 )
 def test_a_path_that_cannot_hold_a_ledger_is_a_system_failure(
     store: DirectoryLedger, make: Callable[[DirectoryLedger], object], error: type[LynxError]
 ) -> None:
-    """Files and folders in each other's places."""
+    """A file where a folder is expected, or the other way round."""
     make(store)
     with pytest.raises(error):
         store.append(lambda _: version(1))
@@ -193,7 +195,8 @@ DAMAGE: list[Any] = [
         id="checkpoint with an extra key",
     ),
     pytest.param(
-        lambda s: s.file.write_bytes(b"".join(s.file.read_bytes().splitlines(True)[:2])), id="cut"
+        lambda s: s.file.write_bytes(b"".join(s.file.read_bytes().splitlines(True)[:2])),
+        id="truncated",
     ),
     pytest.param(lambda s: s.file.write_bytes(s.file.read_bytes()[:-1]), id="last newline missing"),
     pytest.param(lambda s: s.file.write_bytes(s.file.read_bytes() + b"\n"), id="blank line"),
@@ -212,7 +215,7 @@ def test_damage_is_detected_and_not_overwritten(
     with pytest.raises(BadInput):
         store.read()
     with pytest.raises(BadInput):
-        store.append(unlike)
+        store.append(must_not_be_called)
     assert place.all() == before
 
 
@@ -257,11 +260,11 @@ def test_a_new_folder_is_synced_in_its_parent(place: InFolder, synced: list[Path
 
 
 @pytest.mark.parametrize("again", [9, 10])
-def test_an_entry_found_after_a_kill_is_durable_before_it_is_built_on(
+def test_an_entry_found_after_a_kill_is_synced_before_anything_relies_on_it(
     place: InFolder, synced: list[Path], again: int
 ) -> None:
     """After a kill between write and sync, the line is in the ledger but may not be on the disk.
-    It must be there before a caller or the checkpoint relies on it."""
+    It must be on the disk before a caller or the checkpoint relies on it."""
     several(place)
 
     def work(trace: list[str]) -> None:
@@ -277,7 +280,7 @@ def test_an_entry_found_after_a_kill_is_durable_before_it_is_built_on(
     assert place.store.file in synced[:first]
 
 
-def test_evidence_found_after_a_failure_is_durable_before_its_entry(
+def test_evidence_found_after_a_failure_is_synced_before_its_entry(
     place: InFolder, synced: list[Path]
 ) -> None:
     """The folder's sync failed, so a power cut could lose the file's name."""
@@ -308,7 +311,7 @@ def _calls(place: InFolder, evidence: tuple[bytes, ...] = ()) -> tuple[str, ...]
 
 
 def test_a_failed_close_is_reported_and_the_entry_is_kept(place: InFolder) -> None:
-    """The same in a forked process, with the operating system's error in the message."""
+    """In a forked process: the message quotes the operating system's error."""
     several(place)
     at = _calls(place).index("close index") + 1
 

@@ -20,9 +20,9 @@ from lynx_pipeline_tests.simulators.faults.disk import (
 from lynx_pipeline_tests.simulators.faults.full_disk import disk_is_full
 from lynx_pipeline_tests.simulators.faults.git_commands import (
     GIT_FAULTS,
+    assert_consistent,
     git_fails,
     three_entries,
-    whole,
 )
 from lynx_pipeline_tests.simulators.faults.remote import REMOTE_FAULTS, Remote, remote_fails
 from lynx_pipeline_tests.simulators.faults.table import (
@@ -49,7 +49,7 @@ DISK_CALLS = (
     *("mkdir folder", "mkdir evidence folder"),
     *("open lock", "open evidence", "open evidence folder", "open index", "open folder"),
     *("open checkpoint", "sync evidence", "sync evidence folder", "sync index", "sync folder"),
-    *("sync checkpoint", "rename evidence", "rename checkpoint", "cut index"),
+    *("sync checkpoint", "rename evidence", "rename checkpoint", "truncate index"),
     *("close evidence", "close evidence folder", "close index", "close folder"),
     *("close checkpoint", "close lock"),
 )
@@ -57,7 +57,7 @@ GIT_COMMANDS = (
     *("init", "remote", "fetch", "ls-remote", "update-ref", "for-each-ref", "rev-list"),
     *("ls-tree", "cat-file", "fast-import", "push"),
 )
-FULL = "an ever less full filesystem"
+FULL = "a nearly full filesystem"
 GOLDEN = {
     *product([DISK], WRITES, DISK_FAULTS),
     *product([DISK], READS, ["killed before", "EIO"]),
@@ -72,7 +72,7 @@ GOLDEN = {
 # One fault of each kind for the quick tests.
 QUICK: set[object] = {
     *(HALFWAY, LAST_BYTE, SHORT),
-    *(remote.hook_refuses, remote.killed_once, remote.somebody_is_faster),
+    *(remote.hook_refuses, remote.killed_once, remote.concurrent_writer),
 }
 
 
@@ -83,7 +83,7 @@ def each(faults: Iterable[object]) -> list[ParameterSet]:
     ]
 
 
-def in_the_document(section: str, table: Table, tmp_path: Path) -> None:
+def assert_documented(section: str, table: Table, tmp_path: Path) -> None:
     """Assert that the results are exactly those in docs/faults.md."""
     text = rendered(section, table)
     (tmp_path / "faults.md").write_text(text)
@@ -102,17 +102,17 @@ def in_the_document(section: str, table: Table, tmp_path: Path) -> None:
     assert table == expected
 
 
-def test_the_document_has_a_row_for_everything_that_can_fail() -> None:
-    """For the golden list of store, failpoint and fault. Each leaves the old or the new ledger."""
+def test_the_document_covers_every_fault() -> None:
+    """The rows are exactly the golden list, and each fault leaves the old or the new ledger."""
     documented = parsed(DOCUMENT.read_text())
     assert set(documented) == GOLDEN
     for (_, _, column), found in documented.items():
         assert found
-        assert column == "the promoter hears" or found <= {"old", "new"}
+        assert column == "reported to the promoter" or found <= {"old", "new"}
 
 
-def test_the_document_is_as_rendered() -> None:
-    """Nothing in it was written by hand: parsed and rendered again, it has the same bytes."""
+def test_the_document_has_no_manual_edits() -> None:
+    """Parsed and rendered again, it has the same bytes."""
     text = DOCUMENT.read_text()
     tables: dict[str, Table] = {name: {} for name in COLUMNS}
     for (section, failpoint, fault), found in parsed(text).items():
@@ -125,29 +125,31 @@ def test_the_document_is_as_rendered() -> None:
 
 
 @pytest.mark.parametrize("fault", each(DISK_FAULTS))
-def test_a_disk_that_fails_at_any_step(memory_path: Path, fault: str) -> None:
-    """Each system call of the directory store, from each state a folder can be in."""
+def test_a_failed_system_call_has_the_documented_results(memory_path: Path, fault: str) -> None:
+    """Each system call of the directory store fails, in each state that a folder can be in."""
     table = in_small_process(disk_fails, memory_path / "disk", fault)
-    in_the_document(DISK, table, memory_path)
+    assert_documented(DISK, table, memory_path)
 
 
 @pytest.mark.parametrize("fault", each(GIT_FAULTS))
-def test_a_git_command_that_fails(memory_path: Path, fault: str) -> None:
-    """Each git command of the git store, from each state a branch can be in."""
-    in_the_document(GIT, in_small_process(git_fails, memory_path, fault), memory_path)
+def test_a_failed_git_command_has_the_documented_results(memory_path: Path, fault: str) -> None:
+    """Each git command of the git store fails, in each state that a branch can be in."""
+    assert_documented(GIT, in_small_process(git_fails, memory_path, fault), memory_path)
 
 
 @pytest.mark.parametrize("fault", each(REMOTE_FAULTS), ids=lambda fault: fault.__name__)
-def test_a_remote_that_fails(memory_path: Path, fault: Callable[[Remote], None]) -> None:
+def test_a_remotes_failure_has_the_documented_results(
+    memory_path: Path, fault: Callable[[Remote], None]
+) -> None:
     """Real hooks, kills, competing writers, full disks and lost networks."""
-    in_the_document(REMOTE, in_small_process(remote_fails, memory_path, fault), memory_path)
+    assert_documented(REMOTE, in_small_process(remote_fails, memory_path, fault), memory_path)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("section", "store"), [(DISK, "directory"), (REMOTE, "git")])
-def test_a_disk_that_is_really_full(tmp_path: Path, section: str, store: str) -> None:
-    """On a filesystem of a few pages, with ever more free pages until the promotion fits."""
-    in_the_document(section, disk_is_full(tmp_path / "full", store), tmp_path)
+def test_a_full_disk_has_the_documented_results(tmp_path: Path, section: str, store: str) -> None:
+    """A small filesystem gets one more free page at a time until the promotion fits."""
+    assert_documented(section, disk_is_full(tmp_path / "full", store), tmp_path)
     assert bwrap_works() in (True, False)
 
 
@@ -178,7 +180,7 @@ def test_a_missing_tag_is_restored(place: OnGit) -> None:
     assert place.refs() == before
     promote(place.store, 4)
     assert facts(place.store) == [version(n) for n in (1, 2, 3, 4)]
-    whole(place)
+    assert_consistent(place)
 
 
 def test_a_tag_that_cannot_be_restored_is_reported(place: OnGit) -> None:
@@ -193,9 +195,9 @@ def test_a_tag_that_cannot_be_restored_is_reported(place: OnGit) -> None:
     assert LAST in place.refs()
 
 
-def test_a_tag_without_its_commit_is_refused_and_fixed_by_hand(place: OnGit) -> None:
-    """An atomic push never leaves this state; a reset branch looks the same. It is not repaired by
-    guessing, but the tag still holds the commit to push."""
+def test_a_tag_without_its_commit_is_refused_and_can_be_fixed_by_hand(place: OnGit) -> None:
+    """An atomic push never leaves this state, but a reset branch looks the same. The store does not
+    guess a repair; the tag still holds the commit to push."""
     tip = place.commits()[-1]
     place.git("update-ref", f"refs/heads/{BRANCH}", f"{BRANCH}~1")
     for use in (place.store.read, lambda: promote(place.store, 4)):
@@ -203,7 +205,7 @@ def test_a_tag_without_its_commit_is_refused_and_fixed_by_hand(place: OnGit) -> 
             use()
     place.git("update-ref", f"refs/heads/{BRANCH}", tip)
     promote(place.store, 4)
-    whole(place)
+    assert_consistent(place)
 
 
 def test_a_branch_holds_one_model(place: OnGit) -> None:

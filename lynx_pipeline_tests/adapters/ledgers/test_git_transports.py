@@ -13,7 +13,7 @@ import pytest
 from lynx_pipeline.adapters.ledgers import git as git_ledger
 from lynx_pipeline.domain.ledger.chain import Ledger
 from lynx_pipeline.errors import SystemFailed
-from lynx_pipeline_tests.simulators.faults.git_commands import whole
+from lynx_pipeline_tests.simulators.faults.git_commands import assert_consistent
 from lynx_pipeline_tests.simulators.faults.remote import ssh
 from lynx_pipeline_tests.support.builders import sha256
 from lynx_pipeline_tests.support.git_server import Credentials, serving
@@ -24,12 +24,12 @@ BIG = tuple(bytes([number]) * 200_000 for number in range(4))
 
 
 def only_ci(given: Credentials | None, *_: str) -> int:
-    """Access only with the password."""
+    """Allow access only with the password."""
     return 200 if given == ("ci", PASSWORD) else 401
 
 
 def configured(settings: Mapping[str, str]) -> dict[str, str]:
-    """git's configuration in the environment, the way a CI runner hands it over."""
+    """git's configuration as environment variables, as a CI runner sets them."""
     environ = {"GIT_CONFIG_COUNT": str(len(settings))}
     for number, (key, value) in enumerate(settings.items()):
         environ |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
@@ -70,7 +70,7 @@ def place(
 
 
 @pytest.fixture(autouse=True)
-def no_doors_opened_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+def isolated_certificates_and_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     """Use only the tests' own certificates and proxies."""
     for name in os.environ:
         if name.startswith(("GIT_SSL", "SSL_", "CURL_")) or name.lower().endswith("_proxy"):
@@ -78,17 +78,17 @@ def no_doors_opened_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_ledger_is_kept_over_every_transport(place: OnGit) -> None:
-    """Read an empty remote, append with evidence, read back, promote the same again."""
+    """Read an empty remote, append with evidence, read it back, repeat a promotion."""
     assert place.store.read() == Ledger()
     promote(place.store, 1, BIG)
     promote(place.store, 2)
     assert promote(place.store, 2).seq == 2
     assert facts(place.store) == [version(1), version(2)]
     assert place.store.evidence(sha256(BIG[2])) == BIG[2]
-    whole(place)
+    assert_consistent(place)
 
 
-def test_a_hook_refuses_over_every_transport(place: OnGit) -> None:
+def test_a_hooks_refusal_is_reported_over_every_transport(place: OnGit) -> None:
     """The promoter's error quotes the hook, and neither branch nor tag is pushed."""
     promote(place.store, 1)
     before = place.refs()
@@ -102,7 +102,7 @@ def test_a_hook_refuses_over_every_transport(place: OnGit) -> None:
 
 
 def failures(place: OnGit) -> str:
-    """The messages with which reading and appending fail, quickly."""
+    """The messages of a failed read and a failed append, neither of which may take long."""
     start = time.monotonic()
     with pytest.raises(SystemFailed) as reading:
         place.store.read()
@@ -123,7 +123,7 @@ def test_a_wrong_password_is_refused_and_not_shown(
         for name, value in configured(settings).items():
             monkeypatch.setenv(name, value)
         messages = failures(OnGit(bare.bare, f"{server.url}/registry.git"))
-        assert any(server.asked)
+        assert any(server.authorizations)
     assert "Authentication failed" in messages
     assert "hunter2!" not in messages
     assert base64.b64encode(b"ci:hunter2!").decode() not in messages
@@ -132,7 +132,7 @@ def test_a_wrong_password_is_refused_and_not_shown(
 def test_a_missing_password_fails_without_a_prompt(
     bare: OnGit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a runner nobody could answer one."""
+    """Nobody could answer a prompt on a CI runner."""
     with serving(bare.bare.parent, only_ci) as server:
         for name, value in configured({"http.sslCAInfo": str(server.pem)}).items():
             monkeypatch.setenv(name, value)
@@ -146,7 +146,7 @@ def test_an_untrusted_certificate_is_refused(bare: OnGit, monkeypatch: pytest.Mo
         for name, value in configured({"credential.helper": helper(PASSWORD)}).items():
             monkeypatch.setenv(name, value)
         messages = failures(OnGit(bare.bare, f"{server.url}/registry.git"))
-        assert server.asked == []
+        assert server.authorizations == []
     assert "certificate" in messages
     assert PASSWORD not in messages
 
@@ -154,9 +154,9 @@ def test_an_untrusted_certificate_is_refused(bare: OnGit, monkeypatch: pytest.Mo
 def test_a_server_that_is_down_is_a_system_failure(bare: OnGit) -> None:
     """The message names the remote."""
     with serving(bare.bare.parent, only_ci) as server:
-        gone = OnGit(bare.bare, f"{server.url}/registry.git")
-    messages = failures(gone)
-    assert gone.remote.url in messages
+        stopped = OnGit(bare.bare, f"{server.url}/registry.git")
+    messages = failures(stopped)
+    assert stopped.remote.url in messages
 
 
 def test_an_unknown_repository_is_a_system_failure(place: OnGit) -> None:
@@ -166,7 +166,7 @@ def test_an_unknown_repository_is_a_system_failure(place: OnGit) -> None:
 
 
 @pytest.mark.parametrize("partial", [True, False])
-def test_a_server_that_speaks_only_the_first_protocol(
+def test_a_ledger_is_kept_over_gits_original_protocol(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, partial: bool
 ) -> None:
     """By default an sshd ignores its clients' GIT_PROTOCOL, and a server that filters may still
@@ -192,7 +192,7 @@ def clones(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
     real = git_ledger.GitLedger._clone
 
     @contextmanager
-    def measured(store: git_ledger.GitLedger) -> Iterator[git_ledger._Clone]:
+    def recording(store: git_ledger.GitLedger) -> Iterator[git_ledger._Clone]:
         with real(store) as clone:
             try:
                 yield clone
@@ -206,15 +206,15 @@ def clones(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
                 rows = (line.split() for line in listed.splitlines())
                 found.append({row[0]: int(row[2]) for row in rows})
 
-    monkeypatch.setattr(git_ledger.GitLedger, "_clone", measured)
+    monkeypatch.setattr(git_ledger.GitLedger, "_clone", recording)
     return found
 
 
 def test_no_evidence_is_transferred_to_read_or_append(
     place: OnGit, clones: list[dict[str, int]]
 ) -> None:
-    """From a remote that filters: no evidence of earlier entries, and of all versions of the index
-    only the last."""
+    """A remote that filters sends no evidence of earlier entries, and only the last version of the
+    index."""
     for number in range(4):
         promote(place.store, number, (BIG[number % 4] + bytes([number]),))
     clones.clear()

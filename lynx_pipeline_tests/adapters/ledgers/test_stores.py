@@ -31,11 +31,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     return PLACES[request.param](tmp_path)
 
 
-def unlike(_: Ledger) -> Fact:
-    """A decision that must not be called."""
-    raise AssertionError
-
-
 @everywhere
 def test_a_missing_ledger_reads_as_empty_and_is_not_created(place: Place) -> None:
     """A serving process may have no write permission."""
@@ -47,7 +42,7 @@ def test_a_missing_ledger_reads_as_empty_and_is_not_created(place: Place) -> Non
 
 @everywhere
 def test_appended_facts_read_back_in_order(place: Place) -> None:
-    """And the file consists of the entries' lines only."""
+    """The file consists of the entries' lines only."""
     entries = [promote(place.store, number) for number in range(4)]
     ledger = place.store.read()
     assert list(ledger.entries) == entries
@@ -56,15 +51,15 @@ def test_appended_facts_read_back_in_order(place: Place) -> None:
 
 
 @everywhere
-def test_the_same_facts_are_the_same_bytes(place: Place) -> None:
-    """Both stores write the golden ledger's bytes, so a ledger can be moved between them."""
+def test_both_stores_write_the_same_bytes_for_the_same_facts(place: Place) -> None:
+    """The bytes are the golden ledger's, so a ledger can be moved between the stores."""
     for each in golden_facts():
         place.store.append(lambda _, each=each: each)  # type: ignore[misc]
     assert place.index() == GOLDEN
 
 
 def test_deciding_for_an_existing_entry_changes_nothing(place: Place) -> None:
-    """The same promotion again, for the first and for the last of two entries."""
+    """Repeat the promotion of the first and of the last of two entries."""
     first, second = promote(place.store, 1), promote(place.store, 2)
     before = place.all()
     assert promote(place.store, 2, (b"other evidence",)) == second
@@ -104,9 +99,9 @@ def test_a_fact_that_would_not_read_back_is_not_written(place: Place) -> None:
     """An empty model name, a cost that JSON can't hold exactly, empty evidence, a bad time."""
     promote(place.store, 1)
     before = place.all()
-    dear = promoted("v0.2.0-dev", cpqu=1e17)
-    bare = promoted("v0.2.0-dev", evidence=Malformed({}, ""))
-    for bad in (fact(model=""), dear, bare, fact(time="yesterday")):
+    inexact_cost = promoted("v0.2.0-dev", cpqu=1e17)
+    no_evidence = promoted("v0.2.0-dev", evidence=Malformed({}, ""))
+    for bad in (fact(model=""), inexact_cost, no_evidence, fact(time="yesterday")):
         with pytest.raises(BadInput):
             place.store.append(lambda _, bad=bad: bad, (b"evidence",))  # type: ignore[misc]
         assert place.all() == before
@@ -135,7 +130,7 @@ PIECES = (b"{}\n", b"\x00\xff not text \n\n", b"", b"x" * 300_000)
 
 @everywhere
 def test_evidence_is_kept_and_read_back_by_its_digest(place: Place) -> None:
-    """For any bytes, also after later entries without evidence."""
+    """Evidence may be any bytes. It is kept when later entries have no evidence."""
     promote(place.store, 1, PIECES)
     promote(place.store, 2)
     for piece in PIECES:
@@ -143,7 +138,7 @@ def test_evidence_is_kept_and_read_back_by_its_digest(place: Place) -> None:
 
 
 def test_evidence_that_two_entries_share_is_kept_once(place: Place) -> None:
-    """As the baseline of several promotions. Evidence may be any iterable."""
+    """Several promotions may share a baseline, for example. Evidence may be any iterable."""
     promote(place.store, 1, (b"shared", b"first"))
     place.store.append(lambda _: version(2), iter([b"shared", b"second", b"shared"]))
     for piece in (b"shared", b"first", b"second"):
@@ -152,7 +147,7 @@ def test_evidence_that_two_entries_share_is_kept_once(place: Place) -> None:
 
 @everywhere
 def test_missing_evidence_is_named(place: Place) -> None:
-    """With and without a ledger. Reading creates nothing."""
+    """The error names the file, with and without a ledger. Reading creates nothing."""
     before = place.all()
     for _ in range(2):
         with pytest.raises(BadInput, match=f"{evidence_path(sha256(b'no'))} is missing"):
@@ -164,7 +159,7 @@ def test_missing_evidence_is_named(place: Place) -> None:
 
 @everywhere
 def test_changed_evidence_is_named(place: Place) -> None:
-    """Its digest is in the entry, so a replacement is detected."""
+    """The entry has its digest, so a replacement is detected."""
     promote(place.store, 1, (b"true",))
     path = evidence_path(sha256(b"true"))
     if isinstance(place, OnGit):

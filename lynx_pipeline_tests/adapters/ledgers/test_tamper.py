@@ -1,4 +1,4 @@
-"""Every change of a ledger behind the store's back is detected, and the message names the line."""
+"""Every change to a ledger that bypasses the store is detected, and the error names the line."""
 
 import functools
 import os
@@ -90,7 +90,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(git_ledger, "time", no_wait)
 
 
-def names_line(place: Place, line: int) -> None:
+def assert_names_line(place: Place, line: int) -> None:
     """Assert that reading fails and names this line."""
     with pytest.raises(BadInput, match=rf"\bline {line}\b"):
         place.store.read()
@@ -108,8 +108,8 @@ def put(handle: int, at: int, byte: int) -> None:
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_every_changed_byte_in_a_folder_is_detected(folder: InFolder, shard: int) -> None:
-    """At every position in fifty lines: the lowest, the highest and the case bit flipped, and a
-    newline instead."""
+    """At every position in fifty lines: the lowest, the highest or the case bit is flipped, or a
+    newline is written."""
     raw, tried = folder.index(), 0
     handle = os.open(folder.store.file, os.O_RDWR)
     try:
@@ -131,13 +131,13 @@ def test_every_changed_byte_in_a_folder_is_detected(folder: InFolder, shard: int
 
 
 def test_changed_bytes_are_detected_without_the_cache(folder: InFolder) -> None:
-    """The same for one byte in each line, with every line parsed again."""
+    """One byte is changed in each line, and every line is parsed again."""
     raw, start = folder.index(), 0
     for number, line in enumerate(raw.splitlines(keepends=True), start=1):
         damaged = bytearray(raw)
         damaged[start + number * 7 % len(line)] ^= 0x01
         folder.overwrite(bytes(damaged))
-        names_line(folder, number)
+        assert_names_line(folder, number)
         start += len(line)
     folder.overwrite(raw)
     assert len(folder.store.read().entries) == LINES
@@ -155,24 +155,26 @@ def test_changed_bytes_on_a_branch_are_detected(git: OnGit, flip: int) -> None:
         damaged[place] ^= flip
         with changed(git):
             git.overwrite(bytes(damaged))
-            names_line(git, raw[:place].count(b"\n") + 1)
+            assert_names_line(git, raw[:place].count(b"\n") + 1)
 
 
 # ----- lines --------------------------------------------------------------------------------
 
 
 def foreign(raw: bytes, place: int, *, chained: bool) -> bytes:
-    """A well-formed line with the right number from another ledger; if ``chained``, with the right
-    previous hash too."""
+    """A valid line of a different ledger with the right number; if ``chained``, also with the right
+    previous hash."""
     before = rules.parse_ledger(b"".join(raw.splitlines(True)[:place]), "f").head
     entry = seal(place + 1, before if chained else "0" * 64, fact(model="foreign"))
     return entry.to_line()
 
 
-def rearranged(raw: bytes, remembered: int) -> Iterator[tuple[str, int, bytes]]:
-    """Every change of whole lines: its name, the line to be named, the bytes. A line that replaces
-    a ``remembered`` one (each has a tag, or only the last has the checkpoint) is detected there,
-    any other at the line after it."""
+def rearranged(raw: bytes, first_recorded: int) -> Iterator[tuple[str, int, bytes]]:
+    """Every change of whole lines: its name, the line that the error must name, and the bytes.
+
+    Tags or the checkpoint record the hashes of the lines from ``first_recorded`` on. A foreign line
+    among them is detected itself, an earlier one at the line after it.
+    """
     lines = raw.splitlines(keepends=True)
     for k in range(LINES):
         yield f"deleted {k}", k + 1, b"".join(lines[:k] + lines[k + 1 :])
@@ -180,7 +182,7 @@ def rearranged(raw: bytes, remembered: int) -> Iterator[tuple[str, int, bytes]]:
         yield f"cut {k}", k + 1, b"".join(lines[:k])
         yield f"cut {k} and half a line", k + 1, b"".join(lines[:k]) + lines[k][:-50]
         follows = [*lines[:k], foreign(raw, k, chained=True), *lines[k:]]
-        found = k + 1 if k + 1 >= remembered else k + 2
+        found = k + 1 if k + 1 >= first_recorded else k + 2
         yield f"foreign but chained {k}", found, b"".join(follows)
     for k in range(LINES + 1):
         inserted = [*lines[:k], foreign(raw, k, chained=False), *lines[k:]]
@@ -195,11 +197,11 @@ def rearranged(raw: bytes, remembered: int) -> Iterator[tuple[str, int, bytes]]:
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_lines_in_a_folder_cannot_be_rearranged(folder: InFolder) -> None:
-    """Any line deleted, doubled or inserted, any two swapped, and a cut at the end of any line."""
+    """Any line deleted, doubled or inserted, any two swapped, or the file cut at any line."""
     raw, tried = folder.index(), 0
     for _, line, damaged in rearranged(raw, LINES):
         folder.overwrite(damaged)
-        names_line(folder, line)
+        assert_names_line(folder, line)
         tried += 1
     folder.overwrite(raw)
     assert len(folder.store.read().entries) == LINES
@@ -212,14 +214,14 @@ def test_lines_in_a_folder_cannot_be_rearranged(folder: InFolder) -> None:
     "kind", ["deleted", "doubled", "cut", "foreign", "foreign but chained", "blank", "swapped"]
 )
 def test_lines_on_a_branch_cannot_be_rearranged(git: OnGit, kind: str) -> None:
-    """The same as a further commit, at the start, in the middle and at the end."""
+    """Each change is pushed as a further commit: at the start, in the middle and at the end."""
     form = re.compile(rf"{kind} \d+(?: and \d+)?")
     all_of_a_kind = [each for each in rearranged(git.index(), 1) if form.fullmatch(each[0])]
     step = len(all_of_a_kind) // 3
     for _, line, damaged in [*all_of_a_kind[:-1:step], all_of_a_kind[-1]]:
         with changed(git):
             git.overwrite(damaged)
-            names_line(git, line)
+            assert_names_line(git, line)
 
 
 # ----- the branch and its tags --------------------------------------------------------------
@@ -272,7 +274,7 @@ def back_by_sixteen(place: OnGit) -> None:
     reset(place, place.commits()[33])
 
 
-def back_to_nothing(place: OnGit) -> None:
+def back_to_an_empty_ledger(place: OnGit) -> None:
     reset(place, place.commit(b"", None))
 
 
@@ -302,7 +304,7 @@ def branch_deleted(place: OnGit) -> None:
     place.git("update-ref", "-d", "refs/heads/lynx-registry")
 
 
-def last_tags_but_one_deleted(place: OnGit) -> None:
+def second_to_last_tag_deleted(place: OnGit) -> None:
     place.git("tag", "-d", tag_of(place, LINES - 1))
 
 
@@ -327,7 +329,7 @@ def last_tag_made_lightweight(place: OnGit) -> None:
     place.git("update-ref", f"refs/tags/{LAST}", f"refs/tags/{LAST}^{{commit}}")
 
 
-def tag_made_anothers(place: OnGit) -> None:
+def tag_replaced_by_the_previous_tag(place: OnGit) -> None:
     place.git("update-ref", f"refs/tags/{tag_of(place, 25)}", f"refs/tags/{tag_of(place, 24)}")
 
 
@@ -341,21 +343,21 @@ def tag_moved_to_another_line(place: OnGit) -> None:
     retag(place, tag, place.commits()[10], message(place, tag))
 
 
-def tag_says_garbage(place: OnGit) -> None:
+def tag_message_malformed(place: OnGit) -> None:
     retag(place, tag_of(place, 25), place.commits()[24], b"garbage\n")
 
 
-def tag_says_nothing(place: OnGit) -> None:
+def tag_message_without_a_hash(place: OnGit) -> None:
     retag(place, tag_of(place, 25), place.commits()[24], b'promoted tiny\n\n{"size":1,"seq":25}\n')
 
 
-def tag_remembers_another_hash(place: OnGit) -> None:
+def tag_message_with_a_wrong_hash(place: OnGit) -> None:
     tag = tag_of(place, 25)
     text = re.sub(rb'"hash":"[0-9a-f]{8}', b'"hash":"00000000', message(place, tag))
     retag(place, tag, place.commits()[24], text)
 
 
-def tag_remembers_more(place: OnGit) -> None:
+def tag_message_with_a_later_entry(place: OnGit) -> None:
     text = message(place, LAST).replace(b'"seq":50', b'"seq":51')
     retag(place, LAST, place.commits()[-1], text)
 
@@ -374,17 +376,17 @@ def commit_tree(place: OnGit, listing: str) -> None:
     reset(place, place.git("commit-tree", tree, "-p", "lynx-registry", "-m", "x").decode())
 
 
-def index_gone(place: OnGit) -> None:
+def index_missing(place: OnGit) -> None:
     commit_tree(place, "")
 
 
-def index_a_folder(place: OnGit) -> None:
+def index_is_a_folder(place: OnGit) -> None:
     blob = place.git("hash-object", "-w", "--stdin", stdin=b"x").decode()
     inner = place.git("mktree", stdin=f"100644 blob {blob}\tx\n".encode()).decode()
     commit_tree(place, f"040000 tree {inner}\tindex.jsonl\n")
 
 
-def index_a_link(place: OnGit) -> None:
+def index_is_a_link(place: OnGit) -> None:
     blob = place.git("hash-object", "-w", "--stdin", stdin=b"/etc/passwd").decode()
     commit_tree(place, f"120000 blob {blob}\tindex.jsonl\n")
 
@@ -392,30 +394,30 @@ def index_a_link(place: OnGit) -> None:
 REFS: dict[Callable[[OnGit], None], str] = {
     back_by_one: "line 50: cut off",
     back_by_sixteen: "line 35: cut off",
-    back_to_nothing: "line 1: cut off",
+    back_to_an_empty_ledger: "line 1: cut off",
     last_commit_rewritten: "line 50",
     last_commit_rewritten_and_grown: "line 50",
     history_rewritten_with_the_same_bytes: "line 2: the branch has 1 commits",
     commit_without_an_entry: "line 51: the branch has 51 commits and the ledger 50 entries",
     branch_deleted: "line 1: cut off",
-    last_tags_but_one_deleted: f"line {LINES - 1}.*tag tiny@",
+    second_to_last_tag_deleted: f"line {LINES - 1}.*tag tiny@",
     tag_deleted: "line 25.*tag tiny@rolled_back-25 is missing or",
     first_tag_deleted: "line 1: its tag tiny@registered-1 is missing or",
     all_tags_deleted: "line 1: its tag",
     tag_made_lightweight: "line 25: its tag tiny@rolled_back-25 is missing or",
     last_tag_made_lightweight: f"line 50: its tag {LAST} is missing. Either",
     last_tag_deleted: f"line 50: its tag {LAST} is missing. Either",
-    tag_made_anothers: "line 25",
+    tag_replaced_by_the_previous_tag: "line 25",
     tag_moved_off_the_branch: "line 25: its tag tiny@rolled_back-25 is missing or points",
     tag_moved_to_another_line: "line 25: its tag tiny@rolled_back-25 is missing or points",
-    tag_says_garbage: "line 25: its tag tiny@rolled_back-25 is missing or",
-    tag_says_nothing: "line 25: its tag tiny@rolled_back-25 is missing or",
-    tag_remembers_another_hash: "line 25: differs from the entry that was here before",
-    tag_remembers_more: "line 51: cut off",
+    tag_message_malformed: "line 25: its tag tiny@rolled_back-25 is missing or",
+    tag_message_without_a_hash: "line 25: its tag tiny@rolled_back-25 is missing or",
+    tag_message_with_a_wrong_hash: "line 25: differs from the entry that was here before",
+    tag_message_with_a_later_entry: "line 51: cut off",
     tag_added: "the tag tiny@v9.9.9 matches no entry",
-    index_gone: "has no file index.jsonl",
-    index_a_folder: "index.jsonl is not a regular file",
-    index_a_link: "index.jsonl is not a regular file",
+    index_missing: "has no file index.jsonl",
+    index_is_a_folder: "index.jsonl is not a regular file",
+    index_is_a_link: "index.jsonl is not a regular file",
 }
 
 
@@ -464,7 +466,7 @@ def verify(place: Place, root: Path) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-def refused(place: Place, root: Path, line: int) -> None:
+def assert_command_names_line(place: Place, root: Path, line: int) -> None:
     """Assert that the command fails with one paragraph that names the line."""
     code, out, err = verify(place, root)
     assert (code, out) == (2, "")
@@ -488,22 +490,22 @@ def test_the_command_names_the_damaged_line(folder: InFolder, git: OnGit, tmp_pa
     }
     for line, damaged in samples.items():
         folder.overwrite(damaged)
-        refused(folder, tmp_path / "folder", line)
+        assert_command_names_line(folder, tmp_path / "folder", line)
         folder.overwrite(raw)
     whole = f"The ledger is consistent: 50 entries, {len(raw)} bytes.\n"
     assert verify(folder, tmp_path / "folder") == (0, whole, "")
     for line in (17, 50):
         with changed(git):
             git.overwrite(samples[line])
-            refused(git, tmp_path / "git", line)
+            assert_command_names_line(git, tmp_path / "git", line)
     with changed(git):
         back_by_one(git)
-        refused(git, tmp_path / "git", 50)
+        assert_command_names_line(git, tmp_path / "git", 50)
     assert verify(git, tmp_path / "git") == (0, whole, "")
 
 
 def test_a_copied_ledger_reads_the_same(folder: InFolder, git: OnGit, tmp_path: Path) -> None:
-    """Both a copy of the folder and a clone of the repository with all its refs."""
+    """This holds for a copy of the folder and for a clone of the repository with all its refs."""
     copied = shutil.copytree(folder.folder, tmp_path / "copy")
     git.git("clone", "--quiet", "--mirror", ".", str(tmp_path / "mirror.git"))
     expected = folder.store.read().entries

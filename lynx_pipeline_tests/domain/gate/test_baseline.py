@@ -69,7 +69,7 @@ def test_a_tolerance_that_is_not_a_fraction_is_refused(text: str, says: str) -> 
     ],
 )
 def test_a_tolerance_is_exactly_what_is_written(text: str, value: Fraction) -> None:
-    """To the last digit, never rounded to a double."""
+    """Every digit counts; it is never rounded to a double."""
     file = json.dumps(baseline_json()).replace("0.02", text, 1)
     assert parse(file).tolerance == value
 
@@ -102,14 +102,14 @@ def test_a_tolerance_is_exactly_what_is_written(text: str, value: Fraction) -> N
     ],
 )
 def test_a_malformed_baseline_is_refused(change: dict[str, Any], says: str) -> None:
-    """Unknown keys included: one might be a rule that would not be applied."""
+    """Unknown keys are refused too, since one might be a rule that would not be applied."""
     with pytest.raises(BadInput, match=says):
         parse(json.dumps(baseline_json(**change)))
 
 
 @pytest.mark.parametrize("key", ["eval_set_dvc_hash", "baseline_sha", "tolerance_pp", "buckets"])
 def test_a_missing_key_is_refused_by_name(key: str) -> None:
-    """Policy has no defaults."""
+    """There are no defaults, because the baseline is a policy."""
     values = baseline_json()
     del values[key]
     with pytest.raises(BadInput, match=key):
@@ -117,7 +117,7 @@ def test_a_missing_key_is_refused_by_name(key: str) -> None:
 
 
 def test_optional_keys_may_be_absent_or_null() -> None:
-    """``correct``, the sha256, lineage and justification."""
+    """The optional keys are ``correct``, the sha256, lineage and justification."""
     values = baseline_json({"d.a": {"accuracy": 0.81, "n": 240}})
     raw = json.dumps(values).encode()
     found = parse_baseline(raw, "the file")
@@ -170,7 +170,7 @@ def test_optional_keys_may_be_absent_or_null() -> None:
     ],
 )
 def test_an_impossible_score_is_refused(text: str, says: str) -> None:
-    """So is an accuracy that disagrees with the counts."""
+    """An accuracy that disagrees with the counts is refused too."""
     with pytest.raises(BadInput, match=f"d.a.*{says}"):
         one_bucket(text)
 
@@ -200,20 +200,20 @@ def test_the_shortest_double_always_agrees() -> None:
     )
 )
 def test_written_scores_read_back_equal(pairs: dict[str, tuple[int, int]]) -> None:
-    """For any counts, by way of the file's bytes."""
+    """Any counts survive writing and reading the file."""
     scores = {name: Score.counted(k, n) for name, (k, n) in pairs.items()}
     raw = json.dumps(candidate_json(buckets_to_json(scores))).encode()
     assert read_scores(parse_object(raw, "f"), "f").buckets == scores
 
 
 def test_only_scores_with_counts_are_written() -> None:
-    """A score without counts would be rounded and read back as another one."""
+    """A score without counts would be rounded and read back as a different one."""
     with pytest.raises(ValueError, match="no count of correct answers"):
         buckets_to_json({"d.a": Score(Fraction(1, 3), 3)})
 
 
 @given(st.decimals(0, 1, places=12, allow_nan=False))
 def test_without_counts_the_accuracy_is_used_exactly_as_written(accuracy: Decimal) -> None:
-    """Digit for digit."""
+    """Every digit counts."""
     text = f"{accuracy:f}"
     assert one_bucket(f'{{"accuracy": {text}, "n": 7}}').accuracy == Fraction(text)

@@ -65,7 +65,7 @@ def test_a_first_baseline_needs_justification_and_evidence_too() -> None:
             NEW,
             OLD.buckets,
             "differ from the stored reference predictions: d.a, d.b",
-            id="other numbers",
+            id="different numbers",
         ),
         pytest.param(
             baseline("new", "old", a=39),
@@ -85,20 +85,20 @@ def test_a_first_baseline_needs_justification_and_evidence_too() -> None:
 def test_each_fault_gives_one_objection(
     after: Baseline, measured: Mapping[str, Score] | None, says: str
 ) -> None:
-    """Each way to change floors silently is found and named."""
+    """Each silent change of the floors is detected and named."""
     (objection,) = objections(OLD, after, measured)
     assert says in objection
 
 
 def test_changes_that_the_justification_mentions_are_allowed() -> None:
-    """A removed bucket, a larger tolerance and another scorer are allowed if the text says so."""
-    gone = replace(
+    """A removed bucket, a larger tolerance or a different scorer is allowed if it is mentioned."""
+    changed = replace(
         baseline("new", "old", a=39),
         tolerance=Fraction(3, 100),
         scorer=NUMERIC,
         justification="Drop d.b, covered by d.a; widen the tolerance; the scorer reads numbers.",
     )
-    assert objections(OLD, gone, gone.buckets) == []
+    assert objections(OLD, changed, changed.buckets) == []
 
 
 def test_the_difference_shows_falling_floors_first() -> None:
@@ -120,7 +120,7 @@ def test_small_drops_add_up() -> None:
 
 
 def test_drift_counts_only_comparable_baselines() -> None:
-    """Baselines with another eval set or scorer are left out."""
+    """Baselines with a different eval set or scorer are left out."""
     other = replace(baseline("x", None, a=50, b=50), eval_set_dvc_hash="before")
     assert drift([other, OLD, NEW])["d.a"] == Fraction(-2, 100)
     other_scorer = replace(baseline("x", None, a=50, b=50), scorer=NUMERIC)

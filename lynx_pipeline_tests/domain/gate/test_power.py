@@ -75,7 +75,7 @@ def eval_set_of(*buckets: tuple[str, ...]) -> EvalSet:
     return EvalSet(items, "md5", "sha")
 
 
-def test_one_bucket_is_the_binomial() -> None:
+def test_one_bucket_gives_a_binomial_sum() -> None:
     """With a single bucket the refusal chance is a sum of binomial terms."""
     cells = cells_of(eval_set_of(*[("d.a",)] * 20), ["d.a"])
     power = gate_power(cells, {"d.a": Score.counted(16, 20)}, Fraction(1, 10))
@@ -84,7 +84,7 @@ def test_one_bucket_is_the_binomial() -> None:
     assert power.buckets[0].allowed == 2
 
 
-def test_two_copies_of_a_bucket_are_one_bucket() -> None:
+def test_two_copies_of_a_bucket_count_as_one() -> None:
     """Buckets with the same questions fail together; treated as independent, refusals would
     double."""
     cells = cells_of(eval_set_of(*[("d.a", "e.a")] * 50), ["d.a", "e.a"])
@@ -93,16 +93,16 @@ def test_two_copies_of_a_bucket_are_one_bucket() -> None:
     assert power.refusal == pytest.approx(power.buckets[0].refusal, abs=1e-3)
 
 
-def test_equals_of_a_perfect_reference_are_never_refused() -> None:
-    """With every answer right there is no chance involved."""
+def test_a_model_as_good_as_a_perfect_reference_is_never_refused() -> None:
+    """If every answer is right, chance plays no role."""
     cells = cells_of(eval_set_of(*[("d.a",)] * 5), ["d.a"])
     assert gate_power(cells, {"d.a": Score.counted(5, 5)}, Fraction(0)).refusal == 0
 
 
-def test_the_caught_drop_is_caught_and_a_smaller_one_is_not(
+def test_the_detectable_drop_is_detected_and_a_smaller_one_is_not(
     shipped: tuple[Cells, Baseline],
 ) -> None:
-    """Each bucket's curve crosses 80 % at its caught drop."""
+    """Each bucket's curve crosses 80 % at its detectable drop."""
     cells, baseline = shipped
     scores = dict(baseline.buckets)
     first = gate_power(cells, scores, baseline.tolerance, drops=(0.0,)).buckets[8]

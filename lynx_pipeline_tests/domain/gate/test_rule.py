@@ -37,14 +37,14 @@ def read_candidate(**changes: Any) -> Scores:
 
 
 def verdict(before: dict[str, Any], after: dict[str, Any], tolerance: str = "0.02") -> Verdict:
-    """The gate on two sets of buckets, with the tolerance as the file's digits give it."""
+    """The verdict on two sets of buckets; ``tolerance`` is the text in the file."""
     text = json.dumps(baseline_json(before)).replace("0.02", tolerance, 1)
     assert f'"tolerance_pp": {tolerance}' in text
     return judge(parse_baseline(text.encode(), "baseline"), read_candidate(buckets=after))
 
 
 @given(counts, st.integers(0, 9999))
-def test_it_agrees_with_cross_multiplication(pair: tuple[int, int, int], digits: int) -> None:
+def test_the_rule_agrees_with_cross_multiplication(pair: tuple[int, int, int], digits: int) -> None:
     """k/n >= j/n - t/u exactly where u(j - k) <= tn, for any counts and tolerance."""
     j, k, n = pair
     text = f"0.{digits:04d}"
@@ -95,7 +95,7 @@ def test_a_missing_bucket_fails_and_is_named_first() -> None:
 
 
 def test_a_bucket_without_a_floor_is_reported_and_does_not_affect_the_verdict() -> None:
-    """Even if all its answers are wrong."""
+    """This holds even if all its answers are wrong."""
     found = verdict(
         {"d.a": bucket(9, 10)}, {"d.a": bucket(9, 10), "d.z": bucket(0, 5), "d.n": bucket(1, 1)}
     )
@@ -111,27 +111,36 @@ def test_a_verdict_without_buckets_is_not_a_pass() -> None:
 @pytest.mark.parametrize(
     ("baseline", "candidate", "says"),
     [
-        pytest.param({}, {"buckets": {"half.a": bucket(45, 50)}}, "half.a.*n = 50", id="other n"),
-        pytest.param({}, {"eval_set_dvc_hash": md5(b"x")}, "eval_set_dvc_hash", id="other dvc"),
-        pytest.param({}, {"eval_set_dvc_hash": "D" * 32}, "another eval set", id="other case"),
         pytest.param(
-            {"eval_set_sha256": "a" * 64}, {"eval_set_sha256": "b" * 64}, "forged", id="other sha"
+            {}, {"buckets": {"half.a": bucket(45, 50)}}, "half.a.*n = 50", id="different n"
         ),
-        pytest.param({"scorer": "numeric/1"}, {"scorer": "x"}, "by x.*by numeric/1", id="scorer"),
+        pytest.param(
+            {}, {"eval_set_dvc_hash": md5(b"x")}, "eval_set_dvc_hash", id="different dvc hash"
+        ),
+        pytest.param({}, {"eval_set_dvc_hash": "D" * 32}, "another eval set", id="different case"),
+        pytest.param(
+            {"eval_set_sha256": "a" * 64},
+            {"eval_set_sha256": "b" * 64},
+            "forged",
+            id="different sha256",
+        ),
+        pytest.param(
+            {"scorer": "numeric/1"}, {"scorer": "x"}, "by x.*by numeric/1", id="different scorer"
+        ),
         pytest.param({}, {"scorer": "numeric/1"}, "by normalised-exact", id="default scorer"),
     ],
 )
 def test_scores_that_cannot_be_compared_are_an_error(
     baseline: dict[str, Any], candidate: dict[str, Any], says: str
 ) -> None:
-    """Another eval set, scorer or n gives no verdict, neither passed nor failed."""
+    """A different eval set, scorer or n gives no verdict, neither passed nor failed."""
     with pytest.raises(BadInput, match=says):
         judge(read_baseline(**baseline), read_candidate(**candidate))
 
 
 @pytest.mark.parametrize("has", ["baseline", "candidate", "neither"])
 def test_a_sha256_is_compared_only_where_both_have_it(has: str) -> None:
-    """It is optional in both files."""
+    """The sha256 is optional in both files."""
     given = {"eval_set_sha256": "a" * 64}
     found = judge(
         read_baseline(**(given if has == "baseline" else {})),
@@ -156,6 +165,6 @@ def test_points_never_show_a_change_as_zero(share: Fraction, text: str) -> None:
 
 
 def test_buckets_too_small_for_the_tolerance_are_found() -> None:
-    """They are those with 1/n above the tolerance; 1/n equal to it is large enough."""
+    """A bucket is too small if 1/n is above the tolerance; if it is equal, the size suffices."""
     buckets = {"d.a": bucket(1, 49), "d.b": bucket(1, 50), "d.c": bucket(1, 51)}
     assert unresolvable(read_baseline(buckets=buckets)) == ("d.a",)

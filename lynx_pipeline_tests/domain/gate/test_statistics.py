@@ -30,20 +30,20 @@ def test_wilson_at_a_published_value() -> None:
 
 @pytest.mark.parametrize(("correct", "n"), [(0, 0), (-1, 5), (6, 5)])
 def test_wilson_refuses_impossible_counts(correct: int, n: int) -> None:
-    """They are a programmer's mistake, not an accuracy of 0."""
+    """Impossible counts are a programming error, not an accuracy of 0."""
     with pytest.raises(ValueError, match="not a fraction from 0 to 1"):
         wilson(correct, n)
 
 
 @given(st.integers(0, 80), st.integers(0, 80))
 def test_mcnemar_is_the_exact_two_sided_binomial(lost: int, gained: int) -> None:
-    """Counted with whole numbers: outcomes at least as uneven, out of 2 to the power of n."""
+    """The expected value counts outcomes at least as uneven, out of 2 to the power of n."""
     n = lost + gained
     extreme = sum(comb(n, k) for k in range(n + 1) if abs(2 * k - n) >= abs(lost - gained))
     assert mcnemar(lost, gained) == pytest.approx(float(Fraction(extreme, 2**n)), rel=1e-9)
 
 
 def test_mcnemar_refuses_negative_counts() -> None:
-    """They are a programmer's mistake."""
+    """Negative counts are a programming error."""
     with pytest.raises(ValueError, match="negative"):
         mcnemar(-1, 3)

@@ -1,4 +1,4 @@
-"""The chain: every way to change a ledger's bytes."""
+"""The chain: every change of a ledger's bytes is detected."""
 
 import json
 from dataclasses import replace
@@ -18,7 +18,7 @@ from lynx_pipeline_tests.support.builders import PROMOTED, SHA, chain, evidence,
 
 A, B = "a" * 64, "b" * 64
 
-# The format's fixed point: audits years from now have to find these bytes meaning the same.
+# Pins the format: these bytes must have the same meaning in audits years from now.
 GOLDEN = b"""\
 {"actor":null,"artifact_uri":"runs:/0123456789abcdef0123456789abcdef/model","canonical_sha":\
 "5555555555555555555555555555555555555555555555555555555555555555","cpqu":null,"env":"dev",\
@@ -40,7 +40,7 @@ HASHES = (
 
 
 def golden_facts() -> list[Fact]:
-    """What the golden bytes say."""
+    """The facts in the golden bytes."""
     promoted = fact(
         env=Env.PROD,
         event=PROMOTED,
@@ -64,12 +64,12 @@ def promoted(semver: str, sha: str = SHA, env: Env = Env.DEV, **changes: Any) ->
 
 
 def test_the_bytes_are_the_golden_ones() -> None:
-    """Keys, order, hashes and line ends, for a registration and a full promotion."""
+    """This pins keys, order, hashes and line ends of a registration and a full promotion."""
     assert bytes_of(chain(*golden_facts())) == GOLDEN
 
 
 def test_the_golden_bytes_read_back_equal() -> None:
-    """Into the same facts, chained by the pinned hashes."""
+    """The result is the same facts, chained by the pinned hashes."""
     ledger = parse_ledger(GOLDEN, "f")
     assert [entry.fact for entry in ledger.entries] == golden_facts()
     assert tuple(entry.hash for entry in ledger.entries) == HASHES
@@ -78,7 +78,7 @@ def test_the_golden_bytes_read_back_equal() -> None:
 
 
 def test_a_hash_can_be_checked_with_any_json_library() -> None:
-    """It is of the entry's compact JSON, sorted by key, without the hash itself."""
+    """The hash covers the entry's compact JSON, sorted by key, without the hash itself."""
     for line, expected in zip(GOLDEN.splitlines(), HASHES, strict=True):
         values = json.loads(line)
         assert values.pop("hash") == expected
@@ -93,8 +93,8 @@ def test_a_hash_can_be_checked_with_any_json_library() -> None:
     ),
     text=st.from_regex(r"\d?e-0?\d", fullmatch=True),
 )
-def test_a_number_has_one_form(cpqu: float, text: str) -> None:
-    """RFC 8785's; the one that Python writes is refused where it is another."""
+def test_a_number_has_one_valid_form(cpqu: float, text: str) -> None:
+    """The valid form is that of RFC 8785. Python's own form is refused if it differs."""
     (entry,) = chain(promoted("v0.1.0-dev", cpqu=cpqu, parent_sha=text)).entries
     line = entry.to_line()
     assert parse_ledger(line, "f").entries == (entry,)
@@ -115,15 +115,15 @@ LINES = RAW.splitlines(keepends=True)
 
 
 def refused(raw: bytes) -> str:
-    """What verifying says about it."""
+    """The error message for a damaged ledger."""
     with pytest.raises(BadInput, match=r"line \d+") as caught:
         parse_ledger(raw, "f", [CHECKPOINT])
     return str(caught.value)
 
 
 @pytest.mark.parametrize("flip", [0x01, 0x20, 0x80, 0xFF])
-def test_every_flipped_byte_is_found(flip: int) -> None:
-    """At every place of the file, and the line is named."""
+def test_every_changed_byte_is_detected(flip: int) -> None:
+    """This covers every position in the file, and the error names the line."""
     for place in range(len(RAW)):
         damaged = bytearray(RAW)
         damaged[place] ^= flip
@@ -131,22 +131,22 @@ def test_every_flipped_byte_is_found(flip: int) -> None:
         assert f"line {line}" in refused(bytes(damaged)), place
 
 
-def test_every_removed_or_inserted_byte_is_found() -> None:
-    """Also a byte that changes nothing for a JSON reader, such as a space."""
+def test_every_removed_or_inserted_byte_is_detected() -> None:
+    """Bytes that JSON ignores, such as a space, are detected too."""
     for place in range(len(RAW)):
         refused(RAW[:place] + RAW[place + 1 :])
         refused(RAW[:place] + b" " + RAW[place:])
         refused(RAW[:place] + b"\n" + RAW[place:])
 
 
-def test_every_cut_tail_is_found() -> None:
-    """However much is missing; the checkpoint remembers how far it went."""
+def test_every_truncation_is_detected() -> None:
+    """The checkpoint records the ledger's length, so any missing part is detected."""
     for length in range(len(RAW)):
         refused(RAW[:length])
 
 
-def test_lines_cannot_be_removed_doubled_or_moved() -> None:
-    """Each of the orders and subsets of the lines but the right one."""
+def test_lines_cannot_be_removed_duplicated_or_moved() -> None:
+    """All wrong orders and subsets of the lines are detected."""
     for count in range(len(LINES) + 1):
         for order in permutations(LINES, count):
             if list(order) != LINES:
@@ -155,8 +155,8 @@ def test_lines_cannot_be_removed_doubled_or_moved() -> None:
         refused(b"".join([*LINES[:place], line, *LINES[place:]]))
 
 
-def test_a_rewritten_history_is_found_by_the_checkpoint() -> None:
-    """A chain that is whole in itself, but not the one that was remembered."""
+def test_the_checkpoint_detects_a_rewritten_history() -> None:
+    """The chain is valid in itself, but differs from the one that the checkpoint recorded."""
     forged = chain(fact(), promoted("v0.1.0-dev"), promoted("v0.2.0-dev", B))
     assert len(bytes_of(forged)) == len(RAW)
     assert "checkpoint" in refused(bytes_of(forged))
@@ -164,8 +164,8 @@ def test_a_rewritten_history_is_found_by_the_checkpoint() -> None:
     assert "line 3" in refused(bytes_of(longer))
 
 
-def test_what_follows_the_last_newline_was_never_committed() -> None:
-    """A torn line is counted and not read, even if it is whole but for its newline."""
+def test_text_after_the_last_newline_is_ignored() -> None:
+    """A torn line is counted but not read, even if only its newline is missing."""
     entry = SMALL.next_entry(promoted("v0.3.0-dev"))
     for tail in (b"{", b"\x00" * 4096, entry.to_line()[:-1]):
         ledger = parse_ledger(RAW + tail, "f", [CHECKPOINT])
@@ -174,7 +174,7 @@ def test_what_follows_the_last_newline_was_never_committed() -> None:
 
 
 def test_a_ledger_may_be_longer_than_its_checkpoint() -> None:
-    """A lagging checkpoint is what a kill after the commit point leaves."""
+    """A kill after the commit point leaves an outdated checkpoint."""
     first = chain(fact()).checkpoint()
     assert first is not None
     assert parse_ledger(RAW, "f", [first]).entries == SMALL.entries
@@ -189,7 +189,7 @@ def test_a_ledger_may_be_longer_than_its_checkpoint() -> None:
 
 
 def line_of(**changes: Any) -> bytes:
-    """A first entry with these JSON values, its hash made to fit."""
+    """A first entry with these JSON values and a matching hash."""
     values = {**seal(1, None, fact()).to_json(), **changes}
     del values["hash"]
     values = {k: v for k, v in values.items() if v != "absent"}
@@ -203,12 +203,12 @@ def line_of(**changes: Any) -> bytes:
         pytest.param({"seq": 0}, "seq", id="seq 0"),
         pytest.param({"seq": 2}, "out of place", id="seq 2"),
         pytest.param({"seq": "1"}, "seq", id="seq text"),
-        pytest.param({"prev": SHA}, "out of place", id="prev of nothing"),
+        pytest.param({"prev": SHA}, "out of place", id="prev without a previous entry"),
         pytest.param({"prev": ""}, "prev", id="empty prev"),
         pytest.param({"event": "deleted"}, "event", id="unknown event"),
-        pytest.param({"event": "promoted"}, "semver", id="promoted as nothing"),
-        pytest.param({"semver": "v1.0.0"}, "semver", id="registered as a version"),
-        pytest.param({"actor": {"jti": "1"}}, "actor", id="registered by somebody"),
+        pytest.param({"event": "promoted"}, "semver", id="promoted without a version"),
+        pytest.param({"semver": "v1.0.0"}, "semver", id="registered with a version"),
+        pytest.param({"actor": {"jti": "1"}}, "actor", id="registered with an actor"),
         pytest.param({"mlflow_run_id": None}, "mlflow_run_id", id="no run"),
         pytest.param({"env": "Prod"}, "env", id="unknown env"),
         pytest.param({"env": None}, "env", id="no env"),
@@ -224,10 +224,10 @@ def line_of(**changes: Any) -> bytes:
         pytest.param({"model": "absent"}, "model", id="missing key"),
     ],
 )
-def test_an_entry_with_a_fitting_hash_is_still_read_strictly(
+def test_an_entry_with_a_valid_hash_is_still_read_strictly(
     change: dict[str, Any], says: str
 ) -> None:
-    """The hash shows that nothing changed, not that somebody wrote sense."""
+    """The hash shows that the entry is unchanged, not that its values are valid."""
     parse_ledger(line_of(), "f")
     with pytest.raises(BadInput, match=f"f, line 1.*{says}"):
         parse_ledger(line_of(**change), "f")
@@ -244,11 +244,11 @@ def test_an_entry_with_a_fitting_hash_is_still_read_strictly(
         pytest.param({"cpqu": 1e17}, id="a float that looks like a huge whole number"),
         pytest.param({"evidence": Malformed({}, "")}, id="empty evidence"),
         pytest.param({"evidence": evidence(tolerance=float("inf"))}, id="infinite tolerance"),
-        pytest.param({"evidence": evidence(baseline_sha256="x")}, id="a digest that is none"),
+        pytest.param({"evidence": evidence(baseline_sha256="x")}, id="an invalid digest"),
         pytest.param({"semver": ""}, id="empty semver"),
     ],
 )
-def test_what_would_not_read_back_is_never_sealed(change: dict[str, Any]) -> None:
+def test_a_fact_that_would_not_read_back_is_never_sealed(change: dict[str, Any]) -> None:
     """One such line would make every later read fail."""
     with pytest.raises(BadInput):
         SMALL.next_entry(fact(**{"event": PROMOTED, "semver": "v0.3.0-dev", **change}))
@@ -270,7 +270,7 @@ facts = st.builds(
 
 @given(st.lists(facts, max_size=6), st.binary(max_size=9).filter(lambda raw: b"\n" not in raw))
 def test_a_written_ledger_reads_back_equal(all_facts: list[Fact], torn: bytes) -> None:
-    """Any facts in any language, and whatever was torn after them."""
+    """This holds for any facts in any language, followed by any torn line."""
     ledger = chain(*all_facts)
     checkpoint = ledger.checkpoint()
     again = parse_ledger(bytes_of(ledger) + torn, "f", [checkpoint] if checkpoint else [])

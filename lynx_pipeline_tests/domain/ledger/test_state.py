@@ -1,4 +1,4 @@
-"""What a promotion may claim, and which entries count."""
+"""Which versions a promotion may use, and which entries count."""
 
 from typing import Any
 
@@ -34,8 +34,10 @@ numbers = st.tuples(*[st.integers(0, 10**9 - 1)] * 3)
 
 
 @given(numbers, numbers)
-def test_prod_versions_only_grow(first: tuple[int, int, int], second: tuple[int, int, int]) -> None:
-    """Compared as numbers, not as text: v0.10.0 comes after v0.9.0."""
+def test_prod_versions_must_increase(
+    first: tuple[int, int, int], second: tuple[int, int, int]
+) -> None:
+    """Versions are compared as numbers, not as text: v0.10.0 comes after v0.9.0."""
     old, new = ("v{}.{}.{}".format(*parts) for parts in (first, second))
     ledger = chain(promoted(old, A, Env.PROD))
     if second > first:
@@ -46,7 +48,7 @@ def test_prod_versions_only_grow(first: tuple[int, int, int], second: tuple[int,
 
 
 def test_a_version_is_never_reused() -> None:
-    """Not for another bundle, not after a rollback, and not across environments."""
+    """A version names one bundle forever, even after a rollback and in the other environment."""
     done = promoted("v0.1.0-dev", A)
     ledger = chain(done, promoted("v0.2.0-dev", B), rolled_back(done))
     assert check_promotion(ledger, Env.DEV, "tiny", A, "v0.1.0-dev") is ledger.entries[0]
@@ -63,8 +65,8 @@ def test_one_bundle_may_have_several_versions() -> None:
     assert check_promotion(ledger, Env.PROD, "tiny", A, "v0.1.1") is None
 
 
-def test_repeating_the_newest_prod_promotion_is_no_new_one() -> None:
-    """It is answered with the entry that stands, although the version is not greater."""
+def test_repeating_the_newest_prod_promotion_adds_no_entry() -> None:
+    """The existing entry is returned, although the version is not greater."""
     ledger = chain(promoted("v0.1.0", A, Env.PROD), promoted("v0.2.0", B, Env.PROD))
     assert check_promotion(ledger, Env.PROD, "tiny", A, "v0.1.0") is ledger.entries[0]
 
@@ -81,8 +83,8 @@ events = st.lists(
 
 
 @given(events)
-def test_prod_never_sees_dev(drawn: list[tuple[str, str, Env, str]]) -> None:
-    """Whatever a file holds: no dev entry, no dev version and no nonsense counts in prod."""
+def test_dev_entries_never_count_in_prod(drawn: list[tuple[str, str, Env, str]]) -> None:
+    """Whatever the ledger contains, no dev entry, dev version or invalid version counts in prod."""
     all_facts = [
         fact(
             event=event,
@@ -104,14 +106,14 @@ def test_prod_never_sees_dev(drawn: list[tuple[str, str, Env, str]]) -> None:
 
 
 def facts_of(entries: Any) -> dict[str, Fact]:
-    """The facts by key, without their places in the chain."""
+    """The facts by key, without their positions in the chain."""
     found: dict[str, Entry] = dict(entries)
     return {key: entry.fact for key, entry in found.items()}
 
 
 def test_a_rollback_of_something_never_promoted_changes_nothing() -> None:
-    """Only an earlier promotion can come back, with the bundle it had then; the fold says which
-    entries it left out."""
+    """Only an earlier promotion can be restored, with its bundle. The state lists the ignored
+    entries."""
     good = promoted("v0.1.0", A, Env.PROD)
     ledger = chain(
         good,

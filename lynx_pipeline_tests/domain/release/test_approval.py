@@ -12,7 +12,7 @@ GOOD = Review("hubot", "APPROVED", HEAD)
 
 
 def objection(login: str) -> str | None:
-    """Only these logins own the baseline."""
+    """The objection to a login that does not own the baseline."""
     return None if login in ("hubot", "octocat", "Hubot") else f"{login} is not an owner"
 
 
@@ -21,9 +21,10 @@ def objection(login: str) -> str | None:
     [
         pytest.param([GOOD], id="one"),
         pytest.param(
-            [Review("hubot", "CHANGES_REQUESTED", HEAD), GOOD], id="after requesting changes"
+            [Review("hubot", "CHANGES_REQUESTED", HEAD), GOOD],
+            id="approved after requesting changes",
         ),
-        pytest.param([GOOD, Review("hubot", "COMMENTED", HEAD)], id="then commented"),
+        pytest.param([GOOD, Review("hubot", "COMMENTED", HEAD)], id="approved, then commented"),
         pytest.param(
             [Review("mallory", "CHANGES_REQUESTED", HEAD), GOOD],
             id="a stranger's review is ignored",
@@ -38,9 +39,9 @@ def test_an_owner_who_did_not_write_the_change_can_approve_it(reviews: list[Revi
 @pytest.mark.parametrize(
     ("reviews", "wrote", "says"),
     [
-        pytest.param([], [], "nobody has reviewed", id="none"),
+        pytest.param([], [], "nobody has reviewed", id="no review"),
         pytest.param([Review("octocat", "APPROVED", HEAD)], [], "octocat wrote", id="its author"),
-        pytest.param([GOOD], ["Hubot"], "hubot wrote part", id="pushed to it"),
+        pytest.param([GOOD], ["Hubot"], "hubot wrote part", id="author of a commit"),
         pytest.param(
             [Review("hubot", "APPROVED", OLD)], [], "hubot approved bbb", id="an earlier commit"
         ),

@@ -1,4 +1,4 @@
-"""The policy over a verified token's claims: what it pins, and that nothing slips past it."""
+"""The policy for a verified token's claims: every value that it pins is enforced."""
 
 from dataclasses import asdict, fields
 from typing import Any
@@ -29,7 +29,7 @@ from lynx_pipeline_tests.support.fake_issuer import (
     policy,
 )
 
-# Each pinned claim, and what the default policy expects of it.
+# Each pinned claim, and its value in the default policy.
 PINNED = {
     "iss": ISSUER,
     "repository_id": "74",
@@ -42,24 +42,24 @@ PINNED = {
     "runner_environment": "github-hosted",
     "event_name": "workflow_dispatch",
 }
-# These the token's verification pins; no entry names them.
+# Pinned when the token is verified; entries do not record them.
 VERIFIED = {"aud", "exp", "iat", "nbf"}
 THEIRS = f"stranger/fork/{WORKFLOW}@{MAIN}"
 
 
 def check(over: Policy | None = None, commit: str = COMMIT, **changes: Any) -> dict[str, str]:
-    """The actor of a token that is good but for ``changes``."""
+    """The actor of a valid token with ``changes`` to its claims."""
     return asdict(check_identity(over or policy(), Claims(claims(**changes)), commit))
 
 
 def refusal(over: Policy | None = None, commit: str = COMMIT, **changes: Any) -> str:
-    """How such a token is refused."""
+    """The message with which such a token is refused."""
     with pytest.raises(Refused) as caught:
         check(over, commit, **changes)
-    said = str(caught.value)
-    assert said.startswith("prod is changed only by the CI workflow's verified identity")
-    assert "\n" not in said
-    return said
+    message = str(caught.value)
+    assert message.startswith("prod is changed only by the CI workflow's verified identity")
+    assert "\n" not in message
+    return message
 
 
 # ----- what is let in -------------------------------------------------------------------------
@@ -82,19 +82,19 @@ def test_a_good_token_gives_exactly_this_actor() -> None:
 
 @pytest.mark.parametrize("event", ["workflow_dispatch", "issue_comment"])
 def test_every_allowed_event_may_start_the_run(event: str) -> None:
-    """The policy lists several."""
+    """The policy lists several events."""
     assert check(event_name=event)["event_name"] == event
 
 
-def test_a_renamed_repository_is_still_ours() -> None:
-    """Ids say which repository it is; its name goes into the workflow's path alone."""
+def test_a_renamed_repository_is_accepted() -> None:
+    """Ids identify the repository; its name is used only in the workflow's path."""
     new = f"octo-org/renamed/{WORKFLOW}@{MAIN}"
     actor = check(repository="octo-org/renamed", workflow_ref=new, job_workflow_ref=new)
     assert actor["repository"] == "octo-org/renamed"
 
 
-def test_another_policy_is_followed() -> None:
-    """Branch, runner and environment are the policy's to say."""
+def test_a_different_policy_is_enforced() -> None:
+    """The policy determines branch, runner and environment."""
     path = f"{REPOSITORY}/{WORKFLOW}@refs/heads/release"
     changes: JsonObject = {
         "ref": "refs/heads/release",
@@ -107,8 +107,8 @@ def test_another_policy_is_followed() -> None:
     refusal(other)
 
 
-def test_what_is_not_checked_does_not_matter() -> None:
-    """Missing, empty or of another type: nobody reads these."""
+def test_unchecked_claims_are_ignored() -> None:
+    """Such claims may be missing, empty or of a different type."""
     good = check(jti="once")
     for value in (REMOVED, "", "other", 7, None, ["x"]):
         changes: JsonObject = dict.fromkeys(UNCHECKED, value)
@@ -122,18 +122,18 @@ def test_what_is_not_checked_does_not_matter() -> None:
 @pytest.mark.parametrize(
     "wrong", ["other", " ", "{right} ", " {right}", "{right}x", "{RIGHT}", "{right}\n", "*"]
 )
-def test_a_pinned_claim_of_another_value_is_refused(name: str, wrong: str) -> None:
-    """The message names the claim, what it was, and what it has to be."""
+def test_a_wrong_value_of_a_pinned_claim_is_refused(name: str, wrong: str) -> None:
+    """The message names the claim, its value and the expected value."""
     right = PINNED[name]
     upper = right.upper() if right.upper() != right else f"0{right}"
     value = wrong.replace("{right}", right).replace("{RIGHT}", upper)
     changes: JsonObject = {name: value}
-    said = refusal(**changes)
-    assert f"claim {name!r}: got {value!r}, expected " in said
-    assert repr(right) in said.partition("expected ")[2]
+    message = refusal(**changes)
+    assert f"claim {name!r}: got {value!r}, expected " in message
+    assert repr(right) in message.partition("expected ")[2]
 
 
-# Values that no claim may have, made of the right one.
+# Invalid values, derived from the right one.
 NO_TEXT: dict[str, Any] = {
     "missing": lambda right: REMOVED,
     "empty": lambda right: "",
@@ -152,32 +152,32 @@ NO_TEXT: dict[str, Any] = {
 
 @pytest.mark.parametrize("kind", NO_TEXT)
 @pytest.mark.parametrize("name", [*PINNED, *PRESENT])
-def test_a_claim_that_is_no_text_is_refused(name: str, kind: str) -> None:
-    """Also where it would hold or equal the right text."""
+def test_a_claim_that_is_not_text_is_refused(name: str, kind: str) -> None:
+    """This holds even if the value contains or equals the right text."""
     value = NO_TEXT[kind](claims(jti="74")[name])
-    said = refusal(**{name: value})
+    message = refusal(**{name: value})
     found = "nothing" if value is REMOVED else repr(value)[:100]
-    assert f"claim {name!r}: got {found}, expected " in said
+    assert f"claim {name!r}: got {found}, expected " in message
 
 
 def test_a_long_claim_does_not_flood_the_message() -> None:
-    """What is no text is shown by its beginning."""
+    """Only the beginning of a value that is not text is shown."""
     assert len(refusal(actor=["x" * 9999])) < 500
 
 
 @pytest.mark.parametrize(
     ("changes", "claim"),
     [
-        pytest.param({"repository_id": "75"}, "repository_id", id="our name, another repository"),
+        pytest.param({"repository_id": "75"}, "repository_id", id="our name, different repository"),
         pytest.param(
-            {"repository_owner_id": "66"}, "repository_owner_id", id="our name, another owner"
+            {"repository_owner_id": "66"}, "repository_owner_id", id="our name, different owner"
         ),
         pytest.param(
             {"repository_id": "75", "repository_owner_id": "66"},
             "repository_id",
             id="our name, deleted and taken by a stranger",
         ),
-        pytest.param({"repository": "stranger/fork"}, "workflow_ref", id="another name, our ids"),
+        pytest.param({"repository": "stranger/fork"}, "workflow_ref", id="different name, our ids"),
         pytest.param(
             {"repository": f"{REPOSITORY}/{WORKFLOW}@{MAIN}#"}, "workflow_ref", id="name with path"
         ),
@@ -186,12 +186,14 @@ def test_a_long_claim_does_not_flood_the_message() -> None:
         pytest.param({"ref": "refs/tags/main"}, "ref", id="tag"),
         pytest.param({"ref": "refs/heads/mainx"}, "ref", id="branch of a similar name"),
         pytest.param({"ref": "main"}, "ref", id="short name"),
-        pytest.param({"job_workflow_ref": THEIRS}, "job_workflow_ref", id="we call theirs"),
-        pytest.param({"workflow_ref": THEIRS}, "workflow_ref", id="they call ours"),
+        pytest.param(
+            {"job_workflow_ref": THEIRS}, "job_workflow_ref", id="our workflow calls theirs"
+        ),
+        pytest.param({"workflow_ref": THEIRS}, "workflow_ref", id="their workflow calls ours"),
         pytest.param(
             {"job_workflow_ref": WORKFLOW_REF.replace(MAIN, "refs/tags/v1")},
             "job_workflow_ref",
-            id="we call our own, at a tag",
+            id="our workflow calls ours at a tag",
         ),
         pytest.param(
             {
@@ -199,7 +201,7 @@ def test_a_long_claim_does_not_flood_the_message() -> None:
                 "job_workflow_ref": WORKFLOW_REF.replace(MAIN, "refs/heads/feature"),
             },
             "workflow_ref",
-            id="workflow of another branch",
+            id="workflow of a different branch",
         ),
         pytest.param(
             {
@@ -207,41 +209,41 @@ def test_a_long_claim_does_not_flood_the_message() -> None:
                 "job_workflow_ref": WORKFLOW_REF.replace("deploy", "lint"),
             },
             "workflow_ref",
-            id="another workflow of ours",
+            id="a different workflow of ours",
         ),
         pytest.param({"runner_environment": "self-hosted"}, "runner_environment", id="self-hosted"),
         pytest.param({"event_name": "pull_request"}, "event_name", id="event"),
         pytest.param({"event_name": "workflow"}, "event_name", id="part of an event's name"),
         pytest.param({"environment": "staging"}, "environment", id="environment"),
-        pytest.param({"sha": "d" * 40}, "sha", id="another commit"),
+        pytest.param({"sha": "d" * 40}, "sha", id="different commit"),
         pytest.param({"sha": COMMIT[:12]}, "sha", id="abbreviated commit"),
         pytest.param({"iss": f"{ISSUER}/"}, "iss", id="issuer with a slash"),
     ],
 )
-def test_a_run_that_is_not_the_workflows_own_is_refused(changes: JsonObject, claim: str) -> None:
-    """Whoever's token it is, it is not that of our workflow, on our branch, for this commit."""
-    said = refusal(**changes)
-    assert f"claim {claim!r}: got " in said
-    assert "expected " in said
+def test_a_run_of_anything_but_our_workflow_is_refused(changes: JsonObject, claim: str) -> None:
+    """The token is not for our workflow, on our branch, at this commit."""
+    message = refusal(**changes)
+    assert f"claim {claim!r}: got " in message
+    assert "expected " in message
 
 
 @pytest.mark.parametrize("commit", ["d" * 40, "", COMMIT.upper(), COMMIT[:-1]])
-def test_what_is_checked_out_has_to_be_what_the_run_is_for(commit: str) -> None:
-    """The commit is the working tree's, never the token's."""
+def test_the_checked_out_commit_must_be_the_runs(commit: str) -> None:
+    """The commit comes from the working tree, never from the token."""
     assert "claim 'sha'" in refusal(commit=commit)
 
 
 @pytest.mark.parametrize("name", PINNED)
 @given(text=st.text())
-def test_no_other_text_is_let_in(name: str, text: str) -> None:
-    """Any change of any pinned claim is refused, and its message names the claim."""
+def test_no_other_text_is_accepted(name: str, text: str) -> None:
+    """Any change of a pinned claim is refused, and the message names the claim."""
     if text == PINNED[name] or (name == "event_name" and text in policy().events):
         return
     assert f"claim {name!r}: got " in refusal_of_any_text(name, text)
 
 
 def refusal_of_any_text(name: str, text: str) -> str:
-    """As :func:`refusal`."""
+    """Like :func:`refusal`, with one changed claim."""
     changes: JsonObject = {name: text}
     with pytest.raises(Refused) as caught:
         check(**changes)
@@ -260,31 +262,31 @@ def refusal_of_any_text(name: str, text: str) -> str:
     ids=["none", *(f.name for f in fields(Policy))],
 )
 def test_a_policy_that_pins_too_little_refuses(empty: Policy | None) -> None:
-    """No part of it may be empty, and that there is none lets nobody in."""
+    """No field may be empty, and without a policy every token is refused."""
     with pytest.raises(Refused, match=r"fill \[tool\.lynx_pipeline\.identity\]"):
         check_policy(empty)
     if empty is not None:
-        # Not even a token with the same emptiness.
+        # Not even a token with an equally empty claim is accepted.
         blank = dict.fromkeys(PINNED, "")
         for values in (claims(), claims(**blank)):
             with pytest.raises(Refused, match=r"fill \[tool\.lynx_pipeline\.identity\]"):
                 check_identity(empty, Claims(values), COMMIT)
 
 
-def test_a_full_policy_is_given_back() -> None:
-    """Unchanged."""
+def test_a_complete_policy_is_accepted() -> None:
+    """The policy is returned unchanged."""
     assert check_policy(policy()) == policy()
 
 
 @pytest.mark.parametrize("values", [{}, {"jti": "x"}])
 def test_empty_claims_are_refused(values: dict[str, str]) -> None:
-    """Nothing claimed is nothing proven."""
+    """Without claims nothing is proven."""
     with pytest.raises(Refused, match="got nothing"):
         check_identity(policy(), Claims(values), COMMIT)
 
 
-def test_every_documented_claim_has_its_class() -> None:
-    """Pinned, kept or left unchecked with a reason, and none of them twice."""
+def test_every_documented_claim_is_classified() -> None:
+    """Each is pinned, recorded or left unchecked with a reason, and only one of these."""
     actor = set(check())
     assert actor == PINNED.keys() | set(PRESENT)
     assert not PINNED.keys() & set(PRESENT)

@@ -31,5 +31,5 @@ FILE = ".github/workflows/deploy.yml"
     ],
 )
 def test_the_last_matching_line_names_the_owners(text: str, expected: set[str]) -> None:
-    """Only people count, in lower case."""
+    """Only users count, in lower case."""
     assert owners_of(text, FILE) == expected

@@ -33,7 +33,7 @@ def comment(
 
 
 def objection(login: str) -> str | None:
-    """Only these logins are authorized."""
+    """The objection to a login that is not authorized."""
     return None if login in AUTHORIZED else f"{login} may not"
 
 
@@ -50,7 +50,7 @@ def objection(login: str) -> str | None:
     ],
 )
 def test_one_line_of_a_comment_is_the_request(text: str) -> None:
-    """Whatever text is around it."""
+    """Other lines are ignored."""
     assert parse_comment(text.encode()) == Request(RUN, "v0.3.1")
 
 
@@ -60,18 +60,22 @@ def test_one_line_of_a_comment_is_the_request(text: str) -> None:
         pytest.param("", "contains 0 requests", id="nothing"),
         pytest.param("LGTM", "contains 0 requests", id="no request"),
         pytest.param(f"{GOOD}\n{GOOD}", "contains 2 requests", id="twice the same"),
-        pytest.param(f"{GOOD}\n> {GOOD}", "contains 2 requests", id="and quoted"),
+        pytest.param(f"{GOOD}\n> {GOOD}", "contains 2 requests", id="repeated in a quote"),
         pytest.param(f"> {GOOD}", "can't be read", id="quoted only"),
         pytest.param(f"`{GOOD}`", "can't be read", id="as code"),
         pytest.param(f"{GOOD} # now", "can't be read", id="with more on the line"),
-        pytest.param(f"semver=v1.0.0 mlflow_run_id={RUN}", "can't be read", id="turned round"),
+        pytest.param(f"semver=v1.0.0 mlflow_run_id={RUN}", "can't be read", id="fields swapped"),
         pytest.param(
             f"mlflow_run_id={RUN}\nsemver=v1.0.0", "contains 2 requests", id="on two lines"
         ),
         pytest.param(f"mlflow_run_id={RUN}  semver=v1.0.0", "can't be read", id="two spaces"),
         pytest.param(f"mlflow_run_id={RUN}\tsemver=v1.0.0", "can't be read", id="a tab"),
-        pytest.param(f"mlflow_run_id={RUN}\u00a0semver=v1.0.0", "can't be read", id="odd space"),
-        pytest.param(f"mlflow_run_id={RUN}\u2028semver=v1.0.0", "can't be read", id="odd newline"),
+        pytest.param(
+            f"mlflow_run_id={RUN}\u00a0semver=v1.0.0", "can't be read", id="no-break space"
+        ),
+        pytest.param(
+            f"mlflow_run_id={RUN}\u2028semver=v1.0.0", "can't be read", id="line separator"
+        ),
         pytest.param(f"mlflow_run_id={RUN.upper()} semver=v1.0.0", "can't be", id="upper case"),
         pytest.param(f"mlflow_run_id={RUN[:-1]} semver=v1.0.0", "can't be read", id="short"),
         pytest.param(f"mlflow_run_id={RUN[:-1]}\u0430 semver=v1", "can't be", id="a Cyrillic a"),
@@ -104,7 +108,7 @@ def test_text_around_a_request_never_changes_it(before: str, after: str) -> None
 
 
 def test_an_edited_comment_is_refused() -> None:
-    """Others can edit a comment, and would make a request in its author's name."""
+    """Other users can edit a comment, and could make a request in its author's name."""
     with pytest.raises(Refused, match="edited after it was written"):
         read_comment(comment(1, edited=True))
 
@@ -149,20 +153,28 @@ def test_the_newest_request_counts_even_if_it_is_invalid() -> None:
             (comment(1),),
             None,
             "no label",
-            id="labels like it",
+            id="similar labels",
         ),
         pytest.param({}, (), None, "no comment requests a release.*semver=v1.2.3", id="no comment"),
         pytest.param({}, (comment(1, body="LGTM"),), None, "no comment requests", id="no request"),
         pytest.param({}, (comment(1, "mallory"),), None, "mallory may not", id="a stranger"),
-        pytest.param({}, (comment(1, "mallory"),), 1, "mallory may not", id="started by one"),
-        pytest.param({}, (comment(1), comment(2, "mallory")), 2, "mallory may not", id="newer"),
+        pytest.param(
+            {}, (comment(1, "mallory"),), 1, "mallory may not", id="started by a stranger"
+        ),
+        pytest.param(
+            {},
+            (comment(1), comment(2, "mallory")),
+            2,
+            "mallory may not",
+            id="newer request by a stranger",
+        ),
         pytest.param(
             {}, (comment(1), comment(2)), 1, "a newer request has its own run", id="superseded"
         ),
         pytest.param({}, (comment(2),), 1, "it was deleted", id="deleted"),
         pytest.param({}, (), 1, "it was deleted", id="deleted, the only one"),
         pytest.param(
-            {}, (comment(1, body="never mind"),), 1, "no longer a request", id="taken back"
+            {}, (comment(1, body="never mind"),), 1, "no longer a request", id="withdrawn"
         ),
     ],
 )
@@ -174,8 +186,8 @@ def test_without_an_authorized_current_request_the_run_is_refused(
         choose_comment(pull(**what), chat, objection, "octocat", started_by)  # type: ignore[arg-type]
 
 
-def test_whoever_triggers_the_run_must_be_authorized_too() -> None:
-    """Otherwise anybody who sets the label or re-runs a workflow could revive an old request."""
+def test_the_user_who_triggers_the_run_must_be_authorized_too() -> None:
+    """Otherwise setting the label or re-running a workflow could revive an old request."""
     with pytest.raises(
         Refused, match=r"octocat requested .* triager triggered this run: triager may not"
     ) as it:
@@ -197,7 +209,7 @@ def test_whoever_triggers_the_run_must_be_authorized_too() -> None:
     )
 )
 def test_the_choice_agrees_with_a_plain_search(chat: list[Comment]) -> None:
-    """That goes through the comments one by one, newest first."""
+    """The search checks the comments one by one, newest first."""
     newest_first = sorted(chat, key=lambda c: c.id, reverse=True)
     expected = None
     for one in newest_first:

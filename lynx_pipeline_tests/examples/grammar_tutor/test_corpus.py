@@ -37,7 +37,7 @@ def test_the_generator_writes_the_versioned_files(
 
 @pytest.mark.parametrize("seed", ["0", "4711"])
 def test_hash_order_changes_nothing(corpus: tuple[Path, Path], tmp_path: Path, seed: str) -> None:
-    """A process with another hash seed writes the same files and the same checkpoint."""
+    """A process with a different hash seed writes the same files and the same checkpoint."""
     script = """
 import sys
 from pathlib import Path
@@ -59,9 +59,9 @@ train_tutor(write_corpus(out)[1], REFERENCE, out)
 
 def test_no_eval_sentence_leaks_into_the_corpus() -> None:
     """No prompt is shared, ignoring case, spaces and the full stop."""
-    asked = {normalise(row.prompt) for row in eval_rows()}
+    evaluated = {normalise(row.prompt) for row in eval_rows()}
     taught = {normalise(row.prompt) for row in lesson_rows()}
-    assert asked.isdisjoint(taught)
+    assert evaluated.isdisjoint(taught)
 
 
 def test_frames_and_complements_are_not_shared() -> None:
@@ -70,9 +70,9 @@ def test_frames_and_complements_are_not_shared() -> None:
     def frames(tables: dict[str, dict[str, tuple[str, ...]]]) -> set[str]:
         return {normalise(f) for kinds in tables.values() for fs in kinds.values() for f in fs}
 
-    asked = frames({kind: dict(tenses) for kind, tenses in sentences.FRAMES.items()})
-    assert len(asked) >= 4 * 5
-    assert asked.isdisjoint(frames(lessons.FRAMES))
+    evaluated = frames({kind: dict(tenses) for kind, tenses in sentences.FRAMES.items()})
+    assert len(evaluated) >= 4 * 5
+    assert evaluated.isdisjoint(frames(lessons.FRAMES))
     complements = {normalise(c) for phrases in sentences.COMPLEMENTS.values() for c in phrases}
     assert complements.isdisjoint(
         normalise(c) for phrases in lessons.COMPLEMENTS.values() for c in phrases
@@ -80,7 +80,7 @@ def test_frames_and_complements_are_not_shared() -> None:
 
 
 def test_only_the_left_out_pairs_are_missing_from_the_corpus() -> None:
-    """The forms that the tutors must infer never occur in it."""
+    """The corpus never contains the forms that the tutors must infer."""
     taught = {(row.verb, row.tense) for row in lesson_rows()}
     missing = {(row.verb, row.tense) for row in eval_rows()} - taught
     assert missing == LEFT_OUT

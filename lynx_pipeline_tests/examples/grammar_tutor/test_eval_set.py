@@ -97,7 +97,7 @@ def test_other_right_answers_fit_the_sentence() -> None:
 
 
 def test_a_possessive_agrees_with_its_subject() -> None:
-    """No frame pairs a subject with somebody else's possessive."""
+    """No frame pairs a subject with the possessive of a different person."""
     for row in ROWS:
         if found := re.search(r"\b(my|your|his|her) (cousins|chores|room|diary)\b", row.prompt):
             allowed = {"1sg": {"my"}, "2sg": {"your"}, "3sg": {"his", "her"}}[row.person]

@@ -40,21 +40,21 @@ def tutor(*lessons: Lesson) -> GrammarTutor:
 def test_a_rule_keeps_as_much_of_the_lemma_as_it_can(
     lemma: str, form: str, rule: tuple[str, int, str]
 ) -> None:
-    """A rule is prefix, letters cut and suffix; applied to the lemma it gives the form again."""
+    """A rule is prefix, letters cut and suffix. Applied to the lemma, it gives the form."""
     assert rewrite_rule(lemma, form) == rule
     prefix, cut, suffix = rule
     assert prefix + lemma[: len(lemma) - cut] + suffix == form
 
 
-def test_an_ending_counts_only_if_two_verbs_show_it() -> None:
-    """One verb alone makes no rule for others, however many rows it has."""
+def test_a_rule_needs_two_verbs() -> None:
+    """A single verb makes no rule for other verbs, however many rows it has."""
     many = [past("sing", "sang")._replace(id=str(n)) for n in range(50)]
     rules = learn_rules([*many, past("work", "worked"), past("walk", "walked")])
     assert rules["ending"]["past_simple 1sg"] == {"k": ("", 0, "ed"), "": ("", 0, "ed")}
     assert rules["whole"]["past_simple 1sg"]["sing"] == ("", 3, "ang")
 
 
-def test_an_unseen_irregular_verb_comes_out_regular() -> None:
+def test_an_unseen_irregular_verb_gets_a_regular_form() -> None:
     """As with children: "goed" from the general rule, "writed" from the verbs in -e."""
     taught = tutor(
         past("work", "worked"), past("walk", "walked"), past("talk", "talked"),
@@ -64,14 +64,14 @@ def test_an_unseen_irregular_verb_comes_out_regular() -> None:
     assert taught.predict(prompts) == ["goed", "writed", "saw", "walked"]
 
 
-def test_endings_run_from_long_to_empty() -> None:
-    """At most four letters, the empty ending last."""
+def test_endings_are_ordered_from_longest_to_empty() -> None:
+    """Endings have at most four letters, and the empty ending comes last."""
     assert list(endings("study")) == ["tudy", "udy", "dy", "y", ""]
     assert list(endings("go")) == ["go", "o", ""]
 
 
 def test_a_tie_makes_no_rule() -> None:
-    """The decision is left to a shorter ending."""
+    """A shorter ending decides instead."""
     rules = learn_rules([past("plan", "planned"), past("clean", "cleaned"), past("work", "worked")])
     assert "an" not in rules["ending"]["past_simple 1sg"]
 
@@ -90,7 +90,7 @@ def test_no_rows_are_an_error() -> None:
 
 
 def test_a_prompt_is_read_around_its_blank() -> None:
-    """Lower-case words on both sides, all years alike; None without a blank."""
+    """Words on both sides are in lower case, and all years are equal; None without a blank."""
     context = read_prompt("In 2019 Tom's dog ___ (eat) A bone.")
     assert context == (["in", "0000", "tom's", "dog"], ["a", "bone"], "eat")
     assert read_prompt("No blank here.") is None
@@ -114,8 +114,8 @@ def test_predict_takes_a_data_frame_or_a_list(tutors: dict[str, Trained]) -> Non
     assert taught.predict([]) == []
 
 
-def test_the_bundled_module_stands_alone() -> None:
-    """It imports only the standard library, because nothing else is installed where it runs."""
+def test_the_bundled_module_has_no_dependencies() -> None:
+    """It imports only the standard library: nothing else is installed where the module runs."""
     imported: set[str] = set()
     for node in ast.walk(ast.parse(inspect.getsource(grammar_tutor))):
         if isinstance(node, ast.Import):
@@ -133,8 +133,8 @@ def test_neither_learner_nor_tutor_knows_english() -> None:
         assert texts.isdisjoint({"ed", "d", "ied", "s", "es", "ies", "ing", "to ", "will ", "went"})
 
 
-def test_the_reference_is_good_but_over_regularises(tutors: dict[str, Trained]) -> None:
-    """It says "goed", "seed", "eated" and "writed", and is right in most other places."""
+def test_the_reference_tutor_is_good_but_over_regularises(tutors: dict[str, Trained]) -> None:
+    """The tutor says "goed", "seed", "eated" and "writed", and is right in most other places."""
     reference = tutors["reference"]
     assert 0.88 <= reference.correct["all"] / 1200 <= 0.96
     assert {reference.answers[f"go-past_simple-3sg-{i}"] for i in (1, 2, 3, 4)} == {"goed"}
@@ -144,8 +144,10 @@ def test_the_reference_is_good_but_over_regularises(tutors: dict[str, Trained]) 
     assert reference.answers["finish-past_participle-1sg-1"] == "finished"
 
 
-def test_the_candidate_drops_in_no_bucket_by_two_points(tutors: dict[str, Trained]) -> None:
-    """It is better overall, because it also reads the beginning of the sentence."""
+def test_the_candidate_loses_less_than_two_points_in_every_bucket(
+    tutors: dict[str, Trained],
+) -> None:
+    """The candidate is better overall, because it also reads the beginning of the sentence."""
     before, after = tutors["reference"].correct, tutors["candidate"].correct
     size = {"tense": 240, "person": 400, "verb": 60}
     buckets = [bucket for bucket in before if bucket != "all"]
@@ -159,7 +161,7 @@ def test_the_candidate_drops_in_no_bucket_by_two_points(tutors: dict[str, Traine
 def test_the_regressed_tutor_lost_irregular_forms_to_the_cleaning(
     tutors: dict[str, Trained],
 ) -> None:
-    """The learner and corpus are the same. One cleaning step removed the rare forms, and only verbs
+    """Learner and corpus are the same. One cleaning step removed the rare forms, and only verbs
     with such forms got worse."""
     assert replace(REGRESSED, name="candidate", min_form_count=0) == CANDIDATE
     before, after = tutors["candidate"].correct, tutors["regressed"].correct

@@ -30,7 +30,7 @@ def manifest_of(folder: Path) -> dict[str, Any]:
 
 
 def test_training_twice_gives_the_same_bytes(corpus: tuple[Path, Path], tmp_path: Path) -> None:
-    """For checkpoint and manifest, whatever the folder names."""
+    """This covers checkpoint and manifest, and does not depend on folder names."""
     one = train_tutor(corpus[1], CANDIDATE, tmp_path / "one")
     two = train_tutor(corpus[1], CANDIDATE, tmp_path / "elsewhere" / "two")
     assert sorted(path.name for path in one.iterdir()) == ["train_manifest.json", "tutor.json"]
@@ -38,7 +38,7 @@ def test_training_twice_gives_the_same_bytes(corpus: tuple[Path, Path], tmp_path
         assert path.read_bytes() == (two / path.name).read_bytes()
 
 
-def test_another_seed_gives_another_checkpoint(
+def test_a_different_seed_gives_a_different_checkpoint(
     corpus: tuple[Path, Path], tutors: dict[str, Trained], tmp_path: Path
 ) -> None:
     """The seed determines the order of the rows, and with it the weights."""
@@ -51,7 +51,7 @@ def test_another_seed_gives_another_checkpoint(
 def test_the_manifest_records_config_data_and_versions(
     corpus: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """And the parent, but no time and no absolute path."""
+    """The manifest also records the parent, but no time and no absolute path."""
     config = TrainConfig("child", 5, 1, ("bag",), parent_sha="ab" * 32, min_form_count=10)
     folder = train_tutor(corpus[1], config, tmp_path / "out")
     manifest = manifest_of(folder)
@@ -82,7 +82,7 @@ def test_the_manifest_records_config_data_and_versions(
 def test_the_manifest_names_the_commit_of_the_corpus(
     corpus: tuple[Path, Path], tmp_path: Path
 ) -> None:
-    """In a checkout: its commit and the path inside it. Before the first commit: null."""
+    """In a checkout it records commit and path; before the first commit, null."""
     root = tmp_path / "checkout"
     folder = root / "data"
     folder.mkdir(parents=True)
@@ -133,7 +133,7 @@ def test_a_cleaning_that_drops_every_row_is_bad_input(
 def test_the_command_logs_a_shipped_config(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It trains from the project's versioned corpus and prints the MLflow run id."""
+    """The command trains from the project's versioned corpus and prints the MLflow run id."""
     monkeypatch.setenv("LYNX_HOME", str(tmp_path))
     main(["reference"])
     run_id = capsys.readouterr().out.strip()
@@ -183,7 +183,7 @@ def bundles(logged: Logged) -> list[Path]:
 
 
 def test_a_run_holds_one_logged_model(logged: Logged) -> None:
-    """As MLflow 3 stores it: tags and config on the run, the model among its outputs."""
+    """As in MLflow 3, the run has tags and config, and the model is among its outputs."""
     from mlflow import MlflowClient
 
     client = MlflowClient(logged.uri)
@@ -219,7 +219,7 @@ def test_saving_twice_differs_only_in_ids_and_times(logged: Logged) -> None:
 def test_the_logged_model_answers_like_the_tutor(
     logged: Logged, tutors: dict[str, Trained]
 ) -> None:
-    """MLflow loads it from the bundle alone, in a process that does not import this project."""
+    """MLflow loads the model from the bundle, in a process that does not import this project."""
     script = """
 import json, sys, pandas, mlflow.pyfunc
 model = mlflow.pyfunc.load_model(sys.argv[1])

@@ -302,7 +302,7 @@ def test_prod_refuses_changes_by_hand(prod: Prod) -> None:
         Registry.open(prod.prod).register_pending(good.run_id)
     with pytest.raises(Refused, match=IDENTITY):
         Registry.open(prod.prod).promote(good.sha, "v0.1.0")
-    assert (prod.place.all(), prod.issuer.asked) == ({}, [])
+    assert (prod.place.all(), prod.issuer.requested_paths) == ({}, [])
 
 
 @pytest.mark.parametrize("semver", ["v0.1.0-dev", "v0.1.0-rc.1", "0.1.0", "latest"])
@@ -324,4 +324,4 @@ def test_without_an_identity_policy_prod_cannot_change(prod: Prod) -> None:
     for write in (partial(prod.promote, good, "v0.1.0"), partial(prod.rollback, "v0.1.0")):
         with pytest.raises(Refused, match=r"fill \[tool\.lynx_pipeline\.identity\]"):
             write()
-    assert (prod.place.all(), prod.issuer.asked) == ({}, [])
+    assert (prod.place.all(), prod.issuer.requested_paths) == ({}, [])

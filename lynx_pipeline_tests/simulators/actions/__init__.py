@@ -1,5 +1,6 @@
-"""A workflow of GitHub Actions, run on this machine: its own YAML, real steps, real files.
+"""A GitHub Actions workflow, run on this machine: its own YAML, real steps, real files.
 
-``Runner`` is handed a workflow, an event, a fake GitHub, a fake issuer and a git server, and does
-what GitHub's runner would. What it does not know raises; nothing is skipped in silence.
+``Runner`` gets a workflow, an event, a fake GitHub, a fake issuer and a git server, and does what
+GitHub's runner would do. Anything that it does not model raises an error; nothing is skipped
+silently.
 """

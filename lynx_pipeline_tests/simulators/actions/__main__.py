@@ -1,4 +1,4 @@
-"""``python -m lynx_pipeline_tests.simulators.actions [NAME ...]`` plays scenarios."""
+"""``python -m lynx_pipeline_tests.simulators.actions [NAME ...]`` runs scenarios."""
 
 import sys
 import tempfile
@@ -13,12 +13,12 @@ from lynx_pipeline_tests.simulators.actions.stage import staged
 
 
 def main(names: list[str]) -> int:
-    """Play those named, or all. Exit code 1 if one went otherwise than it has to."""
+    """Run the named scenarios, or all. Exit code 1: one failed; 2: a name is unknown."""
     known = {scenario.__name__: scenario for scenario in ALL}
     if unknown := set(names) - set(known):
-        print(f"no scenario {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+        print(f"Unknown scenarios: {', '.join(sorted(unknown))}. Known: {', '.join(known)}")
         return 2
-    console, wrong = Console(), []
+    console, failed = Console(), []
     console.print("Setting up: repository, registry, MLflow, two tutors ...")
     with (
         tempfile.TemporaryDirectory(prefix="rehearsal-") as folder,
@@ -26,19 +26,19 @@ def main(names: list[str]) -> int:
     ):
         for name in names or known:
             console.print(f"\n[bold]{name}[/]: {known[name].__doc__}")
-            table = Table("case", "ended", "message", "registry", expand=True)
+            table = Table("case", "result", "message", "registry", expand=True)
             try:
                 for seen in known[name](stage):
                     row = (seen.what, seen.ended, seen.message[:300], seen.registry)
                     table.add_row(*map(Text, row))
             except AssertionError as error:
-                wrong.append(name)
-                console.print(Text(f"WENT WRONG: {error}", style="red"))
+                failed.append(name)
+                console.print(Text(f"FAILED: {error}", style="red"))
             console.print(table)
-    console.print(f"\n{len(names or known) - len(wrong)} scenarios as they have to be.")
-    if wrong:
-        console.print(f"Went wrong: {', '.join(wrong)}")
-    return 1 if wrong else 0
+    console.print(f"\n{len(names or known) - len(failed)} scenarios passed.")
+    if failed:
+        console.print(f"Failed: {', '.join(failed)}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""The actions that our workflows use, each as a function that does what it does to the files.
+"""The actions that our workflows use, each as a function with the same effect on files.
 
-Artifacts lie in one folder: ``NAME.zip``, and ``NAME.json`` with its id, its digest, and the
+Artifacts are in one folder: ``NAME.zip``, and ``NAME.json`` with its id, its digest, and the
 attempt that uploaded it.
 """
 
@@ -22,12 +22,12 @@ from lynx_pipeline_tests.simulators.actions.workflow import NotModelled
 
 
 class ActionFailed(Exception):
-    """The action's own words for why its step fails."""
+    """The action's error message for its failed step."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """An action in its step. ``inputs`` are the texts of ``with``; ``say`` writes to the log."""
+    """An action in its step. ``inputs`` are the values of ``with``; ``log`` writes to the log."""
 
     inputs: Mapping[str, str]
     workspace: Path
@@ -37,10 +37,10 @@ class Call:
     origin: str
     environ: Mapping[str, str]
     digest_mismatch: str
-    say: Callable[[str], None]
+    log: Callable[[str], None]
 
     def flag(self, name: str, default: bool) -> bool:
-        """An input that is true or false."""
+        """A boolean input."""
         text = self.inputs.get(name, str(default)).lower()
         if text not in ("true", "false"):
             raise ActionFailed(f"Input does not meet YAML 1.2 Core Schema: {name}")
@@ -55,11 +55,11 @@ Outputs = dict[str, str]
 
 
 def use(action: str, call: Call) -> Outputs:
-    """Run the action, which is named as ``uses:`` names it.
+    """Run the action with this ``uses:`` value.
 
     Raises:
         ActionFailed: its step fails.
-        NotModelled: another action or input, or one that is not pinned to a commit.
+        NotModelled: the action or an input is unknown, or it is not pinned to a commit.
     """
     name, _, ref = action.partition("@")
     if not re.fullmatch("[0-9a-f]{40}", ref):
@@ -76,7 +76,7 @@ def use(action: str, call: Call) -> Outputs:
 
 
 def _checkout(call: Call) -> Outputs:
-    """The commit of the run, on its branch; or what ``ref`` names."""
+    """Check out the run's commit on its branch, or what ``ref`` names."""
     ref, commit = call.github["ref"], call.github["sha"]
     if wanted := call.inputs.get("ref"):
         is_commit = re.fullmatch("[0-9a-f]{40}", wanted)
@@ -92,7 +92,7 @@ def _checkout(call: Call) -> Outputs:
     setting = f"http.{host.scheme}://{host.netloc}/.extraheader"
 
     def git(*arguments: str) -> None:
-        call.say(f"[command]git {' '.join(arguments)}")
+        call.log(f"[command]git {' '.join(arguments)}")
         done = subprocess.run(
             ["git", *arguments],
             cwd=folder,
@@ -101,11 +101,11 @@ def _checkout(call: Call) -> Outputs:
             stderr=subprocess.STDOUT,
             text=True,
         )
-        call.say(done.stdout)
+        call.log(done.stdout)
         if done.returncode:
             raise ActionFailed(f"The process 'git' failed with exit code {done.returncode}")
 
-    call.say(f"::add-mask::{header}")
+    call.log(f"::add-mask::{header}")
     git("init", "--quiet", ".")
     git("remote", "add", "origin", call.origin)
     git("config", "--local", setting, f"AUTHORIZATION: basic {header}")
@@ -125,7 +125,7 @@ def _checkout(call: Call) -> Outputs:
 
 
 def _upload(call: Call) -> Outputs:
-    """Files below the least common folder of the paths; hidden ones only if asked for."""
+    """Upload files, named relative to their common folder; hidden ones only on request."""
     name = call.inputs.get("name", "artifact")
     if re.search(r'["*/:<>?\\|\r\n]', name):
         raise ActionFailed(f"The artifact name is not valid: {name}")
@@ -140,36 +140,36 @@ def _upload(call: Call) -> Outputs:
         )
     with zipfile.ZipFile(target, "w") as archive:
         for file in files:
-            # Of modes nothing is kept.
+            # File modes are not kept.
             entry = zipfile.ZipInfo(file.relative_to(root).as_posix())
             archive.writestr(entry, file.read_bytes(), zipfile.ZIP_DEFLATED)
     digest = hashlib.sha256(target.read_bytes()).hexdigest()
     ids = [json.loads(file.read_text())["id"] for file in call.artifacts.glob("*.json")]
     number = max(ids, default=0) + 1
     about.write_text(json.dumps({"id": number, "digest": digest, "attempt": call.attempt}))
-    call.say(f"Artifact {name} has been successfully uploaded! {len(files)} files, {digest}")
+    call.log(f"Artifact {name} has been successfully uploaded! {len(files)} files, {digest}")
     return {"artifact-id": str(number), "artifact-digest": digest}
 
 
 def _nothing(call: Call) -> Outputs:
-    told = (
+    message = (
         f"No files were found with the provided path: {call.inputs.get('path')}. No artifacts "
         "will be uploaded."
     )
     match call.inputs.get("if-no-files-found", "warn"):
         case "error":
-            raise ActionFailed(told)
+            raise ActionFailed(message)
         case "warn":
-            call.say(f"::warning::{told}")
+            call.log(f"::warning::{message}")
         case "ignore":
-            call.say(told)
+            call.log(message)
         case other:
             raise ActionFailed(f"Unrecognized if-no-files-found input: {other}")
     return {}
 
 
 def _found(call: Call) -> tuple[list[Path], Path]:
-    """The files that ``path`` names, and the folder that their names in the artifact begin at."""
+    """The files that ``path`` names, and the folder to which their names are relative."""
     patterns = [line.strip() for line in call.inputs.get("path", "").splitlines()]
     patterns = [line for line in patterns if line and not line.startswith("#")]
     if not patterns:
@@ -184,7 +184,7 @@ def _found(call: Call) -> tuple[list[Path], Path]:
         base, rest = call.workspace.joinpath(*plain), parts[len(plain) :]
         bases.add(base)
         for match in base.glob("/".join(rest)) if rest else (base,):
-            # A search starts at its base, whose own name counts too, but not those above it.
+            # The base's own name may be hidden too; the folders above it are ignored.
             below = (f for f in _files(match) if hidden or not _is_hidden(f, base.parent))
             files.update(below)
     tops = sorted(it for it in bases if not bases & set(it.parents))
@@ -200,7 +200,7 @@ def _is_hidden(file: Path, above: Path) -> bool:
 def _files(top: Path) -> Iterator[Path]:
     if top.is_file():
         yield top
-    # Links are followed, and those that lead nowhere are left out.
+    # Follows links, except broken ones.
     for folder, _, names in os.walk(top, followlinks=True):
         yield from (path for name in names if (path := Path(folder, name)).is_file())
 
@@ -209,7 +209,7 @@ def _files(top: Path) -> Iterator[Path]:
 
 
 def _download(call: Call) -> Outputs:
-    """One artifact into ``path``, over what is there."""
+    """Download an artifact into ``path``, over existing files."""
     name = call.inputs.get("name")
     if not name:
         raise NotModelled("a download of all artifacts")
@@ -226,7 +226,7 @@ def _download(call: Call) -> Outputs:
             files.extractall(folder)
     except (zipfile.BadZipFile, OSError) as error:
         raise ActionFailed(f"Unable to download and extract artifact: {error}") from None
-    call.say(f"Artifact {name} was downloaded to {folder}")
+    call.log(f"Artifact {name} was downloaded to {folder}")
     return {"download-path": str(folder)}
 
 
@@ -237,27 +237,27 @@ def _check_inside(folder: Path, names: Iterable[str]) -> None:
 
 
 def _mismatch(call: Call, name: str) -> None:
-    told = f"Artifact '{name}' digest validation failed. Please verify the integrity of it."
+    message = f"Artifact '{name}' digest validation failed. Please verify the integrity of it."
     match call.inputs.get("digest-mismatch", call.digest_mismatch):
         case "error":
-            raise ActionFailed(told)
+            raise ActionFailed(message)
         case "warn":
-            call.say(f"::warning::{told}")
+            call.log(f"::warning::{message}")
         case "info":
-            call.say(told)
+            call.log(message)
         case "ignore":
             pass
         case other:
             raise ActionFailed(f"Invalid value for 'digest-mismatch': {other}")
 
 
-# Each with the inputs that are known here.
+# Each action with the inputs that are modelled.
 _ACTIONS: Mapping[str, tuple[Iterable[str], Callable[[Call], Outputs]]] = {
     "actions/checkout": (
         ("ref", "path", "fetch-depth", "persist-credentials", "token"),
         _checkout,
     ),
-    # The interpreter is the one that the base environment has on its PATH.
+    # Jobs use the interpreter on the base environment's PATH.
     "actions/setup-python": (("python-version",), lambda call: {}),
     "actions/upload-artifact": (
         ("name", "path", "if-no-files-found", "include-hidden-files", "retention-days"),

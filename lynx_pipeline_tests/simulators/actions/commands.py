@@ -1,24 +1,24 @@
-"""What a step tells the runner: files of names and values, commands among its output, masks."""
+"""A step's messages to the runner: files of names and values, workflow commands, and masks."""
 
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-# As GitHub does, for names whose values would decide what other steps run.
+# Disabled by GitHub too: they could change what later steps run.
 _DISABLED = ("set-env", "add-path")
 _COMMAND = re.compile(r"\s*::([a-z-]+)(?: +(.*?))?::(.*)", re.DOTALL)
 
 
 class MalformedFile(Exception):
-    """A file of names and values that the runner does not take."""
+    """A file of names and values is malformed."""
 
 
 def parse_env_file(text: str) -> dict[str, str]:
-    """What ``GITHUB_OUTPUT``, ``GITHUB_ENV`` or ``GITHUB_STATE`` says: ``name=value``, or
+    """Parse ``GITHUB_OUTPUT``, ``GITHUB_ENV`` or ``GITHUB_STATE``: lines ``name=value``, or
     ``name<<END``, lines and ``END``.
 
     Raises:
-        MalformedFile: it has another line, or a value does not end.
+        MalformedFile: a line has a different form, or a value does not end.
     """
     found: dict[str, str] = {}
     left = iter(text.removesuffix("\n").split("\n"))
@@ -42,23 +42,23 @@ def _until(end: str, left: Iterator[str]) -> Iterator[str]:
 
 
 def lines(text: str) -> list[str]:
-    """The lines that the runner sees; other characters that end a line for Unicode do not."""
+    """The lines as the runner splits them, which ignores Unicode's other line breaks."""
     found = re.split(r"\r\n|\r|\n", text)
     return found if found[-1] else found[:-1]
 
 
 @dataclass
 class Masks:
-    """What no log may show."""
+    """The values that no log may show."""
 
     values: set[str] = field(default_factory=set)
 
     def add(self, value: str) -> None:
-        """Hide this, and each line of it."""
+        """Hide this value, and each of its lines."""
         self.values |= {part for part in (value, *lines(value)) if part.strip()}
 
     def hide(self, text: str) -> str:
-        """``text`` with ``***`` in the place of each."""
+        """``text`` with ``***`` instead of each value."""
         for value in sorted(self.values, key=len, reverse=True):
             text = text.replace(value, "***")
         return text
@@ -66,7 +66,7 @@ class Masks:
 
 @dataclass(frozen=True)
 class Annotation:
-    """An ``error``, ``warning`` or ``notice`` of the run, as its page shows it."""
+    """An ``error``, ``warning`` or ``notice`` on the run's page."""
 
     level: str
     message: str
@@ -75,30 +75,30 @@ class Annotation:
 
 @dataclass
 class Listener:
-    """Reads what a step writes: ``text`` is its log, ``outputs`` are what it set the old way.
-    ``broken``: it gave a command that fails the step."""
+    """Reads a step's output: ``text`` is its log, ``outputs`` are those set with the old command.
+    ``broken``: the output contains a command that fails the step."""
 
     masks: Masks
     text: str = ""
     annotations: list[Annotation] = field(default_factory=list)
     outputs: dict[str, str] = field(default_factory=dict)
     broken: bool = False
-    _deaf_until: str = ""
+    _stopped_until: str = ""
 
-    def hear(self, written: str) -> None:
-        """What the step wrote to standard output and error, in order."""
+    def read(self, written: str) -> None:
+        """Process the step's standard output and error, in order."""
         for line in lines(written):
             self._line(line)
 
     def error(self, message: str) -> None:
-        """An error that the runner itself has with the step."""
+        """Add an error of the runner itself."""
         self._annotate("error", message, {})
 
     def _line(self, line: str) -> None:
         found = _COMMAND.fullmatch(line)
-        if self._deaf_until:
-            if line.strip() == f"::{self._deaf_until}::":
-                self._deaf_until = ""
+        if self._stopped_until:
+            if line.strip() == f"::{self._stopped_until}::":
+                self._stopped_until = ""
             found = None
         name, properties, message = found.groups() if found else ("", "", "")
         values = _properties(properties or "")
@@ -112,7 +112,7 @@ class Listener:
             case "set-output":
                 self.outputs[values.get("name", "")] = message
             case "stop-commands":
-                self._deaf_until = message
+                self._stopped_until = message
             case _ if name in _DISABLED:
                 self.broken = True
                 self.error(f"The `{name}` command is disabled.")

@@ -1,4 +1,4 @@
-"""A runner for a workflow that a test writes down."""
+"""A runner for a workflow that a test defines."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -22,14 +22,14 @@ DOWNLOAD = f"uses: actions/download-artifact@{PIN}"
 
 @pytest.fixture(scope="module")
 def services() -> Iterator[tuple[FakeGitHub, fake_issuer.FakeIssuer]]:
-    """A GitHub and an issuer."""
+    """A fake GitHub and a fake issuer."""
     with fake_github.running() as github, fake_issuer.running() as issuer:
         yield github, issuer
 
 
 @pytest.fixture
 def make(tmp_path: Path, services: tuple[FakeGitHub, fake_issuer.FakeIssuer]) -> Make:
-    """Makes a runner for the jobs in ``text``, which are indented as they stand in a workflow."""
+    """Makes a runner for the jobs in ``text``, which are indented as in a workflow."""
 
     def made(text: str, **changes: object) -> Runner:
         file = tmp_path / "try.yml"
@@ -50,11 +50,11 @@ def make(tmp_path: Path, services: tuple[FakeGitHub, fake_issuer.FakeIssuer]) ->
 
 
 def only(runner: Runner) -> JobResult:
-    """The one job of a workflow, run."""
+    """Run a workflow with one job; returns that job."""
     (job,) = runner.run().jobs.values()
     return job
 
 
 def results(run: RunResult) -> dict[str, str]:
-    """How each job ended."""
+    """The result of each job."""
     return {name: job.result for name, job in run.jobs.items()}

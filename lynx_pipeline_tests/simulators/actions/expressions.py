@@ -1,4 +1,4 @@
-"""GitHub's expressions, as far as our workflows use them. What is not known here raises.
+"""GitHub's expressions, as far as our workflows use them. Anything else raises an error.
 
 Values are JSON's: None, bool, numbers, str, lists and mappings.
 """
@@ -10,28 +10,28 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Context = Mapping[str, Any]
-# What success(), failure() and cancelled() are; without it these functions are not known.
+# The values of success(), failure() and cancelled(); without it these functions are unknown.
 Status = Mapping[str, bool]
 
 
 class ExpressionError(Exception):
-    """An expression that GitHub would not take, or that is not modelled here."""
+    """An expression that GitHub would reject, or that is not modelled here."""
 
 
 def evaluate(text: str, context: Context, status: Status | None = None) -> Any:
-    """The value of one expression, without ``${{ }}`` around it."""
+    """The value of one expression, given without ``${{ }}``."""
     return _Parser(text, context, status).whole()()
 
 
 def value(text: Any, context: Context) -> Any:
-    """A setting of a workflow: where all of it is one expression, that expression's value."""
+    """The value of a workflow's setting. A single expression keeps its type."""
     if isinstance(text, str) and (only := _EXPRESSION.fullmatch(text.strip())):
         return evaluate(only[1], context)
     return interpolate(text, context) if isinstance(text, str) else text
 
 
 def interpolate(text: str, context: Context) -> str:
-    """``text`` with the value of each ``${{ }}`` in its place."""
+    """``text`` with each ``${{ }}`` replaced by its value."""
     done = _EXPRESSION.sub("", text)
     if "${{" in done:
         raise ExpressionError(f"an expression that does not end: {text!r}")
@@ -39,7 +39,7 @@ def interpolate(text: str, context: Context) -> str:
 
 
 def condition(text: str | bool | None, context: Context, status: Status) -> bool:
-    """Whether an ``if:`` lets run; only after success unless it asks for the status itself."""
+    """Whether an ``if:`` holds; only after success, unless it calls a status function."""
     written = "success()" if text in (None, "") else as_text(text).strip()
     if only := _EXPRESSION.fullmatch(written):
         written = only[1]
@@ -47,16 +47,16 @@ def condition(text: str | bool | None, context: Context, status: Status) -> bool
         raise ExpressionError(f"text around an expression is always true: {written!r}")
     parser = _Parser(written, context, status)
     node = parser.whole()
-    return (status["success"] or parser.asks_for_status) and truthy(node())
+    return (status["success"] or parser.uses_status) and truthy(node())
 
 
 def truthy(it: Any) -> bool:
-    """What GitHub takes for true: lists and mappings are, also when they are empty."""
+    """Whether GitHub treats a value as true; lists and mappings always are."""
     return not (it is None or it is False or it == "" or (_is_number(it) and (it == 0 or it != it)))
 
 
 def as_text(it: Any) -> str:
-    """A value as GitHub writes it."""
+    """A value as GitHub converts it to text."""
     match it:
         case None:
             return ""
@@ -70,7 +70,7 @@ def as_text(it: Any) -> str:
 
 
 def equal(left: Any, right: Any) -> bool:
-    """GitHub's ``==``: texts whatever their case; different kinds as numbers."""
+    """GitHub's ``==``: texts ignore case; values of different types are compared as numbers."""
     if isinstance(left, str) and isinstance(right, str):
         return left.casefold() == right.casefold()
     if isinstance(left, list | Mapping) or isinstance(right, list | Mapping):
@@ -82,7 +82,7 @@ def equal(left: Any, right: Any) -> bool:
 
 
 class _Filtered(list[Any]):
-    """What ``.*`` found: a property of it is that property of each."""
+    """The result of ``.*``; its property is the list of that property of each element."""
 
 
 def _is_number(it: Any) -> bool:
@@ -100,7 +100,7 @@ def _number(it: Any) -> float:
 
 def _printed(it: Any) -> str:
     if isinstance(it, list | Mapping):
-        raise ExpressionError("a list or a mapping in the place of text: use toJSON")
+        raise ExpressionError("a list or a mapping where text is expected: use toJSON")
     return as_text(it)
 
 
@@ -138,7 +138,7 @@ def _format(form: Any, *values: Any) -> str:
         if found[0] in ("{{", "}}"):
             return found[0][0]
         if found[1] is None or int(found[1]) >= len(values):
-            raise ExpressionError(f"format: {found[0]!r} in {form!r} stands for nothing")
+            raise ExpressionError(f"format: {found[0]!r} in {form!r} has no argument")
         return as_text(values[int(found[1])])
 
     return re.sub(r"\{\{|\}\}|\{(\d+)\}|[{}]", put, as_text(form))
@@ -151,7 +151,7 @@ def _from_json(text: Any) -> Any:
         raise ExpressionError(f"fromJSON: {error}") from None
 
 
-# Each with how many arguments it takes.
+# Each function with its numbers of arguments.
 _FUNCTIONS: Mapping[str, tuple[range, Callable[..., Any]]] = {
     "contains": (range(2, 3), _contains),
     "startswith": (
@@ -177,30 +177,30 @@ _TOKEN = re.compile(
 )
 _WORDS = {"true": True, "false": False, "null": None}
 
-# Evaluates a part when it is asked to: what comes after a false && is not.
+# Evaluates a part only when called: what comes after a false && is not evaluated.
 _Node = Callable[[], Any]
 
 
 class _Parser:
-    """Makes a function of an expression. Every name in it has to be known, used or not."""
+    """Compiles an expression to a function. Every name must be known, even in unused parts."""
 
     def __init__(self, text: str, context: Context, status: Status | None) -> None:
         self._text, self._context, self._status = text, context, status or {}
-        self.asks_for_status = False
+        self.uses_status = False
         self._tokens: list[tuple[str, str]] = []
         position = 0
         while position < len(text):
             found = _TOKEN.match(text, position)
             if found is None or found.lastgroup is None:
-                raise self._wrong(f"nothing known at {text[position:]!r}")
+                raise self._wrong(f"invalid syntax at {text[position:]!r}")
             self._tokens.append((found.lastgroup, found[found.lastgroup]))
             position = found.end()
 
     def whole(self) -> _Node:
-        """All of the text."""
+        """Parse all of the text."""
         node = self._either()
         if self._tokens:
-            raise self._wrong(f"{self._tokens[0][1]!r} is too much")
+            raise self._wrong(f"unexpected {self._tokens[0][1]!r}")
         return node
 
     def _wrong(self, why: str) -> ExpressionError:
@@ -209,56 +209,56 @@ class _Parser:
     def _next(self) -> tuple[str, str]:
         return self._tokens.pop(0) if self._tokens else ("end", "the end")
 
-    def _took(self, *signs: str) -> str | None:
+    def _accept(self, *signs: str) -> str | None:
         if self._tokens and self._tokens[0][0] == "sign" and self._tokens[0][1] in signs:
             return self._next()[1]
         return None
 
     def _need(self, sign: str) -> None:
-        if not self._took(sign):
+        if not self._accept(sign):
             raise self._wrong(f"{sign!r} is missing")
 
     def _either(self) -> _Node:
         node = self._both()
-        while self._took("||"):
+        while self._accept("||"):
             node = _or(node, self._both())
         return node
 
     def _both(self) -> _Node:
         node = self._equality()
-        while self._took("&&"):
+        while self._accept("&&"):
             node = _and(node, self._equality())
         return node
 
     def _equality(self) -> _Node:
         node = self._not()
-        while sign := self._took("==", "!="):
+        while sign := self._accept("==", "!="):
             node = _equals(node, self._not(), sign == "==")
         return node
 
     def _not(self) -> _Node:
-        if self._took("!"):
+        if self._accept("!"):
             node = self._not()
             return lambda: not truthy(node())
         return self._properties(self._first())
 
     def _properties(self, node: _Node) -> _Node:
-        while sign := self._took(".", "["):
-            if self._took("*"):
+        while sign := self._accept(".", "["):
+            if self._accept("*"):
                 node = _every(node)
             elif sign == "[":
                 node = _at(node, self._either())
             else:
                 kind, name = self._next()
                 if kind != "name":
-                    raise self._wrong(f"{name!r} is no name")
+                    raise self._wrong(f"{name!r} is not a name")
                 node = _at(node, _constant(name))
             if sign == "[":
                 self._need("]")
         return node
 
     def _first(self) -> _Node:
-        if self._took("("):
+        if self._accept("("):
             node = self._either()
             self._need(")")
             return node
@@ -271,29 +271,29 @@ class _Parser:
                 return _constant(int(number) if number == int(number) else number)
             case "name" if token in _WORDS:
                 return _constant(_WORDS[token])
-            case "name" if self._took("("):
+            case "name" if self._accept("("):
                 return self._call(token)
             case "name" if token.lower() in self._context:
                 return _constant(self._context[token.lower()])
             case "name":
                 known = ", ".join(sorted(self._context))
-                raise self._wrong(f"no context {token!r} here (there is {known})")
-        raise self._wrong(f"{token!r} is no value")
+                raise self._wrong(f"unknown context {token!r} (known here: {known})")
+        raise self._wrong(f"{token!r} is not a value")
 
     def _call(self, name: str) -> _Node:
         arguments: list[_Node] = []
-        if not self._took(")"):
+        if not self._accept(")"):
             arguments.append(self._either())
-            while self._took(","):
+            while self._accept(","):
                 arguments.append(self._either())
             self._need(")")
         known = name.lower()
         if self._status and known in ("always", *self._status) and not arguments:
-            self.asks_for_status = True
+            self.uses_status = True
             return _constant(known == "always" or self._status[known])
         counts, function = _FUNCTIONS.get(known, (range(0), None))
         if function is None or len(arguments) not in counts:
-            raise self._wrong(f"no function {name!r} of {len(arguments)} arguments here")
+            raise self._wrong(f"unknown function {name!r} with {len(arguments)} arguments")
         return _called(function, arguments)
 
 

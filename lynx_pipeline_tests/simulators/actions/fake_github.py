@@ -1,5 +1,5 @@
-"""GitHub's API on this machine, as far as a deploy asks it: real HTTP, tokens that may only so
-much, and a state that a test reads and changes."""
+"""GitHub's API on this machine, as far as a deploy uses it: real HTTP, tokens with limited
+permissions, and a state that tests read and change."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from lynx_pipeline_tests.support.http_server import Answer, serving
 
 BOT = "github-actions[bot]"
 HTML = "https://github.com"
-# What a role is in a permission's old names.
+# The legacy permission of a role.
 LEGACY = {"maintain": "write", "triage": "read"}
 
 
@@ -35,7 +35,7 @@ class Review:
 
 @dataclass
 class Commit:
-    """A commit of a pull request. A login is None where no account has the e-mail address."""
+    """A commit of a pull request. A login is None if no account has the e-mail address."""
 
     sha: str = COMMIT
     author: str | None = "octocat"
@@ -58,9 +58,9 @@ class PullRequest:
 
 @dataclass
 class Comment:
-    """A comment on the pull request ``number``; one that was edited has a ``last_edited_at``, and
-    a later ``updated_at`` if that was not within the same second. A ``login`` of None: the account
-    is gone."""
+    """A comment on the pull request ``number``. An edited one has a ``last_edited_at``, and a later
+    ``updated_at`` unless that was within the same second. A ``login`` of None: the account was
+    deleted."""
 
     id: int
     number: int
@@ -71,24 +71,24 @@ class Comment:
     last_edited_at: str | None = None
 
     def edit(self, body: str, at: str | None = None) -> None:
-        """Somebody changes it, now if nothing else is said."""
+        """Edit the comment, by default now."""
         self.body = body
         self.last_edited_at = self.updated_at = at or _now()
 
     @property
     def node_id(self) -> str:
-        """What GraphQL knows it by."""
+        """The comment's id in GraphQL."""
         return f"IC_{self.id}"
 
     @property
     def html_url(self) -> str:
-        """Its address for people."""
+        """The address of its page."""
         return f"{HTML}/{REPOSITORY}/pull/{self.number}#issuecomment-{self.id}"
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked: ``path`` is without the query."""
+    """A received request; ``path`` is without the query."""
 
     method: str
     path: str
@@ -97,8 +97,9 @@ class Request:
 
 @dataclass
 class FakeGitHub:
-    """A running API with one repository. ``tokens`` are those it knows and what they may;
-    ``collaborators`` have a role, anybody else is a stranger. ``down``: it answers 502."""
+    """A running API with one repository. ``tokens`` are the valid tokens with their permissions;
+    ``collaborators`` have a role, everybody else has that of ``strangers``. ``down``: the API
+    returns 502."""
 
     url: str
     pulls: dict[int, PullRequest] = field(default_factory=dict)
@@ -110,7 +111,7 @@ class FakeGitHub:
     down: bool = False
 
     def comment(self, number: int, login: str | None, body: str) -> Comment:
-        """A new comment, written now."""
+        """Add a comment, written now."""
         at = _now()
         ids = [it.id for it in self.comments]
         self.comments.append(Comment(max(ids, default=1000) + 1, number, login, body, at, at))
@@ -126,18 +127,18 @@ class FakeGitHub:
         pull = self._pull(self.pulls[number])
         return self._payload("labeled", by, number=number, label={"name": label}, pull_request=pull)
 
-    def door(self, given: Credentials | None, service: str, _repository: str = "") -> int:
-        """Whom a git server of this repository lets in: jobs' tokens that may read contents, and
-        push if they may write them."""
+    def authorize(self, given: Credentials | None, service: str, _repository: str = "") -> int:
+        """The status for a git request: a token that may read contents may fetch, and one that may
+        write them may push."""
         if given is None or given[0] != "x-access-token" or given[1] not in self.tokens:
             return 401
         level = self.tokens[given[1]].get("contents")
         return 200 if level == "write" or (level == "read" and service != PUSH) else 403
 
-    # ----- what it answers ------------------------------------------------------------------
+    # ----- responses ------------------------------------------------------------------------
 
     def answer(self, method: str, target: str, authorization: str, raw: bytes) -> Answer:
-        """The answer to any request."""
+        """The response to any request."""
         place = urlsplit(target)
         scheme, _, token = authorization.partition(" ")
         self.requests.append(Request(method, place.path, token))
@@ -161,7 +162,7 @@ class FakeGitHub:
                 _need(may, "read", ("pull-requests", "issues"))
                 return self._node(json.loads(raw))
             case "GET", "user":
-                raise _Refused(403, _FORBIDDEN)  # a token of a job is no user's
+                raise _Refused(403, _FORBIDDEN)  # a job's token belongs to no user
             case "GET", "repos", _owner, _name if [_owner, _name] == [owner, name]:
                 return self._repository()
             case _, "repos", _owner, _name, *rest if [_owner, _name] == [owner, name]:
@@ -186,10 +187,10 @@ class FakeGitHub:
                 return [self._commit(it) for it in self._numbered(number).commits]
             case "GET", "issues", "comments", number:
                 _need(may, "read", either)
-                return self._comment(self._told(number))
+                return self._comment(self._comment_numbered(number))
             case "PATCH", "issues", "comments", number:
                 _need(may, "write", either)
-                comment = self._told(number)
+                comment = self._comment_numbered(number)
                 comment.edit(json.loads(raw)["body"])
                 return self._comment(comment)
             case "GET", "issues", number:
@@ -205,11 +206,11 @@ class FakeGitHub:
                 return self._comment(self.comment(self._numbered(number).number, BOT, written))
         raise _Refused(404, _MISSING)
 
-    def _node(self, asked: JsonObject) -> JsonObject:
-        """The one query that is asked: of a comment, whether it was edited."""
-        words = set(asked["query"].replace("{", " ").replace("}", " ").split())
+    def _node(self, request: JsonObject) -> JsonObject:
+        """The only modelled query: whether a comment was edited."""
+        words = set(request["query"].replace("{", " ").replace("}", " ").split())
         assert {"lastEditedAt", "includesCreatedEdit", "IssueComment"} <= words
-        wanted = asked["variables"]["id"]
+        wanted = request["variables"]["id"]
         found = [it for it in self.comments if it.node_id == wanted]
         if not found:
             text = f"Could not resolve to a node with the global id of '{wanted}'"
@@ -226,7 +227,7 @@ class FakeGitHub:
             raise _Refused(404, _MISSING)
         return self.pulls[int(number)]
 
-    def _told(self, number: str) -> Comment:
+    def _comment_numbered(self, number: str) -> Comment:
         for comment in self.comments:
             if str(comment.id) == number:
                 return comment
@@ -247,7 +248,7 @@ class FakeGitHub:
         headers = {"Link": ", ".join(links)} if links else {}
         return _json(found[(page - 1) * size : page * size], headers=headers)
 
-    # ----- its JSON -------------------------------------------------------------------------
+    # ----- the JSON -------------------------------------------------------------------------
 
     @property
     def _root(self) -> str:

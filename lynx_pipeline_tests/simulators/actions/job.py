@@ -1,4 +1,4 @@
-"""One job on a machine of its own: its steps in order, and what they leave."""
+"""One job on its own machine: its steps in order, and their results."""
 
 import os
 import signal
@@ -37,20 +37,20 @@ _SHELLS = {
 }
 _FILES = ("OUTPUT", "ENV", "PATH", "STATE", "STEP_SUMMARY")
 _SUMMARY_LIMIT = 1024 * 1024
-# What a job whose time is over may still take for steps that run always.
+# The time that a timed-out job gets for steps that always run.
 _GRACE = 300.0
 
 
 class Cancelled(Exception):
-    """Raised by a hook: somebody cancels the run now."""
+    """Raised by a hook to cancel the run."""
 
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a scenario does to a run, by ``job`` or by ``job/step`` (the step's id or name).
+    """Interventions of a scenario in a run, by ``job`` or by ``job/step`` (the step's id or name).
 
-    ``before`` is called before a job or step, also one that will be skipped. ``wrap`` is put
-    before a step's shell. ``extra_env`` goes over everything else in the environment.
+    ``before`` is called before a job or step, even if it is skipped. ``wrap`` is prepended to the
+    command of a step's shell. ``extra_env`` overrides all other environment variables.
     """
 
     before: Mapping[str, Callable[[], object]] = field(default_factory=dict)
@@ -58,14 +58,14 @@ class Hooks:
     extra_env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
     def keys(self) -> set[str]:
-        """All that it names."""
+        """All jobs and steps that it names."""
         return {*self.before, *self.wrap, *self.extra_env}
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """How a step ended: ``outcome`` is before ``continue-on-error``, ``conclusion`` after it.
-    The exit code is None where nothing ran, or ran out of time."""
+    """A step's result: ``outcome`` is before ``continue-on-error``, ``conclusion`` after it. The
+    exit code is None if nothing ran, or if it timed out."""
 
     name: str
     id: str | None
@@ -80,7 +80,7 @@ class StepResult:
 
 @dataclass(frozen=True)
 class JobResult:
-    """How a job ended. ``token`` is the one that it had for GitHub; it is worth nothing now."""
+    """A job's result. ``token`` was its GitHub token, which is no longer valid."""
 
     result: str
     outputs: Mapping[str, str] = field(default_factory=dict)
@@ -108,8 +108,8 @@ class JobResult:
 class Machine:
     """A fresh machine in ``folder``, for one job.
 
-    ``contexts`` are github, needs, vars and secrets; ``environ`` is what the machine has anyway,
-    ``variables`` what the runner sets and no step can change. ``cancelled``: a hook has
+    ``contexts`` are github, needs, vars and secrets. ``environ`` is the machine's environment;
+    ``variables`` are set by the runner, and no step can change them. ``cancelled``: a hook has
     cancelled the run.
     """
 
@@ -126,7 +126,7 @@ class Machine:
     origin: str
     digest_mismatch: str
     cancelled: bool = False
-    _too_late: bool = False
+    _timed_out: bool = False
     _failed: bool = False
     _path: list[str] = field(default_factory=list)
     _steps: dict[str, Any] = field(default_factory=dict)
@@ -147,21 +147,21 @@ class Machine:
             self._end_orphans()
         annotations = [it for step in steps for it in step.annotations]
         outputs = {}
-        for name, text in self._texts(self.job.outputs, self._known()).items():
+        for name, text in self._texts(self.job.outputs, self._context()).items():
             if self.masks.hide(text) != text:
-                told = f"Skip output '{name}' since it may contain secret."
-                annotations.append(Annotation("warning", told))
+                message = f"Skip output '{name}' since it may contain secret."
+                annotations.append(Annotation("warning", message))
             elif text:
                 outputs[name] = text
         token = self.contexts["github"]["token"]
         return JobResult(self._result(), outputs, steps, tuple(annotations), token)
 
     def _result(self) -> str:
-        if self.cancelled or self._too_late:
+        if self.cancelled or self._timed_out:
             return CANCELLED
         return FAILURE if self._failed else SUCCESS
 
-    def _known(self) -> dict[str, Any]:
+    def _context(self) -> dict[str, Any]:
         return {
             **self.contexts,
             "env": self.env,
@@ -182,7 +182,7 @@ class Machine:
                 self.hooks.before[key]()
         except Cancelled:
             self.cancelled = True
-        known = self._known()
+        known = self._context()
         env = self._texts(step.env, known)
         known["env"] = {**self.env, **env}
         status = {name: self._result() == name for name in (SUCCESS, FAILURE, CANCELLED)}
@@ -193,8 +193,8 @@ class Machine:
             result = StepResult(step.name, step.id, SKIPPED, SKIPPED)
         self._failed |= result.conclusion == FAILURE
         if step.id:
-            told = ("outputs", "outcome", "conclusion")
-            self._steps[step.id] = {name: getattr(result, name) for name in told}
+            fields = ("outputs", "outcome", "conclusion")
+            self._steps[step.id] = {name: getattr(result, name) for name in fields}
         return result
 
     def _run(
@@ -218,9 +218,9 @@ class Machine:
         else:
             code = 1
             listener.error(f"No such file or directory: '{folder}'")
-        whole = self._take(files, listener)
-        outcome = SUCCESS if code == 0 and whole and not listener.broken else FAILURE
-        outcome = CANCELLED if self._too_late and code is None else outcome
+        well_formed = self._take(files, listener)
+        outcome = SUCCESS if code == 0 and well_formed and not listener.broken else FAILURE
+        outcome = CANCELLED if self._timed_out and code is None else outcome
         forgiven = outcome == FAILURE and truthy(value(step.continue_on_error, known))
         return StepResult(
             name=step.name,
@@ -265,7 +265,7 @@ class Machine:
             origin=self.origin,
             environ=environ,
             digest_mismatch=self.digest_mismatch,
-            say=listener.hear,
+            log=listener.read,
         )
         try:
             listener.outputs |= actions.use(step.uses or "", call)
@@ -287,7 +287,7 @@ class Machine:
         seconds: float,
         listener: Listener,
     ) -> int | None:
-        """The exit code, None if the time is over. What it started and left goes on."""
+        """The exit code, or None after a timeout. Background processes keep running."""
         log = self._temp / f"{uuid.uuid4()}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
@@ -308,8 +308,8 @@ class Machine:
                     raise
                 return None
             finally:
-                listener.hear(log.read_text(errors="replace"))
-        # A shell's way to say by which signal.
+                listener.read(log.read_text(errors="replace"))
+        # The exit code of a shell for a signal.
         code = code if code >= 0 else 128 - code
         if code:
             listener.error(f"Process completed with exit code {code}.")
@@ -322,9 +322,9 @@ class Machine:
             )
             return
         listener.error("The job has exceeded the maximum execution time.")
-        self._too_late, self._deadline = True, time.monotonic() + _GRACE
+        self._timed_out, self._deadline = True, time.monotonic() + _GRACE
 
-    # ----- what a step leaves ---------------------------------------------------------------
+    # ----- a step's results -----------------------------------------------------------------
 
     def _files(self) -> dict[str, Path]:
         folder = self._temp / "_runner_file_commands" / str(uuid.uuid4())
@@ -335,7 +335,7 @@ class Machine:
         return files
 
     def _take(self, files: Mapping[str, Path], listener: Listener) -> bool:
-        """Take outputs, variables and paths; whether all was well-formed."""
+        """Read outputs, variables and paths; returns whether all files were well-formed."""
         well = True
         for name, into in (("OUTPUT", listener.outputs), ("ENV", self.env), ("STATE", {})):
             try:
@@ -356,7 +356,7 @@ class Machine:
         return self.masks.hide(text)
 
     def _end_orphans(self) -> None:
-        """End what steps started and did not wait for, as a runner does when a job is over."""
+        """Kill processes that steps left running, as a runner does at the end of a job."""
         mark = f"RUNNER_TRACKING_ID={self._tracking}".encode()
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
@@ -365,5 +365,5 @@ class Machine:
 
 
 def _read(file: Path) -> str:
-    # A step may have removed it, or have written anything into it.
+    # A step may have removed it or written anything to it.
     return file.read_text(encoding="utf-8", errors="replace") if file.is_file() else ""

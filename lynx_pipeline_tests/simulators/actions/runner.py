@@ -1,4 +1,4 @@
-"""One run of a workflow for one event: its jobs in order, each on a machine of its own."""
+"""One run of a workflow for one event: its jobs in order, each on its own machine."""
 
 import json
 import secrets as random
@@ -30,7 +30,7 @@ from lynx_pipeline_tests.support.fake_issuer import BEARER, MAIN, REMOVED, REPOS
 
 @dataclass(frozen=True)
 class Event:
-    """What starts a run, and who did it."""
+    """The event that starts a run, and its actor."""
 
     name: str
     payload: Mapping[str, Any]
@@ -39,21 +39,21 @@ class Event:
 
 @dataclass(frozen=True)
 class RunResult:
-    """How a run's attempt ended: its jobs in order, none if the event is not one of the
-    workflow's. ``artifacts`` is a folder of this attempt alone; its copy serves as well."""
+    """The result of an attempt: its jobs in order, or no jobs if the event does not start the
+    workflow. ``artifacts`` is the folder of this attempt's artifacts."""
 
     jobs: Mapping[str, JobResult]
     artifacts: Path
     attempt: int
 
     def only(self, *names: str) -> "RunResult":
-        """The same with these jobs only, for a run that starts after them."""
+        """This result with these jobs only, for a run that continues after them."""
         return replace(self, jobs={name: self.jobs[name] for name in names})
 
 
 @dataclass
 class _Progress:
-    """How far a run is."""
+    """The progress of a run."""
 
     done: dict[str, JobResult]
     cancelled: bool = False
@@ -63,8 +63,8 @@ class _Progress:
 class Runner:
     """Runs ``workflow`` at commit ``sha`` of ``origin``, under ``work``.
 
-    A job has the environment ``environ`` (at least a PATH) and what the workflow gives it, a new
-    token that ``github`` knows, and an identity of ``issuer``'s if its permissions say so.
+    A job gets the environment ``environ`` (at least a PATH) and the workflow's, a new token of
+    ``github``, and an identity from ``issuer`` if its permissions allow that.
     """
 
     workflow: Path
@@ -77,21 +77,20 @@ class Runner:
     environ: Mapping[str, str]
     vars: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
-    # Those of environments, by name; they go over the repository's.
+    # The secrets of environments, by name; they override the repository's.
     environment_secrets: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     hooks: Hooks = field(default_factory=Hooks)
     ref: str = MAIN
-    # Who ran it again; else who did what the event is about.
+    # Who re-ran it; if empty, the actor of the event.
     again_by: str = ""
     run_id: str = "9876543210"
     run_attempt: int = 1
-    # What download-artifact does about another digest, where the workflow does not say: "warn"
-    # up to its version 7.
+    # What download-artifact does by default if the digest differs; "warn" up to version 7.
     digest_mismatch: str = "error"
 
     @property
     def folder(self) -> Path:
-        """Where all of this attempt lies: ``artifacts``, and a folder for each of ``jobs``."""
+        """The folder of this attempt, with ``artifacts`` and ``jobs``."""
         return self.work / f"attempt-{self.run_attempt}"
 
     @property
@@ -107,10 +106,10 @@ class Runner:
         return self.folder / "jobs" / job
 
     def run(self, given: RunResult | None = None) -> RunResult:
-        """Run the jobs that are not ``given``, whose artifacts are there too."""
+        """Run all jobs, or those missing in ``given``, starting with its artifacts."""
         workflow = load(self.workflow)
         if unknown := self.hooks.keys() - workflow.keys():
-            raise ValueError(f"neither jobs nor steps: {sorted(unknown)}")
+            raise ValueError(f"hooks for unknown jobs or steps: {sorted(unknown)}")
         (self.folder / "jobs").mkdir(parents=True)
         if given is None:
             self.artifacts.mkdir()
@@ -126,7 +125,7 @@ class Runner:
         return RunResult(ordered, self.artifacts, self.run_attempt)
 
     def rerun_failed(self, previous: RunResult) -> RunResult:
-        """The next attempt: all jobs that did not succeed, and all that need one of them."""
+        """Run the next attempt: the jobs that did not succeed, and those that need one of them."""
         workflow = load(self.workflow)
         again = {name for name, job in previous.jobs.items() if job.result != SUCCESS}
         kept = [
@@ -164,7 +163,7 @@ class Runner:
             return result
 
     def _github(self, workflow: Workflow, job: Job) -> JsonObject:
-        """The ``github`` context, but for the token."""
+        """The ``github`` context without the token."""
         return {
             "event": self.event.payload,
             "event_name": self.event.name,
@@ -238,7 +237,7 @@ class Runner:
 
     @contextmanager
     def _known(self, job: Job, token: str) -> Iterator[None]:
-        """Let GitHub know the job's token for as long as the job runs."""
+        """Register the job's token with GitHub while the job runs."""
         may = {name: level for name, level in job.permissions.items() if name != "id-token"}
         self.github.tokens[token] = may
         try:
@@ -250,7 +249,7 @@ class Runner:
     def _identity(
         self, workflow: Workflow, job: Job, contexts: JsonObject
     ) -> Iterator[Mapping[str, str]]:
-        """The variables to ask for a token of this job with; none if it may not."""
+        """The variables for requesting an identity token; empty without that permission."""
         if job.permissions.get("id-token") != "write":
             yield {}
             return
@@ -267,7 +266,7 @@ class Runner:
             + (f"environment:{environment}" if environment else f"ref:{self.ref}"),
         }
         before = self.issuer.changes
-        # What a test has set there itself stands.
+        # A test's own changes take precedence.
         self.issuer.changes = {**claims, **before}
         try:
             yield {n: it for n, it in self.issuer.job.items() if n.startswith("ACTIONS_")}

@@ -1,6 +1,6 @@
-"""A team's world on this machine: its repository with the deploy workflow, the registry on the same
-git server, MLflow and DVC's remote, GitHub's API and issuer, a channel, and two trained tutors, of
-which one has regressed.
+"""A team's services on this machine: its repository with the deploy workflow, the registry on the
+same git server, MLflow, DVC's remote, GitHub's API and issuer, and a notification channel. Two
+tutors are trained, one of which has regressed.
 """
 
 import os
@@ -32,14 +32,14 @@ OWNER = "octocat"
 LABEL = "deploy-candidate"
 
 
-def asks(run_id: str, semver: str) -> str:
-    """The text of a good comment."""
+def request_text(run_id: str, semver: str) -> str:
+    """The text of a valid request."""
     return f"mlflow_run_id={run_id} semver={semver}"
 
 
 @dataclass
 class Stage:
-    """A running world. ``good`` and ``bad`` are the tutors' MLflow runs."""
+    """The running services. ``good`` and ``bad`` are the MLflow runs of the two tutors."""
 
     folder: Path
     github: FakeGitHub
@@ -53,11 +53,11 @@ class Stage:
     bad: str = ""
     runs: int = 0
     started: RunResult | None = None
-    # Fine-grained tokens and what they may in the registry's repository, if it is one of its own;
-    # the team's they can read.
-    apart: dict[str, str] = field(default_factory=dict)
-    # Called with each service that somebody the door lets in asks the registry for.
-    asked: dict[str, object] = field(default_factory=dict)
+    # Fine-grained tokens and their access to the registry, if it is a separate repository. They can
+    # also read the team's repository.
+    separate_tokens: dict[str, str] = field(default_factory=dict)
+    # Functions to call at an authorized git request, by service.
+    git_hooks: dict[str, object] = field(default_factory=dict)
 
     @property
     def pull(self) -> PullRequest:
@@ -66,11 +66,11 @@ class Stage:
 
     @property
     def dvc_remote(self) -> Path:
-        """Where DVC's remote lies."""
+        """The folder of DVC's remote."""
         return self.folder / "dvc-remote"
 
     def clear(self) -> None:
-        """A new pull request, labelled, without comments; an empty registry; nothing heard yet."""
+        """Start over: a labelled pull request without comments, empty registry and channel."""
         self.github.pulls[NUMBER] = PullRequest(NUMBER, labels=[LABEL])
         self.github.comments.clear()
         self.github.down = False
@@ -79,16 +79,16 @@ class Stage:
         self.registry = _registry(self.folder / "served" / "registry.git")
 
     def comment(self, body: str, by: str = OWNER) -> Comment:
-        """Somebody comments."""
+        """Add a comment to the pull request."""
         return self.github.comment(NUMBER, by, body)
 
     def runner(self, comment: Comment, hooks: Hooks | None = None) -> Runner:
-        """What GitHub starts for this comment."""
+        """The run that GitHub starts for this comment."""
         by = comment.login or ""
         return self._runner(Event("issue_comment", self.github.created(comment), by), hooks)
 
     def labelled(self, label: str = LABEL, by: str = OWNER, hooks: Hooks | None = None) -> Runner:
-        """What GitHub starts for a label that somebody sets."""
+        """The run that GitHub starts when ``by`` sets a label."""
         payload = self.github.labeled(NUMBER, label, by)
         return self._runner(Event("pull_request_target", payload, by), hooks)
 
@@ -115,7 +115,7 @@ class Stage:
 
     @property
     def environ(self) -> dict[str, str]:
-        """What every machine has: git that trusts the server, and ready-made environments."""
+        """The environment of every machine, in which git trusts the server."""
         tools = self.folder / "tools"
         return {
             "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}",
@@ -126,8 +126,8 @@ class Stage:
         }
 
     def log_elsewhere(self) -> str:
-        """A run whose artifacts are said to lie at somebody's own host: the channel's, so that it
-        would be heard there. Its id."""
+        """Create a run whose artifacts are on a foreign host; returns its id. The host is the
+        channel's, which would record a request."""
         place = self.channel.url.replace("json://", "mlflow-artifacts://")
         with connected(self.mlflow) as client:
             experiment = client.get_experiment_by_name("elsewhere")
@@ -140,7 +140,7 @@ class Stage:
         return run_id
 
     def relog(self, run_id: str) -> None:
-        """Put another bundle in the place of the run's own, as who can write to MLflow could."""
+        """Change the run's bundle, as anybody who can write to MLflow could."""
         for file in (self.folder / "artifacts").rglob("MLmodel"):
             if run_id in file.read_text():
                 (file.parent / "extra.txt").write_text("another model")
@@ -148,41 +148,43 @@ class Stage:
         raise AssertionError(f"no model of {run_id}")
 
     def unlog(self) -> None:
-        """Take that back."""
+        """Undo :meth:`relog`."""
         for file in (self.folder / "artifacts").rglob("extra.txt"):
             file.unlink()
 
 
 @contextmanager
 def staged(folder: Path) -> Iterator[Stage]:
-    """The world for as long as the block runs."""
+    """The services, for as long as the block runs."""
     served = folder / "served"
     served.mkdir(parents=True)
-    asked: dict[str, object] = {}
+    git_hooks: dict[str, object] = {}
     with (
         fake_github.running() as github,
         fake_issuer.running() as issuer,
         receiving() as channel,
     ):
 
-        def door(given: git_server.Credentials | None, service: str, repository: str) -> int:
-            status = github.door(given, service)
-            if stage.apart and (repository == "registry.git" or status == 401):
-                level = stage.apart.get(given[1]) if given else None
+        def authorize(given: git_server.Credentials | None, service: str, repository: str) -> int:
+            status = github.authorize(given, service)
+            if stage.separate_tokens and (repository == "registry.git" or status == 401):
+                level = stage.separate_tokens.get(given[1]) if given else None
                 ours = level == "write" and repository == "registry.git"
                 may = service == git_server.FETCH or ours
                 status = 401 if level is None else 200 if may else 403
-            if status == 200 and callable(then := asked.get(service)):
-                then()
+            if status == 200 and callable(hook := git_hooks.get(service)):
+                hook()
             return status
 
         with (
-            git_server.serving(served, door) as server,
+            git_server.serving(served, authorize) as server,
             patch.dict(os.environ, GIT_ENV),
             mlflow_server.running(folder) as mlflow,
         ):
             registry = _registry(served / "registry.git")
-            stage = Stage(folder, github, issuer, server, registry, channel, mlflow, asked=asked)
+            stage = Stage(
+                folder, github, issuer, server, registry, channel, mlflow, git_hooks=git_hooks
+            )
             github.collaborators |= {OWNER: "admin", "hubot": "write", "reader": "read"}
             root = _team(stage)
             stage.sha = git(root, "rev-parse", "HEAD")
@@ -202,8 +204,8 @@ def _registry(bare: Path) -> OnGit:
 
 
 def _team(stage: Stage) -> Path:
-    """The team's repository: this one as it is on the disk, set up for production as docs/ci.md
-    says, and pushed to its origin."""
+    """The team's repository: a copy of this working tree, set up for production as in docs/ci.md,
+    and pushed to its origin."""
     root = stage.folder / "team"
     listed = git(REPO, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
@@ -235,8 +237,8 @@ def _team(stage: Stage) -> Path:
     return root
 
 
-# Before the step that installs: the environment that runs this is put where ./dev makes its own,
-# and ./dev finds nothing left to do. Making one for each job would take minutes.
+# Wraps the step that installs: the current environment is linked where ./dev would create one, so
+# ./dev has nothing to do. Creating an environment for each job would take minutes.
 _READY = """#!/bin/sh
 set -eu
 mkdir -p .venv
@@ -244,9 +246,9 @@ for part in bin lib pyvenv.cfg; do ln -sfn "$READY_ENVIRONMENT/$part" ".venv/$pa
 echo "$(cat requirements.lock pyproject.toml | cksum) requirements.lock" >.venv/installed
 exec "$@"
 """
-# What only a fresh virtual machine of GitHub's needs.
+# Skips commands that only a fresh virtual machine needs.
 _SUDO = """#!/bin/sh
-case "$1" in apt-get | sysctl) echo "rehearsal: not done here: $*" ;; *) exec "$@" ;; esac
+case "$1" in apt-get | sysctl) echo "rehearsal: skipped: $*" ;; *) exec "$@" ;; esac
 """
 
 

@@ -1,4 +1,4 @@
-"""The actions leave what the real ones leave."""
+"""The actions have the same effects as the real ones."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +12,8 @@ FILES = "mkdir -p d/.hidden d/sub; touch d/a d/.b d/.hidden/c d/sub/e; ln -s now
 
 
 def test_artifacts_pass_between_jobs(make: Make) -> None:
-    """Without hidden files unless they are asked for; one file without its folder; several paths
-    from the folder that they share."""
+    """Hidden files are left out by default. A single file has no folder; several paths are relative
+    to their common folder."""
     found = make(
         f"""
   a:
@@ -56,8 +56,8 @@ def test_artifacts_pass_between_jobs(make: Make) -> None:
     assert "not found for name: hidden" in b.step("no").log
 
 
-def test_an_artifact_is_refused(make: Make) -> None:
-    """A second one of the name; one with no files, if they are needed; one that was changed."""
+def test_an_invalid_artifact_is_refused(make: Make) -> None:
+    """Refused are a duplicate name, required files that are missing, and changed content."""
     text = f"""
   a:
     steps:
@@ -83,9 +83,9 @@ def test_an_artifact_is_refused(make: Make) -> None:
     assert lenient.run().jobs["b"].result == "success"
 
 
-def test_a_checkout_is_the_commit_of_the_run(make: Make, tmp_path: Path) -> None:
-    """Though the branch has moved on. The token stays in the clone unless it is told not to, and
-    it decides who may push."""
+def test_a_checkout_has_the_commit_of_the_run(make: Make, tmp_path: Path) -> None:
+    """This holds even if the branch has moved on. By default the clone keeps the token, whose
+    permissions decide whether a push works."""
     bare, author = OnGit.new(tmp_path / "served/octo.git").bare, tmp_path / "author"
     git(tmp_path, "init", "--quiet", "-b", "main", author.name)
     for number in range(3):
@@ -117,7 +117,7 @@ def test_a_checkout_is_the_commit_of_the_run(make: Make, tmp_path: Path) -> None
       - {{run: "cat file; git branch -r; git log --oneline | wc -l", working-directory: sub}}
 """
     runner = make(text, sha=git(author, "rev-parse", "HEAD~1"))
-    with git_server.serving(bare.parent, runner.github.door) as server:
+    with git_server.serving(bare.parent, runner.github.authorize) as server:
         trusting = {**runner.environ, "GIT_SSL_CAINFO": str(server.pem)}
         runner = replace(runner, origin=f"{server.url}/octo.git", environ=trusting)
         jobs = runner.run().jobs

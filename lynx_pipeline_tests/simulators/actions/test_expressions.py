@@ -1,4 +1,4 @@
-"""Expressions are what GitHub makes of them."""
+"""Expressions have the values that GitHub gives them."""
 
 from typing import Any
 
@@ -27,7 +27,7 @@ BAD = {"success": False, "failure": True, "cancelled": False}
 
 
 @pytest.mark.parametrize(
-    ("text", "is_"),
+    ("text", "expected"),
     [
         ("'it''s'", "it's"),
         ("1.50", 1.5),
@@ -72,17 +72,17 @@ BAD = {"success": False, "failure": True, "cancelled": False}
         ("", ExpressionError),
     ],
 )
-def test_an_expression_has_githubs_value(text: str, is_: object) -> None:
-    """Or it raises; a name that is not known does also where it is not used."""
-    if is_ is ExpressionError:
+def test_an_expression_has_githubs_value(text: str, expected: object) -> None:
+    """Invalid expressions raise an error. So do unknown names, even in unused parts."""
+    if expected is ExpressionError:
         with pytest.raises(ExpressionError):
             evaluate(text, CONTEXT)
     else:
-        assert evaluate(text, CONTEXT) == is_
+        assert evaluate(text, CONTEXT) == expected
 
 
-def test_expressions_stand_in_text() -> None:
-    """A missing property is nothing; quotes may hold braces."""
+def test_expressions_in_text_are_replaced() -> None:
+    """A missing property is empty; quoted text may contain braces."""
     assert (
         interpolate("<${{ needs.b.outputs.none }}>${{ '}}' }} ${{ 1 == 1 }}", CONTEXT)
         == "<>}} true"
@@ -109,15 +109,15 @@ def test_expressions_stand_in_text() -> None:
         ("'always()'", True, False),
     ],
 )
-def test_a_condition_asks_for_success_unless_it_asks_itself(
+def test_a_condition_requires_success_unless_it_checks_the_status(
     text: str | bool | None, after_success: bool, after_failure: bool
 ) -> None:
-    """With ``${{ }}`` or without."""
+    """This holds with and without ``${{ }}``."""
     assert condition(text, CONTEXT, GOOD) is after_success
     assert condition(text, CONTEXT, BAD) is after_failure
 
 
 def test_text_around_a_condition_is_an_error() -> None:
-    """GitHub would take it for true, whatever it says."""
+    """GitHub would treat it as true, whatever its value."""
     with pytest.raises(ExpressionError, match="always true"):
         condition("${{ 1 }} == 2", CONTEXT, GOOD)

@@ -1,4 +1,4 @@
-"""The fake API is one to PyGithub, and says no where GitHub does."""
+"""The fake API works with PyGithub, and refuses what GitHub refuses."""
 
 from collections.abc import Iterator
 
@@ -20,7 +20,7 @@ from lynx_pipeline_tests.support.git_server import FETCH, PUSH
 
 @pytest.fixture
 def fake() -> Iterator[FakeGitHub]:
-    """With one pull request, and a token for each of a few permissions."""
+    """A fake API with one pull request, and tokens with different permissions."""
     with running() as fake:
         fake.pulls[7] = PullRequest(7, labels=["deploy-candidate"])
         fake.tokens |= {
@@ -33,7 +33,7 @@ def fake() -> Iterator[FakeGitHub]:
 
 
 def repository(fake: FakeGitHub, token: str) -> Repository:
-    """The repository as a client with this token has it."""
+    """The repository, for a client with this token."""
     client = Github(
         base_url=fake.url,
         auth=Auth.Token(token),
@@ -47,7 +47,7 @@ def repository(fake: FakeGitHub, token: str) -> Repository:
 
 
 def test_a_pull_request_is_read(fake: FakeGitHub) -> None:
-    """With its labels, reviews and commits; every request is written down."""
+    """Labels, reviews and commits are included, and every request is recorded."""
     fake.pulls[7].reviews = [Review("hubot", "CHANGES_REQUESTED", "d" * 40)]
     fake.pulls[7].commits = [Commit("e" * 40, None, "web-flow")]
     pull = repository(fake, "reads").get_pull(7)
@@ -67,7 +67,7 @@ def test_a_pull_request_is_read(fake: FakeGitHub) -> None:
     assert fake.requests[-1].path.endswith("/pulls/7/commits")
 
 
-def test_comments_come_in_pages(fake: FakeGitHub) -> None:
+def test_comments_are_paginated(fake: FakeGitHub) -> None:
     """All of them arrive, in order, and only those on this pull request."""
     fake.pulls[8] = PullRequest(8)
     for number in range(205):
@@ -79,7 +79,7 @@ def test_comments_come_in_pages(fake: FakeGitHub) -> None:
 
 
 def test_a_comment_is_written_and_edited(fake: FakeGitHub) -> None:
-    """By the bot that a job's token is."""
+    """The author is the bot, to which a job's token belongs."""
     pull = repository(fake, "writes").get_pull(7)
     comment = pull.create_issue_comment("first")
     comment.edit("second")
@@ -89,16 +89,18 @@ def test_a_comment_is_written_and_edited(fake: FakeGitHub) -> None:
     assert repository(fake, "issues").get_issue(7).get_comment(kept.id).user.type == "Bot"
 
 
-def test_permissions_of_people(fake: FakeGitHub) -> None:
-    """Roles by their old names; a stranger reads what is public."""
+def test_permissions_of_users_are_returned(fake: FakeGitHub) -> None:
+    """Roles have their legacy names; a stranger can read a public repository."""
     fake.collaborators |= {"boss": "admin", "keeper": "maintain", "nobody": "none"}
     there = repository(fake, "contents")
-    found = [there.get_collaborator_permission(who) for who in ("boss", "keeper", "nobody", "x")]
+    found = [
+        there.get_collaborator_permission(login) for login in ("boss", "keeper", "nobody", "x")
+    ]
     assert found == ["admin", "write", "none", "read"]
 
 
-def test_what_a_token_may_not_is_refused(fake: FakeGitHub) -> None:
-    """Unknown tokens, missing permissions, unknown things, and a server that is down."""
+def test_requests_without_permission_are_refused(fake: FakeGitHub) -> None:
+    """Errors for unknown tokens, missing permissions, unknown items, and a server that is down."""
     with pytest.raises(BadCredentialsException):
         repository(fake, "stolen").get_pull(7).complete()
     with pytest.raises(GithubException, match="not accessible") as refused:
@@ -115,20 +117,20 @@ def test_what_a_token_may_not_is_refused(fake: FakeGitHub) -> None:
     assert fake.comments == []
 
 
-def test_the_door_to_git_is_for_tokens_that_reach_contents(fake: FakeGitHub) -> None:
-    """Reading and pushing are two things; a wrong token is nobody's."""
-    doors = {
+def test_git_access_needs_the_contents_permission(fake: FakeGitHub) -> None:
+    """Fetching and pushing need different levels; an unknown token is rejected."""
+    statuses = {
         token: (
-            fake.door(("x-access-token", token), FETCH),
-            fake.door(("x-access-token", token), PUSH),
+            fake.authorize(("x-access-token", token), FETCH),
+            fake.authorize(("x-access-token", token), PUSH),
         )
         for token in ("writes", "contents", "reads", "stolen")
     }
-    assert doors == {
+    assert statuses == {
         "writes": (200, 200),
         "contents": (200, 403),
         "reads": (403, 403),
         "stolen": (401, 401),
     }
-    assert fake.door(None, FETCH) == 401
-    assert fake.door(("octocat", "writes"), FETCH) == 401
+    assert fake.authorize(None, FETCH) == 401
+    assert fake.authorize(("octocat", "writes"), FETCH) == 401

@@ -1,4 +1,4 @@
-"""A job does what a runner does with its steps."""
+"""A job runs its steps as GitHub's runner does."""
 
 import time
 from pathlib import Path
@@ -16,8 +16,8 @@ from lynx_pipeline_tests.simulators.actions.conftest import Make, only, results
 from lynx_pipeline_tests.simulators.actions.runner import Event
 
 
-def test_steps_after_a_failure(make: Make) -> None:
-    """Only those that ask for it run; the job's outputs are there all the same."""
+def test_after_a_failure_only_some_steps_run(make: Make) -> None:
+    """Steps run if their condition says so. The job's outputs are still set."""
     found = make(
         """
   a:
@@ -46,7 +46,7 @@ def test_steps_after_a_failure(make: Make) -> None:
         "a": "failure",
         "b": "skipped",
         "c": "success",
-        # Of all before it, not only of c.
+        # The condition covers all earlier jobs, not only c.
         "d": "skipped",
         "e": "success",
     }
@@ -54,14 +54,14 @@ def test_steps_after_a_failure(make: Make) -> None:
     assert [step.outcome for step in a.steps] == ["failure"] * 2 + ["skipped", "success", "skipped"]
     assert (a.step("forgiven").exit_code, a.step("one").exit_code) == (3, 1)
     assert a.step("three").log == "failure\n"
-    # An empty output is none.
+    # Empty outputs are left out.
     assert dict(a.outputs) == {"said": "failure/success"}
     assert '"said": "failure/success"' in found.jobs["e"].log
 
 
-def test_what_a_step_leaves_for_the_next(make: Make) -> None:
-    """Variables, paths and outputs; each step's own variables go before, the runner's before all.
-    Nothing else of the machine's environment is there."""
+def test_a_step_passes_values_to_the_next(make: Make) -> None:
+    """Variables, paths and outputs are passed. A step's own variables override them; the runner's
+    override all. Nothing else of the machine's environment is visible."""
     job = only(
         make(
             """
@@ -89,16 +89,16 @@ def test_what_a_step_leaves_for_the_next(make: Make) -> None:
         )
     )
     assert job.result == "success", job.log
-    said = job.steps[1].log.splitlines()
-    assert said[:2] == [f"env+step env job {'c' * 40} true bin home clean", "mine"]
-    assert said[2] == '{ "old": "way\\nup", "two": "a=b\\n\\nc", "one": "1" }'
-    assert said[3:] == ["{", '  "inputs": null', "}"]
+    output = job.steps[1].log.splitlines()
+    assert output[:2] == [f"env+step env job {'c' * 40} true bin home clean", "mine"]
+    assert output[2] == '{ "old": "way\\nup", "two": "a=b\\n\\nc", "one": "1" }'
+    assert output[3:] == ["{", '  "inputs": null', "}"]
     assert (job.step("First").summary, job.summary) == ("# Good\n", "# Good\n")
 
 
 @pytest.mark.parametrize("text", ["no sign", "=x", "<<END\nEND", "a<<\n", "a<<END\nno end"])
 def test_a_malformed_file_fails_its_step(make: Make, text: str) -> None:
-    """As a runner says it."""
+    """The message is the runner's."""
     with pytest.raises(MalformedFile):
         parse_env_file(text)
     run = f"printf '%b' '{text}' >$GITHUB_OUTPUT".replace("\n", "\\n")
@@ -108,7 +108,7 @@ def test_a_malformed_file_fails_its_step(make: Make, text: str) -> None:
 
 
 def test_secrets_are_not_shown(make: Make) -> None:
-    """Not in logs, annotations or summaries; and an output that has one is none."""
+    """Secrets are masked in logs, annotations and summaries. Outputs with one are dropped."""
     job = only(
         make(
             """
@@ -141,17 +141,17 @@ def test_secrets_are_not_shown(make: Make) -> None:
     assert dict(job.outputs) == {"other": "<>"}
 
 
-def test_a_command_begins_a_line() -> None:
-    """Lines are the runner's, and not all that Unicode has."""
+def test_a_command_starts_a_line() -> None:
+    """Lines are split as by the runner, not at every Unicode line break."""
     listener = Listener(Masks())
-    listener.hear("a\u2028::error::b\x85::error::c\n \t::error file=f,title=t::d\r::warning::e\n")
+    listener.read("a\u2028::error::b\x85::error::c\n \t::error file=f,title=t::d\r::warning::e\n")
     assert listener.annotations == [Annotation("error", "d", "t"), Annotation("warning", "e")]
-    listener.hear("::set-env name=LD_PRELOAD::x\n")
+    listener.read("::set-env name=LD_PRELOAD::x\n")
     assert listener.broken
 
 
-def test_a_step_and_a_job_out_of_time(make: Make) -> None:
-    """The step fails; the job is cancelled, and what it started goes with it."""
+def test_steps_and_jobs_time_out(make: Make) -> None:
+    """A timed-out step fails. A timed-out job is cancelled, and its processes are killed."""
     start = time.monotonic()
     runner = make(
         """
@@ -179,7 +179,7 @@ def test_a_step_and_a_job_out_of_time(make: Make) -> None:
         "skipped",
     )
     assert b.step("always").log == "cancelled\n"
-    # One that has ended and was not waited for has no command line any more.
+    # A zombie process has no command line any more.
     orphan = Path("/proc", (runner.workspace("b") / "pid").read_text().strip(), "cmdline")
     while orphan.exists() and orphan.read_bytes():
         assert time.monotonic() - start < 10

@@ -1,4 +1,4 @@
-"""A run does what GitHub does with its jobs: which start, what they may, what is tried again."""
+"""A run treats its jobs as GitHub does: which ones start, their permissions, and re-runs."""
 
 from dataclasses import replace
 
@@ -17,11 +17,11 @@ from lynx_pipeline_tests.simulators.actions.job import Cancelled, Hooks
 from lynx_pipeline_tests.simulators.actions.runner import Event
 from lynx_pipeline_tests.simulators.actions.workflow import NotModelled
 
-# ----- what starts it, and what it may ------------------------------------------------------
+# ----- events and permissions ---------------------------------------------------------------
 
 
 def test_only_the_workflows_events_start_it(make: Make) -> None:
-    """With the right activity; nothing runs otherwise."""
+    """The activity type must match too."""
     runner = make("  a: {steps: [{run: echo}]}\n")
     text = runner.workflow.read_text()
     runner.workflow.write_text(
@@ -34,8 +34,8 @@ def test_only_the_workflows_events_start_it(make: Make) -> None:
         assert list(found.jobs) == jobs
 
 
-def test_a_job_has_an_identity_only_if_it_may(make: Make) -> None:
-    """Its token says which job it is for; another job has nothing to ask for one with."""
+def test_a_job_gets_an_identity_only_with_permission(make: Make) -> None:
+    """The token names the job's workflow and environment. Other jobs can't request one."""
     ask = """
       - id: ask
         run: |
@@ -61,8 +61,8 @@ def test_a_job_has_an_identity_only_if_it_may(make: Make) -> None:
     assert found.jobs["without"].log == "none\n"
 
 
-def test_a_jobs_token_may_what_the_job_may_and_ends_with_it(make: Make) -> None:
-    """It is in the environment only where the workflow puts it."""
+def test_a_jobs_token_has_the_jobs_permissions_and_expires_with_it(make: Make) -> None:
+    """The token is in the environment only if the workflow puts it there."""
     runner = make(
         """
   a:
@@ -84,8 +84,8 @@ def test_a_jobs_token_may_what_the_job_may_and_ends_with_it(make: Make) -> None:
     assert runner.github.requests[-1].token == job.token
 
 
-def test_permissions_have_to_be_declared(make: Make) -> None:
-    """A repository's setting would decide otherwise."""
+def test_permissions_must_be_declared(make: Make) -> None:
+    """Otherwise the repository's settings would decide."""
     runner = make("  a: {steps: [{run: echo}]}\n")
     runner.workflow.write_text(runner.workflow.read_text().replace("permissions: {}\n", ""))
     with pytest.raises(NotModelled, match="permissions"):
@@ -104,24 +104,24 @@ def test_permissions_have_to_be_declared(make: Make) -> None:
         "  a: {needs: b, steps: [{run: echo}]}\n",
     ],
 )
-def test_what_is_not_modelled_raises(make: Make, text: str) -> None:
-    """Nothing is passed over in silence."""
+def test_anything_not_modelled_raises(make: Make, text: str) -> None:
+    """Nothing is ignored silently."""
     with pytest.raises(NotModelled):
         make(text).run()
 
 
-def test_a_hook_for_nothing_raises(make: Make) -> None:
-    """A scenario with a slip would test nothing."""
+def test_a_hook_for_an_unknown_step_raises(make: Make) -> None:
+    """A misspelt name would make a scenario test nothing."""
     hooks = Hooks(wrap={"a/no": ["false"]})
     with pytest.raises(ValueError, match="a/no"):
         make("  a: {steps: [{run: echo, name: yes}]}\n", hooks=hooks).run()
 
 
-# ----- a scenario ---------------------------------------------------------------------------
+# ----- hooks --------------------------------------------------------------------------------
 
 
-def test_a_scenario_interferes(make: Make) -> None:
-    """It acts before a step, kills one, changes a variable, cancels the run."""
+def test_hooks_act_on_a_run(make: Make) -> None:
+    """Hooks act before a step, kill one, change a variable, and cancel the run."""
     seen = []
 
     def cancel() -> None:
@@ -161,7 +161,7 @@ def test_a_scenario_interferes(make: Make) -> None:
     }
 
 
-# ----- a run again --------------------------------------------------------------------------
+# ----- re-runs ------------------------------------------------------------------------------
 
 THREE = f"""
   first:
@@ -182,8 +182,8 @@ THREE = f"""
 """
 
 
-def test_a_run_again_keeps_what_succeeded(make: Make) -> None:
-    """Failed jobs, and those that need them, run again with the artifacts there are."""
+def test_a_re_run_keeps_successful_jobs(make: Make) -> None:
+    """Failed jobs, and those that need them, run again with the existing artifacts."""
     runner = make(THREE)
     first = runner.run()
     assert results(first) == {
@@ -199,8 +199,8 @@ def test_a_run_again_keeps_what_succeeded(make: Make) -> None:
     assert not (first.artifacts / "g.zip").exists()
 
 
-def test_runs_share_their_first_jobs(make: Make) -> None:
-    """Each starts after them with artifacts of its own."""
+def test_runs_can_share_their_first_jobs(make: Make) -> None:
+    """Each run continues after them with its own copy of the artifacts."""
     begun = make(THREE).run().only("first")
     for number in (2, 3):
         runner = make(THREE, work=make(THREE).work / str(number), run_attempt=number)

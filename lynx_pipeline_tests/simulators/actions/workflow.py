@@ -1,4 +1,4 @@
-"""A workflow's YAML as jobs and steps. A key that is not modelled raises."""
+"""A workflow's YAML as jobs and steps. A key that is not modelled raises an error."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ SCOPES = (
     *("actions", "attestations", "checks", "contents", "deployments", "discussions", "id-token"),
     *("issues", "packages", "pages", "pull-requests", "security-events", "statuses"),
 )
-# What an event has to be about where the workflow does not say.
+# The default activity types of events.
 _TYPES = dict.fromkeys(
     ("pull_request", "pull_request_target"), ("opened", "synchronize", "reopened")
 )
@@ -20,7 +20,7 @@ Mapped = Mapping[str, Any]
 
 
 class NotModelled(Exception):
-    """Something that GitHub may know, and that this rehearsal does not."""
+    """Something that GitHub may support, but this simulator does not."""
 
 
 @dataclass(frozen=True)
@@ -41,13 +41,13 @@ class Step:
 
     @property
     def keys(self) -> set[str]:
-        """What a scenario may call it."""
+        """The names by which a scenario may refer to it."""
         return {key for key in (self.name, self.id) if key}
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job. ``permissions`` are all that its token has."""
+    """One job. ``permissions`` are all permissions of its token."""
 
     name: str
     needs: tuple[str, ...]
@@ -62,7 +62,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Workflow:
-    """A whole workflow; ``jobs`` stand in an order in which they can run."""
+    """A workflow; ``jobs`` are in an order in which they can run."""
 
     name: str
     events: Mapping[str, Mapped]
@@ -77,11 +77,11 @@ class Workflow:
         return types is None or payload.get("action") in types
 
     def before(self, job: Job) -> set[str]:
-        """The names of all jobs that have to be over before this one."""
+        """The names of all jobs that must end before this one."""
         return set(job.needs).union(*(self.before(self.jobs[name]) for name in job.needs))
 
     def keys(self) -> set[str]:
-        """What a scenario may name: each job, and ``job/step`` by the step's id and name."""
+        """The names for scenarios: each job, and ``job/step`` by the step's id and name."""
         steps = {f"{j.name}/{key}" for j in self.jobs.values() for s in j.steps for key in s.keys}
         return {*self.jobs, *steps}
 
@@ -89,7 +89,7 @@ class Workflow:
 def load(file: Path) -> Workflow:
     """The workflow in this file."""
     top = _taken(
-        yaml.load(file.read_text(), _Loader),  # a SafeLoader of fewer types
+        yaml.load(file.read_text(), _Loader),  # a SafeLoader with fewer types
         file.name,
         ("name", "on", "permissions", "env", "jobs", "run-name", "concurrency"),
     )
@@ -103,7 +103,7 @@ def load(file: Path) -> Workflow:
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML as GitHub reads it: ``on`` and ``no`` are words, and there are no dates."""
+    """YAML as GitHub reads it: ``on`` and ``no`` are text, and there are no dates."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -151,7 +151,7 @@ def _job(name: str, it: Any, of_all: Any) -> Job:
 
 
 def _permissions(job: str, block: Any) -> dict[str, str]:
-    # Without a block a repository's setting decides, which nobody reads here.
+    # Without a block the repository's setting decides, which is not modelled.
     found = _taken(block, f"permissions of {job}", SCOPES)
     if found.keys() and set(found.values()) - {"read", "write", "none"}:
         raise NotModelled(f"permissions of {job}: {found}")
@@ -166,7 +166,7 @@ def _step(job: str, it: Any) -> Step:
     step = _taken(it, f"a step of {job}", known)
     uses, run = step.get("uses"), step.get("run")
     if (uses is None) == (run is None):
-        raise NotModelled(f"a step of {job} that neither runs nor uses, or both: {step}")
+        raise NotModelled(f"a step of {job} needs exactly one of `run` and `uses`: {step}")
     return Step(
         name=step.get("name") or f"Run {uses or str(run).splitlines()[0]}",
         id=step.get("id"),
@@ -187,6 +187,6 @@ def _ordered(jobs: Mapping[str, Job]) -> Iterator[Job]:
     while left:
         ready = [job for job in left.values() if not left.keys() & set(job.needs)]
         if not ready or any(set(job.needs) - jobs.keys() for job in ready):
-            raise NotModelled(f"jobs that wait for each other, or for none: {sorted(left)}")
+            raise NotModelled(f"jobs that need each other or an unknown job: {sorted(left)}")
         yield ready[0]
         del left[ready[0].name]

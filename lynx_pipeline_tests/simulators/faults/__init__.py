@@ -1,9 +1,9 @@
-"""What each store leaves when one step of a promotion goes wrong, tried step by step.
+"""What each store leaves when one step of a promotion fails, tried step by step.
 
-A promotion is made to fail at each of its system calls or git commands in turn, in a forked
-process, from several states of the ledger. Then the ledger has to be the old one or the complete
-new one, evidence included; the same promotion again has to lead to the new one, exactly once; and
-the next one has to work. Anything else is an ``AssertionError``.
+A promotion runs in a forked process and fails at each of its system calls or git commands in turn,
+from several states of the ledger. Afterwards the ledger must be the old one or the complete new
+one, including its evidence. The same promotion tried again must lead to the new ledger with exactly
+one new entry, and the next promotion must work. Anything else is an ``AssertionError``.
 
-``python -m lynx_pipeline_tests.simulators.faults >docs/faults.md`` writes the table down.
+``python -m lynx_pipeline_tests.simulators.faults >docs/faults.md`` writes the table.
 """

@@ -1,4 +1,4 @@
-"""The directory store: every system call that it makes can fail."""
+"""The directory store: lets each of its system calls fail."""
 
 import errno
 import io
@@ -14,11 +14,11 @@ from unittest.mock import patch
 
 from lynx_pipeline_tests.simulators.faults.trial import (
     EVIDENCE,
+    ChildResult,
     Table,
-    Told,
+    check_recovery,
     forked,
-    kill_ourselves,
-    settled,
+    kill_self,
 )
 from lynx_pipeline_tests.support.builders import sha256
 from lynx_pipeline_tests.support.places import InFolder, facts, promote
@@ -30,8 +30,8 @@ DISK_FAULTS = (KILLED, HALFWAY, LAST_BYTE, "EIO", "ENOSPC", SHORT)
 
 @dataclass
 class Disk:
-    """Stands between the store under ``folder`` and the system: numbers its calls, names them by
-    what they do to what, and lets ``fault`` happen at the one numbered ``number``."""
+    """Intercepts the system calls of the store under ``folder``, numbers and names them, and
+    injects ``fault`` at the call numbered ``number``."""
 
     folder: Path
     number: int = 0
@@ -41,7 +41,7 @@ class Disk:
     failed_syncs: set[str] = field(default_factory=set)
 
     def role(self, path: object) -> str | None:
-        """What a path is to the store; None if it is no concern of it."""
+        """The path's role in the store; None if it is outside the store."""
         place = Path(os.fsdecode(path)) if isinstance(path, str | Path) else None
         if place is None or not place.is_relative_to(self.folder.parent):
             return None
@@ -51,22 +51,22 @@ class Disk:
         if inside[0] == "evidence":
             return "evidence" if len(inside) > 2 else "evidence folder"
         names = {".lock": "lock", "index.jsonl": "index", "index.checkpoint.json": "checkpoint"}
-        return names.get(inside[0], "checkpoint")  # a new one has a name of its own
+        return names.get(inside[0], "checkpoint")  # a temporary file gets a random name
 
     def call(self, op: str, what: str, real: Callable[[], Any]) -> Any:
-        """One call that either happens or fails."""
+        """A call that either happens or fails."""
         self.trace.append(f"{op} {what}")
         if len(self.trace) != self.number:
             return real()
         if self.fault in (KILLED, HALFWAY, LAST_BYTE):
-            kill_ourselves()
-        if op == "close":  # the handle is gone all the same
+            kill_self()
+        if op == "close":  # a failed close releases the handle too
             real()
         code = getattr(errno, self.fault)
         raise OSError(code, os.strerror(code))
 
     def write(self, what: str, data: bytes, real: Callable[[bytes], int]) -> int:
-        """One call that can also happen in part."""
+        """A write, which can also happen in part."""
         if len(self.trace) + 1 != self.number or self.fault not in (HALFWAY, LAST_BYTE, SHORT):
             result: int = self.call("write", what, lambda: real(data))
             return result
@@ -74,12 +74,12 @@ class Disk:
         part = data[:-1] if self.fault == LAST_BYTE else data[: len(data) // 2]
         written = real(part)
         if self.fault != SHORT:
-            kill_ourselves()
+            kill_self()
         return written
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """The store's calls go through here."""
+        """Intercept the store's calls."""
         disk = self
 
         class Raw(io.FileIO):
@@ -150,7 +150,7 @@ class Disk:
                 real["ftruncate"](handle, size)
                 return
             what = disk.handles[handle]
-            disk.call("cut", what, lambda: real["ftruncate"](handle, size))
+            disk.call("truncate", what, lambda: real["ftruncate"](handle, size))
 
         ours: dict[str, Callable[..., Any]] = {
             "open": os_open,
@@ -171,7 +171,7 @@ class Disk:
 
 
 def empty(place: InFolder) -> None:
-    """Nothing yet."""
+    """No folder yet."""
 
 
 def one(place: InFolder) -> None:
@@ -180,7 +180,7 @@ def one(place: InFolder) -> None:
 
 
 def several(place: InFolder) -> None:
-    """Three entries; one piece of the evidence is there, another one is damaged."""
+    """Three entries; one piece of evidence is intact, the other is damaged."""
     for number in (1, 2, 3):
         promote(place.store, number, EVIDENCE)
     sha = sha256(EVIDENCE[1])
@@ -188,7 +188,7 @@ def several(place: InFolder) -> None:
 
 
 def torn(place: InFolder) -> None:
-    """Two entries and a third without its end, longer than the line that will come."""
+    """Two entries and a torn third one that is longer than the next line."""
     promote(place.store, 1)
     promote(place.store, 2)
     with place.store.file.open("ab") as file:
@@ -219,7 +219,7 @@ FOLDER_STATES = (empty, several, torn, lagging, one, only_torn, no_checkpoint)
 
 
 def disk_fails(tmp: Path, fault: str) -> Table:
-    """``fault`` at every system call of a promotion, from every state of a folder."""
+    """Inject ``fault`` at every system call of a promotion, from every state of a folder."""
     table: Table = {}
     for state in FOLDER_STATES[: 4 if fault == "ENOSPC" else None]:
         start = InFolder(tmp / state.__name__ / "start")
@@ -232,11 +232,13 @@ def disk_fails(tmp: Path, fault: str) -> Table:
                 continue
             if fault == "ENOSPC" and op == "read":
                 continue
-            told, place = _promote_on(start, Disk(tmp / f"{state.__name__}{number}", number, fault))
+            result, place = _promote_on(
+                start, Disk(tmp / f"{state.__name__}{number}", number, fault)
+            )
             killed = fault in (KILLED, HALFWAY, LAST_BYTE)
-            assert told.code == (-signal.SIGKILL if killed else 0), (name, told)
-            outcome = settled(place, old)
-            told.fits(outcome)
+            assert result.code == (-signal.SIGKILL if killed else 0), (name, result)
+            outcome = check_recovery(place, old)
+            result.check_outcome(outcome)
             checkpoint = place.store.read().checkpoint()
             assert checkpoint
             assert place.store.checkpoint_file.read_bytes() == checkpoint.to_line()
@@ -245,7 +247,7 @@ def disk_fails(tmp: Path, fault: str) -> Table:
     return table
 
 
-def _promote_on(start: InFolder, disk: Disk) -> tuple[Told, InFolder]:
+def _promote_on(start: InFolder, disk: Disk) -> tuple[ChildResult, InFolder]:
     """Promote in a copy of ``start``."""
     place = InFolder(disk.folder)
     if start.folder.exists():
@@ -260,8 +262,8 @@ def _promote_on(start: InFolder, disk: Disk) -> tuple[Told, InFolder]:
 
 
 def _calls(start: InFolder, tmp: Path) -> tuple[str, ...]:
-    """The calls of a promotion that nothing happens to."""
-    told, place = _promote_on(start, Disk(tmp / f"{start.folder.parent.name}0"))
-    assert (told.code, told.error) == (0, ""), told
+    """The system calls of a promotion without a fault."""
+    result, place = _promote_on(start, Disk(tmp / f"{start.folder.parent.name}0"))
+    assert (result.code, result.error) == (0, ""), result
     shutil.rmtree(place.folder)
-    return told.trace
+    return result.trace

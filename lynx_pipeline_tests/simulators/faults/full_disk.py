@@ -1,4 +1,4 @@
-"""Disks that are really full. Run as a module this promotes on one: ``STORE FOLDER HOW``."""
+"""Really full disks. Run as a module, this promotes on one: ``STORE FOLDER HOW``."""
 
 import json
 import os
@@ -9,14 +9,14 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lynx_pipeline_tests.simulators.faults.git_commands import hurried
-from lynx_pipeline_tests.simulators.faults.remote import HEARS, TOLD
+from lynx_pipeline_tests.simulators.faults.git_commands import no_waiting
+from lynx_pipeline_tests.simulators.faults.remote import REMOTE_COLUMNS, REPORTED
 from lynx_pipeline_tests.simulators.faults.trial import (
     EVIDENCE,
     Table,
     bwrap_works,
+    check_recovery,
     forked,
-    settled,
 )
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.places import InFolder, OnGit, promote, version
@@ -25,10 +25,10 @@ PAGE = 4096
 
 
 def disk_is_full(tmp: Path, store: str) -> Table:
-    """A promotion where only so many pages are free on the disk that holds the registry: on a
-    filesystem of its own, or by a limit on the size of files."""
+    """Promotions with ever more free pages on the registry's disk, which is a small filesystem or a
+    limit on the size of files."""
     work = [sys.executable, "-m", __name__, store]
-    kind = "an ever less full filesystem"
+    kind = "a nearly full filesystem"
     tmp.mkdir(exist_ok=True)
     if bwrap_works():
         size = str(PAGE * (100 if store == "directory" else 400))
@@ -40,23 +40,23 @@ def disk_is_full(tmp: Path, store: str) -> Table:
     done = subprocess.run(work, capture_output=True, text=True, cwd=root)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
-    assert len(found["told"]) > 1, found
+    assert len(found["errors"]) > 1, found
     if store == "directory":
         return {(kind, "ENOSPC"): set(found["outcomes"])}
-    told = {TOLD[error] for error in found["told"]}
-    return {(kind, HEARS[0]): set(found["outcomes"]), (kind, HEARS[1]): told}
+    reported = {REPORTED[error] for error in found["errors"]}
+    return {(kind, REMOTE_COLUMNS[0]): set(found["outcomes"]), (kind, REMOTE_COLUMNS[1]): reported}
 
 
 def _fill(store: str, tmp: Path, how: str) -> dict[str, object]:
-    """Promote with ever more room, until it works without an error."""
-    outcomes, said, old = set(), set(), [version(n) for n in range(1, 8)]
-    start, here, filler = tmp / "start", tmp / "here", tmp / "filler"
+    """Promote with ever more free space, until the promotion succeeds."""
+    outcomes, errors, old = set(), set(), [version(n) for n in range(1, 8)]
+    start, copy, filler = tmp / "start", tmp / "copy", tmp / "filler"
     first = InFolder(start) if store == "directory" else OnGit.new(start)
-    for number in range(1, 8):  # nearly a page, so that the line that comes goes beyond it
+    for number in range(1, 8):  # nearly a page, so that the next line crosses its end
         promote(first.store, number)
     for free in range(0, 1000, 1 if store == "directory" else 4):
-        shutil.copytree(start, here)
-        place = InFolder(here) if store == "directory" else OnGit(here)
+        shutil.copytree(start, copy)
+        place = InFolder(copy) if store == "directory" else OnGit(copy)
         if how == "fill":
             _leave_pages(filler, free)
 
@@ -67,19 +67,19 @@ def _fill(store: str, tmp: Path, how: str) -> dict[str, object]:
             if how == "limit":
                 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
                 resource.setrlimit(resource.RLIMIT_FSIZE, (free * 256, free * 256))
-            with hurried():
+            with no_waiting():
                 promote(place.store, 9, EVIDENCE)
 
-        told = forked(work)
+        result = forked(work)
         filler.unlink(missing_ok=True)
-        outcome = settled(place, old)
-        told.fits(outcome)
+        outcome = check_recovery(place, old)
+        result.check_outcome(outcome)
         outcomes.add(outcome)
-        shutil.rmtree(here)
-        said.add(told.error)
-        if not told.error:
+        shutil.rmtree(copy)
+        errors.add(result.error)
+        if not result.error:
             break
-    return {"outcomes": sorted(outcomes), "told": sorted(said)}
+    return {"outcomes": sorted(outcomes), "errors": sorted(errors)}
 
 
 def _leave_pages(filler: Path, free: int) -> None:

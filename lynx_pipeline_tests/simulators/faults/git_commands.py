@@ -1,4 +1,4 @@
-"""The git store: every git command that it runs can fail."""
+"""The git store: lets each of its git commands fail."""
 
 import os
 import random
@@ -18,23 +18,23 @@ from lynx_pipeline.adapters import git
 from lynx_pipeline.adapters.ledgers import git as git_ledger
 from lynx_pipeline_tests.simulators.faults.trial import (
     EVIDENCE,
+    ChildResult,
     Table,
-    Told,
+    check_recovery,
     forked,
-    kill_ourselves,
-    settled,
+    kill_self,
 )
 from lynx_pipeline_tests.support.places import BRANCH, OnGit, facts, promote, version
 
 BEFORE, WHILE, AFTER = "killed before", "killed while it runs", "killed after"
 MIDWAY, FAILS = "git is killed", "git fails"
 GIT_FAULTS = (BEFORE, WHILE, AFTER, MIDWAY, FAILS)
-# When it is too early or too late depends on the machine.
+# The result depends on timing.
 EITHER = {"new", "old"}
 
 
 def faulty_git(number: int, fault: str, trace: list[str]) -> Any:
-    """The ``subprocess`` that the git store sees: ``fault`` happens at its git command numbered
+    """A ``subprocess`` for the git store that injects ``fault`` at the git command numbered
     ``number``."""
 
     class Popen(subprocess.Popen[bytes]):
@@ -42,21 +42,21 @@ def faulty_git(number: int, fault: str, trace: list[str]) -> Any:
             trace.append(git._verb(tuple(args[1:])))
             self.hit = len(trace) == number
             if self.hit and fault == BEFORE:
-                kill_ourselves()
+                kill_self()
             if self.hit and fault == FAILS:
                 args = ["git", "--no-such-option"]
             super().__init__(args, **kwargs)
             if self.hit and fault == WHILE:
-                kill_ourselves()
+                kill_self()
 
         def communicate(self, *args: Any, **kwargs: Any) -> tuple[bytes, bytes]:
             if self.hit and fault == MIDWAY:
                 time.sleep(random.uniform(0.001, 0.01))
                 self.kill()
-            said = super().communicate(*args, **kwargs)
+            output = super().communicate(*args, **kwargs)
             if self.hit and fault == AFTER:
-                kill_ourselves()
-            return said
+                kill_self()
+            return output
 
     return SimpleNamespace(
         Popen=Popen, PIPE=subprocess.PIPE, TimeoutExpired=subprocess.TimeoutExpired
@@ -64,7 +64,7 @@ def faulty_git(number: int, fault: str, trace: list[str]) -> Any:
 
 
 def no_branch(place: OnGit) -> None:
-    """A repository without anything."""
+    """An empty repository."""
 
 
 def three_entries(place: OnGit) -> None:
@@ -74,7 +74,7 @@ def three_entries(place: OnGit) -> None:
 
 
 def no_last_tag(place: OnGit) -> None:
-    """The promotion is there but for its tag: what a remote leaves that died in between."""
+    """A promotion without its tag, as a remote leaves it that crashes between branch and tag."""
     promote(place.store, 1)
     promote(place.store, 9, EVIDENCE)
     place.git("update-ref", "-d", "refs/tags/tiny@v0.9.0-dev")
@@ -84,7 +84,7 @@ GIT_STATES = (no_branch, three_entries, no_last_tag)
 
 
 def git_fails(tmp: Path, fault: str) -> Table:
-    """``fault`` at every git command of a promotion, from every state of a branch."""
+    """Inject ``fault`` at every git command of a promotion, from every state of a branch."""
     table: Table = {}
     for state in GIT_STATES:
         start = OnGit.new(tmp / f"{state.__name__}.git")
@@ -96,52 +96,56 @@ def git_fails(tmp: Path, fault: str) -> Table:
             if name in done:
                 continue
             done |= {"for-each-ref"} & {name}
-            told, place = _promote_through(start, tmp / f"{state.__name__}{number}", number, fault)
+            result, place = _promote_through(
+                start, tmp / f"{state.__name__}{number}", number, fault
+            )
             killed = fault in (BEFORE, WHILE, AFTER)
-            assert told.code == (-signal.SIGKILL if killed else 0), (name, told)
-            with hurried():
-                outcome = settled(place, old)
-            told.fits(outcome)
-            whole(place)
+            assert result.code == (-signal.SIGKILL if killed else 0), (name, result)
+            with no_waiting():
+                outcome = check_recovery(place, old)
+            result.check_outcome(outcome)
+            assert_consistent(place)
             found = EITHER if fault == MIDWAY else {outcome}
             table.setdefault((f"git {name}", fault), set()).update(found)
             shutil.rmtree(place.bare.parent)
     return table
 
 
-def _promote_through(start: OnGit, folder: Path, number: int, fault: str) -> tuple[Told, OnGit]:
-    """Promote in a copy of ``start``, and wait for any git that is left alone."""
+def _promote_through(
+    start: OnGit, folder: Path, number: int, fault: str
+) -> tuple[ChildResult, OnGit]:
+    """Promote in a copy of ``start``, and wait for orphaned git processes."""
     folder.mkdir()
     place = OnGit(Path(shutil.copytree(start.bare, folder / "registry.git")))
 
     def work(trace: list[str]) -> None:
         tempfile.tempdir = str(folder)
         os.environ["TMPDIR"] = str(folder)
-        with hurried(), patch.object(git, "subprocess", faulty_git(number, fault, trace)):
+        with no_waiting(), patch.object(git, "subprocess", faulty_git(number, fault, trace)):
             promote(place.store, 9, EVIDENCE)
 
-    told = forked(work)
-    wait_until_left(folder)
-    return told, place
+    result = forked(work)
+    wait_until_unused(folder)
+    return result, place
 
 
 @contextmanager
-def hurried() -> Iterator[None]:
-    """The git store waits for nobody."""
+def no_waiting() -> Iterator[None]:
+    """Let the git store retry without waiting."""
     with patch.object(
         git_ledger, "time", SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic)
     ):
         yield
 
 
-def wait_until_left(folder: Path) -> None:
-    """Until no process works in ``folder`` any more."""
+def wait_until_unused(folder: Path) -> None:
+    """Wait until no process has ``folder`` as its working folder."""
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if not any(place.is_relative_to(folder) for place in _working_folders()):
             return
         time.sleep(0.01)
-    raise AssertionError(f"somebody is still at work in {folder}")
+    raise AssertionError(f"a process still works in {folder}")
 
 
 def _working_folders() -> Iterator[Path]:
@@ -153,8 +157,8 @@ def _working_folders() -> Iterator[Path]:
                 continue
 
 
-def whole(place: OnGit) -> None:
-    """The branch is one line of commits, each with one more line, each with its tag."""
+def assert_consistent(place: OnGit) -> None:
+    """Assert that the branch has one linear history: a commit and a tag for each entry."""
     entries, commits = place.store.read().entries, place.commits()
     history = place.git("rev-list", "--reverse", "--parents", BRANCH).decode()
     own_and_parent = [tuple(line.split()) for line in history.splitlines()]

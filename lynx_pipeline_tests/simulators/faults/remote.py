@@ -1,4 +1,4 @@
-"""The git store: what can happen to its remote, and on the way there."""
+"""The git store: faults of its remote and of the connection to it."""
 
 import os
 import tempfile
@@ -12,109 +12,117 @@ from lynx_pipeline.adapters.ledgers.store import Store
 from lynx_pipeline.domain.ledger.chain import Entry, Ledger
 from lynx_pipeline.domain.ledger.facts import Fact
 from lynx_pipeline.errors import Refused
-from lynx_pipeline_tests.simulators.faults.git_commands import three_entries, wait_until_left, whole
+from lynx_pipeline_tests.simulators.faults.git_commands import (
+    assert_consistent,
+    three_entries,
+    wait_until_unused,
+)
 from lynx_pipeline_tests.simulators.faults.trial import (
     EVIDENCE,
     Table,
     bwrap_works,
+    check_recovery,
     forked,
-    settled,
 )
 from lynx_pipeline_tests.support.places import B, OnGit, facts, version
 
-HEARS = ("the ledger", "the promoter hears")
-TOLD = {"": "it is promoted", "SystemFailed": "the system failed", "Refused": "it is refused"}
+REMOTE_COLUMNS = ("the ledger", "reported to the promoter")
+REPORTED = {"": "promoted", "SystemFailed": "system failure", "Refused": "refused"}
 
 
 @dataclass
 class Remote:
-    """A remote with three entries, and a promotion to it that something happens to."""
+    """A remote with three entries, and the fault during a promotion to it.
+
+    ``expected_message`` is part of the promoter's message, ``seconds`` is git's timeout.
+    ``while_deciding`` runs between read and push, ``repair`` after the promotion.
+    """
 
     place: OnGit
     environ: dict[str, str] = field(default_factory=dict)
     seconds: float = 60.0
-    says: str = ""
+    expected_message: str = ""
     while_deciding: Callable[[], object] = lambda: None
-    mend: Callable[[], object] = lambda: None
+    repair: Callable[[], object] = lambda: None
     competitor: Fact | None = None
 
     def hook(self, name: str, body: str) -> None:
-        """A hook that is there until the remote is mended."""
+        """Install a hook until the remote is repaired."""
         file = self.place.hook(name, body)
-        self.mend = file.unlink
+        self.repair = file.unlink
 
 
 def hook_refuses(remote: Remote) -> None:
-    """a pre-receive hook refuses"""
+    """a pre-receive hook rejects the push"""
     remote.hook("pre-receive", "echo 'not today' >&2; exit 1")
-    remote.says = "not today"
+    remote.expected_message = "not today"
 
 
 def tag_is_refused(remote: Remote) -> None:
-    """an update hook refuses the tag only"""
+    """an update hook rejects only the tag"""
     remote.hook("update", 'case "$1" in refs/tags/*) echo "no tags here" >&2; exit 1;; esac')
-    remote.says = "no tags here"
+    remote.expected_message = "no tags here"
 
 
 def branch_is_refused(remote: Remote) -> None:
-    """an update hook refuses the branch only"""
+    """an update hook rejects only the branch"""
     remote.hook("update", 'case "$1" in refs/heads/*) echo "protected" >&2; exit 1;; esac')
-    remote.says = "protected"
+    remote.expected_message = "protected"
 
 
 def killed_before_the_refs(remote: Remote) -> None:
-    """receive-pack is killed before the refs move, each time"""
+    """receive-pack is killed before it updates the refs, every time"""
     remote.hook("pre-receive", "kill -9 $PPID")
 
 
 def killed_once(remote: Remote) -> None:
-    """receive-pack is killed before the refs move, once"""
+    """receive-pack is killed before it updates the refs, once"""
     remote.hook("pre-receive", "mkdir was-here 2>/dev/null || exit 0; kill -9 $PPID")
 
 
 def killed_with_locks(remote: Remote) -> None:
-    """receive-pack is killed while it holds the locks, which stay"""
+    """receive-pack is killed while it holds the ref locks, whose files remain"""
     remote.hook("reference-transaction", '[ "$1" != prepared ] || kill -9 $PPID')
-    remote.says = ".lock': File exists"
-    unhook = remote.mend
+    remote.expected_message = ".lock': File exists"
+    unhook = remote.repair
 
-    def mend() -> None:
+    def repair() -> None:
         unhook()
         locks = list((remote.place.bare / "refs").rglob("*.lock"))
         assert locks
         for lock in locks:
             lock.unlink()
 
-    remote.mend = mend
+    remote.repair = repair
 
 
-def killed_when_committed(remote: Remote) -> None:
-    """receive-pack is killed when the refs have just moved"""
+def killed_once_committed(remote: Remote) -> None:
+    """receive-pack is killed just as the refs are updated"""
     remote.hook("reference-transaction", '[ "$1" != committed ] || kill -9 $PPID')
 
 
 def killed_after_the_refs(remote: Remote) -> None:
-    """receive-pack is killed after the refs moved"""
+    """receive-pack is killed after it updated the refs"""
     remote.hook("post-receive", "kill -9 $PPID")
 
 
-def somebody_is_faster(remote: Remote) -> None:
-    """somebody else moves the branch between read and push"""
-    competing(remote, version(5))
+def concurrent_writer(remote: Remote) -> None:
+    """another writer moves the branch between read and push"""
+    compete_with(remote, version(5))
 
 
-def somebody_takes_the_version(remote: Remote) -> None:
-    """somebody else promotes another bundle as this version between read and push"""
-    competing(remote, version(9, B))
+def version_taken(remote: Remote) -> None:
+    """another writer promotes a different bundle as this version between read and push"""
+    compete_with(remote, version(9, B))
 
 
-def somebody_does_the_same(remote: Remote) -> None:
-    """somebody else does the very same between read and push"""
-    competing(remote, version(9))
+def same_promotion(remote: Remote) -> None:
+    """another writer makes the same promotion between read and push"""
+    compete_with(remote, version(9))
 
 
-def competing(remote: Remote, fact: Fact) -> None:
-    """Append ``fact`` the first time that the decision is asked for."""
+def compete_with(remote: Remote, fact: Fact) -> None:
+    """Let another writer append ``fact`` before the first push."""
 
     def compete() -> None:
         if facts(remote.place.store)[-1] != fact:
@@ -124,22 +132,22 @@ def competing(remote: Remote, fact: Fact) -> None:
     remote.competitor = fact
 
 
-def gone_before_reading(remote: Remote) -> None:
-    """the remote is gone before it is read"""
-    away(remote)
+def unavailable_before_reading(remote: Remote) -> None:
+    """the remote is unavailable before it is read"""
+    make_unavailable(remote)
 
 
-def gone_before_pushing(remote: Remote) -> None:
-    """the remote goes away between read and push"""
-    remote.while_deciding = lambda: away(remote)
-    remote.mend = lambda: remote.place.bare.with_suffix(".away").rename(remote.place.bare)
+def unavailable_before_pushing(remote: Remote) -> None:
+    """the remote becomes unavailable between read and push"""
+    remote.while_deciding = lambda: make_unavailable(remote)
+    remote.repair = lambda: remote.place.bare.with_suffix(".away").rename(remote.place.bare)
 
 
-def away(remote: Remote) -> None:
-    """The repository is somewhere else."""
+def make_unavailable(remote: Remote) -> None:
+    """Move the repository to a different folder."""
     elsewhere = remote.place.bare.with_suffix(".away")
     remote.place.bare.rename(elsewhere)
-    remote.mend = lambda: elsewhere.rename(remote.place.bare)
+    remote.repair = lambda: elsewhere.rename(remote.place.bare)
 
 
 def read_only(remote: Remote) -> None:
@@ -158,11 +166,11 @@ def full(remote: Remote) -> None:
 def no_network(remote: Remote) -> None:
     """there is no network"""
     over_ssh(remote, "echo 'no route to host' >&2; exit 255")
-    remote.says = "no route to host"
+    remote.expected_message = "no route to host"
 
 
-def network_goes(remote: Remote) -> None:
-    """the network goes away while the server takes the push, which goes on"""
+def connection_lost(remote: Remote) -> None:
+    """the connection is lost during the push, and the server completes it"""
     relays = remote.place.bare / "relays"
     over_ssh(
         remote,
@@ -173,20 +181,20 @@ def network_goes(remote: Remote) -> None:
         f'case "$command" in *receive-pack*) echo $first $second >{relays};; esac\n'
         "wait $second",
     )
-    unscript = remote.mend
+    unscript = remote.repair
     remote.hook("pre-receive", f"[ -e {relays} ] && kill -9 $(cat {relays}); exit 0")
-    unhook = remote.mend
-    remote.mend = lambda: (unscript(), unhook())
+    unhook = remote.repair
+    remote.repair = lambda: (unscript(), unhook())
 
 
-def server_goes(remote: Remote) -> None:
-    """the server is killed in the middle of a push over ssh, once"""
+def server_killed(remote: Remote) -> None:
+    """the server is killed during a push over ssh, once"""
     over_ssh(remote, 'exec setsid --wait sh -c "$command"')
     remote.hook("pre-receive", "mkdir was-here 2>/dev/null || exit 0; kill -9 $PPID")
 
 
-def we_go(remote: Remote) -> None:
-    """we and our git are killed in the middle of a push over ssh, the server goes on"""
+def client_killed(remote: Remote) -> None:
+    """the promoter and its git are killed during a push over ssh, and the server completes it"""
     ours = remote.place.bare / "client"
     over_ssh(
         remote,
@@ -197,32 +205,32 @@ def we_go(remote: Remote) -> None:
     remote.while_deciding = lambda: ours.write_text(f"{os.getpid()}\n")
 
 
-def too_late(remote: Remote) -> None:
-    """the server takes longer than we wait, and goes on"""
+def server_too_slow(remote: Remote) -> None:
+    """the server takes longer than the timeout, and completes the push"""
     over_ssh(remote, 'exec setsid --wait sh -c "$command"')
     remote.hook("pre-receive", "mkdir was-here 2>/dev/null || exit 0; sleep 2")
     remote.seconds = 1.0
 
 
-def hangs(remote: Remote) -> None:
-    """the server on this machine hangs, and is ended with our git"""
+def server_hangs(remote: Remote) -> None:
+    """a server process on the promoter's machine hangs, and is killed with the promoter's git"""
     remote.hook("pre-receive", "sleep 30")
     remote.seconds = 0.7
-    remote.says = "took more than 1 seconds"
+    remote.expected_message = "took more than 1 seconds"
 
 
 REMOTE_FAULTS: tuple[Callable[[Remote], None], ...] = (
     *(hook_refuses, tag_is_refused, branch_is_refused),
     *(killed_before_the_refs, killed_once, killed_with_locks),
-    *(killed_when_committed, killed_after_the_refs),
-    *(somebody_is_faster, somebody_takes_the_version, somebody_does_the_same),
-    *(gone_before_reading, gone_before_pushing, read_only, full),
-    *(no_network, network_goes, server_goes, we_go, too_late, hangs),
+    *(killed_once_committed, killed_after_the_refs),
+    *(concurrent_writer, version_taken, same_promotion),
+    *(unavailable_before_reading, unavailable_before_pushing, read_only, full),
+    *(no_network, connection_lost, server_killed, client_killed, server_too_slow, server_hangs),
 )
 
 
 def remote_fails(tmp: Path, fault: Callable[[Remote], None]) -> Table:
-    """One promotion while ``fault`` holds, and what the promoter is told."""
+    """One promotion with ``fault``: the ledger afterwards and what the promoter gets reported."""
     place = OnGit.new(tmp / "registry.git")
     three_entries(place)
     before = facts(place.store)
@@ -236,32 +244,35 @@ def remote_fails(tmp: Path, fault: Callable[[Remote], None]) -> Table:
             through = OnGit(place.bare, remote.environ.get("URL", ""))
             _promote_and(through.store, remote.while_deciding)
 
-    told = forked(work)
-    wait_until_left(tmp)
-    remote.mend()
-    assert told.error in TOLD, told
-    assert remote.says in told.message
-    if fault is somebody_takes_the_version:
-        assert "entry 4" in told.message
+    result = forked(work)
+    wait_until_unused(tmp)
+    remote.repair()
+    assert result.error in REPORTED, result
+    assert remote.expected_message in result.message
+    if fault is version_taken:
+        assert "entry 4" in result.message
         assert facts(place.store) == [*before, version(9, B)]
-        return {(fault.__doc__ or "", HEARS[0]): {"old"}, _heard(fault): {TOLD[told.error]}}
+        return {
+            (fault.__doc__ or "", REMOTE_COLUMNS[0]): {"old"},
+            _reported(fault): {REPORTED[result.error]},
+        }
     if remote.competitor not in (None, version(9)):
         assert remote.competitor
         before.append(remote.competitor)
-    outcome = settled(place, before)
-    if told.error != "Refused":
-        told.fits(outcome)
-    whole(place)
-    heard = TOLD[told.error] if told.code == 0 else "nothing more"
-    return {(fault.__doc__ or "", HEARS[0]): {outcome}, _heard(fault): {heard}}
+    outcome = check_recovery(place, before)
+    if result.error != "Refused":
+        result.check_outcome(outcome)
+    assert_consistent(place)
+    reported = REPORTED[result.error] if result.code == 0 else "nothing (it was killed)"
+    return {(fault.__doc__ or "", REMOTE_COLUMNS[0]): {outcome}, _reported(fault): {reported}}
 
 
-def _heard(fault: Callable[[Remote], None]) -> tuple[str, str]:
-    return fault.__doc__ or "", HEARS[1]
+def _reported(fault: Callable[[Remote], None]) -> tuple[str, str]:
+    return fault.__doc__ or "", REMOTE_COLUMNS[1]
 
 
 def _promote_and(store: Store, meanwhile: Callable[[], object]) -> None:
-    """Promote; ``meanwhile`` happens after each reading."""
+    """Promote; ``meanwhile`` is called after each read."""
 
     def decide(ledger: Ledger) -> Fact | Entry:
         for entry in ledger.entries:
@@ -276,7 +287,7 @@ def _promote_and(store: Store, meanwhile: Callable[[], object]) -> None:
 
 
 def over_ssh(remote: Remote, body: str) -> None:
-    """Reach the remote by an ``ssh`` that runs ``body`` (sh), with the ``$command`` for the
+    """Reach the remote through an ``ssh`` that runs ``body`` (sh), with the ``$command`` for the
     server and a free path, ``$work``."""
     remote.environ = ssh(remote.place.bare.parent, body)
     remote.environ["URL"] = f"ssh://host{remote.place.bare}"

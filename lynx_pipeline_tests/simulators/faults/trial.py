@@ -1,4 +1,4 @@
-"""A promotion in a process of its own, and what has to hold of the ledger afterwards."""
+"""Run a promotion in a forked process, and check the ledger afterwards."""
 
 import json
 import os
@@ -14,13 +14,14 @@ from lynx_pipeline.domain.ledger.facts import Fact
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline_tests.support.places import Place, facts, promote, version
 
-# Failpoint and fault, and what was found after it.
+# The results by failpoint and fault.
 Table = dict[tuple[str, str], set[str]]
 EVIDENCE = (b"the eval set\n" * 50, b"the predictions\n" * 700)
 
 
-def settled(place: Place, old: Sequence[Fact]) -> str:
-    """Whether the ledger is the old or the complete new one; and that all goes on from there."""
+def check_recovery(place: Place, old: Sequence[Fact]) -> str:
+    """Whether the ledger is the old or the complete new one; also checks that a retry and the next
+    promotion work."""
     store, new = place.store, [*old, version(9)]
     found = _readable(store, old)
     assert found in (old, new), [f.semver for f in found]
@@ -37,7 +38,7 @@ def settled(place: Place, old: Sequence[Fact]) -> str:
 
 
 def _readable(store: Store, old: Sequence[Fact]) -> Sequence[Fact]:
-    """What a reader is shown: an entry without its tag counts as not there."""
+    """The facts in the ledger; it counts as old while its last entry has no tag."""
     try:
         return facts(store)
     except BadInput as error:
@@ -51,16 +52,17 @@ def _again(ledger: Ledger) -> Fact | Entry:
 
 
 @dataclass(frozen=True)
-class Told:
-    """How a forked promotion ended: ``code`` 0, or minus the signal; what it said; what it did."""
+class ChildResult:
+    """How a forked promotion ended: ``code`` is 0 or minus the signal, ``error`` is the exception's
+    type, and ``trace`` the recorded steps."""
 
     code: int
     error: str = ""
     message: str = ""
     trace: tuple[str, ...] = ()
 
-    def fits(self, outcome: str) -> None:
-        """It did not say what is not so."""
+    def check_outcome(self, outcome: str) -> None:
+        """Assert that the error and its message agree with the ledger's state."""
         assert self.error in ("", "SystemFailed"), (self.error, self.message)
         if self.code == 0 and not self.error:
             assert outcome == "new"
@@ -69,35 +71,35 @@ class Told:
         assert "\n" not in self.message
 
 
-def forked(work: Callable[[list[str]], object]) -> Told:
-    """Run ``work`` in a process of its own; the list it gets is handed back as its trace."""
+def forked(work: Callable[[list[str]], object]) -> ChildResult:
+    """Run ``work`` in a forked process; what it adds to its list is the result's ``trace``."""
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
         trace: list[str] = []
-        told: list[object] = ["", "", trace]
+        result: list[object] = ["", "", trace]
         try:
             os.close(reader)
             work(trace)
         except BaseException as error:
-            told[:2] = [type(error).__name__, str(error)]
-        os.write(writer, json.dumps(told).encode()[:60_000])
+            result[:2] = [type(error).__name__, str(error)]
+        os.write(writer, json.dumps(result).encode()[:60_000])
         os._exit(0)
     os.close(writer)
     with open(reader, "rb") as pipe:  # noqa: PTH123  # a handle, not a path
-        said = pipe.read()
+        raw = pipe.read()
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    kind, message, made = json.loads(said) if said else ("", "", [])
-    return Told(code, kind, message, tuple(made))
+    kind, message, made = json.loads(raw) if raw else ("", "", [])
+    return ChildResult(code, kind, message, tuple(made))
 
 
-def kill_ourselves() -> None:
-    """End here, without a chance to clean up."""
+def kill_self() -> None:
+    """End this process without any cleanup."""
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def bwrap_works() -> bool:
-    """Whether this machine lets us make a little filesystem of our own."""
+    """Whether bubblewrap can create a small filesystem on this machine."""
     if shutil.which("bwrap") is None:
         return False
     command = ["bwrap", "--ro-bind", "/", "/", "--size", "4096", "--tmpfs", "/tmp", "true"]

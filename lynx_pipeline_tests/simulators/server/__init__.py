@@ -1,1 +1,1 @@
-"""A team's server, played through: the real units' commands on a real PostgreSQL."""
+"""Scenarios of a team's server: the real units' commands with a real PostgreSQL."""

@@ -1,7 +1,7 @@
-"""A machine of its own for a test: systemd and all services, without a network.
+"""A separate machine for a test: a container with systemd and all services, without a network.
 
-It is this machine once more: a container whose file system is this one's under a layer that takes
-all changes and goes when the test ends. That takes root, or ``sudo`` without a password.
+Its file system is this machine's, under an overlay that takes all changes and is removed when the
+test ends. This needs root, or ``sudo`` without a password.
 """
 
 import os
@@ -22,13 +22,13 @@ _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine that is up. ``leader`` is its process 1 as it is known out here."""
+    """A booted machine. ``leader`` is the outer process id of its process 1."""
 
     leader: int
     environ: dict[str, str]
 
     def run(self, script: str, seconds: float = 600) -> "subprocess.CompletedProcess[str]":
-        """Run a script there, as root."""
+        """Run a script on the machine, as root."""
         given = {"PATH": _PATH, "HOME": "/root", "LANG": "C.UTF-8", **self.environ}
         variables = [f"{name}={value}" for name, value in given.items()]
         return _as_root(
@@ -42,17 +42,17 @@ class Machine:
 def booted(
     folder: Path, files: dict[str, str], shown: dict[str, Path], environ: dict[str, str]
 ) -> Iterator[Machine]:
-    """A new machine for as long as the block runs: with ``files`` written, the folders ``shown`` to
-    be read at the given paths, and ``environ`` for what is run.
+    """A new machine for as long as the block runs: with these ``files``, the folders ``shown``
+    mounted read-only at the given paths, and ``environ`` for its scripts.
 
     Raises:
-        AssertionError: it can't be made here, or does not come up.
+        AssertionError: the machine can't be created here, or does not boot.
     """
     for program in ("systemd-nspawn", "nsenter", "dbus-daemon"):
         assert shutil.which(program), f"{program} is missing (apt install systemd-container dbus)"
-    # Not in a folder that somebody might empty while all of this machine is mounted in it.
+    # Not in a folder that a cleanup may empty while this machine's files are mounted in it.
     layer = Path(tempfile.mkdtemp(prefix="lynx-machine-"))
-    # Memory, since not every file system can hold such a layer.
+    # In memory, since not every file system can hold an overlay's upper layer.
     _done("mount", "-t", "tmpfs", "-o", "size=6g,mode=755", "lynx-machine", str(layer))
     try:
         root = layer / "root"
@@ -91,28 +91,28 @@ def _running(
         leader = _leader(process)
         it = Machine(leader, environ)
         end = time.monotonic() + SECONDS
-        # "degraded": a service of the machine outside that needs a network, say.
+        # "degraded": for example, a service of the host needs a network.
         while (up := it.run("systemctl is-system-running")).stdout not in _UP:
             assert time.monotonic() < end, (up.stdout, up.stderr)
             time.sleep(0.2)
         yield it
     finally:
-        _done("kill", "-KILL", str(leader or process.pid))  # of its process 1, all goes
+        _done("kill", "-KILL", str(leader or process.pid))  # ends all its processes
         process.wait()
 
 
 def _leader(process: "subprocess.Popen[bytes]") -> int:
-    """The container's process 1: the descendant with a number 1 of its own."""
+    """The container's process 1: the descendant that has the id 1 in its own namespace."""
     end = time.monotonic() + SECONDS
     while time.monotonic() < end:
-        assert process.poll() is None, "the container ended; its console says why"
+        assert process.poll() is None, "the container ended; see its console"
         for pid in _descendants(process.pid):
             status = Path(f"/proc/{pid}/status").read_text()
             numbers = next(line.split() for line in status.splitlines() if line[:6] == "NSpid:")
             if len(numbers) > 2 and numbers[-1] == "1":
                 return pid
         time.sleep(0.1)
-    raise AssertionError("the container did not start; its console says why")
+    raise AssertionError("the container did not start; see its console")
 
 
 def _descendants(pid: int) -> Iterator[int]:

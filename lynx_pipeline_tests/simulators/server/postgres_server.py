@@ -1,6 +1,6 @@
-"""PostgreSQL for a test: a cluster of its own, reached by its socket alone, with a password.
+"""PostgreSQL for a test: a separate cluster with a password, reached only by its socket.
 
-The server refuses to be root's, so root runs it as ``nobody``.
+The server refuses to run as root, so root runs it as ``nobody``.
 """
 
 import os
@@ -18,10 +18,10 @@ DATABASES = ("lynx_dagster", "lynx_mlflow")
 
 
 def programs() -> Path:
-    """The folder of the server's programs. Debian keeps them off the PATH.
+    """The folder of the server's programs. On Debian it is not on the PATH.
 
     Raises:
-        AssertionError: there is no server; these tests need one.
+        AssertionError: PostgreSQL is not installed.
     """
     if on_path := shutil.which("initdb"):
         return Path(on_path).resolve().parent
@@ -38,20 +38,20 @@ class Postgres:
 
     @property
     def environ(self) -> dict[str, str]:
-        """How libpq reaches it."""
+        """The variables with which libpq connects."""
         return {"PGHOST": str(self.folder), "PGUSER": USER, "PGPASSWORD": PASSWORD}
 
     def ready(self) -> bool:
-        """Whether it takes connections, by the command that the documentation names."""
+        """Whether it accepts connections, by the command that the documentation names."""
         command = [str(programs() / "pg_isready"), "--quiet"]
         return subprocess.run(command, env={**os.environ, **self.environ}).returncode == 0
 
     def crash(self) -> None:
-        """Stop as a power cut does: nothing is written any more."""
+        """Stop without writing anything more, as in a power cut."""
         self._control("stop", "--mode=immediate")
 
     def start(self) -> None:
-        """Start, recovering what a crash left."""
+        """Start, and recover from a crash."""
         options = f"-k {self.folder} -c listen_addresses='' -c fsync=off"
         self._control("start", "--wait", f"--options={options}", f"--log={self.folder / 'log'}")
 
@@ -62,7 +62,7 @@ class Postgres:
 @contextmanager
 def running() -> Iterator[Postgres]:
     """A new cluster with the two empty databases of a team's server."""
-    # Not below pytest's folder: only its owner may enter that, and a socket's path is short.
+    # Not in pytest's folder: only its owner may enter it, and a socket's path must be short.
     folder = Path(tempfile.mkdtemp(prefix="lynx-postgres-"))
     try:
         folder.chmod(0o755)
@@ -86,18 +86,18 @@ def running() -> Iterator[Postgres]:
 
 
 def _run(program: str, *arguments: str, environ: dict[str, str] | None = None) -> None:
-    as_somebody: dict[str, Any] = {}
+    user: dict[str, Any] = {}
     if os.geteuid() == 0:
-        as_somebody = {"user": "nobody", "group": "nogroup", "extra_groups": []}
+        user = {"user": "nobody", "group": "nogroup", "extra_groups": []}
     done = subprocess.run(
         [programs() / program, *arguments],
         cwd="/",
         env={**os.environ, **(environ or {})},
-        # pg_ctl's server would hold a pipe open.
+        # The server that pg_ctl starts would keep a pipe open.
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE if program != "pg_ctl" else subprocess.DEVNULL,
         text=True,
         timeout=60,
-        **as_somebody,
+        **user,
     )
     assert done.returncode == 0, (program, done.stderr)

@@ -1,7 +1,7 @@
-"""What a team's server goes through. Each scenario acts, holds what happened to what has to, and
-says what it sees as it goes; one that goes otherwise raises ``AssertionError``.
+"""What happens to a team's server. Each scenario acts, asserts the results, and yields what it
+observed. A scenario that fails raises ``AssertionError``.
 
-They build on one another, as the days of a server do: one server, one registry.
+The scenarios build on one another: they share one server and one registry.
 """
 
 import json
@@ -19,33 +19,33 @@ Story = Iterator[str]
 
 
 def starts(team: Team) -> Story:
-    """All units start on empty databases, and every health check that is documented answers."""
+    """All units start on empty databases, and every documented health check passes."""
     assert team.postgres.ready()
     team.start()
     yield f"healthy: PostgreSQL, {', '.join(UNITS)}"
-    until(lambda: team.alive(60), bool, "the daemon's first sign of life")
+    until(lambda: team.alive(60), bool, "the daemon's first heartbeat")
     yield "dagster-daemon liveness-check: live"
 
 
 def viewers(team: Team) -> Story:
-    """The viewers' UI refuses to launch a run; the sensor, switched on, requests one for the tagged
-    candidate, and it is promoted."""
+    """The viewers' UI refuses to launch a run. The sensor, once started, requests a run for the
+    tagged candidate, which promotes it."""
     one = team.log("one", "v0.1.0-dev")
     answer = team.launch(one, by="viewers")
     assert answer["__typename"] == "UnauthorizedError", answer
     assert team.runs(one) == []
-    yield f"the viewers' UI says: {answer['message']}"
+    yield f"the viewers' UI refused: {answer['message']}"
     team.sensor("start")
     (ended,) = team.ended(one)
     team.sensor("stop")
-    yield f"the sensor asked for {ended['runId'][:8]}"
+    yield f"the sensor requested run {ended['runId'][:8]}"
     assert team.promoted() == ["v0.1.0-dev"]
     assert team.alias() == "v0.1.0-dev"
-    yield f"queue, evaluation, promotion: {ended['status']}; MLflow's alias is at v0.1.0-dev"
+    yield f"queue, evaluation, promotion: {ended['status']}; MLflow's alias points to v0.1.0-dev"
 
 
 def one_at_a_time(team: Team) -> Story:
-    """Two evaluations run at the same time; two promotions asked for at once run one by one."""
+    """Two evaluations run at the same time; two concurrent promotions run one after the other."""
     versions = ("v0.2.0-dev", "v0.3.0-dev")
     two = [team.log(f"two-{v}", v, SLOW.replace("0.7", "0.2")) for v in versions]
     for it in two:
@@ -64,8 +64,8 @@ def one_at_a_time(team: Team) -> Story:
 
 
 def killed(team: Team) -> Story:
-    """The daemon is killed while two runs are under way, and one's worker with it. The other run
-    goes on; the queue waits. When the daemon is back, the lost run is done again."""
+    """The daemon is killed during two runs, together with one's worker. The other run continues and
+    the queue waits. After the daemon's restart, the lost run is retried."""
     whole, lost = team.log("whole", "v0.4.0-dev", SLOW), team.log("lost", "v0.5.0-dev", SLOW)
     for it in (whole, lost):
         team.launched(it)
@@ -73,22 +73,22 @@ def killed(team: Team) -> Story:
         team.answering(it)
     team.kill("daemon")
     team.kill_worker(lost)
-    yield "SIGKILL to the daemon and to one of two workers, while their candidates answer"
+    yield "SIGKILL to the daemon and to one of two workers, during their evaluations"
     waiting = team.log("waiting", "v0.6.0-dev")
     team.launched(waiting)
     (run,) = team.ended(whole)
     assert team.promoted()[3:] == ["v0.4.0-dev"]
     assert team.runs(waiting)[0]["status"] == "QUEUED"
-    yield f"the other run went on: {run['status']}; what was asked for meanwhile is QUEUED"
+    yield f"the other run continued: {run['status']}; the run requested meanwhile is QUEUED"
     team.start("daemon")
-    yield from _done_again(team, lost)
+    yield from _retried(team, lost)
     assert len(team.ended(waiting)) == 1
     assert sorted(team.promoted()[4:]) == ["v0.5.0-dev", "v0.6.0-dev"]
-    yield "what waited was promoted too"
+    yield "the queued candidate was promoted too"
 
 
 def power_cut(team: Team) -> Story:
-    """Everything dies at once while a run is under way and another waits, PostgreSQL as well."""
+    """All units and PostgreSQL crash at once, while one run is in progress and one is queued."""
     run_id, waiting = team.log("power", "v0.7.0-dev", SLOW), team.log("dark", "v0.8.0-dev")
     team.launched(run_id)
     team.answering(run_id)
@@ -96,49 +96,49 @@ def power_cut(team: Team) -> Story:
     team.launched(waiting)
     team.kill()
     team.postgres.crash()
-    yield "SIGKILL to every unit with all runs, and PostgreSQL crashed"
+    yield "SIGKILL to every unit and all runs, and PostgreSQL crashed"
     team.postgres.start()
     team.start(*(it for it in UNITS if it != "daemon"))
     assert team.runs(run_id)[0]["status"] == "STARTED"
-    yield "started again but for the daemon: the run that nobody works on is noted as STARTED"
+    yield "restarted without the daemon: the interrupted run is still recorded as STARTED"
     team.start("daemon")
-    yield from _done_again(team, run_id)
+    yield from _retried(team, run_id)
     team.ended(waiting)
     assert sorted(team.promoted())[-2:] == ["v0.7.0-dev", "v0.8.0-dev"]
-    yield "the one that waited was promoted too"
+    yield "the queued candidate was promoted too"
 
 
 def backup_and_restore(team: Team) -> Story:
-    """A backup is made while a run is under way, more is done, and then the machine is lost. A new
-    one gets the backup: it shows the runs of before, verifies, and promotes."""
+    """A backup is made during a run, two candidates are promoted after it, and the machine is lost.
+    The backup is restored on a new machine, which shows the earlier runs, verifies and promotes."""
     known = team.promoted()
     run_id = team.log("backup", "v0.9.0-dev", SLOW)
     team.launched(run_id)
     team.answering(run_id)
     (team.folder / "backups").mkdir()
     backup = Path(_backup(team))
-    yield f"deploy/backup, with a run under way: {', '.join(sorted(_names(backup)))}"
+    yield f"deploy/backup, during a run: {', '.join(sorted(_names(backup)))}"
     later = team.log("later", "v0.10.0-dev")
     team.launched(later)
     team.ended(run_id)
     team.ended(later)
     assert sorted(team.promoted()) == sorted([*known, "v0.9.0-dev", "v0.10.0-dev"])
-    yield "two more were promoted after it"
-    _refused_mixed(team, backup)
+    yield "two more candidates were promoted after the backup"
+    _check_mixed_is_refused(team, backup)
     yield "a registry older than its checkpoint is refused by `registry verify`"
-    _refused_over(team, backup)
-    yield "deploy/restore over a server that has something: refused, nothing changed"
+    _check_overwriting_is_refused(team, backup)
+    yield "deploy/restore on a server with data: refused, nothing changed"
 
     team.kill()
-    yield "the machine is lost: every unit killed"
-    # The socket's folder is /run/lynx-code there, too.
+    yield "the machine is lost: every unit was killed"
+    # The socket's folder is the same on the new machine: /run/lynx-code.
     place = team.folder / "new", team.runtime
     with postgres_server.running() as postgres, server(place[0], postgres, place[1]) as new:
-        _refused_damaged(new, backup)
-        yield "deploy/restore of a backup in which one byte changed: refused"
-        said = new.done(str(new.deploy / "restore"), str(backup))
+        _check_damaged_is_refused(new, backup)
+        yield "deploy/restore of a backup with one changed byte: refused"
+        output = new.done(str(new.deploy / "restore"), str(backup))
         assert new.promoted() == known
-        yield f"deploy/restore on a new machine; {said.splitlines()[-1]}"
+        yield f"deploy/restore on a new machine; {output.splitlines()[-1]}"
         new.start(*(it for it in UNITS if it != "daemon"))
         for entry in json.loads(new.done("lynx-pipeline", "registry", "list", "--json")):
             run = new.runs(entry["mlflow_run_id"])[0]
@@ -146,18 +146,18 @@ def backup_and_restore(team: Team) -> Story:
             assert find_model(new.tracking.uri, entry["mlflow_run_id"]).uri == entry["artifact_uri"]
         assert new.alias() == known[-1]
         yield "the UI shows the run of every entry, and MLflow has its model"
-        until(lambda: not new.alive(31), bool, "a stopped daemon is seen")
-        yield "its daemon was not started yet: dagster-daemon liveness-check fails"
+        until(lambda: not new.alive(31), bool, "the liveness check fails without the daemon")
+        yield "the daemon is not running yet: dagster-daemon liveness-check fails"
         after = new.log("after", "v0.10.0-dev")
         new.launched(after)
         new.start("daemon")
-        yield from _done_again(new, run_id)
+        yield from _retried(new, run_id)
         assert new.alive(31)
         new.ended(after)
         assert sorted(new.promoted()) == sorted([*known, "v0.9.0-dev", "v0.10.0-dev"])
         assert new.alias() == new.promoted()[-1]
         yield "the next candidate was promoted"
-        _no_secret(new)
+        _check_no_secret_leaked(new)
         yield "the database's password is in no log, file, row or argument"
 
 
@@ -171,15 +171,15 @@ ALL: tuple[Callable[[Team], Story], ...] = (
 )
 
 
-def _done_again(team: Team, run_id: str) -> Story:
-    """The candidate's lost run is noted as failed, and a retry of it promotes it."""
+def _retried(team: Team, run_id: str) -> Story:
+    """The candidate's lost run is recorded as failed, and its retry promotes the candidate."""
     done, *failed = team.ended(run_id)
-    assert failed, "nobody noticed that the worker was gone"
+    assert failed, "the lost worker was not detected"
     assert {it["status"] for it in failed} == {"FAILURE"}, failed
     parents = [it["parentRunId"] for it in (done, *failed)]
     assert parents == [*(it["runId"] for it in failed), None], parents
     for it in reversed(failed):
-        yield f"run {it['runId'][:8]} is noted as FAILURE: {team.why_failed(it['runId'])}"
+        yield f"run {it['runId'][:8]} is recorded as FAILURE: {team.why_failed(it['runId'])}"
     yield f"its retry {done['runId'][:8]}: {done['status']}"
 
 
@@ -191,8 +191,8 @@ def _names(backup: Path) -> list[str]:
     return [it.name for it in backup.iterdir()]
 
 
-def _refused_mixed(team: Team, backup: Path) -> None:
-    """The ledger of one backup with the checkpoint of a later one."""
+def _check_mixed_is_refused(team: Team, backup: Path) -> None:
+    """A backup's ledger with a later checkpoint is refused."""
     mixed = team.folder / "mixed"
     shutil.copytree(backup / "registry", mixed)
     shutil.copy(team.home / "registry/index.checkpoint.json", mixed)
@@ -201,7 +201,7 @@ def _refused_mixed(team: Team, backup: Path) -> None:
     assert "cut off: the ledger had 10 entries and now has 8" in done.stderr, done.stderr
 
 
-def _refused_over(team: Team, backup: Path) -> None:
+def _check_overwriting_is_refused(team: Team, backup: Path) -> None:
     before = team.promoted()
     done = team.run(str(team.deploy / "restore"), str(backup))
     assert done.returncode == 2, done
@@ -214,7 +214,7 @@ def _refused_over(team: Team, backup: Path) -> None:
     assert team.promoted() == before
 
 
-def _refused_damaged(new: Team, backup: Path) -> None:
+def _check_damaged_is_refused(new: Team, backup: Path) -> None:
     damaged = new.folder / "damaged"
     shutil.copytree(backup, damaged)
     ledger = damaged / "registry/index.jsonl"
@@ -225,7 +225,7 @@ def _refused_damaged(new: Team, backup: Path) -> None:
     assert not any(new.home.iterdir())
 
 
-def _no_secret(team: Team) -> None:
+def _check_no_secret_leaked(team: Team) -> None:
     secret = PASSWORD.encode()
     for file in team.folder.rglob("*"):
         assert not (file.is_file() and secret in file.read_bytes()), file

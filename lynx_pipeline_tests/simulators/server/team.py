@@ -1,5 +1,5 @@
 """A team's server on this machine: PostgreSQL, and the commands of ``deploy/systemd``'s units as
-processes, in the environment of ``deploy/lynx.env`` with other places and free ports.
+processes, in the environment of ``deploy/lynx.env`` with different paths and free ports.
 """
 
 import json
@@ -36,7 +36,7 @@ PROGRAMS = Path(sys.executable).parent
 UNITS = ("code", "daemon", "webserver", "viewer", "mlflow")
 SECONDS = 180.0
 JOB = "eval_and_promote"
-# Long enough under way to be killed there: twelve questions, one by one.
+# Slow enough to be killed during the evaluation: twelve questions, one by one.
 SLOW = f"import time; time.sleep(0.7); {GOOD}"
 
 _REPOSITORY = {
@@ -73,10 +73,10 @@ _FAILURES = """query($id: ID!) {
 T = TypeVar("T")
 
 
-def until(look: Callable[[], T], good: Callable[[T], bool], what: str) -> T:
-    """What ``look`` finds once that is good."""
+def until(read: Callable[[], T], accepted: Callable[[T], bool], what: str) -> T:
+    """Call ``read`` until ``accepted`` returns true for its value; returns that value."""
     end = time.monotonic() + SECONDS
-    while not good(found := look()):
+    while not accepted(found := read()):
         assert time.monotonic() < end, f"{what}: still {found!r} after {SECONDS:.0f} seconds"
         time.sleep(0.2)
     return found
@@ -85,14 +85,14 @@ def until(look: Callable[[], T], good: Callable[[T], bool], what: str) -> T:
 def command_of(
     unit: str, deploy: Path, environ: Mapping[str, str]
 ) -> tuple[list[str], dict[str, str]]:
-    """The command that systemd would run for a unit of ours, with ``deploy`` in the place of
-    ``/srv/lynx/deploy``, and the environment."""
+    """The command that systemd would run for one of our units, with ``deploy`` instead of
+    ``/srv/lynx/deploy``, and its environment."""
     text = (DEPLOY / f"systemd/lynx-{unit}.service").read_text()
     (line,) = re.findall(r"(?m)^ExecStart=(.*)$", text)
     own = dict(it.split("=", 1) for it in re.findall(r"(?m)^Environment=(\S+)$", text))
-    here = line.replace("/srv/lynx/.venv/bin", str(PROGRAMS))
-    here = here.replace("/srv/lynx/deploy", str(deploy))
-    return [Template(it).substitute(environ) for it in shlex.split(here)], {**environ, **own}
+    local = line.replace("/srv/lynx/.venv/bin", str(PROGRAMS))
+    local = local.replace("/srv/lynx/deploy", str(deploy))
+    return [Template(it).substitute(environ) for it in shlex.split(local)], {**environ, **own}
 
 
 def settings_of(file: Path) -> dict[str, str]:
@@ -110,13 +110,13 @@ class Team:
     home: Path
     postgres: Postgres
     ports: Mapping[str, int]
-    # Of the code server's socket; RuntimeDirectory of its unit.
+    # The folder of the code server's socket: its unit's RuntimeDirectory.
     runtime: Path
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     @property
     def environ(self) -> dict[str, str]:
-        """What the units and the scripts have."""
+        """The environment of the units and the scripts."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith((*OURS, "PG"))}
         path = [str(PROGRAMS), str(postgres_server.programs()), inherited["PATH"]]
         return {
@@ -135,7 +135,7 @@ class Team:
     # ----- processes ---------------------------------------------------------------------------
 
     def start(self, *units: str) -> None:
-        """Start units, as systemd does, and wait until those that serve do."""
+        """Start units, as systemd does, and wait until they serve."""
         for unit in units or UNITS:
             if unit == "code":  # its RuntimeDirectory, which systemd empties
                 shutil.rmtree(self.runtime, ignore_errors=True)
@@ -154,7 +154,7 @@ class Team:
             until(partial(self.up, unit), bool, f"{unit} starts")
 
     def up(self, unit: str) -> bool:
-        """Whether the unit answers by the health check that the documentation names for it."""
+        """Whether the unit passes its documented health check."""
         process = self.processes[unit]
         log = self.folder / f"{unit}.log"
         assert process.poll() is None, f"{unit} ended: {log.read_text()[-3000:]}"
@@ -172,7 +172,7 @@ class Team:
         return False
 
     def kill(self, *units: str) -> None:
-        """SIGKILL units with all their processes, and nobody gets to say goodbye."""
+        """SIGKILL units with all their processes."""
         for unit in units or tuple(self.processes):
             process = self.processes.pop(unit)
             with suppress(ProcessLookupError):
@@ -180,7 +180,7 @@ class Team:
             process.wait()
 
     def kill_worker(self, run_id: str) -> None:
-        """SIGKILL the process that evaluates a candidate: it holds the lock of its folder."""
+        """SIGKILL the process that evaluates a candidate: the one that locks its folder."""
         server = self.processes["code"].pid
         children = Path(f"/proc/{server}/task").glob("*/children")
         workers = [pid for file in children for pid in file.read_text().split()]
@@ -190,11 +190,11 @@ class Team:
 
     @property
     def socket(self) -> Path:
-        """The code server's."""
+        """The code server's socket."""
         return self.runtime / "code.sock"
 
     def run(self, *command: str, **environ: str) -> "subprocess.CompletedProcess[str]":
-        """Run a command to its end, as the services' user would."""
+        """Run a command in the services' environment, and wait for it."""
         return subprocess.run(
             command,
             cwd=self.root,
@@ -205,14 +205,14 @@ class Team:
         )
 
     def done(self, *command: str) -> str:
-        """What a command that has to succeed prints."""
+        """The output of a command that must succeed."""
         done = self.run(*command)
         assert done.returncode == 0, (command, done.stdout, done.stderr)
         return done.stdout.strip()
 
     @property
     def deploy(self) -> Path:
-        """Its copy of ``deploy``."""
+        """The server's copy of ``deploy``."""
         return self.folder / "deploy"
 
     # ----- what a team does --------------------------------------------------------------------
@@ -226,7 +226,7 @@ class Team:
             return Tracking(uri, found.experiment_id if found else client.create_experiment("tiny"))
 
     def log(self, name: str, semver: str, body: str = GOOD) -> str:
-        """Log a model in MLflow and tag its run as a candidate; the run's id."""
+        """Log a model in MLflow and tag its run as a candidate; returns the run's id."""
         made = bundle(self.folder / "bundles" / name, body=f"name = {name!r}; {body}")
         run_id = self.tracking.run({"model": made})
         tag_run(self.tracking.uri, run_id, SEMVER_TAG, semver)
@@ -236,7 +236,7 @@ class Team:
         return run_id
 
     def launch(self, run_id: str, job: str = JOB, by: str = "editors") -> dict[str, Any]:
-        """What the UI answers to somebody who launches a job for a candidate there."""
+        """Launch a job for a candidate in a group's UI; returns the UI's response."""
         self.ask(_PARTITION, by=by, selector=_REPOSITORY, key=run_id)
         selector = {**_REPOSITORY, "jobName": job}
         tags = [{"key": "dagster/partition", "value": run_id}]
@@ -245,7 +245,7 @@ class Team:
         return answer
 
     def launched(self, run_id: str, job: str = JOB) -> str:
-        """Launch a job for a candidate in the editors' UI; the new run's id."""
+        """Launch a job for a candidate in the editors' UI; returns the new run's id."""
         answer = self.launch(run_id, job)
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return str(answer["run"]["runId"])
@@ -256,12 +256,12 @@ class Team:
         self.done("dagster", "sensor", what, "tagged_candidates", "--workspace", workspace)
 
     def runs(self, run_id: str) -> list[dict[str, Any]]:
-        """A candidate's runs, the newest first."""
+        """A candidate's runs, newest first."""
         found: list[dict[str, Any]] = self.ask(_RUNS, key=run_id)["runsOrError"]["results"]
         return found
 
     def ended(self, run_id: str) -> list[dict[str, Any]]:
-        """A candidate's runs, once the newest has ended well."""
+        """A candidate's runs, once the newest has succeeded."""
         return until(
             lambda: self.runs(run_id),
             lambda runs: bool(runs) and runs[0]["status"] == "SUCCESS",
@@ -269,7 +269,7 @@ class Team:
         )
 
     def why_failed(self, run: str) -> str:
-        """What Dagster says of a run that failed."""
+        """Dagster's message for a failed run."""
         events = self.ask(_FAILURES, id=run)["logsForRun"]["events"]
         return " ".join(it["message"] for it in events if "message" in it)
 
@@ -299,7 +299,7 @@ class Team:
         return data
 
     def promoted(self) -> list[str]:
-        """The versions in the registry, in order. It holds, and no version is there twice."""
+        """The versions in the registry, in order. Asserts that all are unique and it verifies."""
         self.done("lynx-pipeline", "registry", "verify")
         entries = json.loads(self.done("lynx-pipeline", "registry", "list", "--json"))
         versions = [it["semver"] for it in entries if it["event"] == "promoted"]
@@ -307,13 +307,13 @@ class Team:
         return versions
 
     def alias(self) -> str:
-        """The version that MLflow's alias points at."""
+        """The version that MLflow's alias points to."""
         with connected(self.tracking.uri) as client:
             version = client.get_model_version_by_alias("tiny", "dev")
             return str(version.tags[SEMVER_TAG])
 
     def alive(self, tolerance: int) -> bool:
-        """Whether the daemon gave a sign of life within so many seconds."""
+        """Whether the daemon's last heartbeat is at most ``tolerance`` seconds old."""
         check = (str(PROGRAMS / "dagster-daemon"), "liveness-check")
         return self.run(*check, DAGSTER_DAEMON_HEARTBEAT_TOLERANCE=str(tolerance)).returncode == 0
 
@@ -324,7 +324,7 @@ def _open_files(pid: str) -> list[str]:
 
 @contextmanager
 def server(folder: Path, postgres: Postgres, runtime: Path) -> Iterator[Team]:
-    """A team's server without any state. Nothing is started yet; all is killed at the end."""
+    """A new team's server whose units are not started yet; kills all of them at the end."""
     folder.mkdir(parents=True)
     settings = "[tool.lynx_pipeline.evaluation]\nworkers = 1\nbatch_size = 1\n"
     root = project(folder / "project", pyproject=settings).root
@@ -338,7 +338,7 @@ def server(folder: Path, postgres: Postgres, runtime: Path) -> Iterator[Team]:
 
 
 def free_ports() -> dict[str, int]:
-    """One for each server."""
+    """A free port for each server."""
     with socket.socket() as a, socket.socket() as b, socket.socket() as c:
         for it in (a, b, c):
             it.bind(("127.0.0.1", 0))
@@ -347,9 +347,9 @@ def free_ports() -> dict[str, int]:
 
 
 @contextmanager
-def standing(folder: Path) -> Iterator[Team]:
+def team_server(folder: Path) -> Iterator[Team]:
     """A team's server with its database, for as long as the block runs."""
-    runtime = Path(tempfile.mkdtemp(prefix="lynx-code-"))  # a socket's path is short
+    runtime = Path(tempfile.mkdtemp(prefix="lynx-code-"))  # a socket's path must be short
     try:
         with postgres_server.running() as postgres, server(folder, postgres, runtime) as it:
             yield it

@@ -1,4 +1,4 @@
-"""A team's server, played through; and what its units promise."""
+"""The scenarios of a team's server, and its systemd units."""
 
 import os
 import shutil
@@ -9,22 +9,21 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline_tests.simulators.server.scenarios import ALL
-from lynx_pipeline_tests.simulators.server.team import DEPLOY, UNITS, standing
+from lynx_pipeline_tests.simulators.server.team import DEPLOY, UNITS, team_server
 
 pytestmark = pytest.mark.slow
 
 
-def test_a_teams_server_outlives_what_happens_to_it(tmp_path: Path) -> None:
-    """Each scenario asserts what it does. They are one test since each goes on where the one
-    before ended."""
-    with standing(tmp_path / "team") as team:
+def test_a_teams_server_recovers_from_faults(tmp_path: Path) -> None:
+    """All scenarios are one test, since each continues where the one before ended."""
+    with team_server(tmp_path / "team") as team:
         for scenario in ALL:
-            for seen in scenario(team):
-                print(seen)
+            for observation in scenario(team):
+                print(observation)
 
 
-def test_systemd_takes_the_units(tmp_path: Path) -> None:
-    """It knows every setting, and every program is where the units say, given a clone there."""
+def test_systemd_accepts_the_units(tmp_path: Path) -> None:
+    """systemd knows every setting and finds every program in a clone."""
     shutil.copytree(DEPLOY / "systemd", tmp_path / "units")
     units = [it for it in (tmp_path / "units").iterdir() if it.is_file()]
     assert {it.stem.removeprefix("lynx-") for it in units} == {*UNITS, "backup", "lynx"}

@@ -1,5 +1,5 @@
-"""docs/deployment.md done as it is written: each block, by root, on a machine that was only booted,
-with systemd starting the units; and after each the health checks of its table."""
+"""docs/deployment.md, followed step by step on a freshly booted machine: root runs each block, and
+systemd starts the units. The page's health checks run after each step."""
 
 import json
 import re
@@ -24,14 +24,14 @@ SECONDS = 90.0
 
 
 def block(heading: str, which: int = 0) -> str:
-    """A block of root's under a heading."""
+    """A block for root under a heading."""
     section = re.split(r"(?m)^##+ ", PAGE.partition(f"## {heading}\n")[2])[0]
     found: list[str] = re.findall(r"(?ms)^```bash\n(.*?)^```$", section)
     return found[which]
 
 
 def health_checks() -> dict[str, str]:
-    """What the table of health checks says: of what, and how it is asked."""
+    """The commands in the page's table of health checks, by what they check."""
     section = PAGE.partition("## Health\n")[2].partition("\n## ")[0]
     rows = re.findall(r"(?m)^\| ([\w ]+) \| `([^`]+)`", section)
     return {what: command for what, command in rows if what != "what"}
@@ -42,7 +42,7 @@ AS_LYNX = block("Setting it up", 1).partition("\n}\n")[0] + "\n}\n"
 
 @pytest.fixture(scope="module")
 def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the lock file names, as the machine has no network: fetched by its hashes."""
+    """The locked packages, downloaded and checked by hash, since the machine has no network."""
     folder = tmp_path_factory.mktemp("wheels")
     version = subprocess.check_output(
         ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], text=True
@@ -59,11 +59,11 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def machine(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
-    """The machine that the page begins with."""
+    """The machine with which the page starts."""
     folder = tmp_path_factory.mktemp("machine")
     origin(folder / "origin")
     files = {
-        # In the place of the network: the repository, and packages that are there already.
+        # Instead of a network: the repository as a folder, and packages that are already installed.
         "/etc/gitconfig": f'[url "file://{ORIGIN}"]\n\tinsteadOf = https://github.com/OWNER/REPO\n'
         "[safe]\n\tdirectory = *\n",
         "/etc/apt/apt.conf.d/99-test": 'APT::Get::Upgrade "false";\n',
@@ -74,14 +74,14 @@ def machine(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def done(machine: Machine, script: str) -> str:
-    """What a script prints that has to end well."""
+    """The output of a script that must succeed."""
     ended = machine.run(f"{AS_LYNX}{script}")
     assert ended.returncode == 0, f"{script}\n{ended.stdout}{ended.stderr}"
     return ended.stdout
 
 
-def healthy(machine: Machine) -> None:
-    """Every health check of the page says yes, soon."""
+def check_health(machine: Machine) -> None:
+    """Assert that every health check of the page passes before a deadline."""
     checks = health_checks()
     assert len(checks) == 7, checks
     end = time.monotonic() + SECONDS
@@ -89,14 +89,14 @@ def healthy(machine: Machine) -> None:
         # Exit code 3 of `systemctl status`: it ran and is not running now.
         script = command.replace("systemctl status", "! systemctl is-failed")
         for port in ("3000", "3001") if "3000" in command else ("",):
-            while (asked := machine.run(AS_LYNX + script.replace("3000", port))).returncode:
+            while (check := machine.run(AS_LYNX + script.replace("3000", port))).returncode:
                 if time.monotonic() > end:
-                    pytest.fail(f"{what}: {asked.stdout}{asked.stderr}\n{journal(machine)}")
+                    pytest.fail(f"{what}: {check.stdout}{check.stderr}\n{journal(machine)}")
                 time.sleep(1)
 
 
 def journal(machine: Machine) -> str:
-    """The last that the units said."""
+    """The last log lines of the units."""
     return machine.run("journalctl --no-pager --lines=60 --unit='lynx-*'").stdout
 
 
@@ -109,7 +109,7 @@ def entries(machine: Machine) -> list[dict[str, object]]:
 
 
 def evaluated(machine: Machine, run_id: str) -> tuple[str, dict[str, object]]:
-    """Have the queue evaluate a candidate anew: how its run ended, and the evidence."""
+    """Evaluate a candidate again through the queue; returns the run's status and the evidence."""
     config = json.dumps({"ops": {"candidate_eval": {"config": {"again": True}}}})
     tags = json.dumps({"dagster/partition": run_id})
     evidence = f"/var/lib/lynx/candidates/{run_id}/evidence/candidate_eval.json"
@@ -129,11 +129,11 @@ def evaluated(machine: Machine, run_id: str) -> tuple[str, dict[str, object]]:
     return status, json.loads(done(machine, f"cat {evidence}"))
 
 
-def test_the_page_sets_up_a_server_that_outlives_its_days(machine: Machine) -> None:
-    """Set up, used, killed, upgraded, lost and restored: each by the page's own words."""
+def test_the_page_sets_up_and_restores_a_server(machine: Machine) -> None:
+    """The page's blocks set up, upgrade and restore it; in between it is used, killed and lost."""
     done(machine, block("Setting it up").replace("apt install", "apt-get install --yes"))
     assert "0 entries" in done(machine, block("Setting it up", 1))
-    healthy(machine)
+    check_health(machine)
 
     done(machine, "as_lynx lynx-pipeline demo")
     (entry,) = entries(machine)
@@ -141,10 +141,10 @@ def test_the_page_sets_up_a_server_that_outlives_its_days(machine: Machine) -> N
     assert (status, evidence["isolation"]) == ("SUCCESS", "bubblewrap")
 
     done(machine, "systemctl kill --signal=KILL 'lynx-*.service'")
-    healthy(machine)
+    check_health(machine)
 
     done(machine, block("Upgrade"))
-    healthy(machine)
+    check_health(machine)
 
     done(
         machine,
@@ -155,6 +155,6 @@ def test_the_page_sets_up_a_server_that_outlives_its_days(machine: Machine) -> N
     (backup,) = done(machine, "ls -d /var/backups/lynx/*").split()
     restored = re.sub(r"/var/backups/lynx/\S+", backup, block("Restore"))
     assert "The ledger is consistent: 1 entries" in done(machine, restored)
-    healthy(machine)
+    check_health(machine)
     assert entries(machine) == [entry]
     assert done(machine, "systemctl list-units --failed --no-legend 'lynx*'") == ""
