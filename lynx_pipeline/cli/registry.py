@@ -137,10 +137,9 @@ def mirror_now(opened: Registry, semver: str) -> None:
     """Update MLflow's alias. The registry decides what is in production, so a failure here is only
     a warning."""
     try:
-        latest = opened.promoted().fact.semver
+        latest = mirror(opened.settings, lambda: opened.promoted().fact)["semver"]
         if latest != semver:
             warn(f"{semver} was promoted before and is not the latest version; {latest} is.")
-        mirror(opened.settings, lambda: opened.promoted().fact)
     except LynxError as error:
         warn(
             f"the registry has changed, MLflow's alias has not: {error} The next promotion or "

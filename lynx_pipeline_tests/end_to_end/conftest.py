@@ -35,8 +35,9 @@ from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline_tests.conftest import OURS
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.places import git
+from lynx_pipeline_tests.support.warm import COLD, environment
 
-PROGRAMS = Path(sys.executable).parent
+COLD_PROGRAMS = COLD / "bin"
 # The files of a clone besides code. The eval set itself is not among them.
 PROJECT_FILES = (
     "pyproject.toml",
@@ -77,7 +78,7 @@ class Place:
     def environ(self) -> dict[str, str]:
         """The complete environment of a command that runs here."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
-        path = f"{PROGRAMS}{os.pathsep}{inherited.get('PATH', '')}"
+        path = f"{environment() / 'bin'}{os.pathsep}{inherited.get('PATH', '')}"
         # The default state folder needs no variable.
         home = {} if self.home == self.root / ".lynx" else {"LYNX_HOME": str(self.home)}
         return {**inherited, "PATH": path, **home, **self.variables}
@@ -98,6 +99,11 @@ class Place:
         """The same place with these environment variables."""
         return replace(self, variables={**self.variables, **variables})
 
+    @property
+    def cold(self) -> "Place":
+        """The same place, where programs start as they do for users."""
+        return self.with_variables(PATH=f"{COLD_PROGRAMS}{os.pathsep}{os.environ['PATH']}")
+
     def run(self, *command: str) -> Done:
         """Run a command here, and wait for it."""
         return subprocess.run(
@@ -116,7 +122,7 @@ class Place:
             return subprocess.Popen(
                 command,
                 cwd=self.root,
-                env=self.environ,
+                env=self.cold.environ,
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -239,7 +245,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     place, output = Place(REPO, folder / "home"), folder / "stdout"
     with FileLock(folder / "lock", timeout=240):
         if not output.exists():
-            done = place.run(sys.executable, "-m", "lynx_pipeline", "demo")
+            done = place.cold.run(sys.executable, "-m", "lynx_pipeline", "demo")
             assert done.returncode == 0, done.stdout + done.stderr
             output.write_text(done.stdout)
     with place.instance() as instance:

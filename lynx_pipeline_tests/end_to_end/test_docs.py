@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -22,6 +21,7 @@ import pytest
 from lynx_pipeline_tests.conftest import OURS
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.places import GIT_ENV
+from lynx_pipeline_tests.support.warm import environment
 
 # The README comes first: the other pages use the results of its demonstration.
 PAGES = ("README.md", *sorted(f"docs/{page.name}" for page in (REPO / "docs").glob("*.md")))
@@ -85,7 +85,7 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Clone:
     root = folder / "clone"
     origin(folder / "origin")
     git(folder, "clone", "--quiet", str(folder / "origin"), str(root))
-    ready = Path(sys.executable).parents[1]
+    ready = environment()
     (root / ".venv").mkdir()
     for part in ("bin", "lib", "pyvenv.cfg"):
         (root / ".venv" / part).symlink_to(ready / part)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline_tests.end_to_end.conftest import PROGRAMS
+from lynx_pipeline_tests.end_to_end.conftest import COLD_PROGRAMS
 from lynx_pipeline_tests.support.builders import bundle
 
 pytestmark = pytest.mark.slow(seconds=40)
@@ -40,7 +40,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(place: Path, output: str) -> "subprocess.Popen[bytes]":
     """Start ``minieval`` in a new process."""
-    command = [str(PROGRAMS / "lynx-pipeline"), "minieval", "--bundle", "bundle"]
+    command = [str(COLD_PROGRAMS / "lynx-pipeline"), "minieval", "--bundle", "bundle"]
     command += ["--eval-set", "eval.jsonl", "--output", f"{output}/candidate_eval.json"]
     return subprocess.Popen(command, cwd=place, env=_environ(place), stdout=subprocess.DEVNULL)
 

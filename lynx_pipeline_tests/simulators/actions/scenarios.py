@@ -16,6 +16,7 @@ from lynx_pipeline_tests.simulators.actions.fake_github import BOT
 from lynx_pipeline_tests.simulators.actions.job import Cancelled, Hooks
 from lynx_pipeline_tests.simulators.actions.runner import RunResult
 from lynx_pipeline_tests.simulators.actions.stage import Stage, request_text
+from lynx_pipeline_tests.support import warm
 from lynx_pipeline_tests.support.git_server import PUSH
 from lynx_pipeline_tests.support.places import OnGit
 
@@ -496,7 +497,10 @@ def killed(stage: Stage) -> list[Seen]:
             stage.registry.hook("post-receive", f"touch {marker}; sleep 1")
         else:
             stage.git_hooks[PUSH] = marker.touch
-        runner = stage.runner(stage.comment(request_text(stage.good, V)), Hooks(wrap=wrap))
+        # The killer finds only the processes of a program that starts cold.
+        cold = {"promote": {"READY_ENVIRONMENT": str(warm.COLD)}}
+        hooks = Hooks(wrap=wrap, extra_env=cold)
+        runner = stage.runner(stage.comment(request_text(stage.good, V)), hooks)
         try:
             run = runner.run(given)
         finally:

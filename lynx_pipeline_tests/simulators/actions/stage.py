@@ -6,7 +6,6 @@ tutors are trained, one of which has regressed.
 import os
 import re
 import shutil
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,7 +20,7 @@ from lynx_pipeline_tests.simulators.actions import fake_github
 from lynx_pipeline_tests.simulators.actions.fake_github import Comment, FakeGitHub, PullRequest
 from lynx_pipeline_tests.simulators.actions.job import Hooks
 from lynx_pipeline_tests.simulators.actions.runner import Event, Runner, RunResult
-from lynx_pipeline_tests.support import REPO, fake_issuer, git_server, mlflow_server
+from lynx_pipeline_tests.support import REPO, fake_issuer, git_server, mlflow_server, warm
 from lynx_pipeline_tests.support.fake_issuer import FakeIssuer
 from lynx_pipeline_tests.support.places import BRANCH, GIT_ENV, OnGit, git
 from lynx_pipeline_tests.support.receiver import Receiver, receiving
@@ -122,7 +121,7 @@ class Stage:
             "LANG": "C.UTF-8",
             **GIT_ENV,
             "GIT_SSL_CAINFO": str(self.git.pem),
-            "READY_ENVIRONMENT": str(Path(sys.executable).parents[1]),
+            "READY_ENVIRONMENT": str(warm.environment()),
         }
 
     def log_elsewhere(self) -> str:
