@@ -8,7 +8,6 @@ changes state works in a copy.
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field, replace
@@ -245,7 +244,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
     place, output = Place(REPO, folder / "home"), folder / "stdout"
     with FileLock(folder / "lock", timeout=240):
         if not output.exists():
-            done = place.cold.run(sys.executable, "-m", "lynx_pipeline", "demo")
+            done = place.lynx("demo")
             assert done.returncode == 0, done.stdout + done.stderr
             output.write_text(done.stdout)
     with place.instance() as instance:

@@ -15,7 +15,7 @@ from lynx_pipeline_tests.support.builders import bundle
 
 pytestmark = pytest.mark.slow(seconds=40)
 
-ITEMS = 200_000
+ITEMS = 40_000
 KILLS = 5
 BATCH = 64
 # Slow enough to be killed at work; some answers are missing.
@@ -28,12 +28,12 @@ return [None if p.endswith("7") else p.removeprefix("Say ") for p in prompts]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle and an eval set of 200,000 items."""
+    """A bundle and an eval set of 40,000 items, whose long ids make it a large one."""
     folder = tmp_path_factory.mktemp("resume")
     bundle(folder / "bundle", SLOWLY)
     with (folder / "eval.jsonl").open("w") as file:
         for k in range(ITEMS):
-            item = {"id": f"i{k}", "prompt": f"Say word{k}", "expected": f"word{k}"}
+            item = {"id": f"i{k:0200}", "prompt": f"Say word{k}", "expected": f"word{k}"}
             file.write(json.dumps({**item, "buckets": {"half": "ab"[k % 2]}}) + "\n")
     return folder
 

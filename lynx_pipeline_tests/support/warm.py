@@ -5,7 +5,7 @@ Only other projects' packages are imported in advance; a program imports ours it
 environment, folder and standard streams are the caller's. If the caller dies, so does the program.
 
 What this leaves out is a program's cold start, and what its environment changes while packages are
-imported. The demonstration, and every test that kills a program, start it cold.
+imported. Tests that kill a program start it cold, and so do the tests of a team's server.
 
 ``python -m lynx_pipeline_tests.support.warm SOCKET`` is the server. It ends when its standard input
 does.

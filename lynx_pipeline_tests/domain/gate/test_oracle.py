@@ -67,8 +67,8 @@ def test_every_pair_agrees_with_the_oracle(n: int, tolerance: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("tolerance", ["0", "0.02", "0.1"])
 def test_every_pair_of_a_large_prime_agrees_too(tolerance: str) -> None:
-    """n = 997, where no positive tolerance is a whole number of questions."""
-    assert disagreements(997, tolerance) == []
+    """n = 499, where no positive tolerance is a whole number of questions."""
+    assert disagreements(499, tolerance) == []
 
 
 @pytest.mark.parametrize("n", [1, 7, 60, 100, 240, 400, 997])

@@ -499,8 +499,10 @@ def killed(stage: Stage) -> list[Seen]:
             stage.git_hooks[PUSH] = marker.touch
         # The killer finds only the processes of a program that starts cold.
         cold = {"promote": {"READY_ENVIRONMENT": str(warm.COLD)}}
-        hooks = Hooks(wrap=wrap, extra_env=cold)
-        runner = stage.runner(stage.comment(request_text(stage.good, V)), hooks)
+        runner = stage.runner(stage.comment(request_text(stage.good, V)))
+        usual_hooks = runner.hooks
+        hooks = replace(usual_hooks, wrap={**usual_hooks.wrap, **wrap}, extra_env=cold)
+        runner = replace(runner, hooks=hooks)
         try:
             run = runner.run(given)
         finally:
@@ -509,9 +511,7 @@ def killed(stage: Stage) -> list[Seen]:
         assert "running the failed jobs again is safe" in bot_comment(stage)
         if after:
             _promoted(stage)
-        again = replace(runner, hooks=replace(runner.hooks, wrap={
-            key: value for key, value in runner.hooks.wrap.items() if key not in wrap
-        })).rerun_failed(run)  # fmt: skip
+        again = replace(runner, hooks=usual_hooks).rerun_failed(run)
         assert result(again) == "exit code 0", again.jobs["promote"].log
         _promoted(stage)
         assert bot_comment(stage).startswith(f"### Promoted `{V}`")
