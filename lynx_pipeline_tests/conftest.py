@@ -22,10 +22,12 @@ OURS = ("LYNX_", "DAGSTER_", "MLFLOW_", "DVC_", "GITHUB_", "ACTIONS_", "APPRISE_
 # Tests that share a costly fixture run on one worker, so that it is created once. The values are
 # about how many seconds each group takes. (xdist's own loadgroup does not group with pytest 9.2.)
 GROUPS: Mapping[str, int] = {
-    "lynx_pipeline_tests/end_to_end/test_rehearsal.py": 400,
-    "lynx_pipeline_tests/registry/": 200,
-    "lynx_pipeline_tests/sandbox/ray/": 120,
-    "lynx_pipeline_tests/browser/": 90,
+    "lynx_pipeline_tests/end_to_end/test_rehearsal.py": 160,
+    "lynx_pipeline_tests/sandbox/ray/": 160,
+    "lynx_pipeline_tests/browser/": 130,
+    "lynx_pipeline_tests/registry/": 80,
+    "lynx_pipeline_tests/adapters/ledgers/test_tamper.py": 70,
+    "lynx_pipeline_tests/defs/test_sensors.py": 30,
     "lynx_pipeline_tests/examples/": 30,
     "lynx_pipeline_tests/evaluation/test_baseline.py": 20,
 }

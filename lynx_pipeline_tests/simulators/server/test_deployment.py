@@ -11,7 +11,7 @@ import pytest
 from lynx_pipeline_tests.simulators.server.scenarios import ALL
 from lynx_pipeline_tests.simulators.server.team import DEPLOY, UNITS, team_server
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=280)
 
 
 def test_a_teams_server_recovers_from_faults(tmp_path: Path) -> None:

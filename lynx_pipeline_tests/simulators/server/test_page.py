@@ -15,7 +15,7 @@ from lynx_pipeline_tests.end_to_end.test_docs import origin
 from lynx_pipeline_tests.simulators.server.machine import Machine, booted
 from lynx_pipeline_tests.support import REPO
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.slow(seconds=300)
 
 PAGE = (REPO / "docs/deployment.md").read_text()
 LOCK = "requirements-postgres.lock"
