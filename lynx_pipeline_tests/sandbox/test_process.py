@@ -46,6 +46,7 @@ def test_null_is_an_answer(scripted: Path) -> None:
     assert [row for row, text in enumerate(ask(scripted)) if text is None] == [0, 5, 10]
 
 
+@pytest.mark.slow
 def test_long_batches_do_not_block_the_pipes(scripted: Path) -> None:
     """Megabytes in both directions, while the process also writes to standard error."""
     prompts = ["Say " + "x" * 100_000] * 40

@@ -130,6 +130,7 @@ def test_a_cleaning_that_drops_every_row_is_bad_input(
         train_tutor(corpus[1], config, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_command_logs_a_shipped_config(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -182,6 +183,7 @@ def bundles(logged: Logged) -> list[Path]:
     return [found[run] for run in logged.runs]
 
 
+@pytest.mark.slow
 def test_a_run_holds_one_logged_model(logged: Logged) -> None:
     """As in MLflow 3, the run has tags and config, and the model is among its outputs."""
     from mlflow import MlflowClient
@@ -216,6 +218,7 @@ def test_saving_twice_differs_only_in_ids_and_times(logged: Logged) -> None:
         assert first == second, name
 
 
+@pytest.mark.slow
 def test_the_logged_model_answers_like_the_tutor(
     logged: Logged, tutors: dict[str, Trained]
 ) -> None:
