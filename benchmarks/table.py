@@ -302,7 +302,7 @@ def canonical_form(place: Place) -> Row:
 
 _SLOW = """
 from lynx_pipeline.domain.ledger import chain
-chain._is_canonical = lambda values, line: chain.canonical(values) == line
+chain._quickly = lambda line: None
 """
 _READS = """
 import sys

@@ -115,6 +115,16 @@ class Fields:
             self.fail(key, "a string that is not empty", _name(value))
         return value
 
+    def texts(self, keys: Iterable[str]) -> dict[str, str]:
+        """Like :meth:`text`, for several keys."""
+        values = self.values
+        return {
+            key: value
+            if isinstance(value := values.get(key), str) and value.strip()
+            else self.text(key)
+            for key in keys
+        }
+
     def optional_text(self, key: str) -> str | None:
         """Like :meth:`text`; absent and null are None."""
         return None if self.values.get(key) is None else self.text(key)

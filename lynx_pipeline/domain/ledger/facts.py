@@ -128,7 +128,11 @@ class RolledBack(_Fact):
 Fact = Registered | Promoted | RolledBack
 
 _EVENTS: dict[str, type[Fact]] = {kind.event: kind for kind in (Registered, Promoted, RolledBack)}
-_COMMON = ("model", "mlflow_run_id", "artifact_uri", "canonical_sha")
+_ENVS = {env.value: env for env in Env}
+_TEXT_KEYS = (
+    *("event", "env", "time"),
+    *("model", "mlflow_run_id", "artifact_uri", "canonical_sha"),
+)
 _NULL = {
     kind: tuple(k for k in KEYS if k != "event" and k not in {part.name for part in fields(kind)})
     for kind in _EVENTS.values()
@@ -154,19 +158,19 @@ def read_fact(keys: Fields) -> Fact:
     Raises:
         BadInput: a key does not have the form that the event requires.
     """
-    event, env, time = keys.text("event"), keys.text("env"), keys.text("time")
-    kind = _EVENTS.get(event)
+    values: dict[str, Any] = keys.texts(_TEXT_KEYS)
+    event = values.pop("event")
+    kind, env = _EVENTS.get(event), _ENVS.get(values["env"])
     if kind is None:
         keys.fail("event", f"one of {', '.join(_EVENTS)}", repr(event))
-    if env not in tuple(Env):
-        keys.fail("env", "dev or prod", repr(env))
-    if not _is_time(time):
-        keys.fail("time", "UTC as 2025-01-02T03:04:05Z", repr(time))
+    if env is None:
+        keys.fail("env", "dev or prod", repr(values["env"]))
+    if not _is_time(values["time"]):
+        keys.fail("time", "UTC as 2025-01-02T03:04:05Z", repr(values["time"]))
     for key in _NULL[kind]:
         if keys.values[key] is not None:
             keys.fail(key, f"null, since the event is {event}", repr(keys.values[key])[:60])
-    values: dict[str, Any] = {key: keys.text(key) for key in _COMMON}
-    values |= {"time": time, "env": Env(env), "parent_sha": keys.optional_text("parent_sha")}
+    values |= {"env": env, "parent_sha": keys.optional_text("parent_sha")}
     if kind is Registered:
         return Registered(**values)
     values |= {"semver": keys.text("semver"), "actor": _optional(keys, "actor", Actor)}
