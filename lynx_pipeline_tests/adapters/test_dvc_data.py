@@ -12,6 +12,8 @@ from lynx_pipeline.adapters.dvc_data import digest, read_versioned, track
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.support.builders import md5, sha256
 
+pytestmark = pytest.mark.slow
+
 RAW = b'{"id": "1"}\n{"id": "2"}\n'
 
 

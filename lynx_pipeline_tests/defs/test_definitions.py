@@ -83,6 +83,7 @@ def test_runs_launched_in_the_ui_use_one_process_too() -> None:
     assert defs.resolve_implicit_global_asset_job_def().executor_def.name == "in_process"
 
 
+@pytest.mark.slow
 def test_loading_the_definitions_imports_nothing_heavy() -> None:
     """What ``import dagster`` itself imports does not count."""
     found = _imported("lynx_pipeline.definitions") - _imported("dagster")

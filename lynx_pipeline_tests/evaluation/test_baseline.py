@@ -21,6 +21,8 @@ from lynx_pipeline.evaluation.inputs import read_eval_set
 from lynx_pipeline.evaluation.storage.parquet import predictions_bytes, read_predictions
 from lynx_pipeline_tests.support.places import git
 
+pytestmark = pytest.mark.slow
+
 ITEMS = [
     {"id": str(i), "prompt": f"{i}?", "expected": "yes", "buckets": {"d": "a" if i < 50 else "b"}}
     for i in range(100)

@@ -237,6 +237,7 @@ IN_MEMORY = "more than 256 MiB of memory"
 IN_NUMBER = "more than 40 processes and threads|BlockingIOError|can't start new thread"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "attack", "message"),
     [
@@ -288,6 +289,7 @@ def test_all_processes_of_a_candidate_are_limited(
     assert re.search(message, scene.error_of(script, TIGHT, chosen))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("attack", "message"),
     [
@@ -377,6 +379,7 @@ def test_a_gigabyte_of_noise_costs_no_memory(scene: Scene) -> None:
     assert "more output" in scene.error_of({"each": each}, replace(TIGHT, output_mib=1000))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "message"),
     [
@@ -434,6 +437,7 @@ def test_no_process_survives_a_successful_evaluation(scene: Scene, level: str, w
     scene.assert_nothing_left()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "attack",
     [

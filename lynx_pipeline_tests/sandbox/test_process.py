@@ -126,6 +126,7 @@ def test_startup_and_exit_are_validated_too(
         ask(write_script(scripted, **script))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "message"),
     [
@@ -169,6 +170,7 @@ def test_a_process_that_does_not_read_its_input_is_stopped(scripted: Path) -> No
         ask(scripted, QUICK, prompts)
 
 
+@pytest.mark.slow
 def test_loading_and_the_whole_evaluation_have_their_own_limits(scripted: Path) -> None:
     """Every batch may be in time and all of them together too slow."""
     with pytest.raises(BadInput, match="ran out of time during loading"):

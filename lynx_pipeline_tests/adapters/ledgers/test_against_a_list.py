@@ -354,6 +354,7 @@ def test_the_folder_store_against_a_list() -> None:
     in_small_process(explore, FolderAgainstAList, EXAMPLES // 2, min(40, EXAMPLES))
 
 
+@pytest.mark.slow
 def test_the_git_store_against_a_list() -> None:
     """It behaves like a list of facts."""
     in_small_process(explore, GitAgainstAList, EXAMPLES // 16, 20)

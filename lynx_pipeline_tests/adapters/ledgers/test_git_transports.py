@@ -49,7 +49,7 @@ def bare(tmp_path: Path) -> OnGit:
     return place
 
 
-@pytest.fixture(params=["file", "ssh", "https"])
+@pytest.fixture(params=["file", "ssh", pytest.param("https", marks=pytest.mark.slow)])
 def place(
     request: pytest.FixtureRequest, bare: OnGit, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[OnGit]:

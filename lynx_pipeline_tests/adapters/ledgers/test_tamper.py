@@ -512,6 +512,7 @@ def test_the_command_names_the_damaged_line(folder: InFolder, git: OnGit, tmp_pa
     assert verify(git, tmp_path / "git") == (0, whole, "")
 
 
+@pytest.mark.slow
 def test_a_copied_ledger_reads_the_same(folder: InFolder, git: OnGit, tmp_path: Path) -> None:
     """This holds for a copy of the folder and for a clone of the repository with all its refs."""
     copied = shutil.copytree(folder.folder, tmp_path / "copy")

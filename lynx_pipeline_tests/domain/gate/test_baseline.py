@@ -184,6 +184,7 @@ def test_an_accuracy_agrees_at_its_own_precision(accuracy: str) -> None:
     assert found == Score(Fraction(194, 240), 240, 194)
 
 
+@pytest.mark.slow
 def test_the_shortest_double_always_agrees() -> None:
     """For every k of every n up to 400, the accuracy we write is accepted when read."""
     for n in range(1, 401):

@@ -58,7 +58,9 @@ def disagreements(n: int, tolerance: str) -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("tolerance", TOLERANCES)
-@pytest.mark.parametrize("n", [1, 7, 60, 100, 240, 400])
+@pytest.mark.parametrize(
+    "n", [1, 7, 60, 100, *(pytest.param(n, marks=pytest.mark.slow) for n in (240, 400))]
+)
 def test_every_pair_agrees_with_the_oracle(n: int, tolerance: str) -> None:
     """For all j and k the gate and the oracle agree."""
     assert disagreements(n, tolerance) == []

@@ -35,6 +35,7 @@ def test_the_generator_writes_the_versioned_files(
         assert md5 in pointer.read_text("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", ["0", "4711"])
 def test_hash_order_changes_nothing(corpus: tuple[Path, Path], tmp_path: Path, seed: str) -> None:
     """A process with a different hash seed writes the same files and the same checkpoint."""

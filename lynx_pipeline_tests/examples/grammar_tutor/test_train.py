@@ -21,6 +21,8 @@ from lynx_pipeline.errors import BadInput
 from lynx_pipeline_tests.examples.grammar_tutor.conftest import Trained
 from lynx_pipeline_tests.support.places import git
 
+pytestmark = pytest.mark.slow
+
 SAVED_WHEN_AND_WHERE = {"run_id", "model_id", "model_uuid", "artifact_path", "utc_time_created"}
 
 
@@ -130,7 +132,6 @@ def test_a_cleaning_that_drops_every_row_is_bad_input(
         train_tutor(corpus[1], config, tmp_path)
 
 
-@pytest.mark.slow
 def test_the_command_logs_a_shipped_config(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +184,6 @@ def bundles(logged: Logged) -> list[Path]:
     return [found[run] for run in logged.runs]
 
 
-@pytest.mark.slow
 def test_a_run_holds_one_logged_model(logged: Logged) -> None:
     """As in MLflow 3, the run has tags and config, and the model is among its outputs."""
     from mlflow import MlflowClient
@@ -218,7 +218,6 @@ def test_saving_twice_differs_only_in_ids_and_times(logged: Logged) -> None:
         assert first == second, name
 
 
-@pytest.mark.slow
 def test_the_logged_model_answers_like_the_tutor(
     logged: Logged, tutors: dict[str, Trained]
 ) -> None:
