@@ -1,6 +1,6 @@
 """Any failure at any step of a promotion leaves the old ledger or the complete new one."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from lynx_pipeline_tests.simulators.faults.git_commands import (
     GIT_FAULTS,
     assert_consistent,
     git_fails,
+    no_waiting,
     three_entries,
 )
 from lynx_pipeline_tests.simulators.faults.remote import REMOTE_FAULTS, Remote, remote_fails
@@ -157,11 +158,12 @@ def test_a_full_disk_has_the_documented_results(tmp_path: Path, section: str, st
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> OnGit:
+def place(memory_path: Path) -> Iterator[OnGit]:
     """A remote with three entries."""
-    place = OnGit.new(tmp_path / "registry.git")
+    place = OnGit.new(memory_path / "registry.git")
     three_entries(place)
-    return place
+    with no_waiting():
+        yield place
 
 
 LAST = "refs/tags/tiny@v0.3.0-dev"
