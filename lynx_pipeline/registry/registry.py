@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import cast
 
@@ -57,19 +58,26 @@ class Resolved:
 class Registry:
     """The registry of one project, for its model and environment."""
 
-    def __init__(self, settings: Settings, store: Store) -> None:
+    def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.store = store
 
     @classmethod
     def open(cls, settings: Settings | None = None) -> "Registry":
         """The registry of the project with these settings; by default, of the working directory.
 
         Raises:
-            BadInput: a setting is invalid, or this is ``prod`` and no registry is configured.
+            BadInput: a setting is invalid.
         """
-        settings = settings or load_settings()
-        return cls(settings, open_store(settings))
+        return cls(settings or load_settings())
+
+    @cached_property
+    def store(self) -> Store:
+        """The ledger's store, opened on first use: who may not write is refused before.
+
+        Raises:
+            BadInput: this is ``prod`` and no registry is configured.
+        """
+        return open_store(self.settings)
 
     # ----- changing it ------------------------------------------------------------------------
 

@@ -64,6 +64,20 @@ def test_a_refusal_shows_the_reason(screen: Screen) -> None:
     screen.picture("refused-check")
 
 
+def test_the_report_is_a_page_of_its_own(screen: Screen) -> None:
+    """Without a server: it opens from the state folder, and shows verdict, figure and table."""
+    report = screen.place.home / "candidates" / screen.demo.bad / "report.html"
+    requested: list[str] = []
+    screen.page.on("request", lambda request: requested.append(request.url))
+    screen.page.goto(report.as_uri())
+    screen.wait_for_text("12 of 28 buckets fell below their floor.")
+    expect(screen.page.locator("svg").first).to_be_visible()
+    row = screen.page.locator("tr", has=screen.page.get_by_text("tense.past_simple", exact=True))
+    expect(row.first).to_contain_text("FAILED")
+    assert requested == [report.as_uri()]
+    screen.picture("report-page")
+
+
 def test_an_evaluation_shows_its_figure(screen: Screen) -> None:
     """The page shows the verdict in numbers, and the figure of all buckets."""
     screen.partition("candidate_eval", screen.demo.bad)

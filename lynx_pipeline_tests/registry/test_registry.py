@@ -427,10 +427,13 @@ def test_prod_ignores_the_registry_in_the_environment(world: World, tmp_path: Pa
 
 
 def test_prod_has_no_default_registry(tmp_path: Path) -> None:
-    """A registry that is not configured is an error."""
+    """A registry that is not configured is an error. Without a verified identity, a change is
+    refused before that."""
     settings = project(tmp_path / "p", environ={"LYNX_ENV": "prod", "LYNX_HOME": str(tmp_path)})
     with pytest.raises(BadInput, match="prod has no registry"):
         Registry.open(settings).resolve()
+    with pytest.raises(Refused):
+        Registry.open(settings).rollback("v0.1.0")
 
 
 # ----- reading and rolling back -------------------------------------------------------------
