@@ -64,8 +64,8 @@ def test_a_refusal_shows_the_reason(screen: Screen) -> None:
     screen.picture("refused-check")
 
 
-def test_the_report_is_a_page_of_its_own(screen: Screen) -> None:
-    """Without a server: it opens from the state folder, and shows verdict, figure and table."""
+def test_the_report_page_needs_no_server(screen: Screen) -> None:
+    """It opens from the state folder, shows verdict, figure and table, and loads nothing else."""
     report = screen.place.home / "candidates" / screen.demo.bad / "report.html"
     requested: list[str] = []
     screen.page.on("request", lambda request: requested.append(request.url))
