@@ -1,6 +1,7 @@
 """The watch on real processes: what it measures, and that it kills them. ``test_hostile.py`` tests
 it during an evaluation."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ from pathlib import Path
 from lynx_pipeline.config import Limits
 from lynx_pipeline.sandbox.watch import Watch
 
-MARK, OTHER = b"LYNX_TEST_MARK=1", b"LYNX_TEST_MARK=2"
+# This process's own, since other pytest workers run these tests at the same time.
+MARK, OTHER = (f"LYNX_TEST_MARK={os.getpid()}-{number}".encode() for number in (1, 2))
 
 
 @contextmanager
