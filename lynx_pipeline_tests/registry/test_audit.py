@@ -21,7 +21,7 @@ from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.audit import Audit, audit
 from lynx_pipeline_tests.conftest import Tracking
-from lynx_pipeline_tests.support.builders import PROMOTED, fact, project, promoted, sha256
+from lynx_pipeline_tests.support.builders import PROMOTED, fact, promoted, sha256
 from lynx_pipeline_tests.support.world import World
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
@@ -29,14 +29,8 @@ V = "v0.1.0-dev"
 
 
 @pytest.fixture
-def world(tmp_path: Path, tracking: Tracking) -> World:
+def world(world: World) -> World:
     """A project whose registry has one promotion with evidence."""
-    settings = project(
-        tmp_path / "project",
-        environ={"MLFLOW_TRACKING_URI": tracking.uri},
-        pyproject='registry = "registry"\n',
-    )
-    world = World(settings, tracking, tmp_path)
     world.promote(world.candidate("good"), V)
     return world
 

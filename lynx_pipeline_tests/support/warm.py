@@ -17,6 +17,7 @@ import json
 import os
 import runpy
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -66,7 +67,7 @@ def environment() -> Path:
     )
     assert server.stdout
     assert server.stdout.readline() == b"ready\n"
-    atexit.register(server.kill)
+    atexit.register(server.communicate)  # closes its standard input and waits for it
     (folder / "bin").mkdir()
     for part in ("lib", "pyvenv.cfg"):
         (folder / part).symlink_to(COLD / part)
@@ -99,6 +100,7 @@ def _serve(address: str) -> None:
     while True:
         readable, _, _ = select.select([listener, sys.stdin], [], [])
         if sys.stdin in readable:
+            shutil.rmtree(Path(address).parent)
             return
         connection, _ = listener.accept()
         if os.fork() == 0:

@@ -4,6 +4,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.eval_set import EvalSet
@@ -73,3 +75,15 @@ class World:
         """The registry's bytes."""
         found = (self.settings.root / "registry").rglob("*")
         return {p.name: p.read_bytes() for p in found if p.is_file() and p.name != ".lock"}
+
+
+def register(world: World, made: Made) -> Entry:
+    """Register a run by hand, and check the warning."""
+    with pytest.warns(UserWarning, match="NOT THE CI PATH"):
+        return Registry.open(world.settings).register_pending(made.run_id).entry
+
+
+def promote_by_hand(world: World, sha: str, semver: str) -> Entry[Promoted]:
+    """Promote without evidence, and check the warning."""
+    with pytest.warns(UserWarning, match="NOT THE CI PATH"):
+        return Registry.open(world.settings).promote(sha, semver).entry

@@ -1,0 +1,20 @@
+"""For the registry's tests: a project with candidates."""
+
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support.builders import project
+from lynx_pipeline_tests.support.world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path, tracking: Tracking) -> World:
+    """A project with twelve questions, a perfect baseline and a tolerance of two points."""
+    settings = project(
+        tmp_path / "project",
+        environ={"MLFLOW_TRACKING_URI": tracking.uri},
+        pyproject='registry = "registry"\n',
+    )
+    return World(settings, tracking, tmp_path)
