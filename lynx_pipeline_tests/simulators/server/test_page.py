@@ -3,8 +3,8 @@ systemd starts the units. The page's health checks run after each step."""
 
 import json
 import re
+import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow(seconds=300)
 
 PAGE = (REPO / "docs/deployment.md").read_text()
 LOCK = "requirements-postgres.lock"
-WHEELS, ORIGIN = "/srv/wheels", "/srv/origin"
+PACKAGES, ORIGIN, CACHE = "/srv/packages", "/srv/origin", "/srv/cache"
 SECONDS = 90.0
 
 
@@ -41,24 +41,18 @@ AS_LYNX = block("Setting it up", 1).partition("\n}\n")[0] + "\n}\n"
 
 
 @pytest.fixture(scope="module")
-def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The locked packages, downloaded and checked by hash, since the machine has no network."""
-    folder = tmp_path_factory.mktemp("wheels")
-    version = subprocess.check_output(
-        ["/usr/bin/python3", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"], text=True
-    )
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
-    wanted = ["--only-binary", ":all:", "--python-version", version.strip()]
-    subprocess.run(
-        [*command, *wanted, "--dest", str(folder), "--requirement", str(REPO / LOCK)],
-        check=True,
-        capture_output=True,
-    )
-    return folder
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """uv's cache with the locked packages, since the machine has no network."""
+    cache = tmp_path_factory.mktemp("packages")
+    install = ["uv", "pip", "install", "--quiet", "--python", "/usr/bin/python3"]
+    places = ["--cache-dir", str(cache), "--target", str(cache / "installed")]
+    subprocess.run([*install, *places, "--require-hashes", "-r", str(REPO / LOCK)], check=True)
+    shutil.rmtree(cache / "installed")
+    return cache
 
 
 @pytest.fixture(scope="module")
-def machine(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
+def machine(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     """The machine with which the page starts."""
     folder = tmp_path_factory.mktemp("machine")
     origin(folder / "origin")
@@ -68,8 +62,11 @@ def machine(wheels: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         "[safe]\n\tdirectory = *\n",
         "/etc/apt/apt.conf.d/99-test": 'APT::Get::Upgrade "false";\n',
     }
-    pip = {"PIP_CONFIG_FILE": "/dev/null", "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": WHEELS}
-    with booted(folder, files, {WHEELS: wheels, ORIGIN: folder / "origin"}, pip) as it:
+    uv = shutil.which("uv")
+    assert uv
+    shown = {PACKAGES: packages, ORIGIN: folder / "origin", "/usr/local/bin/uv": Path(uv)}
+    with booted(folder, files, shown, {"UV_CACHE_DIR": CACHE, "UV_OFFLINE": "1"}) as it:
+        done(it, f"cp -r {PACKAGES} {CACHE}")  # uv writes to its cache
         yield it
 
 
