@@ -13,7 +13,7 @@ from lynx_pipeline.adapters import git_files
 from lynx_pipeline.adapters.ledgers.store import Store
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.gate.baseline import Baseline, parse_baseline
-from lynx_pipeline.domain.gate.rule import Verdict, judge
+from lynx_pipeline.domain.gate.rule import Verdict
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Actor, Evidence, Malformed, Promoted
 from lynx_pipeline.domain.ledger.state import RegistryState, replay
@@ -23,7 +23,7 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused
 from lynx_pipeline.evaluation.evidence import check_evidence
 from lynx_pipeline.evaluation.inputs import check_match, read_eval_set_of
-from lynx_pipeline.evaluation.judgement import Judged
+from lynx_pipeline.evaluation.judgement import Judged, apply_gate
 from lynx_pipeline.registry.gate_inputs import check_judged
 from lynx_pipeline.registry.promotion import summarize
 from lynx_pipeline.registry.registry import Registry
@@ -144,7 +144,7 @@ def _judge(settings: Settings, store: Store, recorded: Evidence, where: str) -> 
         eval_set,
         "the kept evidence",
     )
-    return Judged(eval_set, evidence, baseline, judge(baseline, evidence.evaluation.scores))
+    return apply_gate(eval_set, evidence, baseline)
 
 
 def _differences(promotion: Entry[Promoted], judged: Judged) -> list[str]:

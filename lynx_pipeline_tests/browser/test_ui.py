@@ -129,6 +129,8 @@ def test_a_run_is_launched_without_typing(screen: Screen) -> None:
     done = screen.page.get_by_text("Success", exact=True).first
     expect(done).to_be_visible(timeout=3 * MILLISECONDS)
     assert files_in(screen.place.registry) == before  # it was promoted before
+    screen.partition("promotion_decision", screen.demo.good)
+    expect(screen.value("semver")).to_contain_text("v0.1.0-dev")  # from the run's tag
 
 
 def test_an_unknown_candidate_fails_with_advice(screen: Screen) -> None:

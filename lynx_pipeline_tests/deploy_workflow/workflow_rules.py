@@ -43,9 +43,9 @@ STEPS = {
         *_SETUP,
         ("Install bubblewrap, and let it make the namespaces it isolates with", None, None),
         ("Take the candidate", None, "actions/download-artifact"),
-        ("Let Dagster know the candidate", None, None),
+        ("Add the candidate's partition", None, None),
         ("Evaluate", None, None),
-        ("Say how it ended", "outcome", None),
+        ("Record the outcome", "outcome", None),
         ("Keep the evidence for the next jobs", None, "actions/upload-artifact"),
     ],
     "promote": [
@@ -209,7 +209,7 @@ CONDITIONS = {
     "evaluate": None,
     "promote": None,
     "report": "${{ always() && needs.request.outputs.pull_request != '' }}",
-    "evaluate/Say how it ended": "${{ !cancelled() }}",
+    "evaluate/Record the outcome": "${{ !cancelled() }}",
     "evaluate/Keep the evidence for the next jobs": "${{ !cancelled() && "
     "steps.outcome.outputs.evidence_sha256 != '' }}",
     "report/Take the evidence": "${{ needs.evaluate.outputs.evidence_sha256 != '' }}",

@@ -86,6 +86,7 @@ def test_the_command_announces_only_the_latest_promotion(
     before = place.all()
     assert main(["announce", "v0.1.0-dev", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["channels"] == 1
+    assert place.all() == before
     assert len(receiver.got) == 1
     assert main(["announce", "v0.2.0-dev"]) == 1
     promote(place.store, 2)

@@ -86,5 +86,8 @@ def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     except OSError:  # how a pseudo-terminal ends
         pass
     os.close(ours)
-    assert b"1200/1200" in drawn
-    assert b"100%" in drawn
+    bar, erase_line, after = drawn.rpartition(b"\x1b[2K")
+    assert erase_line
+    assert b"1200/1200" in bar
+    assert b"100%" in bar
+    assert b"1200" not in after

@@ -68,21 +68,40 @@ def test_a_ref_that_only_ends_like_the_branch_is_ignored(prod: Prod) -> None:
 
 @pytest.mark.parametrize("prod", ["git"], indirect=True)
 @pytest.mark.parametrize("kind", ["insteadOf", "pushInsteadOf"])
+@pytest.mark.parametrize("place", ["variables", "file"])
 def test_git_configuration_cannot_redirect_the_registry(
-    prod: Prod, monkeypatch: pytest.MonkeyPatch, kind: str
+    prod: Prod, monkeypatch: pytest.MonkeyPatch, kind: str, place: str
 ) -> None:
     """Nothing is read from the other repository, and nothing is written to it."""
     good = prod.candidate("good")
     evil = OnGit.new(prod.folder / "evil.git")
     real = prod.place.setting.removeprefix("git+").partition("#")[0]
-    monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
-    monkeypatch.setenv("GIT_CONFIG_KEY_0", f"url.file://{evil.bare}.{kind}")
-    monkeypatch.setenv("GIT_CONFIG_VALUE_0", real)
+    key = f"url.file://{evil.bare}.{kind}"
+    if place == "variables":
+        monkeypatch.setenv("GIT_CONFIG_COUNT", "1")
+        monkeypatch.setenv("GIT_CONFIG_KEY_0", key)
+        monkeypatch.setenv("GIT_CONFIG_VALUE_0", real)
+    else:
+        monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(prod.folder / "gitconfig"))
+        prod.git("config", "--file", str(prod.folder / "gitconfig"), key, real)
     with pytest.raises(Refused, match=f"redirects {real} to file://{evil.bare}"):
         prod.promote(good, "v0.1.0")
     with pytest.raises(Refused, match="redirects"):
         Registry.open(prod.prod).resolve()
     assert prod.place.all() == evil.all() == {}
+
+
+@pytest.mark.parametrize("prod", ["git"], indirect=True)
+@pytest.mark.parametrize("kind", ["insteadOf", "pushInsteadOf"])
+def test_the_clones_configuration_does_not_affect_the_registry(prod: Prod, kind: str) -> None:
+    """The registry is read and written from another folder, where it does not apply."""
+    good = prod.candidate("good")
+    evil = OnGit.new(prod.folder / "evil.git")
+    real = prod.place.setting.removeprefix("git+").partition("#")[0]
+    prod.git("config", f"url.file://{evil.bare}.{kind}", real)
+    prod.promote(good, "v0.1.0")
+    assert evil.all() == {}
+    assert prod.place.store.read().entries[-1].fact.semver == "v0.1.0"
 
 
 def test_git_configuration_cannot_redirect_the_branch_lookup(
