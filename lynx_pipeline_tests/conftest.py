@@ -77,13 +77,14 @@ class Tracking:
     uri: str
     experiment: str
 
-    def run(self, folders: Mapping[str, Path] | None = None) -> str:
+    def run(self, folders: Mapping[str, Path] | None = None, status: str = "FINISHED") -> str:
         """Create a run with ``folders`` among its artifacts, as MLflow 2 logs models. Returns its
         id."""
         with connected(self.uri) as client:
             run_id: str = client.create_run(self.experiment).info.run_id
             for path, folder in (folders or {}).items():
                 client.log_artifacts(run_id, str(folder), path)
+            client.set_terminated(run_id, status)
         return run_id
 
     def artifacts(self, run_id: str) -> Path:

@@ -1,34 +1,25 @@
-"""MLflow: runs, the models they logged, and the alias that mirrors a promotion.
-
-* MLflow 3 lists a logged model under the run's outputs, MLflow 2 among its artifacts. Both are
-  searched.
-* The client adds a file to every download. It is removed, because it is not the model's.
-* Whoever creates an experiment chooses its artifact location, and the client would send its token
-  there. With a tracking server, only artifacts that the server itself serves, or that are in a
-  location listed in the settings, are fetched.
+"""MLflow: the connection, runs and their tags, and the alias that mirrors a promotion.
 
 MLflow takes seconds to import, so it is imported when first used.
 """
 
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from lynx_pipeline.adapters.files import make_folder
 from lynx_pipeline.config import Settings
-from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
+from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 RUN_ID = re.compile(r"[0-9a-f]{32}")
-_MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
-_ADDED_BY_CLIENT = "registered_model_meta"
 _ADVICE = "Check the server and MLFLOW_TRACKING_URI, then run this again."
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -37,13 +28,6 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "3",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
-
-
-class Model(NamedTuple):
-    """A run's model: ``uri`` names it in MLflow, ``location`` is where its files are."""
-
-    uri: str
-    location: str
 
 
 def check_run_id(run_id: str) -> str:
@@ -105,100 +89,6 @@ def tagged_runs(
         following = found.token or ""
         # A local store returns the token as bytes.
         return runs, following.decode() if isinstance(following, bytes) else following
-
-
-def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) -> Model:
-    """The run's only model. Its files must be served by the tracking server, or be in or below one
-    of ``locations``.
-
-    Anyone who can write to MLflow controls these values, and its client also resolves aliases and
-    paths in a URI. So only plain ids are accepted, and callers fetch the location checked here.
-
-    Raises:
-        BadInput: there is no such run, or it has no model, or several.
-        Refused: the model is in another location.
-        SystemFailed: MLflow failed.
-    """
-    check_run_id(run_id)
-    with connected(tracking_uri) as client:
-        run = client.get_run(run_id)
-        check_location(tracking_uri, run.info.artifact_uri, locations)
-        outputs = run.outputs.model_outputs if run.outputs else []
-        root = run.info.artifact_uri
-        found = [
-            Model(f"runs:/{run_id}/{path}".rstrip("/"), f"{root}/{path}".rstrip("/"))
-            for path in _models_in(client, run_id, "")
-        ] or [Model(f"models:/{output.model_id}", "") for output in outputs]
-        if len(found) != 1:
-            listed = [file.path for file in client.list_artifacts(run_id)]
-            named = ", ".join(model.uri for model in found) or "none"
-            raise BadInput(
-                f"run {run_id} at {without_secrets(tracking_uri)} contains {len(found)} models "
-                f"({named}), expected exactly one. Its artifacts: {', '.join(listed) or 'none'}. "
-                "Log one model in it with mlflow.<flavor>.log_model."
-            )
-        [model] = found
-        if not model.location:
-            model_id = model.uri.removeprefix("models:/")
-            if not _MODEL_ID.fullmatch(model_id):
-                raise BadInput(
-                    f"run {run_id}: {model_id!r:.80} is not the id of a logged model: expected "
-                    "'m-' and 32 hex digits. Log the model again."
-                )
-            logged = client.get_logged_model(model_id)
-            if logged.model_id != model_id:
-                raise SystemFailed(
-                    f"MLflow at {without_secrets(tracking_uri)} returned another model than "
-                    f"{model_id}. Check the server."
-                )
-            model = Model(model.uri, logged.artifact_location)
-        check_location(tracking_uri, model.location, locations)
-        return model
-
-
-def check_location(tracking_uri: str, location: str, locations: Sequence[str]) -> None:
-    """Check that artifacts may be fetched from ``location``. With a local store, any location may.
-
-    Raises:
-        Refused: they may not.
-    """
-    if urlsplit(tracking_uri).scheme in ("", "file", "sqlite"):
-        return
-    parts = urlsplit(location)
-    if ".." not in unquote(location).split("/"):
-        if parts.scheme == "mlflow-artifacts" and not parts.netloc:
-            return
-        if any(f"{location}/".startswith(f"{base.rstrip('/')}/") for base in locations):
-            return
-    server, place = without_secrets(tracking_uri), without_secrets(location)[:200]
-    raise Refused(
-        f"MLflow at {server} stores the model at {place!r}, which is "
-        "neither its own artifact service nor in 'artifact_locations' of [tool.lynx_pipeline] in "
-        "pyproject.toml. If that is your team's artifact store, add it there."
-    )
-
-
-def download(tracking_uri: str, location: str, folder: Path) -> None:
-    """Download the model at ``location`` into ``folder``, which must not exist yet.
-
-    Raises:
-        BadInput: there is no such artifact.
-        SystemFailed: MLflow failed.
-    """
-    with connected(tracking_uri):
-        from mlflow.artifacts import download_artifacts
-
-        folder.mkdir(parents=True)
-        got = Path(
-            download_artifacts(
-                artifact_uri=location, dst_path=str(folder), tracking_uri=tracking_uri
-            )
-        )
-        if got.resolve() != folder.resolve():  # some stores put the model one level down
-            got.rename(folder.with_name(folder.name + ".got"))
-            folder.rmdir()
-            folder.with_name(folder.name + ".got").rename(folder)
-        (folder / _ADDED_BY_CLIENT).unlink(missing_ok=True)
 
 
 def mirror_alias(
@@ -266,17 +156,6 @@ def run_page(tracking_uri: str, run_id: str) -> str | None:
         return None
     place = parts.netloc.rpartition("@")[2] + parts.path.rstrip("/")
     return f"{parts.scheme}://{place}/#/runs/{run_id}"
-
-
-def _models_in(client: "MlflowClient", run_id: str, path: str) -> Iterator[str]:
-    """The folders among the run's artifacts that contain an ``MLmodel``."""
-    files = client.list_artifacts(run_id, path or None)
-    if any(file.path.rpartition("/")[2] == "MLmodel" for file in files):
-        yield path
-        return
-    for file in files:
-        if file.is_dir:
-            yield from _models_in(client, run_id, file.path)
 
 
 @contextmanager

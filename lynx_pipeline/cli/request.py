@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from lynx_pipeline.adapters.files import read_bytes
-from lynx_pipeline.adapters.mlflow_tracking import find_model
+from lynx_pipeline.adapters.mlflow_models import find_model
 from lynx_pipeline.cli.framework import Command, with_json
 from lynx_pipeline.cli.output import print_json
 from lynx_pipeline.config import load_settings

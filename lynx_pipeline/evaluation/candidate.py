@@ -6,7 +6,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from lynx_pipeline.adapters import files, mlflow_tracking
+from lynx_pipeline.adapters import files, mlflow_models, mlflow_tracking
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.bundle import Bundle
@@ -83,11 +83,11 @@ def tagged_semver(settings: Settings, run_id: str) -> str:
 def fresh_bundle(settings: Settings, run_id: str) -> Iterator[tuple[Path, Bundle, str]]:
     """A new download that exists while the block runs: its folder, identity and artifact URI."""
     parent = candidate(settings, run_id).folder
-    model = mlflow_tracking.find_model(settings.tracking_uri, run_id, settings.artifact_locations)
+    model = mlflow_models.find_model(settings.tracking_uri, run_id, settings.artifact_locations)
     files.make_folder(parent)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=parent) as scratch:
         folder = Path(scratch) / "bundle"
-        mlflow_tracking.download(settings.tracking_uri, model.location, folder)
+        mlflow_models.download(settings.tracking_uri, model.location, folder)
         yield folder, read_bundle(folder), model.uri
 
 

@@ -66,7 +66,7 @@ def test_a_promotion_records_the_digests_of_its_evidence(world: World) -> None:
         good.run_id,
     )
     assert (promotion.env, promotion.event, promotion.model) == (Env.DEV, PROMOTED, "tiny")
-    assert promotion.artifact_uri == f"runs:/{good.run_id}/model"
+    assert promotion.artifact_uri == str(world.tracking.artifacts(good.run_id) / "model")
     items = read_eval_set(world.settings)
     assert isinstance(promotion.evidence, Evidence)
     assert asdict(promotion.evidence) == {

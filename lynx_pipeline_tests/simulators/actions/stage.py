@@ -136,6 +136,7 @@ class Stage:
                 else client.create_experiment("elsewhere", place)
             )
             run_id: str = client.create_run(number).info.run_id
+            client.set_terminated(run_id)
         return run_id
 
     def relog(self, run_id: str) -> None:

@@ -1,0 +1,188 @@
+"""MLflow: finding the model of a run, and downloading it.
+
+* MLflow 2 keeps a model among the run's artifacts, MLflow 3 as a logged model: an output of the
+  run, or a model whose source is the run. All are counted, so none is preferred to another.
+* A model is named by where it is, never by a ``runs:/`` URI: MLflow resolves that to whatever the
+  run holds when somebody asks.
+* The client adds a file to every download. It is removed, because it is not the model's.
+* Whoever creates an experiment chooses its artifact location, and the client would send its token
+  there. With a tracking server, only artifacts that the server itself serves, or that are in a
+  location listed in the settings, are fetched.
+
+MLflow takes seconds to import, so it is imported when first used.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote, urlsplit
+
+from lynx_pipeline.adapters.mlflow_tracking import check_run_id, connected, without_secrets
+from lynx_pipeline.errors import BadInput, Refused, SystemFailed
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel, Run
+
+_MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
+_ADDED_BY_CLIENT = "registered_model_meta"
+
+
+class Model(NamedTuple):
+    """A run's model. ``uri`` names it for good: the id of a logged model, or the location of
+    artifacts. ``location`` is where its files are."""
+
+    uri: str
+    location: str
+
+
+def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) -> Model:
+    """The only model of a finished run. Its files must be served by the tracking server, or be in
+    or below one of ``locations``.
+
+    Anyone who can write to MLflow controls these values, and its client also resolves aliases and
+    paths in a URI. So only plain ids are accepted, and callers fetch the location checked here.
+
+    Raises:
+        BadInput: there is no such run, it was deleted or is not finished, or it has no model, or
+            several.
+        Refused: the model is in another location, or the location contains a password.
+        SystemFailed: MLflow failed.
+    """
+    check_run_id(run_id)
+    server = without_secrets(tracking_uri)
+    with connected(tracking_uri) as client:
+        run = client.get_run(run_id)
+        state = run.info.status if run.info.lifecycle_stage == "active" else "DELETED"
+        if state != "FINISHED":
+            raise BadInput(f"run {run_id} at {server} is {state}: expected FINISHED.")
+        root = run.info.artifact_uri
+        check_location(tracking_uri, root, locations)
+        paths = [f"{root}/{path}".rstrip("/") for path in _models_in(client, run_id, "")]
+        logged = list(_logged_models(client, run))
+        ready = [model for model in logged if model.status == "READY"]
+        if len(paths) + len(ready) != 1:
+            listed = [f"{path} (an artifact)" for path in paths]
+            listed += [f"{m.model_id} (the logged model {m.name!r}, {m.status})" for m in logged]
+            files = [file.path for file in client.list_artifacts(run_id)]
+            raise BadInput(
+                f"run {run_id} at {server} has {len(paths) + len(ready)} models, expected exactly "
+                f"one. Its models: {without_secrets(', '.join(listed)) or 'none'}. Its artifacts: "
+                f"{', '.join(files) or 'none'}. Log one model in it with mlflow.<flavor>.log_model."
+            )
+        if paths:
+            model = Model(paths[0], paths[0])
+        else:
+            model = Model(f"models:/{ready[0].model_id}", ready[0].artifact_location)
+        check_location(tracking_uri, model.location, locations)
+        return model
+
+
+def _logged_models(client: "MlflowClient", run: "Run") -> Iterator["LoggedModel"]:
+    """The run's logged models, in any state except deleted: its outputs, and those of the same
+    experiment whose source is the run."""
+    from mlflow.exceptions import MlflowException
+
+    run_id, known, token = run.info.run_id, set(), None
+    try:
+        while token != "":
+            some = client.search_logged_models(
+                [run.info.experiment_id],
+                filter_string=f"source_run_id = '{run_id}'",
+                page_token=token,
+            )
+            for model in some:
+                known.add(_check_model_id(run_id, model.model_id))
+                yield model
+            token = some.token or ""
+    except MlflowException as error:
+        if error.error_code != "ENDPOINT_NOT_FOUND":  # MLflow 2 has no logged models
+            raise
+    outputs = run.outputs.model_outputs if run.outputs else []
+    for model_id in dict.fromkeys(_check_model_id(run_id, it.model_id) for it in outputs):
+        if model_id in known:
+            continue
+        try:
+            model = client.get_logged_model(model_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            continue  # deleted
+        if model.model_id != model_id:
+            raise SystemFailed(
+                f"MLflow returned the logged model {model.model_id!r:.80}, expected {model_id}. "
+                "Check the server."
+            )
+        yield model
+
+
+def _check_model_id(run_id: str, model_id: str) -> str:
+    if not _MODEL_ID.fullmatch(model_id):
+        raise BadInput(
+            f"run {run_id}: {model_id!r:.80} is not the id of a logged model: expected 'm-' and 32 "
+            "hex digits. Log the model again."
+        )
+    return model_id
+
+
+def check_location(tracking_uri: str, location: str, locations: Sequence[str]) -> None:
+    """Check that artifacts may be fetched from ``location``. With a local store, any location may.
+
+    Raises:
+        Refused: they may not.
+    """
+    parts = urlsplit(location)
+    if parts.password is not None or parts.query:
+        raise Refused(
+            f"MLflow at {without_secrets(tracking_uri)} stores the model at "
+            f"{without_secrets(location)[:200]!r}, with a password or a query. The registry would "
+            "publish it. Give the credentials to the client instead, and log the model again."
+        )
+    if urlsplit(tracking_uri).scheme in ("", "file", "sqlite"):
+        return
+    if ".." not in unquote(location).split("/"):
+        if parts.scheme == "mlflow-artifacts" and not parts.netloc:
+            return
+        if any(f"{location}/".startswith(f"{base.rstrip('/')}/") for base in locations):
+            return
+    server, place = without_secrets(tracking_uri), without_secrets(location)[:200]
+    raise Refused(
+        f"MLflow at {server} stores the model at {place!r}, which is "
+        "neither its own artifact service nor in 'artifact_locations' of [tool.lynx_pipeline] in "
+        "pyproject.toml. If that is your team's artifact store, add it there."
+    )
+
+
+def download(tracking_uri: str, location: str, folder: Path) -> None:
+    """Download the model at ``location`` into ``folder``, which must not exist yet.
+
+    Raises:
+        BadInput: there is no such artifact.
+        SystemFailed: MLflow failed.
+    """
+    with connected(tracking_uri):
+        from mlflow.artifacts import download_artifacts
+
+        folder.mkdir(parents=True)
+        got = Path(
+            download_artifacts(
+                artifact_uri=location, dst_path=str(folder), tracking_uri=tracking_uri
+            )
+        )
+        if got.resolve() != folder.resolve():  # some stores put the model one level down
+            got.rename(folder.with_name(folder.name + ".got"))
+            folder.rmdir()
+            folder.with_name(folder.name + ".got").rename(folder)
+        (folder / _ADDED_BY_CLIENT).unlink(missing_ok=True)
+
+
+def _models_in(client: "MlflowClient", run_id: str, path: str) -> Iterator[str]:
+    """The folders among the run's artifacts that contain an ``MLmodel``."""
+    files = client.list_artifacts(run_id, path or None)
+    if any(file.path.rpartition("/")[2] == "MLmodel" for file in files):
+        yield path
+        return
+    for file in files:
+        if file.is_dir:
+            yield from _models_in(client, run_id, file.path)

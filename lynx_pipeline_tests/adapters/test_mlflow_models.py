@@ -1,0 +1,299 @@
+"""Finding and downloading the model of a run in a real MLflow store."""
+
+import shutil
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.adapters.mlflow_models import check_location, download, find_model
+from lynx_pipeline.adapters.mlflow_tracking import connected
+from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
+from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support.builders import GOOD, bundle
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A bundle to log."""
+    return bundle(tmp_path / "bundle")
+
+
+def logged_mlflow_3(tracking: Tracking, folder: Path, models: int = 1) -> str:
+    """A run with models logged the MLflow 3 way: under its outputs."""
+    with connected(tracking.uri):
+        import mlflow
+
+        with mlflow.start_run(experiment_id=tracking.experiment) as run:
+            for number in range(models):
+                mlflow.pyfunc.log_model(
+                    name=f"model{number}",
+                    loader_module="tiny_loader",
+                    code_paths=[str(folder / "code")],
+                    pip_requirements=[],
+                )
+    run_id: str = run.info.run_id
+    return run_id
+
+
+def downloaded(tracking: Tracking, run_id: str, to: Path) -> Path:
+    """The run's model, downloaded."""
+    download(tracking.uri, find_model(tracking.uri, run_id).location, to)
+    return to
+
+
+def test_a_model_among_the_artifacts_is_found(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """The model was logged the MLflow 2 way, at any depth. The download equals what was logged."""
+    for path in ("model", "deep/down/here"):
+        run_id = tracking.run({path: folder})
+        uri, location = find_model(tracking.uri, run_id)
+        assert uri == location == f"{tracking.artifacts(run_id)}/{path}"
+        got = downloaded(tracking, run_id, tmp_path / path)
+        assert read_bundle(got) == read_bundle(folder)
+
+
+def test_the_same_model_logged_twice_the_mlflow_3_way_has_one_sha(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """The model is found although it is not an artifact of its run. Run, id and time differ."""
+    shas, uris = set(), set()
+    for number in range(2):
+        run_id = logged_mlflow_3(tracking, folder)
+        uri = find_model(tracking.uri, run_id).uri
+        assert uri.startswith("models:/m-")
+        got = downloaded(tracking, run_id, tmp_path / f"{number}")
+        assert "registered_model_meta" not in {path.name for path in got.iterdir()}
+        uris.add(uri)
+        shas.add(read_bundle(got).canonical_sha)
+    assert (len(uris), len(shas)) == (2, 1)
+
+
+@pytest.mark.parametrize("how", ["none", "other files", "two artifacts", "two outputs"])
+def test_a_run_without_exactly_one_model_is_refused(
+    tracking: Tracking, folder: Path, tmp_path: Path, how: str
+) -> None:
+    """The message lists what was found. The run's only model is never guessed."""
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("x")
+    match how:
+        case "none":
+            run_id, says = tracking.run(), r"has 0 models, .*: none\. Its artifacts: none"
+        case "other files":
+            run_id, says = tracking.run({"o": tmp_path / "other"}), "Its artifacts: o"
+        case "two artifacts":
+            run_id, says = tracking.run({"a": folder, "b": folder}), r"has 2 models.*/a .*/b "
+        case _:
+            run_id, says = logged_mlflow_3(tracking, folder, models=2), r"has 2 models.*m-.*m-"
+    with pytest.raises(BadInput, match=says):
+        find_model(tracking.uri, run_id)
+
+
+def log_model_of(tracking: Tracking, run_id: str, folder: Path, status: str = "READY") -> str:
+    """Add a logged model named "model" whose source is a run, as anybody can at any time. It is not
+    among the run's outputs. Returns its id."""
+    with connected(tracking.uri) as client:
+        made = client.create_logged_model(tracking.experiment, name="model", source_run_id=run_id)
+        if status != "PENDING":
+            client.log_model_artifacts(made.model_id, str(folder))
+            client.finalize_logged_model(made.model_id, status)
+        return str(made.model_id)
+
+
+def test_a_logged_model_beside_a_models_artifacts_is_never_ignored(
+    tracking: Tracking, folder: Path
+) -> None:
+    """A teacher's model among the artifacts would otherwise be evaluated in place of the run's own
+    model. Both are listed."""
+    run_id = logged_mlflow_3(tracking, folder)
+    with connected(tracking.uri) as client:
+        client.log_artifacts(run_id, str(folder), "teacher")
+    with pytest.raises(
+        BadInput, match=r"has 2 models.*/teacher \(an artifact\), m-.* 'model0', RE"
+    ):
+        find_model(tracking.uri, run_id)
+
+
+def test_a_logged_model_that_is_not_an_output_is_counted(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """It is found if it is the run's only model, and makes an artifact ambiguous."""
+    alone = tracking.run()
+    model_id = log_model_of(tracking, alone, folder)
+    assert find_model(tracking.uri, alone).uri == f"models:/{model_id}"
+    assert read_bundle(downloaded(tracking, alone, tmp_path / "got")) == read_bundle(folder)
+    with_artifact = tracking.run({"model": folder})
+    log_model_of(tracking, with_artifact, folder)
+    with pytest.raises(BadInput, match="has 2 models"):
+        find_model(tracking.uri, with_artifact)
+
+
+def test_a_deleted_logged_model_is_left_out(tracking: Tracking, folder: Path) -> None:
+    """The run's other model is then its only one."""
+    run_id = logged_mlflow_3(tracking, folder, models=2)
+    with connected(tracking.uri) as client:
+        first, second = client.get_run(run_id).outputs.model_outputs
+        client.delete_logged_model(first.model_id)
+    assert find_model(tracking.uri, run_id).uri == f"models:/{second.model_id}"
+
+
+@pytest.mark.parametrize("status", ["PENDING", "FAILED"])
+def test_a_logged_model_that_is_not_ready_is_not_a_candidate(
+    tracking: Tracking, folder: Path, status: str
+) -> None:
+    """Its upload did not end well, so its files may be incomplete. The message shows its status."""
+    run_id = tracking.run()
+    model_id = log_model_of(tracking, run_id, folder, status)
+    with pytest.raises(BadInput, match=rf"has 0 models.*{model_id} .*'model', {status}\)"):
+        find_model(tracking.uri, run_id)
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "FAILED", "KILLED", "DELETED"])
+def test_a_run_that_is_deleted_or_not_finished_is_refused(
+    tracking: Tracking, folder: Path, state: str
+) -> None:
+    """A run that goes on can still change its model."""
+    if state == "DELETED":
+        run_id = tracking.run({"model": folder})
+        with connected(tracking.uri) as client:
+            client.delete_run(run_id)
+    else:
+        run_id = tracking.run({"model": folder}, state)
+    with pytest.raises(BadInput, match=f"is {state}: expected FINISHED"):
+        find_model(tracking.uri, run_id)
+
+
+def test_the_name_of_a_model_stays_with_its_files(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """A logged model that is added later takes over the ``runs:/`` URI, and not our name."""
+    run_id = tracking.run({"model": folder})
+    found = find_model(tracking.uri, run_id)
+    bad = bundle(tmp_path / "bad", body="return ['wrong'] * len(model_input)")
+    log_model_of(tracking, run_id, bad)
+    download(tracking.uri, found.uri, tmp_path / "ours")
+    assert read_bundle(tmp_path / "ours") == read_bundle(folder)
+    with connected(tracking.uri):
+        from mlflow.artifacts import download_artifacts
+
+        taken = download_artifacts(f"runs:/{run_id}/model", dst_path=str(tmp_path / "runs"))
+    assert read_bundle(Path(taken)).canonical_sha != read_bundle(folder).canonical_sha
+
+
+def test_a_server_without_logged_models_has_none(
+    tracking: Tracking, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """MLflow 2 answers with a plain 404. Any other failure is reported."""
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+    from mlflow.protos.databricks_pb2 import ENDPOINT_NOT_FOUND, INTERNAL_ERROR
+
+    run_id = tracking.run({"model": folder})
+    for code, expected in ((ENDPOINT_NOT_FOUND, None), (INTERNAL_ERROR, SystemFailed)):
+
+        def answer(*_: Any, code: int = code, **__: Any) -> None:
+            raise MlflowException("not found", error_code=code)
+
+        monkeypatch.setattr(MlflowClient, "search_logged_models", answer)
+        if expected is None:
+            assert find_model(tracking.uri, run_id).uri.endswith("/model")
+        else:
+            with pytest.raises(expected):
+                find_model(tracking.uri, run_id)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "mlflow-artifacts:/1/abc/artifacts",
+        "mlflow-artifacts:///1",
+        "s3://ours/models",
+        "s3://ours/models/1/abc",
+    ],
+)
+def test_a_servers_own_artifacts_and_listed_locations_are_allowed(location: str) -> None:
+    """With a local store any location is allowed: its files are on this machine."""
+    check_location("https://mlflow.example", location, ["s3://ours/models/"])
+    check_location("sqlite:///mlflow.db", "file:///anywhere", [])
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "mlflow-artifacts://evil.example/1",
+        "mlflow-artifacts://evil.example:80/1",
+        "https://evil.example/api/2.0/mlflow-artifacts/artifacts/1",
+        "file:///etc",
+        "/etc",
+        "",
+        "s3://ours/models2",
+        "s3://ours/models/../other",
+        "s3://ours/models/%2e%2e/other",
+        "S3://theirs/models",
+        "hf://x",
+    ],
+)
+def test_any_other_location_is_refused(location: str) -> None:
+    """Whoever creates an experiment chooses its location, and MLflow would send its token there."""
+    with pytest.raises(Refused, match="'artifact_locations' of"):
+        check_location("https://:secret@mlflow.example", location, ["s3://ours/models"])
+
+
+@pytest.mark.parametrize(
+    "location", ["sftp://me:secret@ours/models", "s3://ours/models?secret=x", "ftp://:@ours/models"]
+)
+@pytest.mark.parametrize("uri", ["https://mlflow.example", "sqlite:///mlflow.db"])
+def test_a_location_with_a_secret_is_refused(uri: str, location: str) -> None:
+    """The registry would publish it. Azure's locations have a user and no password."""
+    with pytest.raises(Refused, match="with a password or a query") as caught:
+        check_location(uri, location, [location])
+    assert "secret" not in str(caught.value)
+    azure = "abfss://container@account.dfs.core.windows.net/models"
+    check_location(uri, azure, [azure])
+
+
+@pytest.mark.parametrize(
+    "model_id", ["m-{0}#@a", "x@a/../m-{0}", "m-{0}?", "m-{0}/..", "name@a", ""]
+)
+def test_an_invalid_model_id_is_refused(tracking: Tracking, folder: Path, model_id: str) -> None:
+    """A run's output may be any text, and the client would resolve aliases and paths in it."""
+    from mlflow.entities import LoggedModelOutput
+
+    with connected(tracking.uri) as client:
+        [good] = client.get_run(logged_mlflow_3(tracking, folder)).outputs.model_outputs
+        run_id = tracking.run()
+        named = model_id.format(good.model_id.removeprefix("m-"))
+        client.log_outputs(run_id, [LoggedModelOutput(named, 0)])
+    with pytest.raises(BadInput, match="is not the id of a logged model"):
+        find_model(tracking.uri, run_id)
+
+
+def test_missing_artifacts_are_an_error(tracking: Tracking, folder: Path, tmp_path: Path) -> None:
+    """When a store has lost files that its database still lists, MLflow returns an empty folder."""
+    uri, _ = find_model(tracking.uri, logged_mlflow_3(tracking, folder))
+    store = Path(tracking.uri.removeprefix("sqlite:///")).parent
+    (model,) = store.rglob(uri.removeprefix("models:/"))
+    shutil.rmtree(model)
+    with pytest.raises(LynxError):
+        download(tracking.uri, uri, tmp_path / "got")
+        read_bundle(tmp_path / "got")
+
+
+def test_mlflow_can_load_a_downloaded_model(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """The tests' tiny bundle is a real MLflow model."""
+    import pandas
+    from mlflow import pyfunc
+
+    assert "removeprefix" in GOOD
+    got = downloaded(tracking, tracking.run({"model": folder}), tmp_path / "got")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        answers = pyfunc.load_model(str(got)).predict(pandas.DataFrame({"prompt": ["Say hello"]}))
+    assert list(answers) == ["hello"]
