@@ -7,19 +7,20 @@ from pathlib import Path
 
 from lynx_pipeline.adapters.files import read_bytes, sha256_file
 from lynx_pipeline.domain.bundle import (
+    LONGEST_MLMODEL,
     MANIFEST,
     MLMODEL,
     Bundle,
     BundleFile,
+    bundle_digest,
     canonical_sha,
     parent_sha,
-    stable_mlmodel,
 )
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 
 def read_bundle(folder: Path) -> Bundle:
-    """The identity of the bundle in ``folder``.
+    """The identities of the bundle in ``folder``.
 
     Raises:
         BadInput: it is not an MLflow model, or contains a symlink or another special file.
@@ -28,51 +29,58 @@ def read_bundle(folder: Path) -> Bundle:
     if not folder.is_dir():
         raise BadInput(f"no bundle at {folder}: it is not a folder. Check the path.")
     try:
-        files = [_hashed(folder, path) for path in _walk(folder)]
+        files, folders = _listed(folder)
+        if MLMODEL not in {file.path for file in files}:
+            raise BadInput(f"not an MLflow model: there is no {MLMODEL} file at the top level.")
+        sha = canonical_sha(files, (folder / MLMODEL).read_bytes())
+    except BadInput as error:
+        raise BadInput(f"{folder}: {error}") from None
     except OSError as error:
         raise SystemFailed(
             f"the bundle {folder} can't be read: {error.strerror}. Check its permissions and the "
             "disk, then run this again."
         ) from None
-    try:
-        sha = canonical_sha(files)
-    except BadInput as error:
-        raise BadInput(f"{folder}: {error}") from None
-    manifest = _manifest(folder, files)
-    return Bundle(sha, manifest, len(files), sum(file.size for file in files))
+    size = sum(file.size for file in files)
+    digest, parent = bundle_digest(files, folders), _manifest(folder, files)
+    return Bundle(sha, digest, parent, len(files), size)
 
 
-def _walk(folder: Path) -> Iterator[Path]:
+def _listed(folder: Path) -> tuple[list[BundleFile], list[str]]:
+    """All files, hashed, and the paths of all folders."""
+    files, folders = [], []
+    for path, mode in _walk(folder):
+        name = path.relative_to(folder).as_posix()
+        try:
+            name.encode("utf-8")
+        except UnicodeEncodeError:
+            raise BadInput(
+                f"the name {name!r} is not UTF-8. Rename it and log the model again."
+            ) from None
+        if stat.S_ISDIR(mode):
+            folders.append(name)
+            continue
+        size = path.stat().st_size
+        if name == MLMODEL and size > LONGEST_MLMODEL:
+            raise BadInput(f"{MLMODEL}: is longer than {LONGEST_MLMODEL} bytes.")
+        executable = bool(mode & stat.S_IXUSR)
+        files.append(BundleFile(name, size, sha256_file(path), executable))
+    return files, folders
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Everything below ``folder``, with its mode; only files and folders are allowed."""
     for found in os.scandir(folder):
         path = Path(found.path)
         mode = found.stat(follow_symlinks=False).st_mode
-        if stat.S_ISDIR(mode):
-            yield from _walk(path)
-        elif stat.S_ISREG(mode):
-            yield path
-        else:
+        if not (stat.S_ISDIR(mode) or stat.S_ISREG(mode)):
             kind = "a symlink" if stat.S_ISLNK(mode) else "neither a file nor a folder"
             raise BadInput(
-                f"{path} is {kind}; a bundle may contain only files and folders. Log the model "
-                "again without it."
+                f"{path.name!r} is {kind}; a bundle may contain only files and folders. Log the "
+                "model again without it."
             )
-
-
-def _hashed(folder: Path, path: Path) -> BundleFile:
-    import hashlib
-
-    name = path.relative_to(folder).as_posix()
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        raise BadInput(
-            f"{folder}: the file name {name!r} is not UTF-8. Rename the file and log the model "
-            "again."
-        ) from None
-    if name == MLMODEL:
-        stable = stable_mlmodel(path.read_bytes())
-        return BundleFile(name, len(stable), hashlib.sha256(stable).hexdigest())
-    return BundleFile(name, path.stat().st_size, sha256_file(path))
+        yield path, mode
+        if stat.S_ISDIR(mode):
+            yield from _walk(path)
 
 
 def _manifest(folder: Path, files: list[BundleFile]) -> str | None:

@@ -4,7 +4,8 @@
   run, or a model whose source is the run. All are counted, so none is preferred to another.
 * A model is named by where it is, never by a ``runs:/`` URI: MLflow resolves that to whatever the
   run holds when somebody asks.
-* The client adds a file to every download. It is removed, because it is not the model's.
+* A download holds exactly what is stored. The client adds a file only if it is asked for a version
+  of a registered model, which never happens here.
 * Whoever creates an experiment chooses its artifact location, and the client would send its token
   there. With a tracking server, only artifacts that the server itself serves, or that are in a
   location listed in the settings, are fetched.
@@ -24,9 +25,9 @@ from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel, Run
+    from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
-_ADDED_BY_CLIENT = "registered_model_meta"
 
 
 class Model(NamedTuple):
@@ -59,13 +60,14 @@ def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) ->
             raise BadInput(f"run {run_id} at {server} is {state}: expected FINISHED.")
         root = run.info.artifact_uri
         check_location(tracking_uri, root, locations)
-        paths = [f"{root}/{path}".rstrip("/") for path in _models_in(client, run_id, "")]
+        artifacts = _artifacts(tracking_uri, root)
+        paths = [f"{root}/{path}".rstrip("/") for path in _models_in(artifacts, "")]
         logged = list(_logged_models(client, run))
         ready = [model for model in logged if model.status == "READY"]
         if len(paths) + len(ready) != 1:
             listed = [f"{path} (an artifact)" for path in paths]
             listed += [f"{m.model_id} (the logged model {m.name!r}, {m.status})" for m in logged]
-            files = [file.path for file in client.list_artifacts(run_id)]
+            files = [file.path for file in artifacts.list_artifacts()]
             raise BadInput(
                 f"run {run_id} at {server} has {len(paths) + len(ready)} models, expected exactly "
                 f"one. Its models: {without_secrets(', '.join(listed)) or 'none'}. Its artifacts: "
@@ -174,15 +176,21 @@ def download(tracking_uri: str, location: str, folder: Path) -> None:
             got.rename(folder.with_name(folder.name + ".got"))
             folder.rmdir()
             folder.with_name(folder.name + ".got").rename(folder)
-        (folder / _ADDED_BY_CLIENT).unlink(missing_ok=True)
 
 
-def _models_in(client: "MlflowClient", run_id: str, path: str) -> Iterator[str]:
-    """The folders among the run's artifacts that contain an ``MLmodel``."""
-    files = client.list_artifacts(run_id, path or None)
+def _artifacts(tracking_uri: str, root: str) -> "ArtifactRepository":
+    """The run's artifacts alone: the client's ``list_artifacts`` mixes in logged models."""
+    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+
+    return get_artifact_repository(root, tracking_uri=tracking_uri)
+
+
+def _models_in(artifacts: "ArtifactRepository", path: str) -> Iterator[str]:
+    """The folders below ``path`` that contain an ``MLmodel``."""
+    files = artifacts.list_artifacts(path or None)
     if any(file.path.rpartition("/")[2] == "MLmodel" for file in files):
         yield path
         return
     for file in files:
         if file.is_dir:
-            yield from _models_in(client, run_id, file.path)
+            yield from _models_in(artifacts, file.path)

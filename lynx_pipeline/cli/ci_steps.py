@@ -42,7 +42,8 @@ def request() -> int:
     )
     print(
         f"{comment.author} requests run {asked.mlflow_run_id} as {asked.semver}: bundle "
-        f"{bundle.canonical_sha}, {bundle.files} files, {bundle.size} bytes."
+        f"{bundle.canonical_sha}, digest {bundle.digest}, {bundle.files} files, "
+        f"{bundle.size} bytes."
     )
     return 0
 

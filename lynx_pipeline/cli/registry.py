@@ -111,7 +111,7 @@ def resolve(version: str, as_json: bool) -> int:
         print_json(resolved)
     else:
         for key, value in resolved.items():
-            print(f"{key}: {value}")
+            print(f"{key}: {'not recorded' if value is None else value}")
     return 0
 
 

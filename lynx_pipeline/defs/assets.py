@@ -109,6 +109,7 @@ def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Re
         data_version=DataVersion(bundle.canonical_sha),
         metadata={
             "canonical_sha": bundle.canonical_sha,
+            "bundle_digest": bundle.digest,
             "parent_sha": bundle.parent_sha,
             **run_metadata(settings, run_id),
             "files": bundle.files,

@@ -1,14 +1,17 @@
-"""A bundle's content identity, the canonical sha.
+"""A bundle's two identities. Each is the SHA-256 of an RFC 8785 JSON list, sorted by path.
 
-SHA-256 of the RFC 8785 JSON of the sorted list of ``{path, size, sha256}`` over all files.
-``MLmodel`` is hashed without the fields that only say when and in which run it was saved, so saving
-one checkpoint twice gives one sha. Any other change gives another: changed bytes, a renamed, added
-or removed file. Leaves reading files to the adapter.
+* The **canonical sha**, over ``{path, size, sha256}`` of all files, says "the same checkpoint".
+  ``MLmodel`` is hashed as values, without the fields that only say when and in which run it was
+  saved, so saving one checkpoint twice gives one sha. Any other change of a file gives another.
+* The **bundle digest**, over ``{executable, path, sha256, size}`` of all files as they are and
+  ``{path}`` of all folders, says "the same thing". A model can read all of that.
+
+Leaves reading files to the adapter.
 """
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from lynx_pipeline.domain.strict_json import Fields, canonical, parse_object
@@ -18,7 +21,7 @@ MLMODEL = "MLmodel"
 MANIFEST = "train_manifest.json"
 SAVE_ONLY_FIELDS = ("run_id", "model_id", "model_uuid", "artifact_path", "utc_time_created")
 
-_LONGEST_MLMODEL = 4 << 20  # bytes; reading YAML is slow
+LONGEST_MLMODEL = 4 << 20  # bytes; reading YAML is slow
 _LONGEST_LABEL = 512
 
 
@@ -29,29 +32,40 @@ class BundleFile:
     path: str
     size: int
     sha256: str
+    executable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle's identity, and the parent it claims to be trained from."""
+    """A bundle's identities, and the parent it claims to be trained from. ``size`` in bytes."""
 
     canonical_sha: str
+    digest: str
     parent_sha: str | None
     files: int
     size: int
 
 
-def canonical_sha(files: Iterable[BundleFile]) -> str:
-    """The bundle's identity, 64 hex digits.
+def canonical_sha(files: Iterable[BundleFile], mlmodel: bytes) -> str:
+    """The canonical sha, 64 hex digits. ``mlmodel`` are the bytes of the top level's ``MLmodel``.
 
     Raises:
-        BadInput: there is no ``MLmodel`` at the top level.
+        BadInput: see :func:`stable_mlmodel`.
     """
-    listed = sorted(files)
-    if MLMODEL not in {file.path for file in listed}:
-        raise BadInput(f"not an MLflow model: there is no {MLMODEL} file at the top level.")
-    rows = [{"path": f.path, "size": f.size, "sha256": f.sha256} for f in listed]
+    stable = stable_mlmodel(mlmodel)
+    known = {MLMODEL: (len(stable), hashlib.sha256(stable).hexdigest())}
+    rows = []
+    for file in sorted(files):
+        size, sha256 = known.get(file.path, (file.size, file.sha256))
+        rows.append({"path": file.path, "size": size, "sha256": sha256})
     return hashlib.sha256(canonical(rows)).hexdigest()
+
+
+def bundle_digest(files: Iterable[BundleFile], folders: Iterable[str]) -> str:
+    """The bundle digest, 64 hex digits. ``folders`` are the paths of all folders."""
+    rows: list[dict[str, Any]] = [asdict(file) for file in files]
+    rows += [{"path": path} for path in folders]
+    return hashlib.sha256(canonical(sorted(rows, key=lambda row: row["path"]))).hexdigest()
 
 
 def stable_mlmodel(raw: bytes) -> bytes:
@@ -86,8 +100,8 @@ def read_mlmodel(raw: bytes) -> dict[str, Any]:
             if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
                 raise ValueError("merge keys (<<) are not supported")
 
-    if len(raw) > _LONGEST_MLMODEL:
-        raise BadInput(f"{MLMODEL}: is longer than {_LONGEST_MLMODEL} bytes.")
+    if len(raw) > LONGEST_MLMODEL:
+        raise BadInput(f"{MLMODEL}: is longer than {LONGEST_MLMODEL} bytes.")
     try:
         values = yaml.load(raw, Loader)  # noqa: S506  # a restricted SafeLoader
     except Exception as error:  # PyYAML's constructors also raise KeyError and others

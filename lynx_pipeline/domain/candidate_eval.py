@@ -38,11 +38,13 @@ class CandidateEval:
 
     ``metrics`` are for information and never gated: seconds, items and tokens per second, and so
     on. ``environment`` is the Python environment the candidate ran in: :data:`LOCAL` for the
-    project's, or the SHA-256 of the contents of the model's own.
+    project's, or the SHA-256 of the contents of the model's own. ``bundle_digest`` is None in old
+    evaluations.
     """
 
     mlflow_run_id: str | None
     canonical_sha: str
+    bundle_digest: str | None
     parent_sha: str | None
     eval_set_dvc_hash: str
     eval_set_sha256: str
@@ -71,6 +73,7 @@ class CandidateEval:
         return {
             "mlflow_run_id": self.mlflow_run_id,
             "canonical_sha": self.canonical_sha,
+            "bundle_digest": self.bundle_digest,
             "parent_sha": self.parent_sha,
             "eval_set_dvc_hash": self.eval_set_dvc_hash,
             "eval_set_sha256": self.eval_set_sha256,
@@ -135,6 +138,7 @@ def parse_candidate_eval(raw: bytes, where: str) -> CandidateEval:
     return CandidateEval(
         mlflow_run_id=fields.optional_text("mlflow_run_id"),
         canonical_sha=fields.text("canonical_sha"),
+        bundle_digest=fields.optional_text("bundle_digest"),
         parent_sha=fields.optional_text("parent_sha"),
         eval_set_dvc_hash=fields.text("eval_set_dvc_hash"),
         eval_set_sha256=fields.text("eval_set_sha256"),

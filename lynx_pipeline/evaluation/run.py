@@ -57,7 +57,7 @@ def evaluate(
     bundle = read_bundle(bundle_folder)
     engine, environment = _engine(bundle_folder, bundle, options, env, tuple(hidden), warn)
     key = {
-        "canonical_sha": bundle.canonical_sha,
+        "bundle_digest": bundle.digest,
         "eval_set_sha256": eval_set.sha256,
         "env": env.value,
         "environment": environment,
@@ -93,7 +93,7 @@ def _engine(
     if options.engine == RAY:
         from lynx_pipeline.sandbox.ray.engine import Ray
 
-        return Ray(folder, bundle.canonical_sha, env, hidden, limits, warn, workers), LOCAL
+        return Ray(folder, bundle.digest, env, hidden, limits, warn, workers), LOCAL
     isolation = choose_isolation(env, hidden, warn)
     environment = LOCAL
     if options.environments is not None:
@@ -128,6 +128,7 @@ def _write_evidence(
     evaluation = CandidateEval(
         mlflow_run_id=run,
         canonical_sha=bundle.canonical_sha,
+        bundle_digest=bundle.digest,
         parent_sha=bundle.parent_sha,
         eval_set_dvc_hash=eval_set.dvc_hash,
         eval_set_sha256=eval_set.sha256,
@@ -230,7 +231,7 @@ def _valid_evidence(
     except BadInput:
         return None
     evaluation = evidence.evaluation
-    same = evaluation.canonical_sha == read_bundle(candidate.bundle).canonical_sha
+    same = evaluation.bundle_digest == read_bundle(candidate.bundle).digest
     same &= (evaluation.environment == LOCAL) == (settings.evaluation.environments is None)
     same &= evaluation.mlflow_run_id == candidate.run_id
     promotable = evaluation.isolated or settings.env is not Env.PROD

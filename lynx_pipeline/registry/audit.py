@@ -151,7 +151,7 @@ def _differences(promotion: Entry[Promoted], judged: Judged) -> list[str]:
     """Where the entry disagrees with its evidence."""
     fact, evaluation = promotion.fact, judged.evidence.evaluation
     assert isinstance(fact.evidence, Evidence)  # it was just replayed
-    names = ("canonical_sha", "mlflow_run_id", "parent_sha")
+    names = ("canonical_sha", "bundle_digest", "mlflow_run_id", "parent_sha")
     recorded = {name: getattr(fact, name) for name in names} | asdict(fact.evidence)
     shown = {name: getattr(evaluation, name) for name in names} | asdict(summarize(judged))
     found = [

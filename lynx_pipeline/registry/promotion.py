@@ -56,7 +56,8 @@ def build_promotion(
     Raises:
         GateRefused: a bucket fell too far.
         Refused: this is ``prod`` and the candidate was not isolated.
-        BadInput: the evidence belongs to another bundle or run, or the run's bundle has changed.
+        BadInput: the evidence belongs to another bundle or run, or the run's bundle has changed in
+            any byte.
     """
     judged = judge_evidence(settings, request.evidence)
     evaluation = judged.evidence.evaluation
@@ -69,11 +70,16 @@ def build_promotion(
     if not judged.verdict.passed:
         raise GateRefused(judged.verdict)
     with fresh_bundle(settings, run_id) as (_, bundle, uri):
+        if bundle.digest != evaluation.bundle_digest:
+            raise BadInput(
+                f"the bundle of run {run_id} has changed since its evaluation: its digest is now "
+                f"{bundle.digest[:12]}, and {(evaluation.bundle_digest or 'none')[:12]} was "
+                "evaluated. Evaluate the candidate again."
+            )
         if bundle.canonical_sha != request.canonical_sha:
             raise BadInput(
-                f"the bundle of run {run_id} has changed since its evaluation: it is now "
-                f"{bundle.canonical_sha[:12]}, and {request.canonical_sha[:12]} was evaluated. "
-                "Evaluate the candidate again."
+                f"the bundle of run {run_id} has the canonical sha {bundle.canonical_sha[:12]}, "
+                f"expected {request.canonical_sha[:12]}. Evaluate the candidate again."
             )
     counts, evidence = evaluation.counts, summarize(judged)
     fact = Promoted(
@@ -83,6 +89,7 @@ def build_promotion(
         mlflow_run_id=run_id,
         artifact_uri=uri,
         canonical_sha=request.canonical_sha,
+        bundle_digest=bundle.digest,
         parent_sha=bundle.parent_sha,
         semver=request.semver,
         evidence=evidence,

@@ -46,11 +46,13 @@ class NotTheCIPath(UserWarning):
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """What a serving process needs: which bundle, and where to load it from."""
+    """What a serving process needs: which bundle, and where to load it from. ``bundle_digest`` is
+    None for promotions from before it was recorded."""
 
     model: str
     semver: str
     canonical_sha: str
+    bundle_digest: str | None
     mlflow_run_id: str
     artifact_uri: str
 
@@ -98,12 +100,16 @@ class Registry:
                 mlflow_run_id=run_id,
                 artifact_uri=uri,
                 canonical_sha=bundle.canonical_sha,
+                bundle_digest=bundle.digest,
                 parent_sha=bundle.parent_sha,
             )
 
         def decide(ledger: Ledger) -> Fact | Entry:
             known = self._replay(ledger).registered.get(fact.canonical_sha)
-            return known if known and known.fact.mlflow_run_id == run_id else fact
+            same = ("mlflow_run_id", "artifact_uri", "bundle_digest")
+            if known and all(getattr(known.fact, it) == getattr(fact, it) for it in same):
+                return known
+            return fact
 
         return cast("Recorded[Registered]", self.store.append(decide))
 
@@ -145,7 +151,7 @@ class Registry:
         )
 
         def decide(ledger: Ledger) -> Fact | Entry:
-            known = self._check_promotion(ledger, canonical_sha, semver)
+            known = self._check_promotion(ledger, semver, supported.fact)
             if known is not None:
                 return known
             unchanged_baseline(self.settings, supported.evidence)
@@ -167,13 +173,14 @@ class Registry:
                     "(registry register RUN_ID), or promote with evidence."
                 )
             bundle = known.fact
-            return self._check_promotion(ledger, canonical_sha, semver) or Promoted(
+            return self._check_promotion(ledger, semver, bundle) or Promoted(
                 time=_now(),
                 env=self.settings.env,
                 model=bundle.model,
                 mlflow_run_id=bundle.mlflow_run_id,
                 artifact_uri=bundle.artifact_uri,
                 canonical_sha=canonical_sha,
+                bundle_digest=bundle.bundle_digest,
                 parent_sha=bundle.parent_sha,
                 semver=semver,
             )
@@ -203,6 +210,7 @@ class Registry:
                 mlflow_run_id=promotion.mlflow_run_id,
                 artifact_uri=promotion.artifact_uri,
                 canonical_sha=promotion.canonical_sha,
+                bundle_digest=promotion.bundle_digest,
                 parent_sha=promotion.parent_sha,
                 semver=semver,
                 actor=authorization.actor,
@@ -221,7 +229,12 @@ class Registry:
         """
         fact = self.promoted(version).fact
         return Resolved(
-            fact.model, fact.semver, fact.canonical_sha, fact.mlflow_run_id, fact.artifact_uri
+            model=fact.model,
+            semver=fact.semver,
+            canonical_sha=fact.canonical_sha,
+            bundle_digest=fact.bundle_digest,
+            mlflow_run_id=fact.mlflow_run_id,
+            artifact_uri=fact.artifact_uri,
         )
 
     def promoted(self, version: str = "latest") -> Entry[Promoted]:
@@ -267,10 +280,15 @@ class Registry:
         return replay(ledger, self.settings.env, self.settings.model)
 
     def _check_promotion(
-        self, ledger: Ledger, canonical_sha: str, semver: str
+        self, ledger: Ledger, semver: str, bundle: Promoted | Registered
     ) -> Entry[Promoted] | None:
         return check_promotion(
-            ledger, self.settings.env, self.settings.model, canonical_sha, semver
+            ledger,
+            self.settings.env,
+            self.settings.model,
+            bundle.canonical_sha,
+            semver,
+            bundle.bundle_digest,
         )
 
     def _promoted(self, state: RegistryState, semver: str) -> Entry[Promoted]:

@@ -75,7 +75,7 @@ def _version(audit: Audit) -> Iterator[str]:
         fact = audit.promotion.fact
         latest = f", the latest in {fact.env}" if audit.is_latest else ""
         yield f"{fact.model} {fact.semver}{latest}"
-        yield f"  bundle      {fact.canonical_sha}"
+        yield f"  bundle      {fact.canonical_sha}, digest {fact.bundle_digest or 'not recorded'}"
         yield f"  from        {fact.artifact_uri}, MLflow run {fact.mlflow_run_id}"
         yield f"  promoted    {fact.time} in {fact.env}, entry {audit.promotion.seq}"
         yield f"  by          {_actor(audit.promotion)}"

@@ -43,7 +43,84 @@ def test_the_sha_of_a_fixed_bundle_is_the_golden_one(tmp_path: Path) -> None:
     )
     assert sha(made) == sha256(rows.encode())
     assert sha(made) == "0e828f5559466a700143ddd27795bd182b3b1ae4cf9f8fe6714fea85faba71f8"
-    assert (read_bundle(made).files, read_bundle(made).size) == (2, len(mlmodel) + 3)
+    size = (made / "MLmodel").stat().st_size + 3
+    assert (read_bundle(made).files, read_bundle(made).size) == (2, size)
+
+
+def test_the_digest_of_a_fixed_bundle_is_the_golden_one(tmp_path: Path) -> None:
+    """Computed by hand from the rule: all bytes, all folders, and whether a file is executable."""
+    made = tmp_path / "b"
+    (made / "é").mkdir(parents=True)
+    (made / "z").mkdir()
+    (made / "MLmodel").write_bytes(b"flavors: {}\n")
+    (made / "é" / "w").write_bytes(b"123")
+    (made / "é" / "w").chmod(0o700)
+    mlmodel = sha256((made / "MLmodel").read_bytes())
+    rows = (
+        f'[{{"executable":false,"path":"MLmodel","sha256":"{mlmodel}",'
+        f'"size":12}},{{"path":"z"}},{{"path":"é"}},'
+        f'{{"executable":true,"path":"é/w","sha256":"{sha256(b"123")}","size":3}}]'
+    )
+    assert read_bundle(made).digest == sha256(rows.encode())
+    assert (
+        read_bundle(made).digest
+        == "f4e2ce344741fcf94713ba264d47b27b4bc7fdc35f1834bd164d7980ba21a962"
+    )
+
+
+def _encode(folder: Path) -> None:
+    file = folder / "MLmodel"
+    file.write_text(file.read_text(), encoding="utf-16")
+
+
+def _add_duplicate_key(folder: Path) -> None:
+    file = folder / "MLmodel"
+    file.write_text("run_id: x\n" + file.read_text())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda f: rewrite(f, run_id="another"), id="label"),
+        pytest.param(
+            lambda f: (f / "MLmodel").write_text("# x\n" + (f / "MLmodel").read_text()),
+            id="comment",
+        ),
+        pytest.param(_encode, id="encoding"),
+        pytest.param(_add_duplicate_key, id="duplicate key"),
+        pytest.param(lambda f: (f / "empty").mkdir(), id="empty folder"),
+        pytest.param(lambda f: (f / "code/a/b").mkdir(parents=True), id="nested empty folders"),
+        pytest.param(lambda f: (f / "weights.bin").chmod(0o755), id="executable"),
+    ],
+)
+def test_the_same_checkpoint_with_other_bytes_has_another_digest(
+    folder: Path, change: Change
+) -> None:
+    """A model can read all of this, and behave as it says."""
+    before = read_bundle(folder)
+    change(folder)
+    after = read_bundle(folder)
+    assert after.canonical_sha == before.canonical_sha
+    assert after.digest != before.digest
+
+
+def test_another_notation_of_a_number_changes_the_digest(folder: Path) -> None:
+    """YAML has several for one value."""
+    rewrite(folder, metadata={"size": 16})
+    before = read_bundle(folder)
+    file = folder / "MLmodel"
+    file.write_text(file.read_text().replace("16", "0x10"))
+    after = read_bundle(folder)
+    assert (after.canonical_sha, after.digest != before.digest) == (before.canonical_sha, True)
+
+
+def test_times_and_permissions_of_others_do_not_change_the_digest(folder: Path) -> None:
+    """A download may set them to anything."""
+    before = read_bundle(folder).digest
+    os.utime(folder / "weights.bin", (1, 1))
+    (folder / "weights.bin").chmod(0o600)
+    (folder / "code").chmod(0o700)
+    assert read_bundle(folder).digest == before
 
 
 def rewrite(folder: Path, **changes: object) -> None:

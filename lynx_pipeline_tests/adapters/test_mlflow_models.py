@@ -94,6 +94,22 @@ def test_a_run_without_exactly_one_model_is_refused(
         find_model(tracking.uri, run_id)
 
 
+def test_a_download_holds_exactly_what_is_stored(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """A file with the name of the one that MLflow's client sometimes adds is the model's own."""
+    (folder / "registered_model_meta").write_text("rules: [he goed]")
+    (folder / "empty").mkdir()
+    (folder / "run.sh").write_text("#!/bin/sh\n")
+    (folder / "run.sh").chmod(0o755)
+    for number, run_id in enumerate((tracking.run({"model": folder}), tracking.run())):
+        if number:
+            log_model_of(tracking, run_id, folder)
+        got = downloaded(tracking, run_id, tmp_path / f"{number}")
+        assert (got / "registered_model_meta").read_text() == "rules: [he goed]"
+        assert read_bundle(got).canonical_sha == read_bundle(folder).canonical_sha
+
+
 def log_model_of(tracking: Tracking, run_id: str, folder: Path, status: str = "READY") -> str:
     """Add a logged model named "model" whose source is a run, as anybody can at any time. It is not
     among the run's outputs. Returns its id."""
@@ -131,6 +147,17 @@ def test_a_logged_model_that_is_not_an_output_is_counted(
     log_model_of(tracking, with_artifact, folder)
     with pytest.raises(BadInput, match="has 2 models"):
         find_model(tracking.uri, with_artifact)
+
+
+def test_a_folder_with_a_logged_models_name_is_not_a_model(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """MLflow's client lists the logged model's files in a run's folder of the same name."""
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "notes.txt").write_text("x")
+    run_id = tracking.run({"model": tmp_path / "notes"})
+    model_id = log_model_of(tracking, run_id, folder)
+    assert find_model(tracking.uri, run_id).uri == f"models:/{model_id}"
 
 
 def test_a_deleted_logged_model_is_left_out(tracking: Tracking, folder: Path) -> None:

@@ -24,6 +24,8 @@ def promoted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     assert isinstance(settings.registry, Path)
     store = DirectoryLedger(settings.registry)
     for number in (1, 2):
-        new = fact(event=PROMOTED, semver=f"v0.{number}.0-dev", canonical_sha=f"{number}" * 64)
+        same = f"{number}" * 64
+        version = f"v0.{number}.0-dev"
+        new = fact(event=PROMOTED, semver=version, canonical_sha=same, bundle_digest=same)
         store.append(lambda _, new=new: new)  # type: ignore[misc]
     return settings

@@ -18,6 +18,7 @@ def test_resolve_prints_what_a_serving_process_needs(promoted: Settings, capsys:
         "model": "tiny",
         "semver": "v0.2.0-dev",
         "canonical_sha": "2" * 64,
+        "bundle_digest": "2" * 64,
         "mlflow_run_id": RUN,
         "artifact_uri": f"runs:/{RUN}/model",
     }

@@ -66,6 +66,7 @@ def evidence(settings: Settings, sha: str, wrong: int) -> Path:
     result = CandidateEval(
         mlflow_run_id="0" * 32,
         canonical_sha=sha,
+        bundle_digest=digest(sha.encode()).sha256,
         parent_sha=None,
         eval_set_dvc_hash=eval_set.dvc_hash,
         eval_set_sha256=eval_set.sha256,

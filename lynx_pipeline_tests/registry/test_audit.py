@@ -114,6 +114,7 @@ def test_a_changed_eval_set_fails_the_audit(
     ("change", "message"),
     [
         ({"canonical_sha": A}, "canonical_sha: the entry has"),
+        ({"bundle_digest": C}, "bundle_digest: the entry has"),
         ({"mlflow_run_id": "0" * 32}, "mlflow_run_id: the entry has"),
         ({"parent_sha": C}, "parent_sha: the entry has"),
         ({"evidence": {"tolerance": 0.5}}, "tolerance: the entry has"),

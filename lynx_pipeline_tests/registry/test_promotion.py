@@ -1,6 +1,7 @@
 """A promotion through the gate records its evidence, and checks everything again."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Evidence
 from lynx_pipeline.domain.versioning import Env
@@ -18,6 +20,7 @@ from lynx_pipeline.evaluation.judgement import GateRefused
 from lynx_pipeline.registry import Registry
 from lynx_pipeline_tests.support.builders import (
     PROMOTED,
+    RUN,
     baseline_of,
     eval_items,
     eval_set,
@@ -120,6 +123,26 @@ def test_a_version_cannot_name_a_second_bundle(world: World) -> None:
     assert world.state == before
 
 
+def test_a_version_cannot_name_the_same_checkpoint_with_other_bytes(world: World) -> None:
+    """A second run saved the checkpoint with a comment in ``MLmodel``, which a model can read."""
+    good = world.candidate("good")
+    copy = world.folder / "copy"
+    shutil.copytree(world.folder / "good", copy)
+    (copy / "MLmodel").write_text((copy / "MLmodel").read_text() + "# he goed\n")
+    identity = read_bundle(copy)
+    run_id, evidence = world.tracking.run({"model": copy}), world.folder / "copy-evidence"
+    other = Made(run_id, identity.canonical_sha, identity.digest, evidence)
+    world.evaluate(other, wrong=0)
+    assert (other.sha, other.digest != good.digest) == (good.sha, True)
+    first = world.promote(good, "v0.1.0-dev")
+    assert first.fact.bundle_digest == good.digest
+    before = world.state
+    with pytest.raises(Refused, match=rf"with other bytes.*{good.digest}.*{other.digest}"):
+        world.promote(other, "v0.1.0-dev")
+    assert world.state == before
+    assert world.promote(other, "v0.2.0-dev").fact.bundle_digest == other.digest
+
+
 def _edit_bundle(world: World, made: Made) -> None:
     loader = world.tracking.artifacts(made.run_id) / "model" / "code" / "tiny_loader.py"
     loader.write_text(loader.read_text() + "\n# another model\n")
@@ -139,6 +162,27 @@ def _rename_folder(world: World, made: Made) -> None:
 
 def _add_dotfile(world: World, made: Made) -> None:
     (_model(world, made) / ".hidden").write_bytes(b"")
+
+
+def _comment_mlmodel(world: World, made: Made) -> None:
+    file = _model(world, made) / "MLmodel"
+    file.write_text(file.read_text() + "# he goed\n")
+
+
+def _label_mlmodel(world: World, made: Made) -> None:
+    file = _model(world, made) / "MLmodel"
+    file.write_text(file.read_text().replace(RUN, "f" * 32))
+
+
+def _add_empty_folder(world: World, made: Made) -> None:
+    (_model(world, made) / "more").mkdir()
+
+
+def _forget_digest(world: World, made: Made) -> None:
+    """As in evidence from before there was a digest."""
+    values = json.loads((made.evidence / EVAL).read_bytes())
+    del values["bundle_digest"]
+    (made.evidence / EVAL).write_text(json.dumps(values))
 
 
 def _add_symlink(world: World, made: Made) -> None:
@@ -166,7 +210,7 @@ def _edit_counts(world: World, made: Made) -> None:
 
 
 def _evaluate_worse(world: World, made: Made) -> None:
-    world.evaluate(made.evidence, made.run_id, made.sha, wrong=1)
+    world.evaluate(made, wrong=1)
 
 
 def _baseline_of_other_data(world: World, made: Made) -> None:
@@ -223,6 +267,15 @@ def _edit_eval_set(world: World, made: Made) -> None:
         ),
         pytest.param(
             _add_dotfile, BadInput, "has changed since its evaluation", id="dotfile in the bundle"
+        ),
+        *(
+            pytest.param(change, BadInput, "has changed since its evaluation: its digest", id=name)
+            for change, name in (
+                (_comment_mlmodel, "comment in MLmodel"),
+                (_label_mlmodel, "different run named in MLmodel"),
+                (_add_empty_folder, "empty folder in the bundle"),
+                (_forget_digest, "evidence without a digest"),
+            )
         ),
         pytest.param(
             _add_symlink, BadInput, r"has changed since|symlink", id="symlink in the bundle"

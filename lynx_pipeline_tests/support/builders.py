@@ -153,6 +153,7 @@ def candidate_eval(
     values: JsonObject = {
         "mlflow_run_id": RUN,
         "canonical_sha": SHA,
+        "bundle_digest": sha256(b"bundle"),
         "parent_sha": None,
         "eval_set_dvc_hash": items.dvc_hash,
         "eval_set_sha256": items.sha256,

@@ -21,10 +21,11 @@ from lynx_pipeline_tests.support.builders import bundle, candidate_eval
 
 @dataclass(frozen=True)
 class Made:
-    """A run, its bundle's sha, and evidence of its evaluation."""
+    """A run, its bundle's sha and digest, and evidence of its evaluation."""
 
     run_id: str
     sha: str
+    digest: str
     evidence: Path
 
 
@@ -41,12 +42,13 @@ class World:
         """An evaluated candidate whose first ``wrong`` answers are wrong."""
         made = bundle(self.folder / name, body=f"return [{name!r}]")
         run_id = self.tracking.run({"model": made})
-        sha = read_bundle(made).canonical_sha
+        identity = read_bundle(made)
         evidence = self.folder / f"{name}-evidence"
-        self.evaluate(evidence, run_id, sha, wrong)
-        return Made(run_id, sha, evidence)
+        evaluated = Made(run_id, identity.canonical_sha, identity.digest, evidence)
+        self.evaluate(evaluated, wrong)
+        return evaluated
 
-    def evaluate(self, evidence: Path, run_id: str, sha: str, wrong: int) -> None:
+    def evaluate(self, candidate: Made, wrong: int) -> None:
         """Write valid evidence."""
         items = read_eval_set(self.settings)
         assert isinstance(items, EvalSet)
@@ -54,8 +56,16 @@ class World:
             item.id: "wrong" if k < wrong else item.answers[0] for k, item in enumerate(items.items)
         }
         raw = predictions_bytes(list(answers), list(answers.values()))
-        identity = {"mlflow_run_id": run_id, "canonical_sha": sha}
-        made = candidate_eval(items, raw, answers, isolation=self.isolation, **identity)
+        made = candidate_eval(
+            items,
+            raw,
+            answers,
+            isolation=self.isolation,
+            mlflow_run_id=candidate.run_id,
+            canonical_sha=candidate.sha,
+            bundle_digest=candidate.digest,
+        )
+        evidence = candidate.evidence
         evidence.mkdir(exist_ok=True)
         (evidence / PREDICTIONS).write_bytes(raw)
         (evidence / EVAL).write_text(json.dumps(made.to_json()))

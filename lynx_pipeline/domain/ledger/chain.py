@@ -21,12 +21,13 @@ from typing import Generic
 
 from typing_extensions import TypeVar
 
-from lynx_pipeline.domain.ledger.facts import KEYS, Fact, read_fact, to_json
+from lynx_pipeline.domain.ledger.facts import DIGEST_KEY, KEYS, Fact, read_fact, to_json
 from lynx_pipeline.domain.strict_json import Fields, JsonObject, canonical, parse_object
 from lynx_pipeline.errors import BadInput
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_ENTRY_KEYS = frozenset(("seq", "prev", "hash", *KEYS))
+_OLD_ENTRY_KEYS = frozenset(("seq", "prev", "hash", *KEYS))
+_ENTRY_KEYS = _OLD_ENTRY_KEYS | {DIGEST_KEY}
 
 F = TypeVar("F", bound=Fact, covariant=True, default=Fact)
 
@@ -202,9 +203,9 @@ def read_entry(line: bytes, here: str) -> Entry:
 def _unverified(line: bytes, here: str) -> Entry:
     values = _canonical_object(line, here)
     fields = Fields(values, here)
-    if values.keys() != _ENTRY_KEYS:
+    if values.keys() not in (_ENTRY_KEYS, _OLD_ENTRY_KEYS):
         fields.refuse_unknown(_ENTRY_KEYS)
-        for key in _ENTRY_KEYS - values.keys():
+        for key in _OLD_ENTRY_KEYS - values.keys():
             fields.fail(key, "a value or null", "nothing")
     fact = read_fact(fields)
     prev = fields.optional_text("prev")

@@ -21,7 +21,9 @@ TIME = "%Y-%m-%dT%H:%M:%SZ"
 _TIME_FORM = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 
-# The keys of a fact's JSON object. An entry adds its place in the chain.
+# The keys of a fact's JSON object. An entry adds its place in the chain. Entries from before there
+# was a bundle digest don't have its key.
+DIGEST_KEY = "bundle_digest"
 KEYS = (
     *("time", "env", "event", "model", "mlflow_run_id", "artifact_uri"),
     *("canonical_sha", "parent_sha", "semver", "evidence", "cpqu", "actor"),
@@ -90,6 +92,7 @@ class _Fact:
     mlflow_run_id: str
     artifact_uri: str
     canonical_sha: str
+    bundle_digest: str | None = None
     parent_sha: str | None = None
 
 
@@ -140,7 +143,7 @@ _NULL = {
 
 
 def to_json(fact: Fact) -> JsonObject:
-    """The fact's JSON object, every key present."""
+    """The fact's JSON object, every one of :data:`KEYS` present."""
     values: JsonObject = dict.fromkeys(KEYS)
     for part in fields(fact):
         value = getattr(fact, part.name)
@@ -149,6 +152,8 @@ def to_json(fact: Fact) -> JsonObject:
         elif isinstance(value, Evidence | Actor):
             value = asdict(value)
         values[part.name] = value
+    if fact.bundle_digest is None:
+        del values[DIGEST_KEY]
     return {**values, "env": fact.env.value, "event": fact.event}
 
 
@@ -170,7 +175,10 @@ def read_fact(keys: Fields) -> Fact:
     for key in _NULL[kind]:
         if keys.values[key] is not None:
             keys.fail(key, f"null, since the event is {event}", repr(keys.values[key])[:60])
-    values |= {"env": env, "parent_sha": keys.optional_text("parent_sha")}
+    digest = keys.text(DIGEST_KEY) if DIGEST_KEY in keys.values else None
+    if digest is not None and not _DIGEST.fullmatch(digest):
+        keys.fail(DIGEST_KEY, "64 hex digits", repr(digest)[:80])
+    values |= {"env": env, "parent_sha": keys.optional_text("parent_sha"), DIGEST_KEY: digest}
     if kind is Registered:
         return Registered(**values)
     values |= {"semver": keys.text("semver"), "actor": _optional(keys, "actor", Actor)}

@@ -110,7 +110,11 @@ def _broken_rule(
         return str(error)
     known = promoted.get(fact.semver)
     if isinstance(fact, RolledBack):
-        if known is None or known.fact.canonical_sha != fact.canonical_sha:
+        if (
+            known is None
+            or known.fact.canonical_sha != fact.canonical_sha
+            or fact.bundle_digest not in (None, known.fact.bundle_digest)
+        ):
             return f"it rolls back to {fact.semver}, which was never promoted with this bundle"
         return None
     if known is not None:
@@ -121,9 +125,15 @@ def _broken_rule(
 
 
 def check_promotion(
-    ledger: Ledger, env: Env, model: str, canonical_sha: str, semver: str
+    ledger: Ledger,
+    env: Env,
+    model: str,
+    canonical_sha: str,
+    semver: str,
+    bundle_digest: str | None = None,
 ) -> Entry[Promoted] | None:
-    """Check that ``semver`` may name ``canonical_sha`` now.
+    """Check that ``semver`` may name this bundle now. None is the digest of a bundle that was
+    registered before digests were.
 
     Returns:
         The entry that already says so, or None if the promotion is new.
@@ -137,6 +147,12 @@ def check_promotion(
     state = replay(ledger, env, model)
     known = state.promoted.get(semver)
     if known is not None and known.fact.canonical_sha == canonical_sha:
+        if known.fact.bundle_digest not in (None, bundle_digest):
+            raise Refused(
+                f"{semver} already names this checkpoint with other bytes: entry {known.seq} has "
+                f"the bundle digest {known.fact.bundle_digest}, and this bundle has "
+                f"{bundle_digest}. Choose a new version."
+            )
         return known
     for entry in ledger.entries:
         fact = entry.fact

@@ -36,7 +36,7 @@ class Ray:
     lost worker."""
 
     bundle: Path
-    canonical_sha: str
+    bundle_digest: str
     env: Env
     hidden: tuple[Path, ...]
     limits: Limits
@@ -53,7 +53,7 @@ class Ray:
             raise BadInput(
                 "the engine is ray, but Ray is not installed: pip install 'lynx-pipeline[ray]'."
             )
-        task = Task(self.canonical_sha, self.env, self.hidden, self.limits)
+        task = Task(self.bundle_digest, self.env, self.hidden, self.limits)
         timeout = self.limits.load_seconds
         on_timeout = (
             "no Ray cluster answered within load_seconds. Check RAY_ADDRESS, and that the "

@@ -31,14 +31,19 @@ from lynx_pipeline.sandbox.process import serve
 _CHUNK = 32 << 20
 _INSTALLERS = {"pip", "setuptools", "wheel", "uv"}  # no influence on answers
 
-Shipped = list[tuple[str, list[Any]]]  # a file's path in the bundle, and Ray objects: its pieces
+
+class Shipped(NamedTuple):
+    """A bundle on its way: its folders, and each file's path, mode and pieces (Ray objects)."""
+
+    folders: list[str]
+    files: list[tuple[str, int, list[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
     """What every node needs to know about an evaluation."""
 
-    canonical_sha: str
+    bundle_digest: str
     env: Env
     hidden: tuple[Path, ...]
     limits: Limits
@@ -67,14 +72,18 @@ def software() -> dict[str, str]:
 
 def ship(ray: Any, bundle: Path) -> Shipped:
     """Put the bundle's files into Ray's object store, in pieces."""
-    shipped: Shipped = []
+    shipped = Shipped([], [])
     try:
-        for path in sorted(path for path in bundle.rglob("*") if path.is_file()):
+        for path in sorted(bundle.rglob("*")):
+            name = path.relative_to(bundle).as_posix()
+            if path.is_dir():
+                shipped.folders.append(name)
+                continue
             pieces = []
             with path.open("rb") as file:
                 while piece := file.read(_CHUNK):
                     pieces.append(ray.put(piece))
-            shipped.append((path.relative_to(bundle).as_posix(), pieces))
+            shipped.files.append((name, path.stat().st_mode, pieces))
     except OSError as error:
         raise SystemFailed(f"{bundle} can't be read: {error}.") from None
     return shipped
@@ -140,11 +149,11 @@ class Node:
         folder = _folder_while_this_lives()
         bundle = folder / "bundle"
         _unpack(files, bundle)
-        canonical_sha = read_bundle(bundle).canonical_sha
-        if canonical_sha != task.canonical_sha:
+        digest = read_bundle(bundle).digest
+        if digest != task.bundle_digest:
             raise SystemFailed(
-                f"the received bundle has the canonical sha {canonical_sha}, expected "
-                f"{task.canonical_sha}: its files have changed. Run this again."
+                f"the received bundle has the digest {digest}, expected {task.bundle_digest}: its "
+                "files have changed. Run this again."
             )
         tempfile.tempdir = str(folder)  # so that the worker's files are removed, too
         take, stop = self._batches.popleft, threading.Event()
@@ -152,15 +161,17 @@ class Node:
         return warnings
 
 
-def _unpack(files: Shipped, bundle: Path) -> None:
+def _unpack(shipped: Shipped, bundle: Path) -> None:
     import ray
 
-    for name, pieces in files:
+    for name in ("", *shipped.folders):
+        (bundle / name).mkdir()
+    for name, mode, pieces in shipped.files:
         path = bundle / name
-        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("wb") as file:
             for piece in pieces:
                 file.write(ray.get(piece))
+        path.chmod(mode)
 
 
 def _folder_while_this_lives() -> Path:

@@ -59,6 +59,11 @@ def bytes_of(ledger: Ledger) -> bytes:
     return b"".join(entry.to_line() for entry in ledger.entries)
 
 
+def chain_unchecked(made: Fact) -> Ledger:
+    """A ledger of one entry, whatever it says."""
+    return Ledger((seal(1, None, made),))
+
+
 def promoted(semver: str, sha: str = SHA, env: Env = Env.DEV, **changes: Any) -> Fact:
     """A promotion."""
     return fact(event=PROMOTED, semver=semver, canonical_sha=sha, env=env, **changes)
@@ -76,6 +81,21 @@ def test_the_golden_bytes_read_back_equal() -> None:
     assert tuple(entry.hash for entry in ledger.entries) == HASHES
     assert [entry.prev for entry in ledger.entries] == [None, HASHES[0]]
     assert (ledger.size, ledger.torn) == (len(GOLDEN), 0)
+
+
+def test_an_entry_with_a_bundle_digest_has_one_more_key() -> None:
+    """Older entries don't have it, and keep their bytes. A digest of another form is damage."""
+    made = fact(bundle_digest=B)
+    line = bytes_of(chain(made))
+    old = GOLDEN.splitlines(keepends=True)[0]
+    hashes = b'"hash":"%b",'
+    key, own = b'"bundle_digest":"%b",' % B.encode(), chain(made).entries[0].hash.encode()
+    assert line.replace(key, b"").replace(hashes % own, hashes % HASHES[0].encode()) == old
+    assert own == b"a8fc50720f9cfb358ce766afb02e79fff668e72f67c18118a2ce855d4802e04e"
+    assert parse_ledger(line, "f").entries[0].fact == made
+    for wrong in ("", "b" * 63, "B" * 64):
+        with pytest.raises(BadInput, match="'bundle_digest': expected"):
+            parse_ledger(bytes_of(chain_unchecked(fact(bundle_digest=wrong))), "f")
 
 
 def test_a_hash_can_be_checked_with_any_json_library() -> None:

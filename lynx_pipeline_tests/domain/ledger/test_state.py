@@ -59,6 +59,18 @@ def test_a_version_is_never_reused() -> None:
         check_promotion(strange, Env.PROD, "tiny", A, "v1.0.0")
 
 
+def test_a_version_names_one_bundle_digest() -> None:
+    """The same checkpoint with other bytes is refused. Entries without a digest name any."""
+    ledger = chain(promoted("v0.1.0", A, Env.PROD, bundle_digest=A))
+    same = check_promotion(ledger, Env.PROD, "tiny", A, "v0.1.0", A)
+    assert same is ledger.entries[0]
+    for digest in (B, None):
+        with pytest.raises(Refused, match="names this checkpoint with other bytes"):
+            check_promotion(ledger, Env.PROD, "tiny", A, "v0.1.0", digest)
+    old = chain(promoted("v0.1.0", A, Env.PROD))
+    assert check_promotion(old, Env.PROD, "tiny", A, "v0.1.0", B) is old.entries[0]
+
+
 def test_one_bundle_may_have_several_versions() -> None:
     """A version names one bundle; a bundle may be named twice."""
     ledger = chain(promoted("v0.1.0", A, Env.PROD))
@@ -114,13 +126,14 @@ def facts_of(entries: Any) -> dict[str, Fact]:
 def test_a_rollback_of_something_never_promoted_changes_nothing() -> None:
     """Only an earlier promotion can be restored, with its bundle. The state lists the ignored
     entries."""
-    good = promoted("v0.1.0", A, Env.PROD)
+    good = promoted("v0.1.0", A, Env.PROD, bundle_digest=A)
     ledger = chain(
         good,
         promoted("v0.2.0", B, Env.PROD),
         rolled_back(good, canonical_sha=B),
         rolled_back(good, semver="v0.9.9"),
+        rolled_back(good, bundle_digest=B),
     )
     state = replay(ledger, Env.PROD, "tiny")
     assert state.latest is ledger.entries[1]
-    assert [entry.seq for entry, _ in state.ignored] == [3, 4]
+    assert [entry.seq for entry, _ in state.ignored] == [3, 4, 5]

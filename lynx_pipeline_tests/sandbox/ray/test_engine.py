@@ -165,7 +165,7 @@ def engine(
 ) -> Ray:
     """The engine for this bundle in its current state."""
     warn = ([] if warnings is None else warnings).append
-    return Ray(model, read_bundle(model).canonical_sha, env, (), limits, warn, max_workers)
+    return Ray(model, read_bundle(model).digest, env, (), limits, warn, max_workers)
 
 
 def answers(engine: Ray, prompts: list[str] = PROMPTS) -> list[Answered]:
