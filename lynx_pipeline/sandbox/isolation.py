@@ -27,6 +27,9 @@ TMP = "/tmp"  # noqa: S108  # the one inside the sandbox, private to it
 SHARED = "/dev/shm"  # noqa: S108  # likewise
 ENVIRONMENT = "/environment"  # where the model's own environment is mounted
 
+# This package, which may be installed among the interpreter's: a candidate could learn from it how
+# it is evaluated. The programs that it needs are mounted one by one.
+_PACKAGE = Path(launcher.__file__).parents[2]
 # The parts that an interpreter needs. Its folder may also contain a project, or pip's passwords.
 _PARTS = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
 _SETTINGS = Path("/proc/sys")
@@ -124,7 +127,8 @@ class Isolation:
 def choose_isolation(env: Env, hidden: Sequence[Path], warn: Callable[[str], None]) -> Isolation:
     """The isolation that works on this machine, tested by running the interpreter in it.
 
-    ``hidden`` are folders that stay invisible even if they lie below a mounted folder.
+    ``hidden`` are folders that stay invisible even if they lie below a mounted folder. So does this
+    package.
 
     Raises:
         Refused: isolation does not work and this is ``prod``.
@@ -137,7 +141,7 @@ def choose_isolation(env: Env, hidden: Sequence[Path], warn: Callable[[str], Non
     else:
         # The filter also denies user namespaces, so a bwrap without the option is good enough.
         for extra_options in (("--disable-userns",), ()):
-            isolation = Isolation(BUBBLEWRAP, path, tuple(hidden), extra_options)
+            isolation = Isolation(BUBBLEWRAP, path, (*hidden, _PACKAGE), extra_options)
             probe = subprocess.run(
                 isolation.jail({}, Limits()), capture_output=True, env={}, check=False
             )

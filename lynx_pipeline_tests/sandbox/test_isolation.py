@@ -226,3 +226,27 @@ def test_a_project_that_is_also_the_virtual_environment_stays_hidden(
     done = subprocess.run(command, capture_output=True, text=True, env={}, check=True)
 
     assert done.stdout.strip() == f"[({str(seen / 'lib')!r}, ['code.py'])]"
+
+
+def test_the_installed_package_is_hidden() -> None:
+    """It is a part of the interpreter's folder, unless it is installed in editable mode."""
+    with tempfile.TemporaryDirectory(dir=Path(sys.prefix) / "lib") as folder:
+        installed = Path(folder) / "lynx_pipeline"
+        shutil.copytree(Path(launcher.__file__).parents[2], installed)
+        script = (
+            f"import subprocess, sys; sys.path.insert(0, {folder!r})\n"
+            "from lynx_pipeline.config import Limits\n"
+            "from lynx_pipeline.domain.versioning import Env\n"
+            "from lynx_pipeline.sandbox.isolation import choose_isolation\n"
+            "jail = choose_isolation(Env.PROD, [], print).jail({}, Limits())\n"
+            "for where in sys.argv[1:]:\n"
+            "    look = f'import os; print(sorted(os.listdir({where!r})))'\n"
+            "    subprocess.run([*jail, sys.executable, '-I', '-c', look], check=True, env={})\n"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", script, folder, installed],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert done.stdout.splitlines() == ["['lynx_pipeline']", "[]"]
