@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
     from lynx_pipeline.registry import (
         Registry,
+        fetch,
         history,
         promote,
         register_pending,
@@ -32,6 +33,7 @@ __all__ = [
     "Registry",
     "Settings",
     "SystemFailed",
+    "fetch",
     "history",
     "load_settings",
     "promote",

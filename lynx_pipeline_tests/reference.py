@@ -34,7 +34,7 @@ def main() -> None:
 def _head() -> Iterator[str]:
     yield "# Reference"
     yield ""
-    yield "Written by `python -m lynx_pipeline_tests.reference`; a test holds it to the code."
+    yield "Written by `python -m lynx_pipeline_tests.reference`; a test compares it with the code."
     yield ""
     yield "| exit code | means |"
     yield "| --- | --- |"

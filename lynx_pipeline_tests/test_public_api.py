@@ -23,7 +23,8 @@ def test_every_public_name_resolves(name: str) -> None:
 def test_the_public_names_are_exactly_these() -> None:
     """Removing one breaks other people's programs."""
     assert set(lynx_pipeline.__all__) == {
-        *("Registry", "register_pending", "promote", "rollback", "resolve", "history", "verify"),
+        *("Registry", "register_pending", "promote", "rollback"),
+        *("resolve", "fetch", "history", "verify"),
         *("Settings", "load_settings"),
         *("LynxError", "Refused", "BadInput", "SystemFailed"),
     }

@@ -12,7 +12,7 @@ from lynx_pipeline.domain.bundle import (
     MLMODEL,
     Bundle,
     BundleFile,
-    bundle_digest,
+    bundle_manifest,
     canonical_sha,
     parent_sha,
 )
@@ -41,8 +41,8 @@ def read_bundle(folder: Path) -> Bundle:
             "disk, then run this again."
         ) from None
     size = sum(file.size for file in files)
-    digest, parent = bundle_digest(files, folders), _manifest(folder, files)
-    return Bundle(sha, digest, parent, len(files), size)
+    manifest, parent = bundle_manifest(files, folders), _parent_sha(folder, files)
+    return Bundle(sha, manifest, parent, len(files), size)
 
 
 def _listed(folder: Path) -> tuple[list[BundleFile], list[str]]:
@@ -83,7 +83,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
             yield from _walk(path)
 
 
-def _manifest(folder: Path, files: list[BundleFile]) -> str | None:
+def _parent_sha(folder: Path, files: list[BundleFile]) -> str | None:
     """``parent_sha`` from the bundle's ``train_manifest.json``, in whichever folder it is. None if
     the bundle has no manifest."""
     found = [f.path for f in files if f.path.rpartition("/")[2] == MANIFEST]

@@ -81,6 +81,34 @@ def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) ->
         return model
 
 
+def locate(tracking_uri: str, uri: str, locations: Sequence[str] = ()) -> str:
+    """Where the files of a :class:`Model` with this ``uri`` are.
+
+    Raises:
+        BadInput: there is no such model, or the URI is of another kind.
+        Refused: they are in a location that is not allowed, see :func:`check_location`.
+        SystemFailed: MLflow failed.
+    """
+    location = uri
+    if uri.startswith("models:/"):
+        with connected(tracking_uri) as client:
+            location = _get(client, uri.removeprefix("models:/")).artifact_location
+    elif uri.startswith("runs:/"):
+        raise BadInput(f"{uri!r:.200} does not name one model for good. Promote it again.")
+    check_location(tracking_uri, location, locations)
+    return location
+
+
+def _get(client: "MlflowClient", model_id: str) -> "LoggedModel":
+    model = client.get_logged_model(_check_model_id(model_id))
+    if model.model_id != model_id:
+        raise SystemFailed(
+            f"MLflow returned the logged model {model.model_id!r:.80}, expected {model_id}. Check "
+            "the server."
+        )
+    return model
+
+
 def _logged_models(client: "MlflowClient", run: "Run") -> Iterator["LoggedModel"]:
     """The run's logged models, in any state except deleted: its outputs, and those of the same
     experiment whose source is the run."""
@@ -95,35 +123,28 @@ def _logged_models(client: "MlflowClient", run: "Run") -> Iterator["LoggedModel"
                 page_token=token,
             )
             for model in some:
-                known.add(_check_model_id(run_id, model.model_id))
+                known.add(_check_model_id(model.model_id))
                 yield model
             token = some.token or ""
     except MlflowException as error:
         if error.error_code != "ENDPOINT_NOT_FOUND":  # MLflow 2 has no logged models
             raise
     outputs = run.outputs.model_outputs if run.outputs else []
-    for model_id in dict.fromkeys(_check_model_id(run_id, it.model_id) for it in outputs):
+    for model_id in dict.fromkeys(output.model_id for output in outputs):
         if model_id in known:
             continue
         try:
-            model = client.get_logged_model(model_id)
+            yield _get(client, model_id)
         except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # deleted
                 raise
-            continue  # deleted
-        if model.model_id != model_id:
-            raise SystemFailed(
-                f"MLflow returned the logged model {model.model_id!r:.80}, expected {model_id}. "
-                "Check the server."
-            )
-        yield model
 
 
-def _check_model_id(run_id: str, model_id: str) -> str:
+def _check_model_id(model_id: str) -> str:
     if not _MODEL_ID.fullmatch(model_id):
         raise BadInput(
-            f"run {run_id}: {model_id!r:.80} is not the id of a logged model: expected 'm-' and 32 "
-            "hex digits. Log the model again."
+            f"{model_id!r:.80} is not the id of a logged model: expected 'm-' and 32 hex digits. "
+            "Log the model again."
         )
     return model_id
 

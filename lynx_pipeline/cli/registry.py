@@ -13,7 +13,7 @@ from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.state import broken_rules
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import LynxError, Refused
-from lynx_pipeline.registry import NotTheCIPath, Registry
+from lynx_pipeline.registry import NotTheCIPath, Registry, fetching
 from lynx_pipeline.registry.mirror import mirror
 from lynx_pipeline.reports.audit import entry_line
 
@@ -112,6 +112,31 @@ def resolve(version: str, as_json: bool) -> int:
     else:
         for key, value in resolved.items():
             print(f"{key}: {'not recorded' if value is None else value}")
+    return 0
+
+
+@registry.command(
+    cls=Command, data=True, example="lynx-pipeline registry fetch --to models/current"
+)
+@click.argument("version", default="latest")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    required=True,
+    help="The folder to create. If the bundle is there already, nothing changes.",
+)
+@with_json
+def fetch(version: str, to: Path, as_json: bool) -> int:
+    """Download the bundle of VERSION and verify every byte of it (default: latest)."""
+    entry, is_new = fetching.fetch(Registry.open(), version, to)
+    fact = entry.fact
+    if as_json:
+        found = {"semver": fact.semver, "bundle_digest": fact.bundle_digest, "is_new": is_new}
+        print_json({**found, "canonical_sha": fact.canonical_sha, "folder": str(to)})
+    else:
+        done = "is now in" if is_new else "was already in"
+        print(f"{fact.model} {fact.semver} {done} {to}, digest {fact.bundle_digest}.")
     return 0
 
 

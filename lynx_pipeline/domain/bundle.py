@@ -4,12 +4,14 @@
   ``MLmodel`` is hashed as values, without the fields that only say when and in which run it was
   saved, so saving one checkpoint twice gives one sha. Any other change of a file gives another.
 * The **bundle digest**, over ``{executable, path, sha256, size}`` of all files as they are and
-  ``{path}`` of all folders, says "the same thing". A model can read all of that.
+  ``{path}`` of all folders, says "the same thing". A model can read all of that. The list itself is
+  the bundle's manifest.
 
 Leaves reading files to the adapter.
 """
 
 import hashlib
+import json
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -40,10 +42,15 @@ class Bundle:
     """A bundle's identities, and the parent it claims to be trained from. ``size`` in bytes."""
 
     canonical_sha: str
-    digest: str
+    manifest: bytes
     parent_sha: str | None
     files: int
     size: int
+
+    @property
+    def digest(self) -> str:
+        """The bundle digest, 64 hex digits: the SHA-256 of the manifest."""
+        return hashlib.sha256(self.manifest).hexdigest()
 
 
 def canonical_sha(files: Iterable[BundleFile], mlmodel: bytes) -> str:
@@ -61,11 +68,27 @@ def canonical_sha(files: Iterable[BundleFile], mlmodel: bytes) -> str:
     return hashlib.sha256(canonical(rows)).hexdigest()
 
 
-def bundle_digest(files: Iterable[BundleFile], folders: Iterable[str]) -> str:
-    """The bundle digest, 64 hex digits. ``folders`` are the paths of all folders."""
+def bundle_manifest(files: Iterable[BundleFile], folders: Iterable[str]) -> bytes:
+    """The bundle's manifest. ``folders`` are the paths of all folders."""
     rows: list[dict[str, Any]] = [asdict(file) for file in files]
     rows += [{"path": path} for path in folders]
-    return hashlib.sha256(canonical(sorted(rows, key=lambda row: row["path"]))).hexdigest()
+    return canonical(sorted(rows, key=lambda row: row["path"]))
+
+
+def differences(expected: bytes, found: bytes) -> list[str]:
+    """What differs between two manifests, a text for each path. Both must be valid."""
+    before, after = ({row["path"]: row for row in json.loads(raw)} for raw in (expected, found))
+    texts = dict.fromkeys(before.keys() - after.keys(), "is missing")
+    texts |= dict.fromkeys(after.keys() - before.keys(), "was added")
+    for path in before.keys() & after.keys():
+        old, new = before[path], after[path]
+        if old.keys() != new.keys():
+            texts[path] = "is a folder" if "sha256" in old else "is a file"
+        elif old != new:
+            bytes_differ = old["sha256"] != new["sha256"]
+            mode = "executable" if new["executable"] else "not executable"
+            texts[path] = "was changed" if bytes_differ else f"is {mode}"
+    return [f"{path!r} {text}" for path, text in sorted(texts.items())]
 
 
 def stable_mlmodel(raw: bytes) -> bytes:

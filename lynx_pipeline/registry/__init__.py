@@ -10,13 +10,17 @@ from lynx_pipeline.adapters.ledgers.store import Recorded
 from lynx_pipeline.domain.ledger.chain import Entry, Ledger
 from lynx_pipeline.domain.ledger.facts import Promoted, Registered, RolledBack
 from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.registry import fetching
+from lynx_pipeline.registry.fetching import Fetched
 from lynx_pipeline.registry.registry import NotTheCIPath, Registry, Resolved
 
 __all__ = [
+    "Fetched",
     "NotTheCIPath",
     "Recorded",
     "Registry",
     "Resolved",
+    "fetch",
     "history",
     "promote",
     "register_pending",
@@ -46,6 +50,11 @@ def rollback(semver: str) -> Recorded[Promoted | RolledBack]:
 def resolve(version: str = "latest") -> Resolved:
     """See :meth:`Registry.resolve`."""
     return Registry.open().resolve(version)
+
+
+def fetch(version: str, to: Path) -> Fetched:
+    """See :func:`lynx_pipeline.registry.fetching.fetch`."""
+    return fetching.fetch(Registry.open(), version, to)
 
 
 def history(env: Env | None = None) -> Iterator[Entry]:

@@ -85,6 +85,8 @@ def audit(registry: Registry, version: str) -> Audit:
             judged = _replay(settings, registry.store, promotion)
             findings += _differences(promotion, judged)
             findings += _authorization_findings(settings, promotion)
+            if promotion.fact.bundle_digest is not None:
+                registry.store.evidence(promotion.fact.bundle_digest)  # the manifest
         except (BadInput, Refused) as error:
             findings.append(str(error))
     chain, oldest = lineage(states, promotion)

@@ -27,6 +27,7 @@ class EvidenceFiles(NamedTuple):
     baseline: bytes
     candidate_eval: bytes
     predictions: bytes
+    manifest: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,7 @@ def build_promotion(
         baseline=unchanged_baseline(settings, evidence),
         candidate_eval=judged.evidence.candidate_eval,
         predictions=judged.evidence.predictions,
+        manifest=bundle.manifest,
     )
     return SupportedPromotion(fact, evidence, files)
 

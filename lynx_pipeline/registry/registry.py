@@ -111,7 +111,7 @@ class Registry:
                 return known
             return fact
 
-        return cast("Recorded[Registered]", self.store.append(decide))
+        return cast("Recorded[Registered]", self.store.append(decide, [bundle.manifest]))
 
     def promote(
         self,

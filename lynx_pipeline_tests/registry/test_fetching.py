@@ -1,0 +1,348 @@
+"""Fetching a promoted bundle: exactly the promoted bytes, in one step, or a refusal that names what
+differs."""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.adapters import files
+from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.adapters.mlflow_tracking import connected
+from lynx_pipeline.cli import main
+from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
+from lynx_pipeline.registry import Fetched, Registry, fetching
+from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.simulators.faults.trial import forked, kill_self
+from lynx_pipeline_tests.support import mlflow_server
+from lynx_pipeline_tests.support.builders import PROMOTED, RUN, fact, project
+from lynx_pipeline_tests.support.world import Made, World, promote_by_hand, register
+
+V = "v0.1.0-dev"
+
+
+def fetch(world: World, to: Path, version: str = "latest") -> Fetched:
+    """Fetch a version into a folder."""
+    return fetching.fetch(Registry.open(world.settings), version, to)
+
+
+@pytest.fixture
+def made(world: World) -> Made:
+    """A promoted candidate."""
+    good = world.candidate("good")
+    world.promote(good, V)
+    return good
+
+
+@pytest.fixture
+def to(tmp_path: Path) -> Path:
+    """The folder to create, in a folder that does not exist yet either."""
+    return tmp_path / "models" / "current"
+
+
+def test_the_promoted_bundle_is_fetched_once(world: World, made: Made, to: Path) -> None:
+    """The second call finds it and writes nothing. An empty folder is not in the way."""
+    to.mkdir(parents=True)
+    entry, is_new = fetch(world, to)
+    assert (entry.fact.semver, is_new) == (V, True)
+    assert read_bundle(to).digest == made.digest == entry.fact.bundle_digest
+    assert [it.name for it in to.parent.iterdir()] == ["current"]
+    before = to.stat()
+    assert fetch(world, to, V) == (entry, False)
+    assert to.stat() == before
+
+
+def test_an_earlier_version_is_fetched_by_name(world: World, made: Made, to: Path) -> None:
+    """After a rollback, ``latest`` is the earlier version too."""
+    other = world.candidate("other")
+    world.promote(other, "v0.2.0-dev")
+    fetch(world, to, V)
+    assert read_bundle(to).digest == made.digest
+    fetch(world, to.with_name("latest"))
+    assert read_bundle(to.with_name("latest")).digest == other.digest
+    Registry.open(world.settings).rollback(V)
+    fetch(world, to.with_name("back"))
+    assert read_bundle(to.with_name("back")).digest == made.digest
+
+
+def _replace(old: str, new: str) -> Callable[[Path], object]:
+    def change(folder: Path) -> None:
+        file = folder / "MLmodel"
+        assert old in file.read_text()
+        file.write_text(file.read_text().replace(old, new))
+
+    return change
+
+
+def _file_to_folder(folder: Path) -> None:
+    (folder / "code" / "tiny_loader.py").unlink()
+    (folder / "code" / "tiny_loader.py").mkdir()
+
+
+CHANGES = [
+    pytest.param(
+        lambda f: (f / "code/tiny_loader.py").write_text("he goed"),
+        "'code/tiny_loader.py' was changed",
+        id="edited",
+    ),
+    pytest.param(lambda f: (f / "more").write_bytes(b""), "'more' was added", id="added"),
+    pytest.param(
+        lambda f: (f / "code/tiny_loader.py").unlink(),
+        "'code/tiny_loader.py' is missing",
+        id="removed",
+    ),
+    pytest.param(_replace(RUN, "f" * 32), "'MLmodel' was changed", id="label"),
+    pytest.param(_replace("flavors:", "# x\nflavors:"), "'MLmodel' was changed", id="comment"),
+    pytest.param(
+        lambda f: (f / "code").rename(f / "Code"),
+        "'Code' was added, 'Code/tiny_loader.py' was added, 'code' is missing",
+        id="renamed",
+    ),
+    pytest.param(lambda f: (f / "empty").mkdir(), "'empty' was added", id="empty folder"),
+]
+# What a store on this machine keeps, and a server does not.
+LOCAL_CHANGES = [
+    pytest.param(lambda f: (f / "MLmodel").chmod(0o755), "'MLmodel' is executable", id="mode"),
+    pytest.param(_file_to_folder, "'code/tiny_loader.py' is a folder", id="folder for a file"),
+]
+
+
+@pytest.mark.parametrize(("change", "message"), [*CHANGES, *LOCAL_CHANGES])
+def test_a_changed_bundle_is_refused(
+    world: World, made: Made, to: Path, change: Callable[[Path], object], message: str
+) -> None:
+    """MLflow's copy differs from what was promoted. Nothing is left in the target's folder."""
+    change(world.tracking.artifacts(made.run_id) / "model")
+    with pytest.raises(Refused, match=f"MLflow's copy of {V} is not the bundle") as caught:
+        fetch(world, to)
+    assert message in str(caught.value)
+    assert list(to.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(("change", "message"), [*CHANGES, *LOCAL_CHANGES])
+def test_a_changed_target_is_refused(
+    world: World, made: Made, to: Path, change: Callable[[Path], object], message: str
+) -> None:
+    """What is in the target's folder is compared, and never overwritten."""
+    fetch(world, to)
+    change(to)
+    before = {path: path.stat() for path in to.rglob("*")}
+    with pytest.raises(Refused) as caught:
+        fetch(world, to)
+    assert f"{to} is not the bundle" in str(caught.value)
+    assert message in str(caught.value)
+    assert {path: path.stat() for path in to.rglob("*")} == before
+
+
+@pytest.mark.parametrize("kind", ["a file", "other files", "a dangling link"])
+def test_anything_else_in_the_way_is_bad_input(
+    world: World, made: Made, to: Path, kind: str
+) -> None:
+    """It is not touched."""
+    to.parent.mkdir()
+    if kind == "a file":
+        to.write_text("x")
+    elif kind == "other files":
+        to.mkdir()
+        (to / "notes").write_text("x")
+    else:
+        to.symlink_to("nowhere")
+    with pytest.raises(BadInput, match=r"not a folder|not an MLflow model"):
+        fetch(world, to)
+    assert to.is_symlink() or to.exists()
+
+
+def test_only_some_of_many_differences_are_listed(world: World, made: Made, to: Path) -> None:
+    """The message stays readable."""
+    for number in range(12):
+        (world.tracking.artifacts(made.run_id) / f"model/{number:02}").write_text("x")
+    with pytest.raises(Refused, match=r"'09' was added and 2 more\. Its digest is"):
+        fetch(world, to)
+
+
+def test_a_promotion_without_a_digest_is_refused(world: World, to: Path) -> None:
+    """Older entries don't say which bytes were promoted."""
+    old = fact(event=PROMOTED, semver=V)
+    assert old.bundle_digest is None
+    Registry.open(world.settings).store.append(lambda _: old)
+    with pytest.raises(Refused, match="before the registry recorded bundle digests"):
+        fetch(world, to)
+
+
+def test_a_promotion_by_hand_is_fetched_too(world: World, to: Path) -> None:
+    """The registration has recorded the digest and kept the manifest."""
+    good = world.candidate("good")
+    register(world, good)
+    promote_by_hand(world, good.sha, V)
+    (world.tracking.artifacts(good.run_id) / "model/more").write_text("x")
+    with pytest.raises(Refused, match="'more' was added"):
+        fetch(world, to)
+    (world.tracking.artifacts(good.run_id) / "model/more").unlink()
+    assert fetch(world, to).is_new
+
+
+def test_without_its_manifest_a_bundle_is_still_compared(
+    world: World, made: Made, to: Path
+) -> None:
+    """The entry's digest is enough to refuse."""
+    kept = world.settings.root / f"registry/evidence/{made.digest[:2]}/{made.digest}"
+    kept.unlink()
+    (world.tracking.artifacts(made.run_id) / "model/more").write_text("x")
+    with pytest.raises(Refused, match="its manifest is not in the registry"):
+        fetch(world, to)
+
+
+def test_a_killed_fetch_leaves_no_target(
+    world: World, made: Made, to: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is killed before the download is renamed. The next one succeeds."""
+
+    def killed(_: list[str]) -> None:
+        monkeypatch.setattr(files, "sync", lambda _: kill_self())
+        fetch(world, to)
+
+    assert forked(killed).code < 0
+    assert not to.exists()
+    assert fetch(world, to).is_new
+
+
+def test_of_two_fetches_at_once_one_writes(
+    world: World, made: Made, to: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The slower one finds the other's folder, and checks it."""
+    real, first = files.sync, list[Path]()
+
+    def sync(path: Path) -> None:
+        if not first:
+            first.append(path)
+            assert fetch(world, to).is_new
+        real(path)
+
+    monkeypatch.setattr(files, "sync", sync)
+    assert not fetch(world, to).is_new
+    assert read_bundle(to).digest == made.digest
+
+
+def test_the_command_prints_text_or_json(
+    world: World,
+    made: Made,
+    to: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Its exit code is 1 if the bundle was changed."""
+    monkeypatch.chdir(world.settings.root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", world.tracking.uri)
+    assert main(["registry", "fetch", "--to", str(to)]) == 0
+    assert capsys.readouterr().out == f"tiny {V} is now in {to}, digest {made.digest}.\n"
+    assert main(["registry", "fetch", V, "--to", str(to), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {
+        "semver": V,
+        "canonical_sha": made.sha,
+        "bundle_digest": made.digest,
+        "folder": str(to),
+        "is_new": False,
+    }
+    (to / "more").write_text("x")
+    assert main(["registry", "fetch", "--to", str(to)]) == 1
+    assert "'more' was added" in capsys.readouterr().err
+    assert main(["registry", "fetch", "v9.9.9-dev", "--to", str(to)]) == 1
+
+
+# ----- a real server --------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tracking, Path]]:
+    """An MLflow server, and the folder of its artifacts."""
+    folder = tmp_path_factory.mktemp("server")
+    with mlflow_server.running(folder) as uri:
+        with connected(uri) as client:
+            experiment = client.create_experiment("tiny")
+        yield Tracking(uri, experiment), folder / "artifacts"
+
+
+@pytest.fixture(params=["artifact", "logged model"])
+def stored(
+    request: pytest.FixtureRequest, server: tuple[Tracking, Path], tmp_path: Path
+) -> tuple[World, Path]:
+    """A project with a promoted candidate, and where the server keeps its bundle."""
+    tracking, artifacts = server
+    environ = {"MLFLOW_TRACKING_URI": tracking.uri}
+    settings = project(tmp_path / "p", environ=environ, pyproject='registry = "registry"\n')
+    world = World(settings, tracking, tmp_path)
+    good = world.candidate("good")
+    if request.param == "logged model":
+        run_id = tracking.run()
+        with connected(tracking.uri) as client:
+            model = client.create_logged_model(tracking.experiment, source_run_id=run_id)
+            client.log_model_artifacts(model.model_id, str(tmp_path / "good"))
+            client.finalize_logged_model(model.model_id, "READY")
+        good = replace(good, run_id=run_id)
+        world.evaluate(good, wrong=0)
+        name = model.model_id
+    else:
+        name = good.run_id
+    world.promote(good, V)
+    (folder,) = (it.parent for it in artifacts.rglob("MLmodel") if name in it.parts)
+    return world, folder
+
+
+@pytest.mark.slow
+def test_what_a_server_changed_is_refused_and_named(
+    stored: tuple[World, Path], to: Path, tmp_path: Path
+) -> None:
+    """Files changed, added and removed, labels and comments, one at a time in the server's store.
+    Untouched, the bundle is fetched. Modes don't come through a server."""
+    world, folder = stored
+    saved = shutil.copytree(folder, tmp_path / "saved")
+    for parameters in CHANGES:
+        change, message = parameters.values
+        assert callable(change)
+        change(folder)
+        with pytest.raises(Refused) as caught:
+            fetch(world, to)
+        assert str(message) in str(caught.value)
+        assert not to.exists()
+        shutil.rmtree(folder)
+        shutil.copytree(saved, folder)
+    (folder / "MLmodel").chmod(0o755)
+    assert fetch(world, to).is_new
+
+
+@pytest.mark.slow
+def test_a_later_logged_model_does_not_change_what_is_fetched(
+    stored: tuple[World, Path], to: Path, tmp_path: Path
+) -> None:
+    """Its name is that of the artifact's folder, so MLflow itself would load it for the run."""
+    world, _ = stored
+    entry = Registry.open(world.settings).promoted()
+    shutil.copytree(tmp_path / "good", tmp_path / "bad")
+    (tmp_path / "bad" / "code" / "tiny_loader.py").write_text("he goed")
+    with connected(world.tracking.uri) as client:
+        model = client.create_logged_model(
+            world.tracking.experiment, name="model", source_run_id=entry.fact.mlflow_run_id
+        )
+        client.log_model_artifacts(model.model_id, str(tmp_path / "bad"))
+        client.finalize_logged_model(model.model_id, "READY")
+    fetch(world, to)
+    assert read_bundle(to).digest == entry.fact.bundle_digest
+
+
+@pytest.mark.slow
+def test_without_the_bundle_or_the_server_nothing_is_fetched(
+    stored: tuple[World, Path], to: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle whose files are gone, and a server that does not answer."""
+    world, folder = stored
+    shutil.rmtree(folder)
+    with pytest.raises(LynxError):
+        fetch(world, to)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    settings = replace(world.settings, tracking_uri="http://127.0.0.1:9")
+    with pytest.raises(SystemFailed, match=r"MLflow at http://127\.0\.0\.1:9 failed"):
+        fetching.fetch(Registry.open(settings), V, to)
+    assert not to.exists()
