@@ -7,9 +7,11 @@ from pathlib import Path
 
 from lynx_pipeline.adapters.files import read_bytes, sha256_file
 from lynx_pipeline.domain.bundle import (
+    DEEPEST,
     LONGEST_MLMODEL,
     MANIFEST,
     MLMODEL,
+    MOST_ENTRIES,
     Bundle,
     BundleFile,
     bundle_manifest,
@@ -47,8 +49,10 @@ def read_bundle(folder: Path) -> Bundle:
 
 def _listed(folder: Path) -> tuple[list[BundleFile], list[str]]:
     """All files, hashed, and the paths of all folders."""
-    files, folders = [], []
-    for path, mode in _walk(folder):
+    files, folders = list[BundleFile](), list[str]()
+    for path, mode in _walk(folder, DEEPEST):
+        if len(files) + len(folders) == MOST_ENTRIES:
+            raise BadInput(f"it has more than {MOST_ENTRIES} files and folders.")
         name = path.relative_to(folder).as_posix()
         try:
             name.encode("utf-8")
@@ -67,8 +71,10 @@ def _listed(folder: Path) -> tuple[list[BundleFile], list[str]]:
     return files, folders
 
 
-def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
+def _walk(folder: Path, deepest: int) -> Iterator[tuple[Path, int]]:
     """Everything below ``folder``, with its mode; only files and folders are allowed."""
+    if deepest == 0:
+        raise BadInput(f"its folders are nested more than {DEEPEST} deep.")
     for found in os.scandir(folder):
         path = Path(found.path)
         mode = found.stat(follow_symlinks=False).st_mode
@@ -80,7 +86,7 @@ def _walk(folder: Path) -> Iterator[tuple[Path, int]]:
             )
         yield path, mode
         if stat.S_ISDIR(mode):
-            yield from _walk(path)
+            yield from _walk(path, deepest - 1)
 
 
 def _parent_sha(folder: Path, files: list[BundleFile]) -> str | None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from lynx_pipeline.adapters.mlflow_tracking import check_run_id, connected, without_secrets
+from lynx_pipeline.domain.bundle import DEEPEST
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) ->
         root = run.info.artifact_uri
         check_location(tracking_uri, root, locations)
         artifacts = _artifacts(tracking_uri, root)
-        paths = [f"{root}/{path}".rstrip("/") for path in _models_in(artifacts, "")]
+        paths = [f"{root}/{path}".rstrip("/") for path in _models_in(artifacts, "", DEEPEST)]
         logged = list(_logged_models(client, run))
         ready = [model for model in logged if model.status == "READY"]
         if len(paths) + len(ready) != 1:
@@ -206,12 +207,14 @@ def _artifacts(tracking_uri: str, root: str) -> "ArtifactRepository":
     return get_artifact_repository(root, tracking_uri=tracking_uri)
 
 
-def _models_in(artifacts: "ArtifactRepository", path: str) -> Iterator[str]:
+def _models_in(artifacts: "ArtifactRepository", path: str, deepest: int) -> Iterator[str]:
     """The folders below ``path`` that contain an ``MLmodel``."""
+    if deepest == 0:
+        raise BadInput(f"the run's artifacts are nested more than {DEEPEST} deep at {path:.80}.")
     files = artifacts.list_artifacts(path or None)
     if any(file.path.rpartition("/")[2] == "MLmodel" for file in files):
         yield path
         return
     for file in files:
         if file.is_dir:
-            yield from _models_in(artifacts, file.path)
+            yield from _models_in(artifacts, file.path, deepest - 1)

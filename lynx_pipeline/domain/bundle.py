@@ -23,7 +23,10 @@ MLMODEL = "MLmodel"
 MANIFEST = "train_manifest.json"
 SAVE_ONLY_FIELDS = ("run_id", "model_id", "model_uuid", "artifact_path", "utc_time_created")
 
-LONGEST_MLMODEL = 4 << 20  # bytes; reading YAML is slow
+# Far above any real model, so that a hostile one is refused before it costs time or memory.
+LONGEST_MLMODEL = 512 << 10  # bytes; reading YAML is slow
+MOST_ENTRIES = 50_000  # files and folders
+DEEPEST = 64  # folders in one another
 _LONGEST_LABEL = 512
 
 

@@ -160,6 +160,16 @@ def test_a_folder_with_a_logged_models_name_is_not_a_model(
     assert find_model(tracking.uri, run_id).uri == f"models:/{model_id}"
 
 
+def test_artifacts_nested_too_deep_are_refused(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """A second model could be below, so the first one is not taken for the only one."""
+    (tmp_path / "nested" / "/".join("d" * 70)).mkdir(parents=True)
+    run_id = tracking.run({"model": folder, "z": tmp_path / "nested"})
+    with pytest.raises(BadInput, match="nested more than 64 deep"):
+        find_model(tracking.uri, run_id)
+
+
 def test_a_deleted_logged_model_is_left_out(tracking: Tracking, folder: Path) -> None:
     """The run's other model is then its only one."""
     run_id = logged_mlflow_3(tracking, folder, models=2)
