@@ -84,6 +84,12 @@ def _walk(folder: Path, deepest: int) -> Iterator[tuple[Path, int]]:
                 f"{path.name!r} is {kind}; a bundle may contain only files and folders. Log the "
                 "model again without it."
             )
+        if path.name == "__pycache__":
+            raise BadInput(
+                f"{path.parent.name}/__pycache__ has compiled Python, which may run in place of "
+                "the code beside it. Remove the folder. A server that loads a model should run "
+                "with PYTHONDONTWRITEBYTECODE=1."
+            )
         yield path, mode
         if stat.S_ISDIR(mode):
             yield from _walk(path, deepest - 1)

@@ -17,10 +17,10 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from lynx_pipeline.adapters.mlflow_tracking import check_run_id, connected, without_secrets
-from lynx_pipeline.domain.bundle import DEEPEST
+from lynx_pipeline.domain.bundle import DEEPEST, MLMODEL
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
+# MLflow sets this tag on a model without files, which names a program elsewhere.
+_EXTERNAL = "mlflow.model.isExternal"
+_LISTED = 10
 
 
 class Model(NamedTuple):
@@ -66,13 +69,13 @@ def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) ->
         logged = list(_logged_models(client, run))
         ready = [model for model in logged if model.status == "READY"]
         if len(paths) + len(ready) != 1:
-            listed = [f"{path} (an artifact)" for path in paths]
-            listed += [f"{m.model_id} (the logged model {m.name!r}, {m.status})" for m in logged]
-            files = [file.path for file in artifacts.list_artifacts()]
+            listed = [f"{without_secrets(path)!r} (an artifact)" for path in paths]
+            listed += [_described(model) for model in logged]
+            files = [repr(file.path) for file in artifacts.list_artifacts()]
             raise BadInput(
                 f"run {run_id} at {server} has {len(paths) + len(ready)} models, expected exactly "
-                f"one. Its models: {without_secrets(', '.join(listed)) or 'none'}. Its artifacts: "
-                f"{', '.join(files) or 'none'}. Log one model in it with mlflow.<flavor>.log_model."
+                f"one. Its models: {_some(listed)}. Its artifacts: {_some(files)}. Log one model "
+                "in it with mlflow.<flavor>.log_model."
             )
         if paths:
             model = Model(paths[0], paths[0])
@@ -80,6 +83,17 @@ def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) ->
             model = Model(f"models:/{ready[0].model_id}", ready[0].artifact_location)
         check_location(tracking_uri, model.location, locations)
         return model
+
+
+def _described(model: "LoggedModel") -> str:
+    external = model.tags.get(_EXTERNAL) == "true"
+    kind = "an external model" if external else "the logged model"
+    return f"{model.model_id} ({kind} {model.name!r}, {model.status})"
+
+
+def _some(listed: list[str]) -> str:
+    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
+    return ", ".join(listed[:_LISTED]) + more or "none"
 
 
 def locate(tracking_uri: str, uri: str, locations: Sequence[str] = ()) -> str:
@@ -151,31 +165,46 @@ def _check_model_id(model_id: str) -> str:
 
 
 def check_location(tracking_uri: str, location: str, locations: Sequence[str]) -> None:
-    """Check that artifacts may be fetched from ``location``. With a local store, any location may.
+    """Check that artifacts may be fetched from ``location``, and that the registry may publish it.
+    With a local store, they may be anywhere.
 
     Raises:
+        BadInput: nothing can be downloaded from there.
         Refused: they may not.
     """
-    parts = urlsplit(location)
-    if parts.password is not None or parts.query:
-        raise Refused(
-            f"MLflow at {without_secrets(tracking_uri)} stores the model at "
-            f"{without_secrets(location)[:200]!r}, with a password or a query. The registry would "
-            "publish it. Give the credentials to the client instead, and log the model again."
-        )
-    if urlsplit(tracking_uri).scheme in ("", "file", "sqlite"):
-        return
-    if ".." not in unquote(location).split("/"):
-        if parts.scheme == "mlflow-artifacts" and not parts.netloc:
-            return
-        if any(f"{location}/".startswith(f"{base.rstrip('/')}/") for base in locations):
-            return
     server, place = without_secrets(tracking_uri), without_secrets(location)[:200]
-    raise Refused(
-        f"MLflow at {server} stores the model at {place!r}, which is "
-        "neither its own artifact service nor in 'artifact_locations' of [tool.lynx_pipeline] in "
-        "pyproject.toml. If that is your team's artifact store, add it there."
-    )
+    stored = f"MLflow at {server} stores the model at {place!r}"
+    if "#" in location:
+        raise BadInput(
+            f"{stored}, and can't download from a name with '#'. Log the model again under another "
+            "name."
+        )
+    try:
+        parts = urlsplit(location)
+    except ValueError:
+        raise BadInput(f"{stored}, which is not a URI. Check the server.") from None
+    if not _may_be_fetched(tracking_uri, location, parts, locations):
+        raise Refused(
+            f"{stored}, which is neither its own artifact service nor in 'artifact_locations' of "
+            "[tool.lynx_pipeline] in pyproject.toml. If that is your team's artifact store, add it "
+            "there."
+        )
+    if parts.scheme and (parts.password is not None or parts.query):
+        raise Refused(
+            f"{stored}, with a password or a query, and the registry would publish it. Give the "
+            "credentials to the client instead, and log the model again."
+        )
+
+
+def _may_be_fetched(
+    tracking_uri: str, location: str, parts: SplitResult, locations: Sequence[str]
+) -> bool:
+    if urlsplit(tracking_uri).scheme in ("", "file", "sqlite"):
+        return True
+    if ".." in unquote(location).split("/"):
+        return False
+    own = parts.scheme == "mlflow-artifacts" and not parts.netloc
+    return own or any(f"{location}/".startswith(f"{base.rstrip('/')}/") for base in locations)
 
 
 def download(tracking_uri: str, location: str, folder: Path) -> None:
@@ -212,7 +241,7 @@ def _models_in(artifacts: "ArtifactRepository", path: str, deepest: int) -> Iter
     if deepest == 0:
         raise BadInput(f"the run's artifacts are nested more than {DEEPEST} deep at {path:.80}.")
     files = artifacts.list_artifacts(path or None)
-    if any(file.path.rpartition("/")[2] == "MLmodel" for file in files):
+    if any(file.path.rpartition("/")[2] == MLMODEL and not file.is_dir for file in files):
         yield path
         return
     for file in files:

@@ -116,7 +116,7 @@ def resolve(version: str, as_json: bool) -> int:
 
 
 @registry.command(
-    cls=Command, data=True, example="lynx-pipeline registry fetch --to models/current"
+    cls=Command, data=True, example="lynx-pipeline registry fetch v0.2.0 --to models/v0.2.0"
 )
 @click.argument("version", default="latest")
 @click.option(
@@ -124,7 +124,7 @@ def resolve(version: str, as_json: bool) -> int:
     type=click.Path(path_type=Path),
     metavar="DIR",
     required=True,
-    help="The folder to create. If the bundle is there already, nothing changes.",
+    help="The folder to create, one for each version. If the bundle is there, nothing changes.",
 )
 @with_json
 def fetch(version: str, to: Path, as_json: bool) -> int:

@@ -28,6 +28,7 @@ LONGEST_MLMODEL = 512 << 10  # bytes; reading YAML is slow
 MOST_ENTRIES = 50_000  # files and folders
 DEEPEST = 64  # folders in one another
 _LONGEST_LABEL = 512
+_ROWS = ({"path"}, {"executable", "path", "sha256", "size"})  # a folder, a file
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -79,8 +80,12 @@ def bundle_manifest(files: Iterable[BundleFile], folders: Iterable[str]) -> byte
 
 
 def differences(expected: bytes, found: bytes) -> list[str]:
-    """What differs between two manifests, a text for each path. Both must be valid."""
-    before, after = ({row["path"]: row for row in json.loads(raw)} for raw in (expected, found))
+    """What differs between two manifests, a text for each path.
+
+    Raises:
+        BadInput: one of them is not a manifest.
+    """
+    before, after = _rows(expected), _rows(found)
     texts = dict.fromkeys(before.keys() - after.keys(), "is missing")
     texts |= dict.fromkeys(after.keys() - before.keys(), "was added")
     for path in before.keys() & after.keys():
@@ -92,6 +97,16 @@ def differences(expected: bytes, found: bytes) -> list[str]:
             mode = "executable" if new["executable"] else "not executable"
             texts[path] = "was changed" if bytes_differ else f"is {mode}"
     return [f"{path!r} {text}" for path, text in sorted(texts.items())]
+
+
+def _rows(manifest: bytes) -> dict[str, dict[str, Any]]:
+    try:
+        rows = {row["path"]: row for row in json.loads(manifest)}
+    except (ValueError, TypeError, KeyError):
+        rows = {}
+    if not rows or any(row.keys() not in _ROWS for row in rows.values()):
+        raise BadInput("not a bundle's manifest.")
+    return rows
 
 
 def stable_mlmodel(raw: bytes) -> bytes:

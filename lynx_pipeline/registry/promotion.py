@@ -71,11 +71,16 @@ def build_promotion(
     if not judged.verdict.passed:
         raise GateRefused(judged.verdict)
     with fresh_bundle(settings, run_id) as (_, bundle, uri):
+        if evaluation.bundle_digest is None:
+            raise BadInput(
+                "the evidence does not say which bytes were evaluated: it has no bundle digest. "
+                "Evaluate the candidate again."
+            )
         if bundle.digest != evaluation.bundle_digest:
             raise BadInput(
                 f"the bundle of run {run_id} has changed since its evaluation: its digest is now "
-                f"{bundle.digest[:12]}, and {(evaluation.bundle_digest or 'none')[:12]} was "
-                "evaluated. Evaluate the candidate again."
+                f"{bundle.digest[:12]}, and {evaluation.bundle_digest[:12]} was evaluated. "
+                "Evaluate the candidate again."
             )
         if bundle.canonical_sha != request.canonical_sha:
             raise BadInput(

@@ -229,5 +229,11 @@ def _mounts(hidden: Sequence[Path], memory_mib: int, *, own_prefix: bool) -> lis
 
 
 def _parts(home: Path) -> list[str]:
-    paths = [str(home / name) for name in _PARTS]
-    return [argument for path in paths for argument in ("--ro-bind-try", path, path)]
+    args = []
+    for path in (home / name for name in _PARTS):
+        if path.is_symlink() and str(path.readlink()) in _PARTS:
+            # Not mounted a second time, where a hidden folder would show: lib64 is often lib.
+            args += ["--symlink", str(path.readlink()), str(path)]
+        else:
+            args += ["--ro-bind-try", str(path), str(path)]
+    return args

@@ -240,6 +240,9 @@ def _two_manifests(folder: Path) -> None:
         pytest.param(lambda f: os.mkfifo(f / "pipe"), "neither a file nor", id="fifo"),
         pytest.param(_undecodable, "not UTF-8", id="undecodable name"),
         pytest.param(_undecodable_folder, "not UTF-8", id="undecodable folder"),
+        pytest.param(
+            lambda f: (f / "code/__pycache__").mkdir(), "compiled Python", id="compiled Python"
+        ),
         pytest.param(_two_manifests, "2 train_manifest.json files", id="two manifests"),
         pytest.param(lambda f: (f / "MLmodel").unlink(), "not an MLflow model", id="no MLmodel"),
         pytest.param(

@@ -85,9 +85,9 @@ def test_a_run_without_exactly_one_model_is_refused(
         case "none":
             run_id, says = tracking.run(), r"has 0 models, .*: none\. Its artifacts: none"
         case "other files":
-            run_id, says = tracking.run({"o": tmp_path / "other"}), "Its artifacts: o"
+            run_id, says = tracking.run({"o": tmp_path / "other"}), "Its artifacts: 'o'"
         case "two artifacts":
-            run_id, says = tracking.run({"a": folder, "b": folder}), r"has 2 models.*/a .*/b "
+            run_id, says = tracking.run({"a": folder, "b": folder}), r"has 2 models.*/a' .*/b' "
         case _:
             run_id, says = logged_mlflow_3(tracking, folder, models=2), r"has 2 models.*m-.*m-"
     with pytest.raises(BadInput, match=says):
@@ -130,7 +130,7 @@ def test_a_logged_model_beside_a_models_artifacts_is_never_ignored(
     with connected(tracking.uri) as client:
         client.log_artifacts(run_id, str(folder), "teacher")
     with pytest.raises(
-        BadInput, match=r"has 2 models.*/teacher \(an artifact\), m-.* 'model0', RE"
+        BadInput, match=r"has 2 models.*/teacher' \(an artifact\), m-.* 'model0', RE"
     ):
         find_model(tracking.uri, run_id)
 
@@ -147,6 +147,45 @@ def test_a_logged_model_that_is_not_an_output_is_counted(
     log_model_of(tracking, with_artifact, folder)
     with pytest.raises(BadInput, match="has 2 models"):
         find_model(tracking.uri, with_artifact)
+
+
+def test_a_long_list_of_models_is_cut(tracking: Tracking, tmp_path: Path, folder: Path) -> None:
+    """Names are quoted, so that no character of theirs reaches a terminal."""
+    (tmp_path / "many").mkdir()
+    for number in range(12):
+        (tmp_path / "many" / f"\x1b[31m{number:02}").mkdir()
+        (tmp_path / "many" / f"\x1b[31m{number:02}" / "notes").write_text("x")
+    run_id = tracking.run({"": tmp_path / "many"})
+    with pytest.raises(BadInput, match=r"'\\x1b\[31m09' and 2 more\. Log") as caught:
+        find_model(tracking.uri, run_id)
+    assert "\x1b" not in str(caught.value)
+
+
+def test_an_external_model_is_named_as_such(tracking: Tracking, folder: Path) -> None:
+    """MLflow creates one for a program whose traces it collects. It counts, since anybody could
+    tag any model as external."""
+    run_id = logged_mlflow_3(tracking, folder)
+    with connected(tracking.uri) as client:
+        client.create_logged_model(
+            tracking.experiment,
+            name="agent",
+            source_run_id=run_id,
+            tags={"mlflow.model.isExternal": "true"},
+        )
+        made = client.search_logged_models([tracking.experiment], filter_string="name = 'agent'")
+        client.finalize_logged_model(made[0].model_id, "READY")
+    with pytest.raises(BadInput, match=r"has 2 models.*\(an external model 'agent', READY\)"):
+        find_model(tracking.uri, run_id)
+
+
+def test_a_folder_named_mlmodel_is_not_a_model(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """The good model beside it is found."""
+    (tmp_path / "odd" / "MLmodel").mkdir(parents=True)
+    (tmp_path / "odd" / "MLmodel" / "x").write_text("x")
+    run_id = tracking.run({"model": folder, "odd": tmp_path / "odd"})
+    assert find_model(tracking.uri, run_id).location.endswith("/model")
 
 
 def test_a_folder_with_a_logged_models_name_is_not_a_model(
@@ -273,11 +312,13 @@ def test_a_servers_own_artifacts_and_listed_locations_are_allowed(location: str)
         "s3://ours/models/%2e%2e/other",
         "S3://theirs/models",
         "hf://x",
+        "s3://[x/y",
+        "mlflow-artifacts:/1/abc/a#b",
     ],
 )
 def test_any_other_location_is_refused(location: str) -> None:
     """Whoever creates an experiment chooses its location, and MLflow would send its token there."""
-    with pytest.raises(Refused, match="'artifact_locations' of"):
+    with pytest.raises((Refused, BadInput), match=r"'artifact_locations' of|not a URI|with '#'"):
         check_location("https://:secret@mlflow.example", location, ["s3://ours/models"])
 
 

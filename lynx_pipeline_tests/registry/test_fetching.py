@@ -2,7 +2,10 @@
 differs."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,9 +16,11 @@ from lynx_pipeline.adapters import files
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.cli import main
+from lynx_pipeline.domain.ledger.facts import Evidence
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline.registry import Fetched, Registry, fetching
 from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.end_to_end.conftest import files_in
 from lynx_pipeline_tests.simulators.faults.trial import forked, kill_self
 from lynx_pipeline_tests.support import mlflow_server
 from lynx_pipeline_tests.support.builders import PROMOTED, RUN, fact, project
@@ -49,7 +54,7 @@ def test_the_promoted_bundle_is_fetched_once(world: World, made: Made, to: Path)
     entry, is_new = fetch(world, to)
     assert (entry.fact.semver, is_new) == (V, True)
     assert read_bundle(to).digest == made.digest == entry.fact.bundle_digest
-    assert [it.name for it in to.parent.iterdir()] == ["current"]
+    assert sorted(it.name for it in to.parent.iterdir()) == [".current.lock", "current"]
     before = to.stat()
     assert fetch(world, to, V) == (entry, False)
     assert to.stat() == before
@@ -119,7 +124,7 @@ def test_a_changed_bundle_is_refused(
     with pytest.raises(Refused, match=f"MLflow's copy of {V} is not the bundle") as caught:
         fetch(world, to)
     assert message in str(caught.value)
-    assert list(to.parent.iterdir()) == []
+    assert [it.name for it in to.parent.iterdir()] == [".current.lock"]
 
 
 @pytest.mark.parametrize(("change", "message"), [*CHANGES, *LOCAL_CHANGES])
@@ -129,12 +134,12 @@ def test_a_changed_target_is_refused(
     """What is in the target's folder is compared, and never overwritten."""
     fetch(world, to)
     change(to)
-    before = {path: path.stat() for path in to.rglob("*")}
+    before = files_in(to)
     with pytest.raises(Refused) as caught:
         fetch(world, to)
     assert f"{to} is not the bundle" in str(caught.value)
     assert message in str(caught.value)
-    assert {path: path.stat() for path in to.rglob("*")} == before
+    assert files_in(to) == before
 
 
 @pytest.mark.parametrize("kind", ["a file", "other files", "a dangling link"])
@@ -198,7 +203,7 @@ def test_without_its_manifest_a_bundle_is_still_compared(
 def test_a_killed_fetch_leaves_no_target(
     world: World, made: Made, to: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is killed before the download is renamed. The next one succeeds."""
+    """It is killed before the download is renamed. The next one removes the rest and succeeds."""
 
     def killed(_: list[str]) -> None:
         monkeypatch.setattr(files, "sync", lambda _: kill_self())
@@ -206,24 +211,89 @@ def test_a_killed_fetch_leaves_no_target(
 
     assert forked(killed).code < 0
     assert not to.exists()
+    assert (to.parent / ".current.new").exists()
     assert fetch(world, to).is_new
+    assert sorted(it.name for it in to.parent.iterdir()) == [".current.lock", "current"]
 
 
-def test_of_two_fetches_at_once_one_writes(
+@pytest.mark.slow
+def test_of_two_fetches_at_once_one_writes(world: World, made: Made, to: Path) -> None:
+    """The slower one waits, finds the other's folder, and checks it."""
+    command = [sys.executable, "-m", "lynx_pipeline", "registry", "fetch", "--json", "--to"]
+    environ = {**os.environ, "MLFLOW_TRACKING_URI": world.tracking.uri}
+    both = [
+        subprocess.Popen(
+            [*command, str(to)], cwd=world.settings.root, env=environ, stdout=subprocess.PIPE
+        )
+        for _ in range(2)
+    ]
+    found = [json.loads(process.communicate()[0])["is_new"] for process in both]
+    assert sorted(found) == [False, True]
+    assert read_bundle(to).digest == made.digest
+
+
+def test_a_folder_with_another_version_is_named(world: World, made: Made, to: Path) -> None:
+    """A new promotion needs a folder of its own, and the message does not sound like damage."""
+    fetch(world, to)
+    world.promote(world.candidate("other"), "v0.2.0-dev")
+    with pytest.raises(
+        Refused, match=rf"{to} has {V}, and v0\.2\.0-dev was asked for. Use another"
+    ):
+        fetch(world, to)
+    assert not fetch(world, to, V).is_new
+
+
+def test_a_model_that_was_loaded_from_the_folder(world: World, made: Made, to: Path) -> None:
+    """Python writes bytecode beside the model's code, which could run in place of it."""
+    fetch(world, to)
+    load = f"from mlflow import pyfunc; pyfunc.load_model({str(to)!r})"
+    environ = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    for more in ({"PYTHONDONTWRITEBYTECODE": "1"}, {}):
+        subprocess.run([sys.executable, "-c", load], env={**environ, **more}, check=True)
+        if more:
+            assert not fetch(world, to).is_new
+    with pytest.raises(BadInput, match="code/__pycache__ has compiled Python"):
+        fetch(world, to)
+
+
+def test_a_file_system_without_modes_is_recognized(world: World, made: Made, to: Path) -> None:
+    """It shows every file as executable."""
+    fetch(world, to)
+    for path in to.rglob("*"):
+        path.chmod(0o777)
+    with pytest.raises(Refused, match="may not keep file modes: use another one"):
+        fetch(world, to)
+
+
+def test_a_target_that_cannot_be_created_is_named(
     world: World, made: Made, to: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The slower one finds the other's folder, and checks it."""
-    real, first = files.sync, list[Path]()
+    """A name that is too long, a file in place of a folder above it, and a mount point."""
+    to.parent.write_text("x")
+    for wrong in (to.with_name("x" * 300), to):
+        with pytest.raises(SystemFailed) as caught:
+            fetch(world, wrong)
+        assert str(to.parent) in str(caught.value)
+    to.parent.unlink()
+    monkeypatch.setattr(Path, "is_mount", lambda _: True)
+    with pytest.raises(BadInput, match=r"is a mount point\. Name a folder in it"):
+        fetch(world, to)
 
-    def sync(path: Path) -> None:
-        if not first:
-            first.append(path)
-            assert fetch(world, to).is_new
-        real(path)
 
-    monkeypatch.setattr(files, "sync", sync)
-    assert not fetch(world, to).is_new
-    assert read_bundle(to).digest == made.digest
+def test_a_forged_manifest_is_no_traceback(world: World, made: Made, to: Path) -> None:
+    """Whoever can write to the registry may name any evidence as the digest."""
+    registry = Registry.open(world.settings)
+    entry = registry.promoted()
+    assert isinstance(entry.fact.evidence, Evidence)
+    for digest in (
+        entry.fact.evidence.predictions_sha256,
+        entry.fact.evidence.candidate_eval_sha256,
+    ):
+        version = f"v0.{len(registry.verify().entries)}.9-dev"
+        forged = replace(entry.fact, semver=version, bundle_digest=digest)
+        registry.store.append(lambda _, forged=forged: forged)  # type: ignore[misc]
+        with pytest.raises(Refused, match="its manifest is not in the registry"):
+            fetch(world, to, version)
 
 
 def test_the_command_prints_text_or_json(

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import venv
 from pathlib import Path
 
 import pytest
@@ -228,25 +229,29 @@ def test_a_project_that_is_also_the_virtual_environment_stays_hidden(
     assert done.stdout.strip() == f"[({str(seen / 'lib')!r}, ['code.py'])]"
 
 
-def test_the_installed_package_is_hidden() -> None:
-    """It is a part of the interpreter's folder, unless it is installed in editable mode."""
-    with tempfile.TemporaryDirectory(dir=Path(sys.prefix) / "lib") as folder:
-        installed = Path(folder) / "lynx_pipeline"
-        shutil.copytree(Path(launcher.__file__).parents[2], installed)
-        script = (
-            f"import subprocess, sys; sys.path.insert(0, {folder!r})\n"
-            "from lynx_pipeline.config import Limits\n"
-            "from lynx_pipeline.domain.versioning import Env\n"
-            "from lynx_pipeline.sandbox.isolation import choose_isolation\n"
-            "jail = choose_isolation(Env.PROD, [], print).jail({}, Limits())\n"
-            "for where in sys.argv[1:]:\n"
-            "    look = f'import os; print(sorted(os.listdir({where!r})))'\n"
-            "    subprocess.run([*jail, sys.executable, '-I', '-c', look], check=True, env={})\n"
-        )
-        done = subprocess.run(
-            [sys.executable, "-c", script, folder, installed],
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    assert done.stdout.splitlines() == ["['lynx_pipeline']", "[]"]
+def test_the_installed_package_is_hidden(tmp_path: Path) -> None:
+    """It is a part of the interpreter's folder, unless it is installed in editable mode. It does
+    not show through the link lib64 either."""
+    venv.create(tmp_path / "venv", symlinks=True)
+    (packages,) = (tmp_path / "venv").glob("lib/python*/site-packages")
+    shutil.copytree(Path(launcher.__file__).parents[2], packages / "lynx_pipeline")
+    assert (tmp_path / "venv/lib64").is_symlink()
+    linked = Path(str(packages).replace("/venv/lib/", "/venv/lib64/"))
+    script = (
+        f"import subprocess, sys; sys.path += {sys.path[1:]!r}\n"
+        "from lynx_pipeline.config import Limits\n"
+        "from lynx_pipeline.domain.versioning import Env\n"
+        "from lynx_pipeline.sandbox.isolation import choose_isolation\n"
+        "jail = choose_isolation(Env.PROD, [], print).jail({}, Limits())\n"
+        "for where in sys.argv[1:]:\n"
+        "    look = f'import os; print(os.listdir({where!r}))'\n"
+        "    subprocess.run([*jail, sys.executable, '-I', '-c', look], check=True, env={})\n"
+    )
+    seen = [packages, packages / "lynx_pipeline", linked, linked / "lynx_pipeline"]
+    done = subprocess.run(
+        [tmp_path / "venv/bin/python", "-I", "-c", script, *seen],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == ["['lynx_pipeline']", "[]"] * 2

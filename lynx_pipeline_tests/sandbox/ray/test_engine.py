@@ -287,7 +287,7 @@ def test_a_bundle_that_changed_in_transit_is_not_evaluated(nodes: Nodes, log: Pa
     ray = engine(logging_model(log))
     with (log.parent / "bundle" / "code" / "tiny_loader.py").open("a") as file:
         file.write("\n")
-    with pytest.raises(SystemFailed, match=r"on the Ray node .* canonical sha .* expected"):
+    with pytest.raises(SystemFailed, match=r"on the Ray node .* digest .* expected"):
         answers(ray)
     assert asked(log) == {}
 
