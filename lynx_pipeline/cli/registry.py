@@ -140,6 +140,25 @@ def fetch(version: str, to: Path, as_json: bool) -> int:
     return 0
 
 
+@registry.command(cls=Command, data=True, example="lynx-pipeline registry doctor")
+@with_json
+def doctor(as_json: bool) -> int:
+    """Check that the bundle of each promoted version can still be fetched.
+
+    Downloads and compares all of them. The exit code is 1 if one can't be fetched.
+    """
+    found = [
+        {"semver": entry.fact.semver, "problem": problem}
+        for entry, problem in fetching.unfetchable(Registry.open())
+    ]
+    if as_json:
+        print_json(found)
+    else:
+        for each in found:
+            print(f"{each['semver']}  {each['problem'] or 'can be fetched'}")
+    return 1 if any(each["problem"] for each in found) else 0
+
+
 @registry.command(cls=Command, example="lynx-pipeline registry verify")
 def verify() -> int:
     """Verify the ledger's chain, and list entries that are ignored.

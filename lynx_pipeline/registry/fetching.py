@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -55,6 +56,24 @@ def fetch(registry: Registry, version: str, to: Path) -> Fetched:
                 return Fetched(entry, is_new=False)
             _download(registry, entry, to)
     return Fetched(entry, is_new=True)
+
+
+def unfetchable(registry: Registry) -> Iterator[tuple[Entry[Promoted], str | None]]:
+    """Each promoted version, oldest first, and why its bundle can't be fetched now; None if it can.
+    Each bundle is downloaded and compared.
+
+    Raises:
+        BadInput: the registry is damaged.
+        SystemFailed: MLflow or the disk failed.
+    """
+    for entry in registry.promotions():
+        with tempfile.TemporaryDirectory(prefix="lynx-doctor-") as scratch:
+            try:
+                fetch(registry, entry.fact.semver, Path(scratch) / "bundle")
+            except (BadInput, Refused) as error:
+                yield entry, str(error)
+            else:
+                yield entry, None
 
 
 def _is_there(registry: Registry, entry: Entry[Promoted], to: Path) -> bool:

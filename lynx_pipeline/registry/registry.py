@@ -248,6 +248,10 @@ class Registry:
             )
         return state.latest
 
+    def promotions(self) -> tuple[Entry[Promoted], ...]:
+        """The promotion of each version in this environment, oldest first."""
+        return tuple(self._replay(self.verify()).promoted.values())
+
     def latest_after(self, canonical_sha: str) -> Entry[Promoted]:
         """The latest promotion, if the bundle ``canonical_sha`` was ever promoted.
 

@@ -322,6 +322,31 @@ def test_the_command_prints_text_or_json(
     assert main(["registry", "fetch", "v9.9.9-dev", "--to", str(to)]) == 1
 
 
+def test_the_doctor_finds_what_cannot_be_fetched(
+    world: World,
+    made: Made,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A bundle that was changed, and one whose entry has no digest. Its exit code is then 1."""
+    world.promote(world.candidate("other"), "v0.2.0-dev")
+    monkeypatch.chdir(world.settings.root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", world.tracking.uri)
+    assert main(["registry", "doctor"]) == 0
+    assert capsys.readouterr().out == f"{V}  can be fetched\nv0.2.0-dev  can be fetched\n"
+    (world.tracking.artifacts(made.run_id) / "model/more").write_text("x")
+    old = fact(event=PROMOTED, semver="v0.3.0-dev")
+    Registry.open(world.settings).store.append(lambda _: old)
+    assert main(["registry", "doctor", "--json"]) == 1
+    first, second, third = json.loads(capsys.readouterr().out)
+    assert first["semver"] == V
+    assert "'more' was added" in first["problem"]
+    assert second == {"semver": "v0.2.0-dev", "problem": None}
+    assert "before the registry recorded bundle digests" in third["problem"]
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////dev/null/mlflow.db")
+    assert main(["registry", "doctor"]) == 3
+
+
 # ----- a real server --------------------------------------------------------------------------
 
 
