@@ -85,8 +85,9 @@ def audit(registry: Registry, version: str) -> Audit:
             judged = _replay(settings, registry.store, promotion)
             findings += _differences(promotion, judged)
             findings += _authorization_findings(settings, promotion)
-            if promotion.fact.bundle_digest is not None:
-                registry.store.evidence(promotion.fact.bundle_digest)  # the manifest
+            digest = judged.evidence.evaluation.bundle_digest
+            if digest is not None and digest == promotion.fact.bundle_digest:
+                registry.store.evidence(digest)  # the bundle's manifest
         except (BadInput, Refused) as error:
             findings.append(str(error))
     chain, oldest = lineage(states, promotion)

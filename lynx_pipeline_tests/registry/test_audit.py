@@ -79,10 +79,12 @@ def test_stored_evidence_is_enough_for_an_audit(world: World, tracking: Tracking
 
 def stored_file(world: World, name: str) -> Path:
     """The registry's file for this piece of evidence."""
-    return folder(world) / evidence_path(recorded(world)[1][f"{name}_sha256"])
+    fact, kept = recorded(world)
+    digest = fact.bundle_digest if name == "manifest" else kept[f"{name}_sha256"]
+    return folder(world) / evidence_path(str(digest))
 
 
-@pytest.mark.parametrize("name", ["baseline", "candidate_eval", "predictions"])
+@pytest.mark.parametrize("name", ["baseline", "candidate_eval", "predictions", "manifest"])
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
