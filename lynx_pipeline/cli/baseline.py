@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from lynx_pipeline.cli.framework import Command
+from lynx_pipeline.cli.framework import Command, path_option
 from lynx_pipeline.cli.output import warn
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.domain.gate.rule import points
@@ -26,10 +26,9 @@ def baseline() -> None:
         "the new reference.'"
     ),
 )
-@click.option(
+@path_option(
     "--from",
     "evaluation",
-    type=click.Path(path_type=Path),
     metavar="FILE",
     required=True,
     help="The candidate_eval.json of the new reference model.",

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from lynx_pipeline.adapters import actions
-from lynx_pipeline.cli.framework import Command
+from lynx_pipeline.cli.framework import Command, path_option
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.outcome import failure_of
 from lynx_pipeline.defs.requests import FETCHED, add_candidate, write_config
@@ -18,13 +18,7 @@ from lynx_pipeline.reports.report import build_report
 
 @click.command(cls=Command, example="lynx-pipeline ci prepare RUN_ID --output run.json")
 @click.argument("run_id")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    required=True,
-    help="The run config to write.",
-)
+@path_option("--output", metavar="FILE", required=True, help="The run config to write.")
 def prepare(run_id: str, output: Path) -> int:
     """Add a downloaded candidate to Dagster."""
     prepared, config = candidate(load_settings(), run_id), output.absolute()

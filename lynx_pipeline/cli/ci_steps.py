@@ -8,7 +8,7 @@ import click
 
 from lynx_pipeline.adapters import actions
 from lynx_pipeline.adapters.github import GitHub
-from lynx_pipeline.cli.framework import Command, with_json
+from lynx_pipeline.cli.framework import Command, path_option, with_json
 from lynx_pipeline.cli.registry import mirror_now, print_entry
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.deploy_workflow.comment import NAME
@@ -61,13 +61,7 @@ def request() -> int:
 @click.option("--run-id", metavar="RUN_ID", required=True, help="The candidate's MLflow run.")
 @click.option("--semver", metavar="VERSION", required=True, help="The version to promote it as.")
 @click.option("--sha", metavar="SHA", required=True, help="The bundle's canonical sha.")
-@click.option(
-    "--evidence",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    required=True,
-    help="The evidence folder.",
-)
+@path_option("--evidence", metavar="DIR", required=True, help="The evidence folder.")
 @click.option(
     "--evidence-sha256",
     metavar="SHA256",
@@ -109,12 +103,8 @@ def promote(
 
 
 @click.command(cls=Command, example="lynx-pipeline ci report --evidence evidence/")
-@click.option(
-    "--evidence",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    required=True,
-    help="The evidence folder; it need not exist.",
+@path_option(
+    "--evidence", metavar="DIR", required=True, help="The evidence folder; it need not exist."
 )
 def report(evidence: Path) -> int:
     """Comment the outcome on the pull request.

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from lynx_pipeline.adapters.files import read_bytes, write_atomic
-from lynx_pipeline.cli.framework import Command, with_json
+from lynx_pipeline.cli.framework import Command, path_option, with_json
 from lynx_pipeline.cli.output import print_json
 from lynx_pipeline.cli.tolerance import Tolerance
 from lynx_pipeline.domain.gate.baseline import parse_baseline
@@ -30,27 +30,10 @@ from lynx_pipeline.reports.verdict_json import verdict_json
         "eval_baseline.json"
     ),
 )
-@click.option(
-    "--candidate",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    required=True,
-    help="candidate_eval.json.",
-)
-@click.option(
-    "--baseline",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    required=True,
-    help="eval_baseline.json.",
-)
+@path_option("--candidate", metavar="FILE", required=True, help="candidate_eval.json.")
+@path_option("--baseline", metavar="FILE", required=True, help="eval_baseline.json.")
 @click.option("--tolerance", type=Tolerance(), help="Must equal the baseline's tolerance.")
-@click.option(
-    "--report",
-    type=click.Path(path_type=Path),
-    metavar="FILE.md",
-    help="Also write the report: FILE.md or FILE.html.",
-)
+@path_option("--report", metavar="FILE.md", help="Also write the report: FILE.md or FILE.html.")
 @with_json
 def compare_baseline(
     candidate: Path, baseline: Path, tolerance: Fraction | None, report: Path | None, as_json: bool

@@ -6,7 +6,8 @@
 import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import wraps
+from functools import partial, wraps
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import click
@@ -22,6 +23,10 @@ class Shared:
 
     as_json: bool = False
     debug: bool = False
+
+
+# An option whose value is a path.
+path_option = partial(click.option, type=click.Path(path_type=Path))
 
 
 def shared(context: click.Context) -> Shared:

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from lynx_pipeline.adapters.files import write_atomic
-from lynx_pipeline.cli.framework import Command, with_json
+from lynx_pipeline.cli.framework import Command, path_option, with_json
 from lynx_pipeline.cli.output import print_json
 from lynx_pipeline.cli.tolerance import Tolerance
 from lynx_pipeline.config import load_settings
@@ -28,27 +28,16 @@ def gate() -> None:
 @gate.command(
     cls=Command, data=True, example="lynx-pipeline gate power --tolerance 0.05 --figure power.svg"
 )
-@click.option(
-    "--eval-set",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="An eval set to use instead of the project's.",
-)
-@click.option(
-    "--baseline",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="A baseline to use instead of the project's.",
-)
+@path_option("--eval-set", metavar="FILE", help="An eval set to use instead of the project's.")
+@path_option("--baseline", metavar="FILE", help="A baseline to use instead of the project's.")
 @click.option(
     "--tolerance",
     type=Tolerance(),
     help="A tolerance to use instead of the baseline's; 0.02 is two points.",
 )
-@click.option(
+@path_option(
     "--figure",
     "figure_file",
-    type=click.Path(path_type=Path),
     metavar="FILE.svg",
     help="Also draw how often each bucket refuses, by true drop: FILE.svg.",
 )

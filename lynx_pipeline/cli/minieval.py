@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from lynx_pipeline.cli.framework import Command, with_json
+from lynx_pipeline.cli.framework import Command, path_option, with_json
 from lynx_pipeline.cli.output import print_json, warn
 from lynx_pipeline.config import EvaluationSettings, NoProject, load_settings, read_env
 from lynx_pipeline.domain.scorers import EXACT
@@ -22,23 +22,10 @@ from lynx_pipeline.reports.progress import shown
         "out/candidate_eval.json"
     ),
 )
-@click.option(
-    "--bundle",
-    type=click.Path(path_type=Path),
-    metavar="DIR",
-    required=True,
-    help="An MLflow model directory.",
-)
-@click.option(
-    "--eval-set",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    required=True,
-    help="A bucketed JSONL eval set.",
-)
-@click.option(
+@path_option("--bundle", metavar="DIR", required=True, help="An MLflow model directory.")
+@path_option("--eval-set", metavar="FILE", required=True, help="A bucketed JSONL eval set.")
+@path_option(
     "--output",
-    type=click.Path(path_type=Path),
     metavar="FILE",
     required=True,
     help="The candidate eval to write; predictions and timings go beside it.",

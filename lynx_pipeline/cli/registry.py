@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lynx_pipeline.cli.framework import Command, with_json
+from lynx_pipeline.cli.framework import Command, path_option, with_json
 from lynx_pipeline.cli.output import print_json, warn
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.state import broken_rules
@@ -44,9 +44,8 @@ def register(run_id: str, as_json: bool) -> int:
 )
 @click.argument("sha")
 @click.argument("semver", metavar="VERSION")
-@click.option(
+@path_option(
     "--evidence",
-    type=click.Path(path_type=Path),
     metavar="DIR",
     help="The folder of evidence to judge. Only dev promotes without evidence.",
 )
@@ -119,9 +118,8 @@ def resolve(version: str, as_json: bool) -> int:
     cls=Command, data=True, example="lynx-pipeline registry fetch v0.2.0 --to models/v0.2.0"
 )
 @click.argument("version", default="latest")
-@click.option(
+@path_option(
     "--to",
-    type=click.Path(path_type=Path),
     metavar="DIR",
     required=True,
     help="The folder to create, one for each version. If the bundle is there, nothing changes.",

@@ -7,7 +7,7 @@ import click
 
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.adapters.mlflow_models import find_model
-from lynx_pipeline.cli.framework import Command, with_json
+from lynx_pipeline.cli.framework import Command, path_option, with_json
 from lynx_pipeline.cli.output import print_json
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.requests import prepare
@@ -23,17 +23,13 @@ from lynx_pipeline.errors import BadInput
 )
 @click.option("--run-id", metavar="RUN_ID", help="The candidate's MLflow run.")
 @click.option("--semver", metavar="VERSION", help="The version to promote it as.")
-@click.option(
+@path_option(
     "--from-comment",
-    type=click.Path(path_type=Path),
     metavar="FILE",
     help="A file with a comment's text; read run and version from it.",
 )
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help="The run config to write; by default in the state folder.",
+@path_option(
+    "--output", metavar="FILE", help="The run config to write; by default in the state folder."
 )
 @with_json
 def request(

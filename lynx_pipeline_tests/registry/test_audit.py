@@ -77,6 +77,19 @@ def test_stored_evidence_is_enough_for_an_audit(world: World, tracking: Tracking
     assert audit(Registry.open(elsewhere), V).findings == ()
 
 
+def test_an_entry_from_before_bundle_digests_passes_the_audit(world: World) -> None:
+    """Neither it nor its evidence has one. It resolves, and says so."""
+    fact, kept = recorded(world)
+    values = json.loads(stored_file(world, "candidate_eval").read_bytes())
+    del values["bundle_digest"]
+    raw = json.dumps(values).encode()
+    evidence = read_object({**kept, "candidate_eval_sha256": sha256(raw)}, Evidence)
+    old = replace(fact, semver="v0.2.0-dev", bundle_digest=None, evidence=evidence)
+    DirectoryLedger(folder(world)).append(lambda _: old, [raw])
+    assert audited(world, "v0.2.0-dev").findings == ()
+    assert Registry.open(world.settings).resolve("v0.2.0-dev").bundle_digest is None
+
+
 def stored_file(world: World, name: str) -> Path:
     """The registry's file for this piece of evidence."""
     fact, kept = recorded(world)
