@@ -35,7 +35,7 @@ _LISTED = 10
 
 
 class Model(NamedTuple):
-    """A run's model. ``uri`` names it for good: the id of a logged model, or the location of
+    """A run's model. ``uri`` names it permanently: the id of a logged model, or the location of
     artifacts. ``location`` is where its files are."""
 
     uri: str
@@ -109,7 +109,7 @@ def locate(tracking_uri: str, uri: str, locations: Sequence[str] = ()) -> str:
         with connected(tracking_uri) as client:
             location = _get(client, uri.removeprefix("models:/")).artifact_location
     elif uri.startswith("runs:/"):
-        raise BadInput(f"{uri!r:.200} does not name one model for good. Promote it again.")
+        raise BadInput(f"{uri!r:.200} does not identify one model permanently. Promote it again.")
     check_location(tracking_uri, location, locations)
     return location
 

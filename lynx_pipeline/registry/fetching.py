@@ -85,7 +85,7 @@ def _is_there(registry: Registry, entry: Entry[Promoted], to: Path) -> bool:
         for other in registry.history(registry.settings.env):
             if isinstance(other.fact, Promoted) and other.fact.bundle_digest == found.digest:
                 raise Refused(
-                    f"{to} has {other.fact.semver}, and {entry.fact.semver} was asked for. Use "
+                    f"{to} has {other.fact.semver}, and {entry.fact.semver} was requested. Use "
                     "another folder for each version."
                 )
     _check(registry, entry, found, str(to))
