@@ -237,7 +237,7 @@ def test_a_folder_with_another_version_is_named(world: World, made: Made, to: Pa
     fetch(world, to)
     world.promote(world.candidate("other"), "v0.2.0-dev")
     with pytest.raises(
-        Refused, match=rf"{to} has {V}, and v0\.2\.0-dev was asked for. Use another"
+        Refused, match=rf"{to} has {V}, and v0\.2\.0-dev was requested. Use another"
     ):
         fetch(world, to)
     assert not fetch(world, to, V).is_new
