@@ -127,6 +127,7 @@ def test_a_changed_bundle_is_refused(
     assert [it.name for it in to.parent.iterdir()] == [".current.lock"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("change", "message"), [*CHANGES, *LOCAL_CHANGES])
 def test_a_changed_target_is_refused(
     world: World, made: Made, to: Path, change: Callable[[Path], object], message: str
@@ -243,6 +244,7 @@ def test_a_folder_with_another_version_is_named(world: World, made: Made, to: Pa
     assert not fetch(world, to, V).is_new
 
 
+@pytest.mark.slow
 def test_a_model_that_was_loaded_from_the_folder(world: World, made: Made, to: Path) -> None:
     """Python writes bytecode beside the model's code, which could run in place of it."""
     fetch(world, to)
