@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from lynx_pipeline.adapters.ledgers import open_store
 from lynx_pipeline.adapters.ledgers.store import Recorded, Store
@@ -176,12 +176,7 @@ class Registry:
             return self._check_promotion(ledger, semver, bundle) or Promoted(
                 time=_now(),
                 env=self.settings.env,
-                model=bundle.model,
-                mlflow_run_id=bundle.mlflow_run_id,
-                artifact_uri=bundle.artifact_uri,
-                canonical_sha=canonical_sha,
-                bundle_digest=bundle.bundle_digest,
-                parent_sha=bundle.parent_sha,
+                **_bundle_of(bundle),
                 semver=semver,
             )
 
@@ -202,16 +197,10 @@ class Registry:
             if state.latest is target and state.since is not None:
                 return state.since
             authorization.recheck(ledger)
-            promotion = target.fact
             return RolledBack(
                 time=_now(),
                 env=self.settings.env,
-                model=promotion.model,
-                mlflow_run_id=promotion.mlflow_run_id,
-                artifact_uri=promotion.artifact_uri,
-                canonical_sha=promotion.canonical_sha,
-                bundle_digest=promotion.bundle_digest,
-                parent_sha=promotion.parent_sha,
+                **_bundle_of(target.fact),
                 semver=semver,
                 actor=authorization.actor,
             )
@@ -303,6 +292,15 @@ class Registry:
                 f"{semver!r} was never promoted in {self.settings.env}. Promoted versions: {known}."
             )
         return entry
+
+
+def _bundle_of(fact: Promoted | Registered) -> dict[str, Any]:
+    """What a fact says of its bundle, for a further fact about the same one."""
+    names = ("model", "mlflow_run_id", "artifact_uri")
+    return {
+        name: getattr(fact, name)
+        for name in (*names, "canonical_sha", "bundle_digest", "parent_sha")
+    }
 
 
 def _now() -> str:

@@ -18,3 +18,9 @@ def world(tmp_path: Path, tracking: Tracking) -> World:
         pyproject='registry = "registry"\n',
     )
     return World(settings, tracking, tmp_path)
+
+
+@pytest.fixture
+def to(tmp_path: Path) -> Path:
+    """The folder to create, in a folder that does not exist yet either."""
+    return tmp_path / "models" / "current"

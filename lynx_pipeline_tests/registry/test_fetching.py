@@ -3,10 +3,9 @@ differs."""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,24 +13,15 @@ import pytest
 
 from lynx_pipeline.adapters import files
 from lynx_pipeline.adapters.bundle_files import read_bundle
-from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.cli import main
 from lynx_pipeline.domain.ledger.facts import Evidence
-from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
-from lynx_pipeline.registry import Fetched, Registry, fetching
-from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline.errors import BadInput, Refused, SystemFailed
+from lynx_pipeline.registry import Registry
 from lynx_pipeline_tests.end_to_end.conftest import files_in
 from lynx_pipeline_tests.simulators.faults.trial import forked, kill_self
-from lynx_pipeline_tests.support import mlflow_server
-from lynx_pipeline_tests.support.builders import PROMOTED, RUN, fact, project
+from lynx_pipeline_tests.support.builders import PROMOTED, fact
+from lynx_pipeline_tests.support.fetching import CHANGES, V, fetch
 from lynx_pipeline_tests.support.world import Made, World, promote_by_hand, register
-
-V = "v0.1.0-dev"
-
-
-def fetch(world: World, to: Path, version: str = "latest") -> Fetched:
-    """Fetch a version into a folder."""
-    return fetching.fetch(Registry.open(world.settings), version, to)
 
 
 @pytest.fixture
@@ -40,12 +30,6 @@ def made(world: World) -> Made:
     good = world.candidate("good")
     world.promote(good, V)
     return good
-
-
-@pytest.fixture
-def to(tmp_path: Path) -> Path:
-    """The folder to create, in a folder that does not exist yet either."""
-    return tmp_path / "models" / "current"
 
 
 def test_the_promoted_bundle_is_fetched_once(world: World, made: Made, to: Path) -> None:
@@ -73,41 +57,11 @@ def test_an_earlier_version_is_fetched_by_name(world: World, made: Made, to: Pat
     assert read_bundle(to.with_name("back")).digest == made.digest
 
 
-def _replace(old: str, new: str) -> Callable[[Path], object]:
-    def change(folder: Path) -> None:
-        file = folder / "MLmodel"
-        assert old in file.read_text()
-        file.write_text(file.read_text().replace(old, new))
-
-    return change
-
-
 def _file_to_folder(folder: Path) -> None:
     (folder / "code" / "tiny_loader.py").unlink()
     (folder / "code" / "tiny_loader.py").mkdir()
 
 
-CHANGES = [
-    pytest.param(
-        lambda f: (f / "code/tiny_loader.py").write_text("he goed"),
-        "'code/tiny_loader.py' was changed",
-        id="edited",
-    ),
-    pytest.param(lambda f: (f / "more").write_bytes(b""), "'more' was added", id="added"),
-    pytest.param(
-        lambda f: (f / "code/tiny_loader.py").unlink(),
-        "'code/tiny_loader.py' is missing",
-        id="removed",
-    ),
-    pytest.param(_replace(RUN, "f" * 32), "'MLmodel' was changed", id="label"),
-    pytest.param(_replace("flavors:", "# x\nflavors:"), "'MLmodel' was changed", id="comment"),
-    pytest.param(
-        lambda f: (f / "code").rename(f / "Code"),
-        "'Code' was added, 'Code/tiny_loader.py' was added, 'code' is missing",
-        id="renamed",
-    ),
-    pytest.param(lambda f: (f / "empty").mkdir(), "'empty' was added", id="empty folder"),
-]
 # What a store on this machine keeps, and a server does not.
 LOCAL_CHANGES = [
     pytest.param(lambda f: (f / "MLmodel").chmod(0o755), "'MLmodel' is executable", id="mode"),
@@ -347,99 +301,3 @@ def test_the_doctor_finds_what_cannot_be_fetched(
     assert "before the registry recorded bundle digests" in third["problem"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////dev/null/mlflow.db")
     assert main(["registry", "doctor"]) == 3
-
-
-# ----- a real server --------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tracking, Path]]:
-    """An MLflow server, and the folder of its artifacts."""
-    folder = tmp_path_factory.mktemp("server")
-    with mlflow_server.running(folder) as uri:
-        with connected(uri) as client:
-            experiment = client.create_experiment("tiny")
-        yield Tracking(uri, experiment), folder / "artifacts"
-
-
-@pytest.fixture(params=["artifact", "logged model"])
-def stored(
-    request: pytest.FixtureRequest, server: tuple[Tracking, Path], tmp_path: Path
-) -> tuple[World, Path]:
-    """A project with a promoted candidate, and where the server keeps its bundle."""
-    tracking, artifacts = server
-    environ = {"MLFLOW_TRACKING_URI": tracking.uri}
-    settings = project(tmp_path / "p", environ=environ, pyproject='registry = "registry"\n')
-    world = World(settings, tracking, tmp_path)
-    good = world.candidate("good")
-    if request.param == "logged model":
-        run_id = tracking.run()
-        with connected(tracking.uri) as client:
-            model = client.create_logged_model(tracking.experiment, source_run_id=run_id)
-            client.log_model_artifacts(model.model_id, str(tmp_path / "good"))
-            client.finalize_logged_model(model.model_id, "READY")
-        good = replace(good, run_id=run_id)
-        world.evaluate(good, wrong=0)
-        name = model.model_id
-    else:
-        name = good.run_id
-    world.promote(good, V)
-    (folder,) = (it.parent for it in artifacts.rglob("MLmodel") if name in it.parts)
-    return world, folder
-
-
-@pytest.mark.slow
-def test_what_a_server_changed_is_refused_and_named(
-    stored: tuple[World, Path], to: Path, tmp_path: Path
-) -> None:
-    """Files changed, added and removed, labels and comments, one at a time in the server's store.
-    Untouched, the bundle is fetched. Modes don't come through a server."""
-    world, folder = stored
-    saved = shutil.copytree(folder, tmp_path / "saved")
-    for parameters in CHANGES:
-        change, message = parameters.values
-        assert callable(change)
-        change(folder)
-        with pytest.raises(Refused) as caught:
-            fetch(world, to)
-        assert str(message) in str(caught.value)
-        assert not to.exists()
-        shutil.rmtree(folder)
-        shutil.copytree(saved, folder)
-    (folder / "MLmodel").chmod(0o755)
-    assert fetch(world, to).is_new
-
-
-@pytest.mark.slow
-def test_a_later_logged_model_does_not_change_what_is_fetched(
-    stored: tuple[World, Path], to: Path, tmp_path: Path
-) -> None:
-    """Its name is that of the artifact's folder, so MLflow itself would load it for the run."""
-    world, _ = stored
-    entry = Registry.open(world.settings).promoted()
-    shutil.copytree(tmp_path / "good", tmp_path / "bad")
-    (tmp_path / "bad" / "code" / "tiny_loader.py").write_text("he goed")
-    with connected(world.tracking.uri) as client:
-        model = client.create_logged_model(
-            world.tracking.experiment, name="model", source_run_id=entry.fact.mlflow_run_id
-        )
-        client.log_model_artifacts(model.model_id, str(tmp_path / "bad"))
-        client.finalize_logged_model(model.model_id, "READY")
-    fetch(world, to)
-    assert read_bundle(to).digest == entry.fact.bundle_digest
-
-
-@pytest.mark.slow
-def test_without_the_bundle_or_the_server_nothing_is_fetched(
-    stored: tuple[World, Path], to: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A bundle whose files are gone, and a server that does not answer."""
-    world, folder = stored
-    shutil.rmtree(folder)
-    with pytest.raises(LynxError):
-        fetch(world, to)
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    settings = replace(world.settings, tracking_uri="http://127.0.0.1:9")
-    with pytest.raises(SystemFailed, match=r"MLflow at http://127\.0\.0\.1:9 failed"):
-        fetching.fetch(Registry.open(settings), V, to)
-    assert not to.exists()

@@ -253,27 +253,17 @@ def _edit_eval_set(world: World, made: Made) -> None:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        pytest.param(
-            _edit_bundle, BadInput, "has changed since its evaluation", id="bundle edited"
-        ),
-        pytest.param(
-            _add_file, BadInput, "has changed since its evaluation", id="file added to the bundle"
-        ),
-        pytest.param(
-            _rename_folder,
-            BadInput,
-            "has changed since its evaluation",
-            id="folder in the bundle renamed",
-        ),
-        pytest.param(
-            _add_dotfile, BadInput, "has changed since its evaluation", id="dotfile in the bundle"
-        ),
         *(
             pytest.param(change, BadInput, "has changed since its evaluation: its digest", id=name)
             for change, name in (
+                (_edit_bundle, "bundle edited"),
+                (_add_file, "file added to the bundle"),
+                (_rename_folder, "folder in the bundle renamed"),
+                (_add_dotfile, "dotfile in the bundle"),
                 (_comment_mlmodel, "comment in MLmodel"),
                 (_label_mlmodel, "different run named in MLmodel"),
                 (_add_empty_folder, "empty folder in the bundle"),
+                (_replace_run, "different run"),
             )
         ),
         pytest.param(_forget_digest, BadInput, "has no bundle digest", id="no digest"),
@@ -302,9 +292,6 @@ def _edit_eval_set(world: World, made: Made) -> None:
             _change_bucket_size, BadInput, "half.a", id="bucket size changed in the baseline"
         ),
         pytest.param(_remove_run, BadInput, "names no MLflow run", id="no run"),
-        pytest.param(
-            _replace_run, BadInput, "has changed since its evaluation", id="different run"
-        ),
         pytest.param(_edit_eval_set, BadInput, "the file was changed", id="eval set edited"),
         pytest.param(
             lambda w, m: w.settings.baseline.unlink(), BadInput, "no baseline", id="no baseline"

@@ -1,0 +1,119 @@
+"""Fetching a promoted bundle from a real MLflow server whose store changes."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.adapters.mlflow_tracking import connected
+from lynx_pipeline.errors import LynxError, Refused, SystemFailed
+from lynx_pipeline.registry import Registry, fetching
+from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support import mlflow_server
+from lynx_pipeline_tests.support.builders import project
+from lynx_pipeline_tests.support.fetching import CHANGES, V, fetch
+from lynx_pipeline_tests.support.world import Made, World
+
+
+@pytest.fixture
+def made(world: World) -> Made:
+    """A promoted candidate."""
+    good = world.candidate("good")
+    world.promote(good, V)
+    return good
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tracking, Path]]:
+    """An MLflow server, and the folder of its artifacts."""
+    folder = tmp_path_factory.mktemp("server")
+    with mlflow_server.running(folder) as uri:
+        with connected(uri) as client:
+            experiment = client.create_experiment("tiny")
+        yield Tracking(uri, experiment), folder / "artifacts"
+
+
+@pytest.fixture(params=["artifact", "logged model"])
+def stored(
+    request: pytest.FixtureRequest, server: tuple[Tracking, Path], tmp_path: Path
+) -> tuple[World, Path]:
+    """A project with a promoted candidate, and where the server keeps its bundle."""
+    tracking, artifacts = server
+    environ = {"MLFLOW_TRACKING_URI": tracking.uri}
+    settings = project(tmp_path / "p", environ=environ, pyproject='registry = "registry"\n')
+    world = World(settings, tracking, tmp_path)
+    good = world.candidate("good")
+    if request.param == "logged model":
+        run_id = tracking.run()
+        with connected(tracking.uri) as client:
+            model = client.create_logged_model(tracking.experiment, source_run_id=run_id)
+            client.log_model_artifacts(model.model_id, str(tmp_path / "good"))
+            client.finalize_logged_model(model.model_id, "READY")
+        good = replace(good, run_id=run_id)
+        world.evaluate(good, wrong=0)
+        name = model.model_id
+    else:
+        name = good.run_id
+    world.promote(good, V)
+    (folder,) = (it.parent for it in artifacts.rglob("MLmodel") if name in it.parts)
+    return world, folder
+
+
+@pytest.mark.slow
+def test_what_a_server_changed_is_refused_and_named(
+    stored: tuple[World, Path], to: Path, tmp_path: Path
+) -> None:
+    """Files changed, added and removed, labels and comments, one at a time in the server's store.
+    Untouched, the bundle is fetched. Modes don't come through a server."""
+    world, folder = stored
+    saved = shutil.copytree(folder, tmp_path / "saved")
+    for parameters in CHANGES:
+        change, message = parameters.values
+        assert callable(change)
+        change(folder)
+        with pytest.raises(Refused) as caught:
+            fetch(world, to)
+        assert str(message) in str(caught.value)
+        assert not to.exists()
+        shutil.rmtree(folder)
+        shutil.copytree(saved, folder)
+    (folder / "MLmodel").chmod(0o755)
+    assert fetch(world, to).is_new
+
+
+@pytest.mark.slow
+def test_a_later_logged_model_does_not_change_what_is_fetched(
+    stored: tuple[World, Path], to: Path, tmp_path: Path
+) -> None:
+    """Its name is that of the artifact's folder, so MLflow itself would load it for the run."""
+    world, _ = stored
+    entry = Registry.open(world.settings).promoted()
+    shutil.copytree(tmp_path / "good", tmp_path / "bad")
+    (tmp_path / "bad" / "code" / "tiny_loader.py").write_text("he goed")
+    with connected(world.tracking.uri) as client:
+        model = client.create_logged_model(
+            world.tracking.experiment, name="model", source_run_id=entry.fact.mlflow_run_id
+        )
+        client.log_model_artifacts(model.model_id, str(tmp_path / "bad"))
+        client.finalize_logged_model(model.model_id, "READY")
+    fetch(world, to)
+    assert read_bundle(to).digest == entry.fact.bundle_digest
+
+
+@pytest.mark.slow
+def test_without_the_bundle_or_the_server_nothing_is_fetched(
+    stored: tuple[World, Path], to: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bundle whose files are gone, and a server that does not answer."""
+    world, folder = stored
+    shutil.rmtree(folder)
+    with pytest.raises(LynxError):
+        fetch(world, to)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    settings = replace(world.settings, tracking_uri="http://127.0.0.1:9")
+    with pytest.raises(SystemFailed, match=r"MLflow at http://127\.0\.0\.1:9 failed"):
+        fetching.fetch(Registry.open(settings), V, to)
+    assert not to.exists()
