@@ -13,6 +13,8 @@ Dagster's steps report it as a SystemFailed: :func:`from_os_error`. Any other ex
 this package. It keeps its traceback and exits with 3, because 1 would mean that the gate refused.
 """
 
+from collections.abc import Sequence
+
 
 class LynxError(Exception):
     """Base of every error a user can meet. ``exit_code`` is the exit code of the process."""
@@ -52,3 +54,9 @@ def from_os_error(error: OSError) -> SystemFailed:
 def paragraph(error: LynxError) -> str:
     """What a user reads: the message, and for a refusal that nothing was changed."""
     return f"{error} Nothing was changed." if isinstance(error, Refused) else str(error)
+
+
+def some_of(texts: Sequence[str], most: int = 10) -> str:
+    """The first texts of a list, for a message that has to stay readable."""
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more or "none"

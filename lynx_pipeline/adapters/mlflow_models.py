@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from lynx_pipeline.adapters.mlflow_tracking import check_run_id, connected, without_secrets
 from lynx_pipeline.domain.bundle import DEEPEST, MLMODEL
-from lynx_pipeline.errors import BadInput, Refused, SystemFailed
+from lynx_pipeline.errors import BadInput, Refused, SystemFailed, some_of
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
 # MLflow sets this tag on a model without files, which names a program elsewhere.
 _EXTERNAL = "mlflow.model.isExternal"
-_LISTED = 10
 
 
 class Model(NamedTuple):
@@ -74,8 +73,8 @@ def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) ->
             files = [repr(file.path) for file in artifacts.list_artifacts()]
             raise BadInput(
                 f"run {run_id} at {server} has {len(paths) + len(ready)} models, expected exactly "
-                f"one. Its models: {_some(listed)}. Its artifacts: {_some(files)}. Log one model "
-                "in it with mlflow.<flavor>.log_model."
+                f"one. Its models: {some_of(listed)}. Its artifacts: {some_of(files)}. Log one "
+                "model in it with mlflow.<flavor>.log_model."
             )
         if paths:
             model = Model(paths[0], paths[0])
@@ -89,11 +88,6 @@ def _described(model: "LoggedModel") -> str:
     external = model.tags.get(_EXTERNAL) == "true"
     kind = "an external model" if external else "the logged model"
     return f"{model.model_id} ({kind} {model.name!r}, {model.status})"
-
-
-def _some(listed: list[str]) -> str:
-    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
-    return ", ".join(listed[:_LISTED]) + more or "none"
 
 
 def locate(tracking_uri: str, uri: str, locations: Sequence[str] = ()) -> str:

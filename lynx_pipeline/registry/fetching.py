@@ -12,10 +12,9 @@ from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.domain.bundle import Bundle, differences
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Promoted
-from lynx_pipeline.errors import BadInput, Refused, SystemFailed
+from lynx_pipeline.errors import BadInput, Refused, SystemFailed, some_of
 from lynx_pipeline.registry.registry import Registry
 
-_LISTED = 10
 _LOCK_SECONDS = 3600.0
 
 
@@ -117,12 +116,11 @@ def _check(registry: Registry, entry: Entry[Promoted], found: Bundle, where: str
     listed = ["its manifest is not in the registry, so the differences are unknown"]
     with contextlib.suppress(BadInput):
         listed = differences(registry.store.evidence(digest), found.manifest)
-    more = f" and {len(listed) - _LISTED} more" if len(listed) > _LISTED else ""
     modes = all(it.endswith("executable") for it in listed)
     advice = " The file system may not keep file modes: use another one." if modes else ""
     raise Refused(
         f"{where} is not the bundle that was promoted as {entry.fact.semver}: "
-        f"{', '.join(listed[:_LISTED])}{more}. Its digest is {found.digest[:12]}, expected "
+        f"{some_of(listed)}. Its digest is {found.digest[:12]}, expected "
         f"{digest[:12]}.{advice}"
     )
 

@@ -15,15 +15,7 @@ from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support import mlflow_server
 from lynx_pipeline_tests.support.builders import project
 from lynx_pipeline_tests.support.fetching import CHANGES, V, fetch
-from lynx_pipeline_tests.support.world import Made, World
-
-
-@pytest.fixture
-def made(world: World) -> Made:
-    """A promoted candidate."""
-    good = world.candidate("good")
-    world.promote(good, V)
-    return good
+from lynx_pipeline_tests.support.world import World
 
 
 @pytest.fixture(scope="module")
