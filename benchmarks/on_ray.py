@@ -47,7 +47,7 @@ def _seconds(eval_set: Path, bundle: Path, output: Path, workers: int) -> float:
         read_eval_file(eval_set, EXACT),
         output / EVAL,
         EvaluationSettings(Limits(batch_size=16), engine="ray", workers=workers),
-        run_id=None,
+        candidate=None,
         env=Env.DEV,
         warn=print,
         progress=lambda done, total: seen.append((time.perf_counter(), done)),

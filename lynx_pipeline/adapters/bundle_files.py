@@ -5,7 +5,7 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from lynx_pipeline.adapters.files import read_bytes, sha256_file
+from lynx_pipeline.adapters.files import make_folder, read_bytes, sha256_file
 from lynx_pipeline.domain.bundle import (
     DEEPEST,
     LONGEST_MLMODEL,
@@ -16,6 +16,7 @@ from lynx_pipeline.domain.bundle import (
     BundleFile,
     bundle_manifest,
     canonical_sha,
+    manifest_rows,
     parent_sha,
 )
 from lynx_pipeline.errors import BadInput, SystemFailed
@@ -45,6 +46,22 @@ def read_bundle(folder: Path) -> Bundle:
     size = sum(file.size for file in files)
     manifest, parent = bundle_manifest(files, folders), _parent_sha(folder, files)
     return Bundle(sha, manifest, parent, len(files), size)
+
+
+def restore_modes(folder: Path, manifest: bytes) -> None:
+    """Give a copy of a bundle the empty folders and file modes of its manifest, which the copy may
+    have lost. Files that are missing stay missing.
+
+    Raises:
+        BadInput: it is not a manifest.
+        SystemFailed: the disk failed.
+    """
+    for path, row in manifest_rows(manifest).items():
+        found = folder / path
+        if "sha256" not in row:
+            make_folder(found)
+        elif found.is_file():
+            found.chmod(0o755 if row["executable"] else 0o644)
 
 
 def _listed(folder: Path) -> tuple[list[BundleFile], list[str]]:

@@ -1,7 +1,5 @@
-"""MLflow: finding the model of a run, and downloading it.
+"""MLflow: where a model's files are, and downloading them.
 
-* MLflow 2 keeps a model among the run's artifacts, MLflow 3 as a logged model: an output of the
-  run, or a model whose source is the run. All are counted, so none is preferred to another.
 * A model is named by where it is, never by a ``runs:/`` URI: MLflow resolves that to whatever the
   run holds when somebody asks.
 * A download holds exactly what is stored. The client adds a file only if it is asked for a version
@@ -13,85 +11,24 @@
 MLflow takes seconds to import, so it is imported when first used.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
-from lynx_pipeline.adapters.mlflow_tracking import check_run_id, connected, without_secrets
+from lynx_pipeline.adapters.mlflow_tracking import connected, without_secrets
 from lynx_pipeline.domain.bundle import DEEPEST, MLMODEL
-from lynx_pipeline.errors import BadInput, Refused, SystemFailed, some_of
+from lynx_pipeline.domain.candidate_key import is_model_id
+from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel, Run
+    from mlflow.entities import LoggedModel
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
-
-_MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
-# MLflow sets this tag on a model without files, which names a program elsewhere.
-_EXTERNAL = "mlflow.model.isExternal"
-
-
-class Model(NamedTuple):
-    """A run's model. ``uri`` names it permanently: the id of a logged model, or the location of
-    artifacts. ``location`` is where its files are."""
-
-    uri: str
-    location: str
-
-
-def find_model(tracking_uri: str, run_id: str, locations: Sequence[str] = ()) -> Model:
-    """The only model of a finished run. Its files must be served by the tracking server, or be in
-    or below one of ``locations``.
-
-    Anyone who can write to MLflow controls these values, and its client also resolves aliases and
-    paths in a URI. So only plain ids are accepted, and callers fetch the location checked here.
-
-    Raises:
-        BadInput: there is no such run, it was deleted or is not finished, or it has no model, or
-            several.
-        Refused: the model is in another location, or the location contains a password.
-        SystemFailed: MLflow failed.
-    """
-    check_run_id(run_id)
-    server = without_secrets(tracking_uri)
-    with connected(tracking_uri) as client:
-        run = client.get_run(run_id)
-        state = run.info.status if run.info.lifecycle_stage == "active" else "DELETED"
-        if state != "FINISHED":
-            raise BadInput(f"run {run_id} at {server} is {state}: expected FINISHED.")
-        root = run.info.artifact_uri
-        check_location(tracking_uri, root, locations)
-        artifacts = _artifacts(tracking_uri, root)
-        paths = [f"{root}/{path}".rstrip("/") for path in _models_in(artifacts, "", DEEPEST)]
-        logged = list(_logged_models(client, run))
-        ready = [model for model in logged if model.status == "READY"]
-        if len(paths) + len(ready) != 1:
-            listed = [f"{without_secrets(path)!r} (an artifact)" for path in paths]
-            listed += [_described(model) for model in logged]
-            files = [repr(file.path) for file in artifacts.list_artifacts()]
-            raise BadInput(
-                f"run {run_id} at {server} has {len(paths) + len(ready)} models, expected exactly "
-                f"one. Its models: {some_of(listed)}. Its artifacts: {some_of(files)}. Log one "
-                "model in it with mlflow.<flavor>.log_model."
-            )
-        if paths:
-            model = Model(paths[0], paths[0])
-        else:
-            model = Model(f"models:/{ready[0].model_id}", ready[0].artifact_location)
-        check_location(tracking_uri, model.location, locations)
-        return model
-
-
-def _described(model: "LoggedModel") -> str:
-    external = model.tags.get(_EXTERNAL) == "true"
-    kind = "an external model" if external else "the logged model"
-    return f"{model.model_id} ({kind} {model.name!r}, {model.status})"
 
 
 def locate(tracking_uri: str, uri: str, locations: Sequence[str] = ()) -> str:
-    """Where the files of a :class:`Model` with this ``uri`` are.
+    """Where the files of the model with this permanent ``uri`` are.
 
     Raises:
         BadInput: there is no such model, or the URI is of another kind.
@@ -101,15 +38,21 @@ def locate(tracking_uri: str, uri: str, locations: Sequence[str] = ()) -> str:
     location = uri
     if uri.startswith("models:/"):
         with connected(tracking_uri) as client:
-            location = _get(client, uri.removeprefix("models:/")).artifact_location
+            location = logged_model(client, uri.removeprefix("models:/")).artifact_location
     elif uri.startswith("runs:/"):
         raise BadInput(f"{uri!r:.200} does not identify one model permanently. Promote it again.")
     check_location(tracking_uri, location, locations)
     return location
 
 
-def _get(client: "MlflowClient", model_id: str) -> "LoggedModel":
-    model = client.get_logged_model(_check_model_id(model_id))
+def logged_model(client: "MlflowClient", model_id: str) -> "LoggedModel":
+    """The logged model with this id.
+
+    Raises:
+        BadInput: see :func:`check_model_id`.
+        SystemFailed: the server returned another model.
+    """
+    model = client.get_logged_model(check_model_id(model_id))
     if model.model_id != model_id:
         raise SystemFailed(
             f"MLflow returned the logged model {model.model_id!r:.80}, expected {model_id}. Check "
@@ -118,39 +61,13 @@ def _get(client: "MlflowClient", model_id: str) -> "LoggedModel":
     return model
 
 
-def _logged_models(client: "MlflowClient", run: "Run") -> Iterator["LoggedModel"]:
-    """The run's logged models, in any state except deleted: its outputs, and those of the same
-    experiment whose source is the run."""
-    from mlflow.exceptions import MlflowException
+def check_model_id(model_id: str) -> str:
+    """``model_id``, if it is one. In anything else MLflow's client would resolve aliases and paths.
 
-    run_id, known, token = run.info.run_id, set(), None
-    try:
-        while token != "":
-            some = client.search_logged_models(
-                [run.info.experiment_id],
-                filter_string=f"source_run_id = '{run_id}'",
-                page_token=token,
-            )
-            for model in some:
-                known.add(_check_model_id(model.model_id))
-                yield model
-            token = some.token or ""
-    except MlflowException as error:
-        if error.error_code != "ENDPOINT_NOT_FOUND":  # MLflow 2 has no logged models
-            raise
-    outputs = run.outputs.model_outputs if run.outputs else []
-    for model_id in dict.fromkeys(output.model_id for output in outputs):
-        if model_id in known:
-            continue
-        try:
-            yield _get(client, model_id)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # deleted
-                raise
-
-
-def _check_model_id(model_id: str) -> str:
-    if not _MODEL_ID.fullmatch(model_id):
+    Raises:
+        BadInput: it is not.
+    """
+    if not is_model_id(model_id):
         raise BadInput(
             f"{model_id!r:.80} is not the id of a logged model: expected 'm-' and 32 hex digits. "
             "Log the model again."
@@ -223,14 +140,14 @@ def download(tracking_uri: str, location: str, folder: Path) -> None:
             folder.with_name(folder.name + ".got").rename(folder)
 
 
-def _artifacts(tracking_uri: str, root: str) -> "ArtifactRepository":
+def artifact_repository(tracking_uri: str, root: str) -> "ArtifactRepository":
     """The run's artifacts alone: the client's ``list_artifacts`` mixes in logged models."""
     from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 
     return get_artifact_repository(root, tracking_uri=tracking_uri)
 
 
-def _models_in(artifacts: "ArtifactRepository", path: str, deepest: int) -> Iterator[str]:
+def models_in(artifacts: "ArtifactRepository", path: str, deepest: int) -> Iterator[str]:
     """The folders below ``path`` that contain an ``MLmodel``."""
     if deepest == 0:
         raise BadInput(f"the run's artifacts are nested more than {DEEPEST} deep at {path:.80}.")
@@ -240,4 +157,4 @@ def _models_in(artifacts: "ArtifactRepository", path: str, deepest: int) -> Iter
         return
     for file in files:
         if file.is_dir:
-            yield from _models_in(artifacts, file.path, deepest - 1)
+            yield from models_in(artifacts, file.path, deepest - 1)

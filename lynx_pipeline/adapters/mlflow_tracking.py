@@ -19,7 +19,6 @@ from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-RUN_ID = re.compile(r"[0-9a-f]{32}")
 _ADVICE = "Check the server and MLFLOW_TRACKING_URI, then run this again."
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -30,17 +29,6 @@ _QUIET = {
 }
 
 
-def check_run_id(run_id: str) -> str:
-    """``run_id``, if it is a valid run id. Callers use it as a folder's name.
-
-    Raises:
-        BadInput: it is not valid.
-    """
-    if not RUN_ID.fullmatch(run_id):
-        raise BadInput(f"{run_id!r} is not an MLflow run id: expected 32 hex digits.")
-    return run_id
-
-
 def run_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
     """The run's tags.
 
@@ -48,7 +36,6 @@ def run_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
         BadInput: there is no such run.
         SystemFailed: MLflow failed.
     """
-    check_run_id(run_id)
     with connected(tracking_uri) as client:
         return dict(client.get_run(run_id).data.tags)
 

@@ -1,5 +1,6 @@
 """The deploy workflow's steps around Dagster: ``ci prepare`` and ``ci outcome``."""
 
+import shutil
 from pathlib import Path
 
 import click
@@ -9,38 +10,61 @@ from lynx_pipeline.cli.framework import Command, path_option
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.outcome import failure_of
 from lynx_pipeline.defs.requests import FETCHED, add_candidate, write_config
-from lynx_pipeline.evaluation.candidate import candidate
+from lynx_pipeline.evaluation.candidate import candidate, take_over
 from lynx_pipeline.evaluation.evidence import EVAL
 from lynx_pipeline.evaluation.judgement import GateRefused, judge_evidence
 from lynx_pipeline.reports.markdown import markdown
 from lynx_pipeline.reports.report import build_report
 
 
-@click.command(cls=Command, example="lynx-pipeline ci prepare RUN_ID --output run.json")
-@click.argument("run_id")
+@click.command(
+    cls=Command,
+    example=(
+        "lynx-pipeline ci prepare KEY --from candidate --bundle-digest DIGEST --output run.json"
+    ),
+)
+@click.argument("key")
+@path_option(
+    "--from", "folder", metavar="DIR", required=True, help="The folder that the job request wrote."
+)
+@click.option(
+    "--bundle-digest",
+    metavar="DIGEST",
+    required=True,
+    help="The bundle's digest, as the job request reported it.",
+)
 @path_option("--output", metavar="FILE", required=True, help="The run config to write.")
-def prepare(run_id: str, output: Path) -> int:
-    """Add a downloaded candidate to Dagster."""
-    prepared, config = candidate(load_settings(), run_id), output.absolute()
+def prepare(key: str, folder: Path, bundle_digest: str, output: Path) -> int:
+    """Take over a downloaded candidate and add it to Dagster.
+
+    Checks that every byte of its bundle is the one that was requested.
+    """
+    settings, config = load_settings(), output.absolute()
+    take_over(settings, key, folder.absolute(), bundle_digest)
     write_config(config, FETCHED)
-    add_candidate(prepared.run_id)
-    print(f"Candidate {prepared.run_id} can be evaluated. Run config: {config}")
+    add_candidate(key)
+    print(f"Candidate {key} can be evaluated. Run config: {config}")
     return 0
 
 
-@click.command(cls=Command, example="lynx-pipeline ci outcome RUN_ID")
-@click.argument("run_id")
-def outcome(run_id: str) -> int:
+@click.command(cls=Command, example="lynx-pipeline ci outcome KEY --output evidence")
+@click.argument("key")
+@path_option(
+    "--output", metavar="DIR", required=True, help="The folder for a copy of the evidence."
+)
+def outcome(key: str, output: Path) -> int:
     """Report how the evaluation ended.
 
     Exits with 0 if the candidate passed the gate and with 1 if the gate refused. Writes the report
-    to the job's summary, for the people who approve the deployment.
+    to the job's summary, for the people who approve the deployment, and copies the evidence for the
+    next jobs.
     """
     settings = load_settings()
-    evaluated = candidate(settings, run_id)
-    failure = failure_of(evaluated.run_id)
+    evaluated = candidate(settings, key)
+    failure = failure_of(key)
     if (evaluated.evidence / EVAL).is_file():
         judged = judge_evidence(settings, evaluated.evidence)
+        shutil.copytree(evaluated.evidence, output)
         actions.output(evidence_sha256=judged.evidence.sha256)
         actions.summary(markdown(build_report(settings, judged)))
         if not judged.verdict.passed:

@@ -21,27 +21,35 @@ from lynx_pipeline.deploy_workflow.release_request import (
 from lynx_pipeline.domain.ledger.facts import Actor
 from lynx_pipeline.domain.release.request import read_comment
 from lynx_pipeline.domain.versioning import check_semver
-from lynx_pipeline.evaluation.candidate import fetch
+from lynx_pipeline.evaluation.candidate import choose, hand_over
 from lynx_pipeline.evaluation.evidence import check_handed_over
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.gate_inputs import changes
 
 
-@click.command(cls=Command, example="lynx-pipeline ci request")
-def request() -> int:
-    """Read the release request and download its candidate."""
+@click.command(cls=Command, example="lynx-pipeline ci request --output candidate")
+@path_option("--output", metavar="DIR", required=True, help="The new folder for the candidate.")
+def request(output: Path) -> int:
+    """Read the release request and download its candidate.
+
+    The folder has the bundle and its manifest, for the job that evaluates it.
+    """
     settings, event = load_settings(), actions.read_event()
     comment = valid_request(settings, GitHub(), event.pull_request, event.comment)
     # From here on the pull request gets a report, because an authorized person made a request.
     actions.output(pull_request=event.pull_request, comment=comment.id)
     asked = read_comment(comment)
     check_semver(asked.semver, settings.env)
-    bundle = fetch(settings, asked.mlflow_run_id)
+    candidate = str(choose(settings, asked.reference, asked.model).key)
+    bundle = hand_over(settings, candidate, output.absolute())
     actions.output(
-        run_id=asked.mlflow_run_id, semver=asked.semver, canonical_sha=bundle.canonical_sha
+        candidate=candidate,
+        semver=asked.semver,
+        canonical_sha=bundle.canonical_sha,
+        bundle_digest=bundle.digest,
     )
     print(
-        f"{comment.author} requests run {asked.mlflow_run_id} as {asked.semver}: bundle "
+        f"{comment.author} requests candidate {candidate} as {asked.semver}: bundle "
         f"{bundle.canonical_sha}, digest {bundle.digest}, {bundle.files} files, "
         f"{bundle.size} bytes."
     )
@@ -52,15 +60,22 @@ def request() -> int:
     cls=Command,
     data=True,
     example=(
-        "lynx-pipeline ci promote --pull-request 7 --comment 1234 --run-id RUN_ID --semver v0.3.1 "
-        "--sha SHA --evidence evidence/ --evidence-sha256 SHA256"
+        "lynx-pipeline ci promote --pull-request 7 --comment 1234 --candidate RUN_ID "
+        "--semver v0.3.1 --sha SHA --bundle-digest DIGEST --evidence evidence/ "
+        "--evidence-sha256 SHA256"
     ),
 )
 @click.option("--pull-request", type=int, required=True, help="The pull request's number.")
 @click.option("--comment", type=int, required=True, help="The id of the requesting comment.")
-@click.option("--run-id", metavar="RUN_ID", required=True, help="The candidate's MLflow run.")
+@click.option("--candidate", metavar="KEY", required=True, help="The candidate's key.")
 @click.option("--semver", metavar="VERSION", required=True, help="The version to promote it as.")
 @click.option("--sha", metavar="SHA", required=True, help="The bundle's canonical sha.")
+@click.option(
+    "--bundle-digest",
+    metavar="DIGEST",
+    required=True,
+    help="The bundle's digest, as the job request reported it.",
+)
 @path_option("--evidence", metavar="DIR", required=True, help="The evidence folder.")
 @click.option(
     "--evidence-sha256",
@@ -72,9 +87,10 @@ def request() -> int:
 def promote(
     pull_request: int,
     comment: int,
-    run_id: str,
+    candidate: str,
     semver: str,
     sha: str,
+    bundle_digest: str,
     evidence: Path,
     evidence_sha256: str,
     as_json: bool,
@@ -87,11 +103,18 @@ def promote(
     folder = evidence.absolute()
 
     def confirm() -> None:
-        check_still_requested(settings, github, pull_request, comment, run_id, semver)
+        check_still_requested(settings, github, pull_request, comment, candidate, semver)
 
-    check_handed_over(folder, evidence_sha256, run_id)
+    check_handed_over(folder, evidence_sha256, candidate)
     registry = Registry.open(settings)
-    entry = registry.promote(sha, semver, evidence=folder, run_id=run_id, confirm=confirm).entry
+    entry = registry.promote(
+        sha,
+        semver,
+        evidence=folder,
+        candidate=candidate,
+        bundle_digest=bundle_digest,
+        confirm=confirm,
+    ).entry
     actor = entry.fact.actor
     # A re-run job finds the entry that its first attempt wrote. The pull request has no report of
     # that entry yet, so it counts as new.

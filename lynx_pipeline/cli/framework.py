@@ -28,6 +28,19 @@ class Shared:
 # An option whose value is a path.
 path_option = partial(click.option, type=click.Path(path_type=Path))
 
+# How a user may name a candidate, and one of a run's models.
+CANDIDATE_FORMS = (
+    "an MLflow run id, a logged model's id, RUN_ID:PATH, models:/NAME/VERSION or models:/NAME@ALIAS"
+)
+model_option = click.option(
+    "--model",
+    metavar="NAME",
+    help=(
+        "Which of the run's models, if it has several: the name or id of a logged model, "
+        "NAME@STEP, or a path among its artifacts."
+    ),
+)
+
 
 def shared(context: click.Context) -> Shared:
     """The shared options of this command line."""

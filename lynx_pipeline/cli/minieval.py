@@ -52,7 +52,7 @@ def minieval(bundle: Path, eval_set: Path, output: Path, progress: bool, as_json
             read_eval_file(eval_file, scorer),
             output,
             options,
-            run_id=None,
+            candidate=None,
             env=env,
             hidden=hidden,
             warn=warn,

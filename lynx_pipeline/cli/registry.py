@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from lynx_pipeline.cli.framework import Command, path_option, with_json
+from lynx_pipeline.cli.framework import Command, model_option, path_option, with_json
 from lynx_pipeline.cli.output import print_json, warn
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.state import broken_rules
@@ -28,12 +28,16 @@ def registry() -> None:
     data=True,
     example="lynx-pipeline registry register 0123456789abcdef0123456789abcdef",
 )
-@click.argument("run_id")
+@click.argument("candidate", metavar="RUN_ID")
+@model_option
 @with_json
-def register(run_id: str, as_json: bool) -> int:
-    """Record a run's bundle by hand (dev only)."""
+def register(candidate: str, model: str | None, as_json: bool) -> int:
+    """Record a run's bundle by hand (dev only).
+
+    RUN_ID may also be another form of a candidate, see 'lynx-pipeline request --help'.
+    """
     warnings.simplefilter("always", NotTheCIPath)
-    print_entry(Registry.open().register_pending(run_id).entry, as_json)
+    print_entry(Registry.open().register_pending(candidate, model).entry, as_json)
     return 0
 
 

@@ -6,14 +6,20 @@ from pathlib import Path
 import click
 
 from lynx_pipeline.adapters.files import read_bytes
-from lynx_pipeline.adapters.mlflow_models import find_model
-from lynx_pipeline.cli.framework import Command, path_option, with_json
+from lynx_pipeline.cli.framework import (
+    CANDIDATE_FORMS,
+    Command,
+    model_option,
+    path_option,
+    with_json,
+)
 from lynx_pipeline.cli.output import print_json
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.requests import prepare
 from lynx_pipeline.domain.release.request import Request, parse_comment
 from lynx_pipeline.domain.versioning import check_semver
 from lynx_pipeline.errors import BadInput
+from lynx_pipeline.evaluation.candidate import choose
 
 
 @click.command(
@@ -21,12 +27,17 @@ from lynx_pipeline.errors import BadInput
     data=True,
     example=("lynx-pipeline request --run-id 0123456789abcdef0123456789abcdef --semver v0.2.0-dev"),
 )
-@click.option("--run-id", metavar="RUN_ID", help="The candidate's MLflow run.")
+@click.option(
+    "--run-id",
+    metavar="CANDIDATE",
+    help=f"The candidate: {CANDIDATE_FORMS}.",
+)
+@model_option
 @click.option("--semver", metavar="VERSION", help="The version to promote it as.")
 @path_option(
     "--from-comment",
     metavar="FILE",
-    help="A file with a comment's text; read run and version from it.",
+    help="A file with a comment's text; read candidate and version from it.",
 )
 @path_option(
     "--output", metavar="FILE", help="The run config to write; by default in the state folder."
@@ -34,6 +45,7 @@ from lynx_pipeline.errors import BadInput
 @with_json
 def request(
     run_id: str | None,
+    model: str | None,
     semver: str | None,
     from_comment: Path | None,
     output: Path | None,
@@ -45,31 +57,34 @@ def request(
     promotes the candidate.
     """
     settings = load_settings()
-    asked = _requested(run_id, semver, from_comment)
+    asked = _requested(run_id, model, semver, from_comment)
     check_semver(asked.semver, settings.env)
-    find_model(settings.tracking_uri, asked.mlflow_run_id, settings.artifact_locations)
+    found = choose(settings, asked.reference, asked.model)
     config = output.absolute() if output else None
-    command = ["dagster", *prepare(settings, asked.mlflow_run_id, asked.semver, config)]
+    command = ["dagster", *prepare(settings, str(found.key), asked.semver, config)]
     if as_json:
         print_json(
             {
-                "mlflow_run_id": asked.mlflow_run_id,
+                "candidate": str(found.key),
+                "mlflow_run_id": found.run_id,
                 "semver": asked.semver,
                 "config": command[-1],
                 "command": command,
             }
         )
     else:
-        print(f"Request accepted: run {asked.mlflow_run_id} as {asked.semver}. To run it:")
+        print(f"Request accepted: candidate {found.key} as {asked.semver}. To run it:")
         print(f"  {shlex.join(command)}")
     return 0
 
 
-def _requested(run_id: str | None, semver: str | None, from_comment: Path | None) -> Request:
+def _requested(
+    run_id: str | None, model: str | None, semver: str | None, from_comment: Path | None
+) -> Request:
     if from_comment is not None:
-        if run_id or semver:
+        if run_id or model or semver:
             raise BadInput("give either --from-comment or --run-id and --semver, not both.")
         return parse_comment(read_bytes(from_comment, "no comment"))
     if not (run_id and semver):
         raise BadInput("give --run-id and --semver, or --from-comment.")
-    return Request(run_id, semver)
+    return Request(run_id, semver, model)

@@ -22,9 +22,9 @@ from lynx_pipeline.defs.metadata import (
     IS_NEW,
     baseline_metadata,
     buckets_metadata,
+    candidate_metadata,
     entry_metadata,
     evaluation_metadata,
-    run_metadata,
     verdict_metadata,
 )
 from lynx_pipeline.defs.partitions import CANDIDATES
@@ -98,20 +98,20 @@ def eval_baseline() -> Result:
 
 @asset(group_name="candidate", kinds={"mlflow"}, partitions_def=CANDIDATES, code_version="1")
 def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Result:
-    """The model directory of the candidate's MLflow run, and its content identity."""
+    """The candidate's model directory, downloaded from MLflow, and its content identity."""
     with failures():
-        settings, run_id = load_settings(), context.partition_key
+        settings, key = load_settings(), context.partition_key
         if config.fetched:
-            bundle = read_bundle(candidate(settings, run_id).bundle)
+            bundle = read_bundle(candidate(settings, key).bundle)
         else:
-            bundle = fetch(settings, run_id)
+            bundle = fetch(settings, key)
     return MaterializeResult(
         data_version=DataVersion(bundle.canonical_sha),
         metadata={
             "canonical_sha": bundle.canonical_sha,
             "bundle_digest": bundle.digest,
             "parent_sha": bundle.parent_sha,
-            **run_metadata(settings, run_id),
+            **candidate_metadata(settings, key),
             "files": bundle.files,
             "bytes": bundle.size,
         },
@@ -149,7 +149,7 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
         data_version=DataVersion(evaluation.predictions_sha256),
         metadata={
             **verdict_metadata(judged.verdict),
-            **run_metadata(settings, evaluated.run_id),
+            **candidate_metadata(settings, evaluated.key),
             **evaluation_metadata(evaluation),
             "kept_from_before": reused,
             "evidence": MetadataValue.path(str(evaluated.evidence)),
@@ -177,19 +177,19 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
     """
     with failures():
         settings = load_settings()
-        run_id = context.partition_key
-        semver = config.semver or tagged_semver(settings, run_id)
-        evaluated = candidate(settings, run_id)
+        key = context.partition_key
+        semver = config.semver or tagged_semver(settings, key)
+        evaluated = candidate(settings, key)
         sha = read_bundle(evaluated.bundle).canonical_sha
         entry, is_new = Registry.open(settings).promote(
-            sha, semver, evidence=evaluated.evidence, run_id=run_id
+            sha, semver, evidence=evaluated.evidence, candidate=key
         )
     return MaterializeResult(
         data_version=DataVersion(entry.hash),
         metadata={
             **entry_metadata(entry),
             IS_NEW: is_new,
-            **run_metadata(settings, run_id),
+            **candidate_metadata(settings, key),
         },
     )
 

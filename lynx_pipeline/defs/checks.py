@@ -20,7 +20,7 @@ from dagster import (
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.assets import candidate_eval, eval_set
 from lynx_pipeline.defs.failures import failures
-from lynx_pipeline.defs.metadata import pull_request_metadata, report_metadata, run_metadata
+from lynx_pipeline.defs.metadata import candidate_metadata, pull_request_metadata, report_metadata
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.gate.baseline import LATENCY
 from lynx_pipeline.domain.gate.rule import Verdict, unresolvable
@@ -97,7 +97,7 @@ def candidate_eval_checks(context: AssetCheckExecutionContext) -> Iterator[Asset
         report = build_report(settings, judged)
     shown = {
         **report_metadata(report),
-        **run_metadata(settings, evaluated.run_id),
+        **candidate_metadata(settings, evaluated.key),
         **pull_request_metadata(context.run.tags),
         "page": MetadataValue.path(str(evaluated.folder / PAGE)),
         "evidence": MetadataValue.path(str(evaluated.evidence)),

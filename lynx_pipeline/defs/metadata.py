@@ -15,6 +15,7 @@ from lynx_pipeline.adapters.actions import run_url
 from lynx_pipeline.adapters.mlflow_tracking import run_page
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.candidate_eval import CandidateEval
+from lynx_pipeline.domain.candidate_key import parse_key
 from lynx_pipeline.domain.gate.baseline import Baseline
 from lynx_pipeline.domain.gate.rule import Verdict
 from lynx_pipeline.domain.ledger.chain import Entry
@@ -34,10 +35,15 @@ _DRAWN = 100
 _PULL_REQUEST = re.compile(r"https?://[A-Za-z0-9.:-]+/[\w./-]+/pull/[0-9]+", re.ASCII)
 
 
-def run_metadata(settings: Settings, run_id: str) -> Shown:
-    """The MLflow run: a link to its page if there is a server, otherwise its id."""
+def candidate_metadata(settings: Settings, key: str) -> Shown:
+    """The candidate's key, and a link to its MLflow run if the key names one and there is a
+    server; without a server, the run's id."""
+    run_id = parse_key(key).run_id
+    if run_id is None:
+        return {"candidate": key}
     page = run_page(settings.tracking_uri, run_id)
-    return {"mlflow_run": MetadataValue.url(page) if page else run_id}
+    named = {} if run_id == key else {"candidate": key}
+    return {**named, "mlflow_run": MetadataValue.url(page) if page else run_id}
 
 
 def pull_request_metadata(tags: Mapping[str, str]) -> Shown:

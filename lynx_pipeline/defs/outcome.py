@@ -13,17 +13,17 @@ _ERRORS: dict[Any, type[LynxError]] = {
 }
 
 
-def failure_of(run_id: str) -> LynxError | None:
+def failure_of(candidate: str) -> LynxError | None:
     """The error that failed the candidate's last run, or None if the run succeeded.
 
     Raises:
         SystemFailed: the candidate was never run here.
     """
-    mine = RunsFilter(tags={PARTITION_TAG: run_id})
+    mine = RunsFilter(tags={PARTITION_TAG: candidate})
     with open_instance() as instance:
         run = next(iter(instance.get_runs(mine, limit=1)), None)
         if run is None:
-            raise SystemFailed(f"Dagster has no run of candidate {run_id} here.")
+            raise SystemFailed(f"Dagster has no run of candidate {candidate} here.")
         if run.status is DagsterRunStatus.SUCCESS:
             return None
         for log in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE):

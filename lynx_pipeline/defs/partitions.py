@@ -1,4 +1,4 @@
-"""One partition per candidate; its key is the MLflow run id."""
+"""One partition per candidate; its key is the candidate's, such as an MLflow run id."""
 
 from dagster import DynamicPartitionsDefinition
 

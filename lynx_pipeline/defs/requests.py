@@ -14,6 +14,7 @@ from lynx_pipeline.defs.assets import candidate_bundle, promotion_decision
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline.defs.jobs import eval_and_promote
 from lynx_pipeline.defs.partitions import CANDIDATES, PARTITION_TAG
+from lynx_pipeline.domain.candidate_key import parse_key
 from lynx_pipeline.evaluation.candidate import SEMVER_TAG
 
 RunConfig = Mapping[str, Any]
@@ -27,10 +28,10 @@ def promotes(semver: str) -> RunConfig:
     return {"ops": {promotion_decision.op.name: {"config": {"semver": semver}}}}
 
 
-def add_candidate(run_id: str) -> None:
-    """Make ``run_id`` a partition, so that jobs can be launched for it."""
+def add_candidate(key: str) -> None:
+    """Make the candidate's key a partition, so that jobs can be launched for it."""
     with open_instance() as instance:
-        instance.add_dynamic_partitions(CANDIDATES.name or "", [run_id])
+        instance.add_dynamic_partitions(CANDIDATES.name or "", [key])
 
 
 def write_config(file: Path, config: RunConfig) -> None:
@@ -42,7 +43,7 @@ def write_config(file: Path, config: RunConfig) -> None:
     write_atomic(file, (json.dumps(config, indent=2) + "\n").encode())
 
 
-def prepare(settings: Settings, run_id: str, semver: str, config: Path | None = None) -> list[str]:
+def prepare(settings: Settings, key: str, semver: str, config: Path | None = None) -> list[str]:
     """Prepare the run that evaluates and promotes the candidate: add the partition, and write the
     run config to ``config`` (default: in the state folder).
 
@@ -53,9 +54,9 @@ def prepare(settings: Settings, run_id: str, semver: str, config: Path | None = 
         BadInput: the project has no ``dagster.yaml``.
         SystemFailed: the disk failed.
     """
-    config = config or settings.home / "requests" / f"{run_id}.yaml"
+    config = config or settings.home / "requests" / f"{parse_key(key).folder}.yaml"
     write_config(config, promotes(semver))
-    add_candidate(run_id)
-    tags = json.dumps({PARTITION_TAG: run_id, SEMVER_TAG: semver})
+    add_candidate(key)
+    tags = json.dumps({PARTITION_TAG: key, SEMVER_TAG: semver})
     target = ["-m", "lynx_pipeline.definitions", "-j", eval_and_promote.name]
     return ["job", "execute", *target, "--tags", tags, "-c", str(config)]

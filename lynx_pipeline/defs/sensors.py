@@ -1,5 +1,6 @@
 """The sensors: one announces promotions, one requests runs for tagged MLflow runs."""
 
+from collections import deque
 from typing import Any
 
 from dagster import (
@@ -20,18 +21,19 @@ from dagster import (
 
 from lynx_pipeline.adapters import mlflow_tracking, notify
 from lynx_pipeline.adapters.mlflow_tracking import TaggedRun
-from lynx_pipeline.config import load_settings
+from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.defs.assets import promotion_decision
 from lynx_pipeline.defs.jobs import eval_and_promote, evaluate, promote
 from lynx_pipeline.defs.metadata import IS_NEW
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.defs.requests import promotes
+from lynx_pipeline.domain.candidate_key import parse_key
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Promoted
 from lynx_pipeline.domain.release.request import LABEL
 from lynx_pipeline.domain.versioning import Env, check_semver
-from lynx_pipeline.errors import BadInput, SystemFailed
-from lynx_pipeline.evaluation.candidate import PULL_REQUEST_TAG, SEMVER_TAG
+from lynx_pipeline.errors import BadInput, Refused, SystemFailed
+from lynx_pipeline.evaluation.candidate import MODEL_TAG, PULL_REQUEST_TAG, SEMVER_TAG, choose
 from lynx_pipeline.registry import Registry
 
 # How many runs a tick looks at and requests; the next tick continues there.
@@ -91,7 +93,7 @@ def tagged_candidates(context: SensorEvaluationContext) -> SensorResult:
 
     A run can be tagged long after it was made, so the sensor keeps cycling over all tagged runs,
     some per tick; the cursor is its position. Each version of a run is requested only once; to try
-    again, launch the candidate by hand.
+    again, launch the candidate by hand. The tag `lynx.model` names one of a run's several models.
     """
     try:
         settings = load_settings()
@@ -108,16 +110,24 @@ def tagged_candidates(context: SensorEvaluationContext) -> SensorResult:
         except BadInput as error:
             problems.append(str(error))
     known = _requested(context.instance, [_key(*one) for one in valid])
-    new = [one for one in valid if _key(*one) not in known]
-    requested = new[:REQUESTED]
-    keys = [run.run_id for run, _ in requested]
+    new = deque(one for one in valid if _key(*one) not in known)
+    requests, keys = list[RunRequest](), list[str]()
+    while new and len(requests) < REQUESTED:
+        run, semver = new.popleft()
+        try:
+            candidate = _candidate(settings, run)
+        except (BadInput, Refused, SystemFailed) as error:
+            problems.append(str(error))
+            continue
+        requests.append(_request(run, candidate, semver, settings.env))
+        keys.append(candidate)
     for problem in problems:
         context.log.warning(problem)
     return SensorResult(
-        run_requests=[_request(run, semver, settings.env) for run, semver in requested],
+        run_requests=requests,
         dynamic_partitions_requests=[CANDIDATES.build_add_request(keys)] if keys else [],
-        skip_reason=None if requested else _nothing_new(len(runs), len(valid), problems),
-        cursor=following if requested == new else context.cursor,
+        skip_reason=None if requests else _nothing_new(len(runs), len(valid), problems),
+        cursor=context.cursor if new else following,
     )
 
 
@@ -137,8 +147,23 @@ def _asked_semver(run: TaggedRun, env: Env) -> str:
     return semver
 
 
+def _candidate(settings: Settings, run: TaggedRun) -> str:
+    """The candidate's key: the run's id, or that of the model that its tag names.
+
+    Raises:
+        BadInput: not exactly one of the run's models has this name.
+        Refused: the model is in a location that is not allowed.
+        SystemFailed: MLflow failed.
+    """
+    name = run.tags.get(MODEL_TAG)
+    if name is None:
+        return str(parse_key(run.run_id))
+    return str(choose(settings, run.run_id, name).key)
+
+
 def _key(run: TaggedRun, semver: str) -> str:
-    return f"{run.run_id}:{semver}"
+    model = run.tags.get(MODEL_TAG)
+    return f"{run.run_id}:{semver}" if model is None else f"{run.run_id}:{model}:{semver}"
 
 
 def _requested(instance: DagsterInstance, keys: list[str]) -> set[str]:
@@ -148,13 +173,13 @@ def _requested(instance: DagsterInstance, keys: list[str]) -> set[str]:
     return {run.tags[_RUN_KEY] for run in instance.get_runs(RunsFilter(tags={_RUN_KEY: keys}))}
 
 
-def _request(run: TaggedRun, semver: str, env: Env) -> RunRequest:
+def _request(run: TaggedRun, candidate: str, semver: str, env: Env) -> RunRequest:
     """The request, for the version that the tag has now."""
     tags = {SEMVER_TAG: semver, PULL_REQUEST_TAG: run.tags.get(PULL_REQUEST_TAG)}
     return RunRequest(
         run_key=_key(run, semver),
         job_name=evaluate.name if env is Env.PROD else eval_and_promote.name,
-        partition_key=run.run_id,
+        partition_key=candidate,
         run_config={} if env is Env.PROD else promotes(semver),
         tags={key: value for key, value in tags.items() if value},
     )

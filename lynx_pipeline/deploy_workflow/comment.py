@@ -22,7 +22,7 @@ class Outcome:
 
     run_url: str
     semver: str | None = None
-    run_id: str | None = None
+    candidate: str | None = None
     entry: Entry | None = None
     new: bool = True
     failed: str | None = None
@@ -42,8 +42,8 @@ def comment(it: Outcome) -> str:
             f"- registry entry {it.entry.seq}, hash `{it.entry.hash}`",
             f"- bundle `{fact.canonical_sha}`",
         ]
-    if it.run_id:
-        parts.append(f"- MLflow run `{it.run_id}`")
+    if it.candidate:
+        parts.append(f"- candidate `{it.candidate}`")
     parts.append(f"- [workflow run]({it.run_url})")
     parts += [f"- {escaped(note, _LONGEST_NOTE)}" for note in it.notes]
     if it.report is not None:

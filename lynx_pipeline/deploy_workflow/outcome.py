@@ -86,7 +86,7 @@ def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: 
     if (evidence / EVAL).is_file():
         try:
             digest = needs.outputs[EVALUATE].get("evidence_sha256", "")
-            check_handed_over(evidence, digest, requested.get("run_id", ""))
+            check_handed_over(evidence, digest, requested.get("candidate", ""))
             report = build_report(settings, judge_evidence(settings, evidence))
         except LynxError as error:
             notes.append(f"No report: {error}")
@@ -104,7 +104,7 @@ def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: 
         Outcome(
             run_url=this_run_url(),
             semver=requested.get("semver") or None,
-            run_id=requested.get("run_id") or None,
+            candidate=requested.get("candidate") or None,
             entry=entry,
             new=promoted.get("new") == "true",
             failed=failed,

@@ -1,4 +1,4 @@
-"""A release request on a pull request: who makes it, whether they may, and for which run.
+"""A release request on a pull request: who makes it, whether they may, and for which candidate.
 
 The check is repeated right before a promotion, so nothing is remembered from the first time.
 """
@@ -22,6 +22,7 @@ from lynx_pipeline.domain.release.request import (
 )
 from lynx_pipeline.domain.versioning import check_semver
 from lynx_pipeline.errors import Refused
+from lynx_pipeline.evaluation.candidate import choose
 
 
 def valid_request(
@@ -46,19 +47,20 @@ def valid_request(
 
 
 def check_still_requested(
-    settings: Settings, github: GitHub, number: int, comment: int, run_id: str, semver: str
+    settings: Settings, github: GitHub, number: int, comment: int, candidate: str, semver: str
 ) -> None:
-    """Check that the same comment is still the valid request, for the same run and version.
+    """Check that the same comment is still the valid request, for the same candidate and version.
 
     Raises:
         Refused: it is not, or the label was removed.
-        SystemFailed: GitHub could not be reached.
+        SystemFailed: GitHub or MLflow could not be reached.
     """
     request = read_comment(valid_request(settings, github, number, comment))
-    if (request.mlflow_run_id, request.semver) != (run_id, semver):
+    requested = str(choose(settings, request.reference, request.model).key)
+    if (requested, request.semver) != (candidate, semver):
         raise Refused(
-            f"the comment requests run {request.mlflow_run_id} as {request.semver}, and this "
-            f"workflow run is about {run_id} as {semver}."
+            f"the comment requests candidate {requested} as {request.semver}, and this workflow "
+            f"run is about {candidate} as {semver}. If an alias was moved, request it again."
         )
     check_semver(semver, settings.env)
 

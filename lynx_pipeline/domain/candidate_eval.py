@@ -38,11 +38,13 @@ class CandidateEval:
 
     ``metrics`` are for information and never gated: seconds, items and tokens per second, and so
     on. ``environment`` is the Python environment the candidate ran in: :data:`LOCAL` for the
-    project's, or the SHA-256 of the contents of the model's own. ``bundle_digest`` is None in old
-    evaluations.
+    project's, or the SHA-256 of the contents of the model's own. ``candidate`` is the candidate's
+    key; ``mlflow_run_id`` is its run if the key says so. ``candidate`` is None, and the run a label
+    of the bundle, if a folder was evaluated. ``bundle_digest`` is None in old evaluations.
     """
 
     mlflow_run_id: str | None
+    candidate: str | None
     canonical_sha: str
     bundle_digest: str | None
     parent_sha: str | None
@@ -72,6 +74,7 @@ class CandidateEval:
         """The JSON value of the file."""
         return {
             "mlflow_run_id": self.mlflow_run_id,
+            "candidate": self.candidate,
             "canonical_sha": self.canonical_sha,
             "bundle_digest": self.bundle_digest,
             "parent_sha": self.parent_sha,
@@ -135,8 +138,11 @@ def parse_candidate_eval(raw: bytes, where: str) -> CandidateEval:
     values = parse_object(raw, where)
     fields = Fields(values, where)
     metrics = Fields(fields.object("measured"), f"{where}: measured")
+    run_id = fields.optional_text("mlflow_run_id")
     return CandidateEval(
-        mlflow_run_id=fields.optional_text("mlflow_run_id"),
+        mlflow_run_id=run_id,
+        # Evaluations from before candidates had keys name a run.
+        candidate=fields.optional_text("candidate") if "candidate" in values else run_id,
         canonical_sha=fields.text("canonical_sha"),
         bundle_digest=fields.optional_text("bundle_digest"),
         parent_sha=fields.optional_text("parent_sha"),

@@ -1,5 +1,7 @@
-"""A candidate: the model of one MLflow run, its folder on this machine, and its bundle."""
+"""A candidate: one model of an MLflow run, its folder on this machine, and its bundle."""
 
+import hashlib
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -7,29 +9,33 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lynx_pipeline.adapters import files, mlflow_models, mlflow_tracking
-from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.adapters.bundle_files import read_bundle, restore_modes
+from lynx_pipeline.adapters.mlflow_candidates import Model, choose_model, find_model
 from lynx_pipeline.config import Settings
-from lynx_pipeline.domain.bundle import Bundle
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.domain.bundle import Bundle, differences
+from lynx_pipeline.domain.candidate_key import parse_key
+from lynx_pipeline.errors import BadInput, some_of
 
-# Tags of an MLflow run and of its Dagster run: the requested version, and the URL of the pull
-# request that requests it.
-SEMVER_TAG, PULL_REQUEST_TAG = "lynx.semver", "lynx.pull_request"
+# Tags of an MLflow run: the requested version, the name of one of its models, and the URL of the
+# pull request that requests it. The Dagster run gets the first and the last.
+SEMVER_TAG, MODEL_TAG, PULL_REQUEST_TAG = "lynx.semver", "lynx.model", "lynx.pull_request"
 
 _LOCK_SECONDS = 3600.0
+_BUNDLE, _MANIFEST = "bundle", "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A run's folder under the state folder. No two runs share one."""
+    """A candidate's folder under the state folder. No two candidates share one. ``key`` is the
+    text of a :class:`~lynx_pipeline.domain.candidate_key.CandidateKey`."""
 
-    run_id: str
+    key: str
     folder: Path
 
     @property
     def bundle(self) -> Path:
         """The downloaded bundle."""
-        return self.folder / "bundle"
+        return self.folder / _BUNDLE
 
     @property
     def evidence(self) -> Path:
@@ -37,26 +43,30 @@ class Candidate:
         return self.folder / "evidence"
 
 
-def candidate(settings: Settings, run_id: str) -> Candidate:
-    """The candidate of ``run_id``. Nothing is downloaded.
+def candidate(settings: Settings, key: str) -> Candidate:
+    """The candidate with this key. Nothing is downloaded.
 
     Raises:
-        BadInput: ``run_id`` is not a valid run id.
+        BadInput: it is not a key.
     """
-    run_id = mlflow_tracking.check_run_id(run_id)
-    return Candidate(run_id, settings.candidates / run_id)
+    return Candidate(key, settings.candidates / parse_key(key).folder)
 
 
-def fetch(settings: Settings, run_id: str) -> Bundle:
+def choose(settings: Settings, reference: str, name: str | None = None) -> Model:
+    """The model that a user asks for; its key is the candidate's. See
+    :func:`~lynx_pipeline.adapters.mlflow_candidates.choose_model`."""
+    return choose_model(settings.tracking_uri, reference, name, settings.artifact_locations)
+
+
+def fetch(settings: Settings, key: str) -> Bundle:
     """Download the candidate's bundle into its folder, replacing an earlier download.
 
     Raises:
-        BadInput: the run does not exist or does not contain exactly one model, or the model is not
-            a valid bundle.
+        BadInput: the key does not name exactly one model, or the model is not a valid bundle.
         SystemFailed: MLflow could not deliver it.
     """
-    target = candidate(settings, run_id)
-    with fresh_bundle(settings, run_id) as (download, bundle, _), locked(target):
+    target = candidate(settings, key)
+    with fresh_bundle(settings, key) as (download, bundle, _), locked(target):
         if target.bundle.exists():
             # Beside the download, so that it is deleted with it.
             target.bundle.rename(download.with_name("old"))
@@ -64,12 +74,57 @@ def fetch(settings: Settings, run_id: str) -> Bundle:
     return bundle
 
 
-def tagged_semver(settings: Settings, run_id: str) -> str:
-    """The version that the run's tag requests.
+def hand_over(settings: Settings, key: str, to: Path) -> Bundle:
+    """Download the candidate for another machine: its bundle and the manifest, in the new folder
+    ``to``.
+
+    Raises:
+        BadInput: see :func:`fetch`; or ``to`` is not empty.
+        SystemFailed: MLflow could not deliver it, or the disk failed.
+    """
+    if to.exists() and any(to.iterdir()):
+        raise BadInput(f"{to} is not empty. Name a new folder.")
+    with fresh_bundle(settings, key) as (download, bundle, _):
+        files.make_folder(to)
+        shutil.move(download, to / _BUNDLE)
+        files.write_atomic(to / _MANIFEST, bundle.manifest)
+    return bundle
+
+
+def take_over(settings: Settings, key: str, folder: Path, digest: str) -> None:
+    """Move the bundle in ``folder``, which :func:`hand_over` wrote, into the candidate's folder. On
+    the way it may have lost what GitHub's artifacts don't keep: empty folders and file modes. Every
+    other difference from ``digest`` is an error.
+
+    Raises:
+        BadInput: it is not exactly the bundle with this digest.
+        SystemFailed: the disk failed.
+    """
+    target, bundle = candidate(settings, key), folder / _BUNDLE
+    manifest = files.read_bytes(folder / _MANIFEST, "the candidate was not handed over")
+    where = f"{folder}: the candidate changed in transit"
+    if hashlib.sha256(manifest).hexdigest() != digest:
+        raise BadInput(f"{where}: its manifest is not the requested one. Start a new workflow run.")
+    restore_modes(bundle, manifest)
+    found = read_bundle(bundle)
+    if found.digest != digest:
+        changes = some_of(differences(manifest, found.manifest))
+        raise BadInput(f"{where}: {changes}. Start a new workflow run.")
+    with locked(target):
+        if target.bundle.exists():
+            shutil.rmtree(target.bundle)
+        shutil.move(bundle, target.bundle)
+
+
+def tagged_semver(settings: Settings, key: str) -> str:
+    """The version that the tag of the candidate's run requests.
 
     Raises:
         BadInput: the run does not exist or has no such tag.
     """
+    run_id = parse_key(key).run_id
+    if run_id is None:  # only MLflow knows it
+        run_id = find_model(settings.tracking_uri, key, settings.artifact_locations).run_id
     semver = mlflow_tracking.run_tags(settings.tracking_uri, run_id).get(SEMVER_TAG, "")
     if not semver:
         raise BadInput(
@@ -80,15 +135,16 @@ def tagged_semver(settings: Settings, run_id: str) -> str:
 
 
 @contextmanager
-def fresh_bundle(settings: Settings, run_id: str) -> Iterator[tuple[Path, Bundle, str]]:
-    """A new download that exists while the block runs: its folder, identity and artifact URI."""
-    parent = candidate(settings, run_id).folder
-    model = mlflow_models.find_model(settings.tracking_uri, run_id, settings.artifact_locations)
+def fresh_bundle(settings: Settings, key: str) -> Iterator[tuple[Path, Bundle, Model]]:
+    """A new download of the candidate that exists while the block runs: its folder and identity,
+    and where it is in MLflow."""
+    parent = candidate(settings, key).folder
+    model = find_model(settings.tracking_uri, key, settings.artifact_locations)
     files.make_folder(parent)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=parent) as scratch:
         folder = Path(scratch) / "bundle"
         mlflow_models.download(settings.tracking_uri, model.location, folder)
-        yield folder, read_bundle(folder), model.uri
+        yield folder, read_bundle(folder), model
 
 
 def locked(candidate: Candidate) -> AbstractContextManager[None]:
@@ -96,6 +152,6 @@ def locked(candidate: Candidate) -> AbstractContextManager[None]:
     return files.locked(
         candidate.folder / ".lock",
         _LOCK_SECONDS,
-        f"another process has been working on candidate {candidate.run_id} for an hour. End it, "
-        "then run this again.",
+        f"another process has been working on candidate {candidate.key} for an hour. End it, then "
+        "run this again.",
     )

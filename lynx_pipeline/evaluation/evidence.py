@@ -81,9 +81,9 @@ def check_evidence(
     return Evidence(evaluation, candidate_eval, predictions)
 
 
-def check_handed_over(folder: Path, sha256: str, run_id: str) -> None:
+def check_handed_over(folder: Path, sha256: str, candidate: str) -> None:
     """Check that the evidence in ``folder`` arrived unchanged from the evaluate job, and is of the
-    run that it was to evaluate.
+    candidate that it was to evaluate.
 
     Raises:
         BadInput: it is not.
@@ -96,9 +96,9 @@ def check_handed_over(folder: Path, sha256: str, run_id: str) -> None:
             f"{file}: it changed in transit: its SHA-256 is {actual}, expected {sha256!r}, as "
             "reported by the evaluate job. Start a new workflow run."
         )
-    evaluated = parse_candidate_eval(raw, str(file)).mlflow_run_id
-    if evaluated != run_id:
+    evaluated = parse_candidate_eval(raw, str(file)).candidate
+    if evaluated != candidate:
         raise BadInput(
-            f"{file}: it is the evaluation of run {evaluated}, expected {run_id}. Start a new "
-            "workflow run."
+            f"{file}: it is the evaluation of candidate {evaluated}, expected "
+            f"{candidate or 'none'}. Start a new workflow run."
         )

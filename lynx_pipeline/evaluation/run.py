@@ -10,10 +10,10 @@ from pathlib import Path
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.files import write_atomic
-from lynx_pipeline.adapters.mlflow_tracking import RUN_ID
 from lynx_pipeline.config import RAY, EvaluationSettings, Settings
 from lynx_pipeline.domain.bundle import MLMODEL, Bundle, read_mlmodel
 from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP, LOCAL, NONE, CandidateEval
+from lynx_pipeline.domain.candidate_key import is_run_id, parse_key
 from lynx_pipeline.domain.gate.baseline import LATENCY
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
@@ -35,7 +35,7 @@ def evaluate(
     output: Path,
     options: EvaluationSettings,
     *,
-    run_id: str | None,
+    candidate: str | None,
     env: Env,
     hidden: Iterable[Path] = (),
     warn: Callable[[str], None],
@@ -44,9 +44,9 @@ def evaluate(
     """Evaluate the bundle and write the evidence: ``output`` and the Parquet files beside it.
 
     Until then answers are stored in :func:`journal_file`; an interrupted evaluation resumes from
-    there. ``hidden`` are folders that the candidate must not see. With ``run_id`` None the evidence
-    names the run in the bundle's ``MLmodel``, which is a label and proves nothing. ``progress`` is
-    called with the numbers of answered and of all items.
+    there. ``hidden`` are folders that the candidate must not see. ``candidate`` is its key; with
+    None the evidence names the run in the bundle's ``MLmodel``, which is a label and proves
+    nothing. ``progress`` is called with the numbers of answered and of all items.
 
     Raises:
         BadInput: the bundle is invalid, its environment can't be built, or the candidate crashed
@@ -74,8 +74,10 @@ def evaluate(
             for batch in engine.answer(batches, total - journal.done):
                 journal.add(batch)
                 progress(journal.done, total)
-        run = run_id or _named_run(bundle_folder)
-        evidence = _write_evidence(eval_set, journal, output, bundle, run, environment)
+        run = parse_key(candidate).run_id if candidate else _named_run(bundle_folder)
+        evidence = _write_evidence(
+            eval_set, journal, output, bundle, environment, candidate=candidate, run=run
+        )
         journal.remove()
     return evidence
 
@@ -117,8 +119,10 @@ def _write_evidence(
     batches: Iterable[Answered],
     output: Path,
     bundle: Bundle,
-    run: str | None,
     environment: str,
+    *,
+    candidate: str | None,
+    run: str | None,
 ) -> Evidence:
     with tempfile.TemporaryDirectory(prefix=".new-", dir=output.parent) as folder:
         files = Path(folder) / PREDICTIONS, Path(folder) / TIMINGS
@@ -127,6 +131,7 @@ def _write_evidence(
     stats = collect_stats(batches)
     evaluation = CandidateEval(
         mlflow_run_id=run,
+        candidate=candidate,
         canonical_sha=bundle.canonical_sha,
         bundle_digest=bundle.digest,
         parent_sha=bundle.parent_sha,
@@ -212,7 +217,7 @@ def evaluate_candidate(
                 eval_set,
                 candidate.evidence / EVAL,
                 settings.evaluation,
-                run_id=candidate.run_id,
+                candidate=candidate.key,
                 env=settings.env,
                 hidden=(settings.root, settings.home),
                 warn=warn,
@@ -224,7 +229,7 @@ def evaluate_candidate(
 def _valid_evidence(
     candidate: Candidate, eval_set: StoredEvalSet, settings: Settings
 ) -> Evidence | None:
-    """The candidate's evidence if it can be reused: it is of this run, bundle, eval set, scorer and
+    """The candidate's evidence if it can be reused: it is of this key, bundle, eval set, scorer and
     ``env_manager``, and in prod the candidate was isolated. Other settings are not compared."""
     try:
         evidence = read_evidence(candidate.evidence, eval_set)
@@ -233,14 +238,14 @@ def _valid_evidence(
     evaluation = evidence.evaluation
     same = evaluation.bundle_digest == read_bundle(candidate.bundle).digest
     same &= (evaluation.environment == LOCAL) == (settings.evaluation.environments is None)
-    same &= evaluation.mlflow_run_id == candidate.run_id
+    same &= evaluation.candidate == candidate.key
     promotable = evaluation.isolated or settings.env is not Env.PROD
     return evidence if same and promotable else None
 
 
 def _named_run(bundle: Path) -> str | None:
     run_id = read_mlmodel((bundle / MLMODEL).read_bytes()).get("run_id")
-    return run_id if isinstance(run_id, str) and RUN_ID.fullmatch(run_id) else None
+    return run_id if isinstance(run_id, str) and is_run_id(run_id) else None
 
 
 def _metrics(stats: RunStats, eval_set: StoredEvalSet, bundle: Bundle) -> dict[str, float]:

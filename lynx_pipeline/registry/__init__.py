@@ -30,16 +30,16 @@ __all__ = [
 ]
 
 
-def register_pending(run_id: str) -> Recorded[Registered]:
+def register_pending(run_id: str, name: str | None = None) -> Recorded[Registered]:
     """See :meth:`Registry.register_pending`."""
-    return Registry.open().register_pending(run_id)
+    return Registry.open().register_pending(run_id, name)
 
 
 def promote(
-    canonical_sha: str, semver: str, *, evidence: Path | None = None, run_id: str | None = None
+    canonical_sha: str, semver: str, *, evidence: Path | None = None, candidate: str | None = None
 ) -> Recorded[Promoted]:
     """See :meth:`Registry.promote`."""
-    return Registry.open().promote(canonical_sha, semver, evidence=evidence, run_id=run_id)
+    return Registry.open().promote(canonical_sha, semver, evidence=evidence, candidate=candidate)
 
 
 def rollback(semver: str) -> Recorded[Promoted | RolledBack]:

@@ -157,6 +157,10 @@ def _differences(promotion: Entry[Promoted], judged: Judged) -> list[str]:
     names = ("canonical_sha", "bundle_digest", "mlflow_run_id", "parent_sha")
     recorded = {name: getattr(fact, name) for name in names} | asdict(fact.evidence)
     shown = {name: getattr(evaluation, name) for name in names} | asdict(summarize(judged))
+    if evaluation.mlflow_run_id is None:  # it names a logged model instead of a run
+        del recorded["mlflow_run_id"]
+        recorded["artifact_uri"] = fact.artifact_uri
+        shown["artifact_uri"] = f"models:/{evaluation.candidate}"
     found = [
         f"{name}: the entry has {recorded[name]!r}, its evidence {shown[name]!r}"
         for name in sorted(recorded)

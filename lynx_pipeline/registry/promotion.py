@@ -41,11 +41,13 @@ class SupportedPromotion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromotionRequest:
-    """What to promote. ``run_id`` is the requested candidate; None means the evidence's run."""
+    """What to promote. ``candidate`` is the requested candidate's key; None means the evidence's.
+    ``bundle_digest`` is that of the requested bundle; None means the evidence's."""
 
     canonical_sha: str
     semver: str
-    run_id: str | None
+    candidate: str | None
+    bundle_digest: str | None
     evidence: Path
 
 
@@ -57,12 +59,12 @@ def build_promotion(
     Raises:
         GateRefused: a bucket fell too far.
         Refused: this is ``prod`` and the candidate was not isolated.
-        BadInput: the evidence belongs to another bundle or run, or the run's bundle has changed in
-            any byte.
+        BadInput: the evidence belongs to another bundle or candidate, or the candidate's bundle has
+            changed in any byte.
     """
     judged = judge_evidence(settings, request.evidence)
     evaluation = judged.evidence.evaluation
-    run_id = _check_belongs(judged, request)
+    candidate = _check_belongs(judged, request)
     if settings.env is Env.PROD and not evaluation.isolated:
         raise Refused(
             f"the candidate was evaluated with isolation {evaluation.isolation!r} and could have "
@@ -70,7 +72,7 @@ def build_promotion(
         )
     if not judged.verdict.passed:
         raise GateRefused(judged.verdict)
-    with fresh_bundle(settings, run_id) as (_, bundle, uri):
+    with fresh_bundle(settings, candidate) as (_, bundle, model):
         if evaluation.bundle_digest is None:
             raise BadInput(
                 "the evidence does not say which bytes were evaluated: it has no bundle digest. "
@@ -78,22 +80,29 @@ def build_promotion(
             )
         if bundle.digest != evaluation.bundle_digest:
             raise BadInput(
-                f"the bundle of run {run_id} has changed since its evaluation: its digest is now "
-                f"{bundle.digest[:12]}, and {evaluation.bundle_digest[:12]} was evaluated. "
+                f"the bundle of candidate {candidate} has changed since its evaluation: its digest "
+                f"is now {bundle.digest[:12]}, and {evaluation.bundle_digest[:12]} was evaluated. "
                 "Evaluate the candidate again."
+            )
+        if request.bundle_digest not in (None, bundle.digest):
+            raise BadInput(
+                f"the bundle of candidate {candidate} has changed since its request: its digest is "
+                f"now {bundle.digest[:12]}, and {str(request.bundle_digest)[:12]} was requested. "
+                "Request it again."
             )
         if bundle.canonical_sha != request.canonical_sha:
             raise BadInput(
-                f"the bundle of run {run_id} has the canonical sha {bundle.canonical_sha[:12]}, "
-                f"expected {request.canonical_sha[:12]}. Evaluate the candidate again."
+                f"the bundle of candidate {candidate} has the canonical sha "
+                f"{bundle.canonical_sha[:12]}, expected {request.canonical_sha[:12]}. Evaluate the "
+                "candidate again."
             )
     counts, evidence = evaluation.counts, summarize(judged)
     fact = Promoted(
         time=time,
         env=settings.env,
         model=settings.model,
-        mlflow_run_id=run_id,
-        artifact_uri=uri,
+        mlflow_run_id=model.run_id,
+        artifact_uri=model.uri,
         canonical_sha=request.canonical_sha,
         bundle_digest=bundle.digest,
         parent_sha=bundle.parent_sha,
@@ -116,21 +125,23 @@ def build_promotion(
 
 
 def _check_belongs(judged: Judged, request: PromotionRequest) -> str:
-    """The evidence's run id, checked to be the requested candidate's, as the bundle is."""
+    """The evidence's candidate, checked to be the requested one, as the bundle is."""
     evaluation = judged.evidence.evaluation
     if evaluation.canonical_sha != request.canonical_sha:
         raise BadInput(
             f"the evidence is of the bundle {evaluation.canonical_sha[:12]}, expected "
             f"{request.canonical_sha[:12]}. Evaluate the candidate again."
         )
-    if evaluation.mlflow_run_id is None:
+    # A folder's evaluation names a run at most.
+    candidate = evaluation.candidate or evaluation.mlflow_run_id
+    if candidate is None:
         raise BadInput("the evidence names no MLflow run, so its bundle cannot be downloaded.")
-    if request.run_id not in (None, evaluation.mlflow_run_id):
+    if request.candidate not in (None, candidate):
         raise BadInput(
-            f"the evidence is of the MLflow run {evaluation.mlflow_run_id}, expected "
-            f"{request.run_id}. Evaluate the candidate again."
+            f"the evidence is of candidate {candidate}, expected {request.candidate}. Evaluate "
+            "the candidate again."
         )
-    return evaluation.mlflow_run_id
+    return candidate
 
 
 def unchanged_baseline(settings: Settings, evidence: Evidence) -> bytes:

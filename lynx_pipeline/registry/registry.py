@@ -26,7 +26,7 @@ from lynx_pipeline.domain.ledger.facts import TIME, Fact, Promoted, Registered, 
 from lynx_pipeline.domain.ledger.state import RegistryState, check_promotion, replay
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import Refused
-from lynx_pipeline.evaluation.candidate import fresh_bundle
+from lynx_pipeline.evaluation.candidate import choose, fresh_bundle
 from lynx_pipeline.registry.authorization import authorize, require_dev
 from lynx_pipeline.registry.promotion import (
     PromotionRequest,
@@ -83,22 +83,25 @@ class Registry:
 
     # ----- changing it ------------------------------------------------------------------------
 
-    def register_pending(self, run_id: str) -> Recorded[Registered]:
+    def register_pending(self, run_id: str, name: str | None = None) -> Recorded[Registered]:
         """Record the bundle of an MLflow run, so that a dev promotion may name it, with a warning.
+        ``run_id`` may be another reference, and ``name`` one of the run's models: see
+        :func:`~lynx_pipeline.evaluation.candidate.choose`.
 
         Raises:
             Refused: this is ``prod``.
-            BadInput: the run has no usable model.
+            BadInput: the run has no usable model, or several and none is named.
         """
         require_dev(self.settings, "a registration by hand")
         warnings.warn(NOT_THE_CI_PATH, NotTheCIPath, stacklevel=2)
-        with fresh_bundle(self.settings, run_id) as (_, bundle, uri):
+        key = str(choose(self.settings, run_id, name).key)
+        with fresh_bundle(self.settings, key) as (_, bundle, model):
             fact = Registered(
                 time=_now(),
                 env=self.settings.env,
                 model=self.settings.model,
-                mlflow_run_id=run_id,
-                artifact_uri=uri,
+                mlflow_run_id=model.run_id,
+                artifact_uri=model.uri,
                 canonical_sha=bundle.canonical_sha,
                 bundle_digest=bundle.digest,
                 parent_sha=bundle.parent_sha,
@@ -119,17 +122,18 @@ class Registry:
         semver: str,
         *,
         evidence: Path | None = None,
-        run_id: str | None = None,
+        candidate: str | None = None,
+        bundle_digest: str | None = None,
         confirm: Callable[[], object] = lambda: None,
     ) -> Recorded[Promoted]:
         """Make ``semver`` name the bundle, if its evidence passes the gate now.
 
         ``evidence`` is an evidence folder. Its predictions are scored again, the bundle is
         downloaded and hashed again, eval set and baseline are read again, and the rule is applied.
-        ``run_id`` is the requested candidate; evidence of another run is an error. ``confirm`` is
-        called last, each time that the ledger is about to change; it can raise to stop the
-        promotion. Without ``evidence``, see the module's docstring. Repeating a promotion changes
-        nothing.
+        ``candidate`` is the requested candidate's key, and ``bundle_digest`` that of its bundle;
+        evidence of another one is an error. ``confirm`` is called last, each time that the ledger
+        is about to change; it can raise to stop the promotion. Without ``evidence``, see the
+        module's docstring. Repeating a promotion changes nothing.
 
         Raises:
             Refused: the gate or a policy refuses.
@@ -144,7 +148,11 @@ class Registry:
         supported = build_promotion(
             self.settings,
             PromotionRequest(
-                canonical_sha=canonical_sha, semver=semver, run_id=run_id, evidence=evidence
+                canonical_sha=canonical_sha,
+                semver=semver,
+                candidate=candidate,
+                bundle_digest=bundle_digest,
+                evidence=evidence,
             ),
             _now(),
             authorization.actor,

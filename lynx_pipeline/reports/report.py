@@ -30,7 +30,7 @@ class Report:
     ``comparison`` is None if the reference's predictions are not available.
     ``false_refusal_rate`` is how often the gate refuses a model exactly as good as the reference,
     None if not computed; ``false_refusal_rates`` are those of the single buckets. ``facts`` are
-    lines such as the MLflow run and the bundle's sha.
+    lines such as the candidate and the bundle's sha.
     """
 
     verdict: Verdict
@@ -69,7 +69,7 @@ def build_report(settings: "Settings", judged: "Judged") -> Report:
         false_refusal_rate=power.refusal if power else None,
         false_refusal_rates={b.name: b.refusal for b in power.buckets} if power else {},
         facts={
-            "MLflow run": evaluation.mlflow_run_id or "unknown",
+            "candidate": evaluation.candidate or evaluation.mlflow_run_id or "unknown",
             "canonical sha": evaluation.canonical_sha,
             "eval set": evaluation.eval_set_dvc_hash,
             "overall": f"{counts.correct} of {counts.n} right, {counts.correct / counts.n:.2%}",

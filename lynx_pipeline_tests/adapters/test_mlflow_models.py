@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
-from lynx_pipeline.adapters.mlflow_models import check_location, download, find_model
+from lynx_pipeline.adapters.mlflow_candidates import find_model
+from lynx_pipeline.adapters.mlflow_models import check_location, download
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline_tests.conftest import Tracking
@@ -52,8 +53,8 @@ def test_a_model_among_the_artifacts_is_found(
     """The model was logged the MLflow 2 way, at any depth. The download equals what was logged."""
     for path in ("model", "deep/down/here"):
         run_id = tracking.run({path: folder})
-        uri, location = find_model(tracking.uri, run_id)
-        assert uri == location == f"{tracking.artifacts(run_id)}/{path}"
+        found = find_model(tracking.uri, run_id)
+        assert found.uri == found.location == f"{tracking.artifacts(run_id)}/{path}"
         got = downloaded(tracking, run_id, tmp_path / path)
         assert read_bundle(got) == read_bundle(folder)
 
@@ -110,11 +111,13 @@ def test_a_download_holds_exactly_what_is_stored(
         assert read_bundle(got).canonical_sha == read_bundle(folder).canonical_sha
 
 
-def log_model_of(tracking: Tracking, run_id: str, folder: Path, status: str = "READY") -> str:
-    """Add a logged model named "model" whose source is a run, as anybody can at any time. It is not
-    among the run's outputs. Returns its id."""
+def log_model_of(
+    tracking: Tracking, run_id: str, folder: Path, status: str = "READY", name: str = "model"
+) -> str:
+    """Add a logged model whose source is a run, as anybody can at any time. It is not among the
+    run's outputs. Returns its id."""
     with connected(tracking.uri) as client:
-        made = client.create_logged_model(tracking.experiment, name="model", source_run_id=run_id)
+        made = client.create_logged_model(tracking.experiment, name=name, source_run_id=run_id)
         if status != "PENDING":
             client.log_model_artifacts(made.model_id, str(folder))
             client.finalize_logged_model(made.model_id, status)
@@ -353,7 +356,7 @@ def test_an_invalid_model_id_is_refused(tracking: Tracking, folder: Path, model_
 
 def test_missing_artifacts_are_an_error(tracking: Tracking, folder: Path, tmp_path: Path) -> None:
     """When a store has lost files that its database still lists, MLflow returns an empty folder."""
-    uri, _ = find_model(tracking.uri, logged_mlflow_3(tracking, folder))
+    uri = find_model(tracking.uri, logged_mlflow_3(tracking, folder)).uri
     store = Path(tracking.uri.removeprefix("sqlite:///")).parent
     (model,) = store.rglob(uri.removeprefix("models:/"))
     shutil.rmtree(model)

@@ -119,7 +119,6 @@ def test_an_unexpected_exception_shows_its_traceback_and_exits_with_3(
     [
         ["registry", "register", RUN],
         ["request", "--run-id", RUN, "--semver", "v0.1.0-dev"],
-        ["ci", "prepare", RUN, "--output", "run.yaml"],
     ],
     ids=" ".join,
 )

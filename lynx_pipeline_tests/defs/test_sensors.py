@@ -131,6 +131,13 @@ class MLflow:
         with connected(self.database) as client:
             client.set_tag(run_id, key, value)
 
+    def model(self, run_id: str, name: str) -> str:
+        """A new logged model of a run. Returns its id."""
+        with connected(self.database) as client:
+            made = client.create_logged_model("0", name=name, source_run_id=run_id)
+            client.finalize_logged_model(made.model_id, "READY")
+        return str(made.model_id)
+
     def clear(self) -> None:
         """Delete all runs that a search finds."""
         with connected(self.database) as client:
@@ -225,6 +232,20 @@ def test_a_request_has_everything_that_the_run_needs(mlflow: MLflow, daemon: Dae
     assert run_request.run_config == {"ops": {"promotion_decision": {"config": {"semver": V}}}}
     mlflow.tag(run_id, "lynx.semver", "v0.2.0-dev")
     assert daemon.ticks(2) == [f"{run_id}:v0.2.0-dev"]
+
+
+@pytest.mark.slow
+def test_a_tag_names_one_of_a_runs_models(mlflow: MLflow, daemon: Daemon) -> None:
+    """The candidate is that model. Until there is one, the tick says what is missing."""
+    run_id = mlflow.run({**LABELLED, "lynx.model": "student"})
+    assert "has 0 models named 'student'" in daemon.skip_message()
+    model_id = mlflow.model(run_id, "student")
+    mlflow.model(run_id, "teacher")
+    (run_request,) = daemon.tick().run_requests or []
+    assert (run_request.partition_key, run_request.run_key) == (model_id, f"{run_id}:student:{V}")
+    assert daemon.instance.get_dynamic_partitions("candidates") == [model_id]
+    mlflow.tag(run_id, "lynx.model", "teacher")
+    assert daemon.ticks(2) == [f"{run_id}:teacher:{V}"]
 
 
 @pytest.mark.slow

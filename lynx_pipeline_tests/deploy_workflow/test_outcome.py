@@ -15,7 +15,7 @@ from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import RUN, project
 from lynx_pipeline_tests.support.world import Made, World
 
-REQUEST = {"pull_request": "7", "run_id": RUN, "semver": "v0.3.1-dev"}
+REQUEST = {"pull_request": "7", "candidate": RUN, "semver": "v0.3.1-dev"}
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def needs(
     evidence digest is that of ``made``."""
     raw = (made.evidence / "candidate_eval.json").read_bytes() if made else b""
     digest = {"evidence_sha256": sha256(raw).hexdigest()} if made else {}
-    request = {**REQUEST, "run_id": made.run_id} if made else REQUEST
+    request = {**REQUEST, "candidate": made.run_id} if made else REQUEST
     jobs: dict[str, Any] = {
         "request": {"result": "success", "outputs": request},
         "evaluate": {"result": "success", "outputs": {"error": "", **digest}},

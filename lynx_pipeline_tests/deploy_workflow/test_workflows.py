@@ -90,11 +90,11 @@ MODEL_JOB = """      contents: read # the default branch
     env:
       LYNX_ENV: prod
       LYNX_HOME: lynx-home
-      RUN_ID"""
-RUN_ID = "      RUN_ID: ${{ needs.request.outputs.run_id }}\n    outputs"
+      CANDIDATE"""
+CANDIDATE = "      CANDIDATE: ${{ needs.request.outputs.candidate }}\n    outputs"
 CHECKOUT = "          persist-credentials: false\n"
 PYTHON = '          python-version: "3.11"\n'
-SCRIPT = "        run: ./dev run lynx-pipeline ci request\n"
+SCRIPT = "        run: ./dev run lynx-pipeline ci request --output candidate\n"
 TOKEN = "          GITHUB_TOKEN: ${{ github.token }}\n"
 SEMVER = "          SEMVER: ${{ needs.request.outputs.semver }}\n          SHA"
 PIN = f"actions/checkout@{PINS['actions/checkout']}"
@@ -105,8 +105,8 @@ PROMOTES = "    environment: production\n"
 
 
 def _secret(expression: str) -> str:
-    """The lines that give the model's job this expression as RUN_ID."""
-    return f"      RUN_ID: ${{{{ {expression} }}}}\n    outputs"
+    """The lines that give the model's job this expression as CANDIDATE."""
+    return f"      CANDIDATE: ${{{{ {expression} }}}}\n    outputs"
 
 
 # For each change: the original text, its replacement and the expected finding.
@@ -122,19 +122,23 @@ WEAKER = {
         MODEL_JOB.replace("read", "write"),
         "evaluate: unexpected permissions",
     ),
-    "a secret": (RUN_ID, _secret("secrets.X"), "evaluate: unexpected expression"),
-    "all secrets": (RUN_ID, _secret("toJSON(secrets)"), "evaluate: unexpected expression"),
+    "a secret": (CANDIDATE, _secret("secrets.X"), "evaluate: unexpected expression"),
+    "all secrets": (CANDIDATE, _secret("toJSON(secrets)"), "evaluate: unexpected expression"),
     "a secret in capital letters": (
-        RUN_ID,
+        CANDIDATE,
         _secret("SECRETS['X']"),
         "evaluate: unexpected expression",
     ),
-    "the job's token": (RUN_ID, _secret("github.token"), "evaluate: unexpected expression"),
-    "the job's token by subscript": (RUN_ID, _secret("github['token']"), "unexpected expression"),
-    "the whole github context": (RUN_ID, _secret("toJSON(github)"), "unexpected expression"),
+    "the job's token": (CANDIDATE, _secret("github.token"), "evaluate: unexpected expression"),
+    "the job's token by subscript": (
+        CANDIDATE,
+        _secret("github['token']"),
+        "unexpected expression",
+    ),
+    "the whole github context": (CANDIDATE, _secret("toJSON(github)"), "unexpected expression"),
     "a secret on two lines": (
-        RUN_ID,
-        '      RUN_ID: "${{\\n secrets.X }}"\n    outputs',
+        CANDIDATE,
+        '      CANDIDATE: "${{\\n secrets.X }}"\n    outputs',
         "evaluate: unexpected expression",
     ),
     "an environment": (
@@ -231,13 +235,13 @@ WEAKER = {
     "no time-out": ("    timeout-minutes: 120\n", "", "no time-out"),
     # what jobs pass on, and what is promoted
     "evidence unpacked over the code": (
-        "          path: evidence\n",
-        "          path: .\n",
+        "          path: evidence\n      - name: Promote",
+        "          path: .\n      - name: Promote",
         "promote: unexpected artifacts",
     ),
     "an artifact of the whole machine": (
-        "/bundle\n          include",
-        "/..\n          include",
+        "path: candidate\n          include",
+        "path: ..\n          include",
         "request: unexpected artifacts",
     ),
     "a different run's evidence": (

@@ -43,7 +43,7 @@ STEPS = {
         *_SETUP,
         ("Install bubblewrap, and let it make the namespaces it isolates with", None, None),
         ("Take the candidate", None, "actions/download-artifact"),
-        ("Add the candidate's partition", None, None),
+        ("Verify the candidate and add its partition", None, None),
         ("Evaluate", None, None),
         ("Record the outcome", "outcome", None),
         ("Keep the evidence for the next jobs", None, "actions/upload-artifact"),
@@ -62,20 +62,22 @@ STEPS = {
 }
 CLI = "./dev run lynx-pipeline"
 COMMANDS = {
-    "request": ["./dev install", f"{CLI} ci request"],
+    "request": ["./dev install", f"{CLI} ci request --output candidate"],
     "evaluate": [
         "./dev install",
         "sudo apt-get install --yes --no-install-recommends bubblewrap\n"
         "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
-        f'{CLI} ci prepare "$RUN_ID" --output lynx-home/evaluate.json',
+        f'{CLI} ci prepare "$CANDIDATE" --from candidate --bundle-digest "$BUNDLE_DIGEST" '
+        "--output lynx-home/evaluate.json",
         "./dev run dagster job execute -m lynx_pipeline.definitions -j evaluate "
         '--tags "$TAGS" -c lynx-home/evaluate.json',
-        f'{CLI} ci outcome "$RUN_ID"',
+        f'{CLI} ci outcome "$CANDIDATE" --output evidence',
     ],
     "promote": [
         "./dev install",
         f'{CLI} ci promote --pull-request "$PULL_REQUEST" --comment "$COMMENT" '
-        '--run-id "$RUN_ID" --semver "$SEMVER" --sha "$SHA" '
+        '--candidate "$CANDIDATE" --semver "$SEMVER" --sha "$SHA" '
+        '--bundle-digest "$BUNDLE_DIGEST" '
         '--evidence evidence --evidence-sha256 "$EVIDENCE_SHA256"',
     ],
     "report": [
@@ -84,16 +86,17 @@ COMMANDS = {
         f"{CLI} ci report --evidence evidence",
     ],
 }
-_REQUEST = {f"needs.request.outputs.{name}" for name in ("pull_request", "comment", "run_id")}
-_REQUEST |= {"needs.request.outputs.semver", "needs.request.outputs.canonical_sha"}
+_REQUESTED = ("pull_request", "comment", "candidate", "semver", "canonical_sha", "bundle_digest")
+_REQUEST = {f"needs.request.outputs.{name}" for name in _REQUESTED}
 _MLFLOW = {"vars.MLFLOW_TRACKING_URI", "secrets.MLFLOW_TRACKING_TOKEN"}
 _REGISTRY = "secrets.LYNX_REGISTRY_TOKEN || github.token"
 # The expressions that a job may contain outside its conditions.
 EXPRESSIONS = {
-    "request": {name.replace("needs.request", "steps.request") for name in _REQUEST}
+    "request": {f"steps.request.outputs.{name}" for name in _REQUESTED}
     | {"steps.request.outputs.error", "github.token", *_MLFLOW},
     "evaluate": {
-        "needs.request.outputs.run_id",
+        "needs.request.outputs.candidate",
+        "needs.request.outputs.bundle_digest",
         "github.server_url",
         "github.repository",
         "needs.request.outputs.pull_request",
@@ -116,14 +119,13 @@ def _outputs(job_or_step: str, *names: str) -> dict[str, str]:
 
 
 OUTPUTS: dict[str, dict[str, str] | None] = {
-    "request": _outputs(
-        "steps.request", "pull_request", "comment", "run_id", "semver", "canonical_sha", "error"
-    ),
+    "request": _outputs("steps.request", *_REQUESTED, "error"),
     "evaluate": _outputs("steps.outcome", "evidence_sha256", "error"),
     "promote": _outputs("steps.promote", "entry", "new", "error"),
     "report": None,
 }
-_RUN_ID = _expression("needs.request.outputs.run_id")
+_CANDIDATE = _expression("needs.request.outputs.candidate")
+_DIGEST = {"BUNDLE_DIGEST": _expression("needs.request.outputs.bundle_digest")}
 _TOKEN = {"GITHUB_TOKEN": _expression("github.token")}
 _MLFLOW_SERVER = {
     "MLFLOW_TRACKING_URI": _expression("vars.MLFLOW_TRACKING_URI"),
@@ -142,15 +144,17 @@ _PULL_REQUEST = "/".join(
 ).replace("/${{ needs", "/pull/${{ needs")
 VARIABLES = {
     "request/Read the request and fetch the candidate": {**_TOKEN, **_MLFLOW_SERVER},
+    "evaluate/Verify the candidate and add its partition": _DIGEST,
     "evaluate/Evaluate": {
-        "TAGS": f'{{"dagster/partition": "{_RUN_ID}", "lynx.pull_request": "{_PULL_REQUEST}"}}'
+        "TAGS": f'{{"dagster/partition": "{_CANDIDATE}", "lynx.pull_request": "{_PULL_REQUEST}"}}'
     },
     "promote/Promote": {
         "PULL_REQUEST": _expression("needs.request.outputs.pull_request"),
         "COMMENT": _expression("needs.request.outputs.comment"),
-        "RUN_ID": _RUN_ID,
+        "CANDIDATE": _CANDIDATE,
         "SEMVER": _expression("needs.request.outputs.semver"),
         "SHA": _expression("needs.request.outputs.canonical_sha"),
+        **_DIGEST,
         "EVIDENCE_SHA256": _expression("needs.evaluate.outputs.evidence_sha256"),
         **_MLFLOW_SERVER,
         **_TOKEN,
@@ -170,7 +174,7 @@ VARIABLES = {
 _COMMON = {"LYNX_ENV": "prod", "LYNX_HOME": "lynx-home"}
 SETTINGS = {
     "request": _COMMON,
-    "evaluate": {**_COMMON, "RUN_ID": _RUN_ID},
+    "evaluate": {**_COMMON, "CANDIDATE": _CANDIDATE},
     "promote": _COMMON,
     "report": _COMMON,
 }
@@ -181,20 +185,15 @@ CONCURRENCY = {
     }
 }
 _KEPT = {"if-no-files-found": "error", "retention-days": 7}
-_BUNDLE = f"lynx-home/candidates/{_RUN_ID}/bundle"
+_BUNDLE = {"name": "candidate", "path": "candidate"}
 _EVIDENCE = {"name": "evidence", "path": "evidence"}
 ARTIFACTS: dict[str, list[dict[str, object]]] = {
     "request": [
-        {
-            "name": "candidate",
-            "path": _BUNDLE.replace("needs", "steps"),
-            "include-hidden-files": True,
-            **_KEPT,
-        }
+        {**_BUNDLE, "include-hidden-files": True, **_KEPT},
     ],
     "evaluate": [
-        {"name": "candidate", "path": _BUNDLE},
-        {"name": "evidence", "path": f"lynx-home/candidates/{_RUN_ID}/evidence", **_KEPT},
+        {**_BUNDLE},
+        {**_EVIDENCE, **_KEPT},
     ],
     "promote": [{**_EVIDENCE}],
     "report": [{**_EVIDENCE}],

@@ -1,11 +1,13 @@
 """A release request prepares a run."""
 
+import json
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline_tests.end_to_end.conftest import Demo, Place, files_in
 from lynx_pipeline_tests.support import REPO
 
@@ -39,8 +41,37 @@ def test_the_printed_command_runs(demo: Demo, tmp_path: Path, dagster_home: bool
         assert instance.has_dynamic_partition("candidates", demo.good)
 
 
+def test_a_named_model_of_a_run_is_evaluated_and_promoted(demo: Demo, tmp_path: Path) -> None:
+    """The run also has a worse model among its artifacts. Evidence, entry and audit name the one
+    that was requested."""
+    place = demo.copy(tmp_path / "home")
+    candidates = demo.place.settings.candidates
+    tracking = place.settings.tracking_uri
+    with connected(tracking) as client:
+        experiment = client.get_run(demo.good).info.experiment_id
+        run_id = client.create_run(experiment).info.run_id
+        client.log_artifacts(run_id, str(candidates / demo.bad / "bundle"), "teacher")
+        made = client.create_logged_model(experiment, name="student", source_run_id=run_id)
+        client.log_model_artifacts(made.model_id, str(candidates / demo.good / "bundle"))
+        client.finalize_logged_model(made.model_id, "READY")
+        client.set_terminated(run_id)
+    asked = ("--run-id", run_id, "--semver", "v0.2.0-dev")
+    refused = place.lynx("request", *asked)
+    assert refused.returncode == 2
+    assert "has 2 models, expected exactly one" in refused.stderr
+    done = place.lynx("request", *asked, "--model", "student", "--json")
+    assert done.returncode == 0, done.stderr
+    request = json.loads(done.stdout)
+    assert (request["candidate"], request["mlflow_run_id"]) == (made.model_id, run_id)
+    ran = place.run(*request["command"])
+    assert ran.returncode == 0, ran.stderr
+    shown = place.lynx("audit", "v0.2.0-dev")
+    assert shown.returncode == 0, shown.stdout
+    assert f"from        models:/{made.model_id}, MLflow run {run_id}" in shown.stdout
+
+
 BAD_REQUESTS: Mapping[str, tuple[str, str, str]] = {
-    "a malformed run id": ("../../etc", "v0.1.0-dev", "is not an MLflow run id"),
+    "a malformed run id": ("../../etc", "v0.1.0-dev", "is not a candidate: expected"),
     "a malformed version": ("0" * 32, "v1; rm -rf /", "can't name a promotion in dev"),
     "a prod version in dev": ("0" * 32, "v0.1.0", "expected vX.Y.Z-dev"),
     "an unknown run": ("0" * 32, "v0.1.0-dev", "Check the run id"),

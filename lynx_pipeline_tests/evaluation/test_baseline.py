@@ -65,6 +65,7 @@ def evidence(settings: Settings, sha: str, wrong: int) -> Path:
     raw = predictions_bytes(list(answers), list(answers.values()))
     result = CandidateEval(
         mlflow_run_id="0" * 32,
+        candidate="0" * 32,
         canonical_sha=sha,
         bundle_digest=digest(sha.encode()).sha256,
         parent_sha=None,

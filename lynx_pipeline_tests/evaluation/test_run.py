@@ -42,7 +42,7 @@ def run(
         eval_set,
         output / EVAL,
         EvaluationSettings(Limits(**limits), workers=workers),
-        run_id=None,
+        candidate=None,
         env=env,
         warn=lambda _: None,
         progress=progress,
@@ -125,7 +125,7 @@ def test_an_interrupted_evaluation_resumes(model: Path, tmp_path: Path) -> None:
     assert resumed.counts == uninterrupted.counts
 
 
-@pytest.mark.parametrize("run_id", ["", "x", None, "../../etc", "\ud800", ["a"], "A" * 32])
+@pytest.mark.parametrize("run_id", ["", "-x", None, "../../etc", "\ud800", ["a"], "A" * 257])
 def test_an_invalid_run_id_in_a_bundle_is_ignored(
     model: Path, tmp_path: Path, run_id: object
 ) -> None:

@@ -233,14 +233,14 @@ def _change_bucket_size(world: World, made: Made) -> None:
 
 def _remove_run(world: World, made: Made) -> None:
     values = json.loads((made.evidence / EVAL).read_bytes())
-    values["mlflow_run_id"] = None
+    values["mlflow_run_id"] = values["candidate"] = None
     (made.evidence / EVAL).write_text(json.dumps(values))
 
 
 def _replace_run(world: World, made: Made) -> None:
     other = world.candidate("other")
     values = json.loads((made.evidence / EVAL).read_bytes())
-    values["mlflow_run_id"] = other.run_id
+    values["mlflow_run_id"] = values["candidate"] = other.run_id
     (made.evidence / EVAL).write_text(json.dumps(values))
 
 

@@ -163,7 +163,8 @@ def candidate_eval(
         "counts": score(items, answers.items()),
         "metrics": {"tokens_per_second": 100.0},
     }
-    return CandidateEval(**{**values, **changes})
+    values |= changes
+    return CandidateEval(**{"candidate": values["mlflow_run_id"], **values})
 
 
 def actor(**changes: str) -> Actor:

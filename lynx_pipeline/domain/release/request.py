@@ -1,16 +1,18 @@
-"""A release request: a comment on a pull request that names a run and a version.
+"""A release request: a comment on a pull request that names a candidate and a version.
 
 Comments are untrusted text. The rules:
 
 - A comment that mentions a run or a version is meant as a request. It is a valid one only if
-  exactly one line is ``mlflow_run_id=<32 hex digits> semver=<version>`` and no other line mentions
-  either, so that nothing can be read two ways.
+  exactly one line is ``mlflow_run_id=<id> semver=<version>``, optionally followed by
+  ``model=<name>``, and no other line mentions a run or a version, so that nothing can be read two
+  ways.
 - The newest such comment by an authorized author counts, and only if it was never edited.
 - The pull request must be open and labelled :data:`LABEL`.
 - Whoever triggered the workflow run must be authorized too, because setting the label or re-running
   a workflow can make an old request valid again.
 
-Leaves to the caller: who is authorized, whether the run exists and whether the version is free.
+Leaves to the caller: who is authorized, which model the request names, and whether the version is
+free.
 """
 
 import re
@@ -21,9 +23,13 @@ from lynx_pipeline.errors import BadInput, Refused
 
 LABEL = "deploy-candidate"
 LONGEST_COMMENT = 65_536
-_REQUEST = re.compile(r"mlflow_run_id=([0-9a-f]{32}) semver=([0-9A-Za-z.+-]{1,64})")
+_REQUEST = re.compile(
+    r"mlflow_run_id=([\w.:@/%-]{1,2000}) semver=([0-9A-Za-z.+-]{1,64})"
+    r"(?: model=([\w.:@/%=+-]{1,1000}))?",
+    re.ASCII,
+)
 _MENTIONS = re.compile(r"mlflow_run_id|semver", re.IGNORECASE)
-_GOOD = "a separate line: mlflow_run_id=<the run's 32 hex digits> semver=v1.2.3"
+_GOOD = "a separate line: mlflow_run_id=<the run's id> semver=v1.2.3"
 
 # Why a login is not authorized; None if it is.
 Objection = Callable[[str], str | None]
@@ -31,10 +37,15 @@ Objection = Callable[[str], str | None]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The requested run and version, neither of them checked yet."""
+    """The requested candidate and version, neither of them checked yet.
 
-    mlflow_run_id: str
+    ``reference`` is a candidate's key or a version of a registered model, ``model`` the name of one
+    of the run's models: see :func:`lynx_pipeline.adapters.mlflow_candidates.choose_model`.
+    """
+
+    reference: str
     semver: str
+    model: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,4 +150,4 @@ def parse_comment(raw: bytes) -> Request:
     match = _REQUEST.fullmatch(near[0])
     if match is None:
         raise BadInput(f"the comment's request can't be read. Write {_GOOD}.")
-    return Request(match[1], match[2])
+    return Request(match[1], match[2], match[3])

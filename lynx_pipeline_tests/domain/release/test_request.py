@@ -55,6 +55,28 @@ def test_one_line_of_a_comment_is_the_request(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("reference", "model"),
+    [
+        ("5f3b1c9e-0000-4000-8000-1234567890ab", None),
+        ("calm_door_abc123", None),
+        ("m-" + RUN, None),
+        (f"{RUN}:checkpoints/step%20100", None),
+        ("models:/grammar-tutor/3", None),
+        ("models:/grammar-tutor@champion", None),
+        (RUN, "student"),
+        (RUN, "checkpoint@300"),
+        (RUN, "models/student"),
+    ],
+)
+def test_a_request_may_name_the_model_in_any_form_that_mlflow_has(
+    reference: str, model: str | None
+) -> None:
+    """Which model that is, and whether there is one, is decided later."""
+    line = f"mlflow_run_id={reference} semver=v0.3.1" + (f" model={model}" if model else "")
+    assert parse_comment(f"Please.\n{line}".encode()) == Request(reference, "v0.3.1", model)
+
+
+@pytest.mark.parametrize(
     ("text", "says"),
     [
         pytest.param("", "contains 0 requests", id="nothing"),
@@ -76,8 +98,13 @@ def test_one_line_of_a_comment_is_the_request(text: str) -> None:
         pytest.param(
             f"mlflow_run_id={RUN}\u2028semver=v1.0.0", "can't be read", id="line separator"
         ),
-        pytest.param(f"mlflow_run_id={RUN.upper()} semver=v1.0.0", "can't be", id="upper case"),
-        pytest.param(f"mlflow_run_id={RUN[:-1]} semver=v1.0.0", "can't be read", id="short"),
+        pytest.param("mlflow_run_id= semver=v1.0.0", "can't be read", id="no run"),
+        pytest.param("mlflow_run_id=$(id) semver=v1.0.0", "can't be read", id="a command as run"),
+        pytest.param(f"{GOOD} model=", "can't be read", id="no model"),
+        pytest.param(f"{GOOD} model=a b", "can't be read", id="a model with a space"),
+        pytest.param(f"{GOOD} model=a model=b", "can't be read", id="two models"),
+        pytest.param(f"{GOOD} model=`id`", "can't be read", id="a command as model"),
+        pytest.param(f"mlflow_run_id={RUN} model=a semver=v1.0.0", "can't be", id="model first"),
         pytest.param(f"mlflow_run_id={RUN[:-1]}\u0430 semver=v1", "can't be", id="a Cyrillic a"),
         pytest.param(f"mlflow_run_\u0456d={RUN} semver=v1.0.0", "can't be read", id="Cyrillic i"),
         pytest.param(f"mlflow_run_id={RUN} \u017femver=v1.0.0", "can't be read", id="long s"),

@@ -63,7 +63,11 @@ def test_an_entry_judged_by_uncommitted_floors_is_reported(prod: Prod) -> None:
     prod.write(BASELINE, LAX)
     assert isinstance(entry.fact.actor, Actor)
     request = promotion.PromotionRequest(
-        canonical_sha=bad.sha, semver="v0.2.0", run_id=bad.run_id, evidence=bad.evidence
+        canonical_sha=bad.sha,
+        semver="v0.2.0",
+        candidate=bad.run_id,
+        bundle_digest=None,
+        evidence=bad.evidence,
     )
     other = replace(entry.fact.actor, jti="another")
     forged = promotion.build_promotion(settings, request, entry.fact.time, other)

@@ -187,7 +187,7 @@ def run(
         ITEMS,
         output / EVAL,
         EvaluationSettings(limits, engine=engine),
-        run_id=None,
+        candidate=None,
         env=env,
         warn=lambda _: None,
         progress=progress,

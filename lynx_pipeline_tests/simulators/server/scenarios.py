@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from lynx_pipeline.adapters.mlflow_models import find_model
+from lynx_pipeline.adapters.mlflow_candidates import find_model
 from lynx_pipeline_tests.simulators.server import postgres_server
 from lynx_pipeline_tests.simulators.server.postgres_server import PASSWORD
 from lynx_pipeline_tests.simulators.server.team import SLOW, UNITS, Team, server, until
