@@ -15,7 +15,7 @@ from lynx_pipeline.deploy_workflow.comment import NAME
 from lynx_pipeline_tests.simulators.actions.fake_github import BOT
 from lynx_pipeline_tests.simulators.actions.job import Cancelled, Hooks
 from lynx_pipeline_tests.simulators.actions.runner import RunResult
-from lynx_pipeline_tests.simulators.actions.stage import Stage, request_text
+from lynx_pipeline_tests.simulators.actions.stage import ALIAS, Stage, request_text
 from lynx_pipeline_tests.support import warm
 from lynx_pipeline_tests.support.git_server import PUSH
 from lynx_pipeline_tests.support.places import OnGit
@@ -64,13 +64,11 @@ def bot_comment(stage: Stage) -> str:
 
 
 def evaluated_run(stage: Stage) -> RunResult:
-    """A run of the good candidate that was evaluated and not promoted. It is made once, and each
-    scenario continues it differently. Its comment is the first one."""
+    """A run of the good candidate that was requested by an alias and evaluated, and not promoted.
+    It is made once, and each scenario continues it differently. Its comment is the first one."""
     if stage.started is None:
         stage.clear()
-        run = stage.runner(
-            stage.comment(request_text(stage.good, V)), _stop_before("promote")
-        ).run()
+        run = stage.runner(stage.comment(request_text(ALIAS, V)), _stop_before("promote")).run()
         assert run.jobs["evaluate"].result == "success", run.jobs["evaluate"].log
         stage.started = run.only(*FIRST_JOBS)
     return stage.started
@@ -115,7 +113,7 @@ def _promote_with(stage: Stage, hooks: Hooks, mlflow: str = "") -> RunResult:
     """Run the second half of the good candidate's run."""
     given = evaluated_run(stage)
     stage.clear()
-    runner = stage.runner(stage.comment(request_text(stage.good, V)), hooks)
+    runner = stage.runner(stage.comment(request_text(ALIAS, V)), hooks)
     return replace(runner, vars={"MLFLOW_TRACKING_URI": mlflow or stage.mlflow}).run(given)
 
 
@@ -365,19 +363,28 @@ def _latest(stage: Stage) -> Path:
 
 
 def relogged(stage: Stage) -> list[Seen]:
-    """A different model is logged under the same run after the evaluation."""
+    """After the evaluation, a different model is logged under the same run, or the requested alias
+    is moved to a different model."""
     try:
         return [
+            _refused(
+                stage,
+                "the requested alias moved during the run",
+                lambda: stage.move_alias(stage.bad),
+                1,
+                "If an alias was moved, request it again",
+            ),
             _refused(
                 stage,
                 "the candidate logged again during the run",
                 lambda: stage.relog(stage.good),
                 2,
                 "has changed since its evaluation",
-            )
+            ),
         ]
     finally:
         stage.unlog()
+        stage.move_alias(stage.good)
 
 
 def elsewhere(stage: Stage) -> list[Seen]:

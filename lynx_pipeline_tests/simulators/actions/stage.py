@@ -14,7 +14,8 @@ from unittest.mock import patch
 
 from examples.grammar_tutor.configs import CANDIDATE, REGRESSED
 from examples.grammar_tutor.train import train_and_log
-from lynx_pipeline.adapters.mlflow_tracking import connected
+from lynx_pipeline.adapters.mlflow_candidates import choose_model
+from lynx_pipeline.adapters.mlflow_tracking import connected, mirror_alias
 from lynx_pipeline.config import load_settings
 from lynx_pipeline_tests.simulators.actions import fake_github
 from lynx_pipeline_tests.simulators.actions.fake_github import Comment, FakeGitHub, PullRequest
@@ -29,6 +30,8 @@ WORKFLOW = ".github/workflows/deploy-grammar-tutor.yml"
 NUMBER = 7
 OWNER = "octocat"
 LABEL = "deploy-candidate"
+REGISTERED = "tutor-candidates"
+ALIAS = f"models:/{REGISTERED}@next"
 
 
 def request_text(run_id: str, semver: str) -> str:
@@ -139,6 +142,11 @@ class Stage:
             client.set_terminated(run_id)
         return run_id
 
+    def move_alias(self, run_id: str) -> None:
+        """Make :data:`ALIAS` name the model of this run."""
+        uri = choose_model(self.mlflow, run_id).uri
+        mirror_alias(self.mlflow, model=REGISTERED, alias="next", uri=uri, run_id=run_id, tags={})
+
     def relog(self, run_id: str) -> None:
         """Change the run's bundle, as anybody who can write to MLflow could."""
         for file in (self.folder / "artifacts").rglob("MLmodel"):
@@ -192,6 +200,7 @@ def staged(folder: Path) -> Iterator[Stage]:
             settings = load_settings(root, {"MLFLOW_TRACKING_URI": mlflow})
             stage.good = train_and_log(settings, CANDIDATE, {})
             stage.bad = train_and_log(settings, REGRESSED, {})
+            stage.move_alias(stage.good)
             stage.clear()
             yield stage
 
