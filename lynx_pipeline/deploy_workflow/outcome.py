@@ -26,7 +26,8 @@ _SUCCESS = "success"
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """The earlier jobs' results and outputs by job name, as in GitHub's ``needs`` context."""
+    """The earlier jobs' results and outputs by job name, as in GitHub's ``needs`` context. An empty
+    output is absent: that is how some runners report the outputs of a skipped job."""
 
     results: Mapping[str, str]
     outputs: Mapping[str, Mapping[str, str]]
@@ -64,7 +65,8 @@ def read_needs(text: str) -> Needs:
         found: Any = job.get("outputs", {})
         if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
             raise BadInput(f"NEEDS: {name!r}: expected outputs that are text.")
-        results[name], outputs[name] = job["result"], found
+        results[name] = job["result"]
+        outputs[name] = {key: value for key, value in found.items() if value}
     return Needs(results, outputs)
 
 
@@ -91,9 +93,14 @@ def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: 
         except LynxError as error:
             notes.append(f"No report: {error}")
     entry: Entry | None = None
-    if needs.results[PROMOTE] == _SUCCESS or promoted.get("entry"):
-        entry = read_entry(promoted.get("entry", "").encode("utf-8", "surrogatepass"), "entry")
+    try:
+        if line := promoted.get("entry"):
+            entry = read_entry(line.encode("utf-8", "surrogatepass"), "entry")
+    except LynxError as error:
+        notes.append(f"The registry's entry can't be shown: {error}")
     failed = next((job for job in JOBS if needs.results[job] != _SUCCESS), None)
+    if failed is None and entry is None:
+        failed = PROMOTE  # it has to name an entry
     message = needs.outputs[failed].get("error") if failed else None
     if failed and not message:
         message = (

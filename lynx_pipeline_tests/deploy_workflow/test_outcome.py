@@ -117,6 +117,31 @@ def test_a_job_that_failed_without_an_error_may_have_promoted(world: World, tmp_
     assert "running the failed jobs again is safe" in text
 
 
+def test_a_promotion_without_a_readable_entry_is_reported_as_stopped(
+    world: World, tmp_path: Path
+) -> None:
+    """The pull request is told in any case. Nothing says that the version is promoted."""
+    for output, says in (({}, "result 'success'"), ({"entry": "x", "new": "true"}, "not JSON")):
+        text = render_comment(world.settings, needs(promote=output), tmp_path / "none", "")
+        assert text.startswith("### Deployment of `v0.3.1-dev` stopped in job `promote`\n")
+        assert says in text
+
+
+def test_empty_outputs_of_a_skipped_job_are_absent(world: World) -> None:
+    """GitHub leaves them out; other runners report empty text, and a successful result."""
+    made = world.candidate("bad", wrong=9)
+    found = needs("evaluate", "refused", made=made)
+    empty = {"entry": "", "new": "", "error": ""}
+    jobs = {
+        name: {"result": found.results[name], "outputs": {**empty, **found.outputs[name]}}
+        for name in JOBS
+    }
+    jobs["promote"]["result"] = "success"
+    assert read_needs(json.dumps(jobs)).outputs["promote"] == {}
+    text = render_comment(world.settings, read_needs(json.dumps(jobs)), made.evidence, "")
+    assert text.startswith("### Refused `v0.3.1-dev`: it failed the gate\n")
+
+
 def test_changed_evidence_is_not_reported(world: World) -> None:
     """The comment gives the reason instead of a report."""
     made = world.candidate("good")
