@@ -33,6 +33,9 @@ RUN_ELSEWHERE = {
     "./dev rehearse": "end_to_end/test_rehearsal.py",
     "just rehearse": "end_to_end/test_rehearsal.py",
     "just deployment": "simulators/server/test_deployment.py",
+    "./dev run lynx-pipeline canary v0.1.0-dev --url http://127.0.0.1:8080/predict": (
+        "registry/test_canary.py"
+    ),
 }
 
 
