@@ -19,6 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.errors import BadInput
 from lynx_pipeline.sandbox.inside.worker import load
 
 Answers = list[str | None]
@@ -30,10 +32,10 @@ class ModelFailed(Exception):
 
 
 class ModelProcess:
-    """The model of the bundle in ``folder``."""
+    """The model of the bundle in ``folder``, which must have this digest whenever it is loaded."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = str(folder)
+    def __init__(self, folder: Path, digest: str) -> None:
+        self._bundle = folder, digest
         self._pool = _new_pool()
         self._asking = 0
 
@@ -41,7 +43,7 @@ class ModelProcess:
         """Load the model. Without this, the first request does.
 
         Raises:
-            ModelFailed: it can't be loaded.
+            ModelFailed: it can't be loaded, or its files were changed.
         """
         await self.ask([])
 
@@ -57,7 +59,7 @@ class ModelProcess:
             for _ in range(_TRIES):
                 pool = self._pool
                 try:
-                    found = await asyncio.wrap_future(pool.submit(_answer, self._folder, prompts))
+                    found = await asyncio.wrap_future(pool.submit(_answer, *self._bundle, prompts))
                 except BrokenProcessPool:
                     if pool is self._pool:  # no other request has replaced it yet
                         self._pool = _new_pool()
@@ -102,10 +104,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _answer(folder: str, prompts: list[str]) -> Answers | str:
+def _answer(folder: Path, digest: str, prompts: list[str]) -> Answers | str:
     """The answers, or why there are none: a model's own exception may not survive the way back."""
     try:
-        predict = _loaded(folder)
+        predict = _loaded(folder, digest)
         answers = predict(prompts) if prompts else []
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
@@ -115,6 +117,9 @@ def _answer(folder: str, prompts: list[str]) -> Answers | str:
 
 
 @cache
-def _loaded(folder: str) -> Callable[[list[str]], list[Any]]:
+def _loaded(folder: Path, digest: str) -> Callable[[list[str]], list[Any]]:
     """The model, asked in the same form as in its evaluation."""
-    return load(folder)
+    found = read_bundle(folder).digest
+    if found != digest:
+        raise BadInput(f"{folder} was changed: its digest is {found[:12]}, expected {digest[:12]}.")
+    return load(str(folder))

@@ -96,7 +96,7 @@ class Service:
             old = self.serving
             if only_if_idle and old is not None:
                 return
-            process = ModelProcess(folder)
+            process = ModelProcess(folder, version.bundle_digest)
             try:
                 await process.load()
             except BaseException:

@@ -116,9 +116,9 @@ def _to_json(result: CanaryResult) -> dict[str, object]:
 
 def _print(result: CanaryResult) -> None:
     print(
-        f"Asked {result.asked} prompts, {result.flipped} of them those that {result.version} and "
-        f"the reference model answer differently: {result.asked - len(result.differences)} answers "
-        "are the same as in the evaluation."
+        f"Asked {result.asked} prompts, including all {result.flipped} that only {result.version} "
+        f"or only the reference model answers right. {result.asked - len(result.differences)} "
+        "answers are the same as in the evaluation."
     )
     for question, answer in result.differences[:_SHOWN]:
         print(

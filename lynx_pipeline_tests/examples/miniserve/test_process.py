@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from examples.miniserve.process import ModelFailed, ModelProcess
+from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline_tests.examples.miniserve.running import children
 from lynx_pipeline_tests.support.builders import bundle
 
@@ -21,7 +22,7 @@ def run(folder: Path, check: Callable[[ModelProcess], Awaitable[None]]) -> None:
     """Run ``check`` on the model, and end it."""
 
     async def use() -> None:
-        process = ModelProcess(folder)
+        process = ModelProcess(folder, read_bundle(folder).digest)
         try:
             await check(process)
         finally:
@@ -83,12 +84,25 @@ def test_a_model_that_cannot_be_loaded_is_an_error(tmp_path: Path) -> None:
     run(folder, check)
 
 
+def test_a_changed_bundle_is_not_loaded(tmp_path: Path) -> None:
+    """Neither at first, nor when a process that died is replaced."""
+    folder = bundle(tmp_path / "model", "import os; os._exit(1)")
+
+    async def check(process: ModelProcess) -> None:
+        await process.load()
+        (folder / "code/tiny_loader.py").write_text("he goed")
+        with pytest.raises(ModelFailed, match="model was changed: its digest is"):
+            await process.ask(PROMPTS)
+
+    run(folder, check)
+
+
 def test_two_models_bring_modules_with_the_same_name(tmp_path: Path) -> None:
     """Each process has its own. Loading leaves no compiled files in the bundle."""
     folders = [bundle(tmp_path / name, f"return [{name!r} for prompt in prompts]") for name in "ab"]
 
     async def both() -> list[list[str | None]]:
-        processes = [ModelProcess(folder) for folder in folders]
+        processes = [ModelProcess(it, read_bundle(it).digest) for it in folders]
         found = [await process.ask(PROMPTS) for process in processes]
         await asyncio.gather(*(process.close() for process in processes))
         return found
@@ -103,7 +117,7 @@ def test_a_closed_process_answers_what_it_was_asked(tmp_path: Path) -> None:
     folder = bundle(tmp_path / "model", body)
 
     async def check() -> None:
-        process = ModelProcess(folder)
+        process = ModelProcess(folder, read_bundle(folder).digest)
         ((pid,), _) = await asyncio.gather(process.ask(["x"]), process.load())
         asked = asyncio.create_task(process.ask(["x"]))
         await asyncio.sleep(0.1)
