@@ -26,6 +26,7 @@ COMMANDS = {
     "baseline": ("baseline", "Propose and check baselines."),
     "registry": ("registry", "Read and change the append-only registry."),
     "announce": ("announce", "Announce a promotion on the configured channels."),
+    "canary": ("canary", "Check that a server answers as VERSION did in its evaluation."),
     "audit": ("audit", "Show everything about a version and replay its verdict."),
     "ci": ("ci", "Run one step of the deploy workflow."),
 }

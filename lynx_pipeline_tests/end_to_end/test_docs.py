@@ -33,6 +33,16 @@ RUN_ELSEWHERE = {
     "./dev rehearse": "end_to_end/test_rehearsal.py",
     "just rehearse": "end_to_end/test_rehearsal.py",
     "just deployment": "simulators/server/test_deployment.py",
+    **dict.fromkeys(
+        (
+            "./dev run python -m examples.miniserve --port 8080",
+            "./dev run lynx-pipeline canary v0.1.0-dev --url http://127.0.0.1:8080/predict",
+            "PYTHONDONTWRITEBYTECODE=1 ./dev run mlflow models serve -m models/v0.1.0-dev "
+            "--env-manager local --port 5001",
+            "./dev run lynx-pipeline canary v0.1.0-dev --url http://127.0.0.1:5001/invocations",
+        ),
+        "examples/miniserve/test_canary.py",
+    ),
 }
 
 

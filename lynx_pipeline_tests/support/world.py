@@ -38,9 +38,10 @@ class World:
     folder: Path
     isolation: str = "none"
 
-    def candidate(self, name: str, wrong: int = 0) -> Made:
-        """An evaluated candidate whose first ``wrong`` answers are wrong."""
-        made = bundle(self.folder / name, body=f"return [{name!r}]")
+    def candidate(self, name: str, wrong: int = 0, body: str | None = None) -> Made:
+        """An evaluated candidate whose first ``wrong`` answers are wrong. ``body`` answers where
+        the model is really asked, see :func:`~lynx_pipeline_tests.support.builders.bundle`."""
+        made = bundle(self.folder / name, body=body or f"return [{name!r}]")
         run_id = self.tracking.run({"model": made})
         identity = read_bundle(made)
         evidence = self.folder / f"{name}-evidence"

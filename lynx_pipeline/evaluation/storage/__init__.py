@@ -3,7 +3,7 @@
 Both give the same results. The code that reads a file chooses one by the file's size.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -39,5 +39,14 @@ class StoredEvalSet(Questions, Protocol):
 
         Raises:
             BadInput: one is not a predictions file.
+            SystemFailed: memory or disk was insufficient, or the stored items are missing.
+        """
+
+    def with_predictions(self, predictions: bytes) -> Iterator[tuple[str, str, str | None]]:
+        """Every item's id and prompt with its prediction, in the eval set's order. :meth:`count`
+        has accepted the predictions.
+
+        Raises:
+            BadInput: it is not a predictions file.
             SystemFailed: memory or disk was insufficient, or the stored items are missing.
         """

@@ -124,6 +124,13 @@ class LargeEvalSet:
                     gained.append(flip)
         return Comparison(tuple(lost), tuple(gained))
 
+    def with_predictions(self, predictions: bytes) -> Iterator[tuple[str, str, str | None]]:
+        """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`."""
+        where = "predictions"
+        with _predictions(where, predictions) as (database, file):
+            joined = _joined(database, where, self.file, file)
+            yield from _rows(database, f"SELECT i.id, i.prompt, a.prediction FROM {joined}")
+
     def write_answers(self, batches: Iterable[Answered], predictions: Path, timings: Path) -> None:
         """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`."""
         import pyarrow as pa

@@ -1,7 +1,7 @@
 """Small eval sets: all items in memory, counted by the rules in ``domain``. Up to some 40,000 items
 that is faster than importing an engine."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,3 +42,9 @@ class SmallEvalSet(EvalSet):
             dict(read_predictions(raw, "predictions", len(self))) for raw in (reference, candidate)
         )
         return comparison.compare(self, before, after)
+
+    def with_predictions(self, predictions: bytes) -> Iterator[tuple[str, str, str | None]]:
+        """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`."""
+        texts = dict(read_predictions(predictions, "predictions", len(self)))
+        for item in self.items:
+            yield item.id, item.prompt, texts[item.id]

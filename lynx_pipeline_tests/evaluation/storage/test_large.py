@@ -100,9 +100,11 @@ def test_large_and_small_give_the_same_counts_and_flips(seed: int) -> None:
     )
     assert flips.lost
     files = encoded(in_memory, first), encoded(in_memory, second)
+    prompts = [item.prompt for item in in_memory.items]
     for eval_set in (in_memory, on_disk):
         assert eval_set.count(files[0], "p") == counts
         assert eval_set.compare(*files) == flips
+        assert [*eval_set.with_predictions(files[0])] == [*zip(ids, prompts, first, strict=True)]
 
 
 def test_the_seed_decides_the_order_of_prompts() -> None:

@@ -1,0 +1,125 @@
+"""A model in a process of its own.
+
+Two versions of a model bring different modules with the same names, so one process can load only
+one of them. Each process is forked from one that has imported MLflow, which takes seconds, and that
+never loads a model. A process that dies, whatever the model did, is replaced, and its requests are
+asked again.
+"""
+
+import asyncio
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.errors import BadInput
+from lynx_pipeline.sandbox.inside.worker import load
+
+Answers = list[str | None]
+_TRIES = 3
+
+
+class ModelFailed(Exception):
+    """The model can't be loaded, or did not answer. The message says why."""
+
+
+class ModelProcess:
+    """The model of the bundle in ``folder``, which must have this digest whenever it is loaded."""
+
+    def __init__(self, folder: Path, digest: str) -> None:
+        self._bundle = folder, digest
+        self._pool = _new_pool()
+        self._asking = 0
+
+    async def load(self) -> None:
+        """Load the model. Without this, the first request does.
+
+        Raises:
+            ModelFailed: it can't be loaded, or its files were changed.
+        """
+        await self.ask([])
+
+    async def ask(self, prompts: list[str]) -> Answers:
+        """One answer per prompt.
+
+        Raises:
+            ModelFailed: the model raised an error or returned something else, or its process died
+                several times.
+        """
+        self._asking += 1
+        try:
+            for _ in range(_TRIES):
+                pool = self._pool
+                try:
+                    found = await asyncio.wrap_future(pool.submit(_answer, *self._bundle, prompts))
+                except BrokenProcessPool:
+                    if pool is self._pool:  # no other request has replaced it yet
+                        self._pool = _new_pool()
+                    continue
+                if isinstance(found, str):
+                    raise ModelFailed(found)
+                return found
+        finally:
+            self._asking -= 1
+        raise ModelFailed(f"the model's process died {_TRIES} times")
+
+    async def close(self) -> None:
+        """End the process once it has answered all requests."""
+        while self._asking:
+            await asyncio.sleep(0.05)
+        await asyncio.to_thread(self._pool.shutdown)
+
+
+def _new_pool() -> ProcessPoolExecutor:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["mlflow.pyfunc", "pandas", __name__])
+    return ProcessPoolExecutor(max_workers=1, mp_context=context, initializer=_prepare)
+
+
+# ----- in the model's process -----------------------------------------------------------------
+
+
+def _prepare() -> None:
+    """Leave ending this process to the service, and end with it if it is killed."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    # Compiled files beside the model's code would change the bundle.
+    sys.dont_write_bytecode = True
+    os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def _answer(folder: Path, digest: str, prompts: list[str]) -> Answers | str:
+    """The answers, or why there are none: a model's own exception may not survive the way back."""
+    try:
+        predict = _loaded(folder, digest)
+        answers = predict(prompts) if prompts else []
+    except BaseException as error:
+        return f"{type(error).__name__}: {error}"
+    if len(answers) != len(prompts):
+        return f"the model returned {len(answers)} answers to {len(prompts)} prompts"
+    return answers
+
+
+@cache
+def _loaded(folder: Path, digest: str) -> Callable[[list[str]], list[Any]]:
+    """The model, asked in the same form as in its evaluation."""
+    found = read_bundle(folder).digest
+    if found != digest:
+        raise BadInput(f"{folder} was changed: its digest is {found[:12]}, expected {digest[:12]}.")
+    return load(str(folder))

@@ -1,0 +1,209 @@
+"""A running model server, asked for answers over HTTP.
+
+The end of the URL's path decides the form of requests and responses:
+
+- ``/predict``, as miniserve: ``{"prompts": [...]}``, ``{"version": "v0.3.1", "answers": [...]}``
+- ``/invocations``, as MLflow's scoring server: ``{"inputs": [...]}``, or a data frame with one
+  column, ``{"predictions": [...]}``. The response does not name a version.
+
+What the server returns is not trusted: redirects are not followed, a response has a limited size
+and time, and anything but one answer per prompt is an error. Whether the answers are the expected
+ones is decided elsewhere.
+"""
+
+import json
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from lynx_pipeline.domain.text import printable
+from lynx_pipeline.errors import BadInput, SystemFailed
+
+if TYPE_CHECKING:
+    import requests
+
+PREDICT, INVOCATIONS = "/predict", "/invocations"
+_MAX_BYTES = 16 << 20  # of a response
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """A server's answers to a batch, each text or None, and the version that gave them; None if the
+    response does not name one."""
+
+    answers: list[str | None]
+    version: str | None
+
+
+class ModelServer:
+    """The server at ``url``.
+
+    ``column`` asks MLflow's server with a data frame instead of a list. ``seconds`` limits the time
+    for one request. ``token`` is sent as a bearer token; no message contains it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        column: str | None = None,
+        seconds: float = 30.0,
+        token: str | None = None,
+    ) -> None:
+        """Check the arguments. This sends no request.
+
+        Raises:
+            BadInput: the URL is not one that can be asked, or the token can't be sent.
+        """
+        self.name = printable(url.partition("?")[0])  # a query may contain a secret
+        self.is_mlflow = _path(url, self.name).endswith(INVOCATIONS)
+        if column is not None and not self.is_mlflow:
+            raise BadInput(f"{self.name}: a column can be chosen only for a URL on {INVOCATIONS}.")
+        if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
+            raise BadInput("the bearer token is empty or contains characters that can't be sent.")
+        import requests
+
+        self._url, self._column, self._seconds = url, column, seconds
+        self._session = requests.Session()
+        self._session.headers["Accept-Encoding"] = "identity"
+        if token is not None:
+            self._session.auth = _Bearer(token)
+
+    def ask(self, prompts: list[str]) -> Served:
+        """The answers to these prompts, in their order.
+
+        Raises:
+            SystemFailed: the server can't be reached, or its response is not one answer per prompt.
+        """
+        if not self.is_mlflow:
+            values = self._post({"prompts": prompts})
+            version = values.get("version")
+            if not isinstance(version, str):
+                raise self._failed("the response names no version")
+            return Served(self._answers(values.get("answers"), len(prompts)), version)
+        if self._column is None:
+            values = self._post({"inputs": prompts})
+        else:
+            frame = {"columns": [self._column], "data": [[prompt] for prompt in prompts]}
+            values = self._post({"dataframe_split": frame})
+        return Served(self._answers(_one_column(values.get("predictions")), len(prompts)), None)
+
+    def _answers(self, values: Any, count: int) -> list[str | None]:
+        if not isinstance(values, list):
+            raise self._failed("the response contains no list of answers")
+        if len(values) != count:
+            raise self._failed(f"the response has {len(values)} answers to {count} prompts")
+        for value in values:
+            if value is not None and not (isinstance(value, str) and _is_unicode(value)):
+                raise self._failed(f"an answer is {printable(repr(value))[:60]}, not text or null")
+        return values
+
+    def _post(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The JSON object that the server returns."""
+        import requests
+
+        end = time.monotonic() + self._seconds
+        try:
+            with self._session.post(
+                self._url, json=body, timeout=self._seconds, allow_redirects=False, stream=True
+            ) as response:
+                raw = self._read(response, end)
+        except requests.Timeout:
+            raise self._too_slow() from None
+        except (requests.RequestException, OSError) as error:
+            raise self._failed(type(error).__name__) from None
+        text = printable(" ".join(raw[:300].decode("utf-8", "replace").split()))
+        if response.is_redirect:
+            to = printable(response.headers["Location"])[:200]
+            raise self._failed(f"it redirects to {to}, and redirects are not followed")
+        if response.status_code != 200:
+            raise self._failed(f"status {response.status_code}: {text or 'no reason given'}")
+        try:
+            # pandas writes a missing answer as NaN.
+            values = json.loads(raw, parse_constant={"NaN": None}.__getitem__)
+        except (ValueError, KeyError, RecursionError):
+            values = None
+        if not isinstance(values, dict):
+            raise self._failed(f"the response is not a JSON object: {text[:80]!r}")
+        return values
+
+    def _read(self, response: "requests.Response", end: float) -> bytes:
+        """The response's body. The library's own time-out starts again with every byte."""
+        from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+        raw = b""
+        try:
+            while part := response.raw.read1(1 << 16, decode_content=True):
+                raw += part
+                if len(raw) > _MAX_BYTES:
+                    raise self._failed(f"the response is longer than {_MAX_BYTES >> 20} MiB")
+                if time.monotonic() > end:
+                    raise self._too_slow()
+        except ReadTimeoutError:
+            raise self._too_slow() from None
+        except HTTPError as error:
+            raise self._failed(f"the response broke off: {type(error).__name__}") from None
+        return raw
+
+    def _too_slow(self) -> SystemFailed:
+        return self._failed(f"there was no complete response within {self._seconds:g} seconds")
+
+    def _failed(self, why: str) -> SystemFailed:
+        advice = "Check that the server is running and that this is its address"
+        if self.is_mlflow and self._column is None:
+            advice += "; a model without a signature needs --column, see docs/serving.md"
+        return SystemFailed(f"{self.name} can't be asked: {why}. {advice}.")
+
+
+class _Bearer:
+    """Authentication with a token, also where a .netrc file has a password for the server."""
+
+    def __init__(self, token: str) -> None:
+        self.token = token
+
+    def __call__(self, request: "requests.PreparedRequest") -> "requests.PreparedRequest":
+        request.headers["Authorization"] = f"Bearer {self.token}"
+        return request
+
+
+def _path(url: str, name: str) -> str:
+    """The path of a URL that can be asked.
+
+    Raises:
+        BadInput: it can't.
+    """
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        has_password = "@" in parts.netloc
+    except ValueError:
+        usable = has_password = False
+    if has_password:
+        raise BadInput("the URL contains a user name or password. Use a bearer token instead.")
+    if not usable or not url.isprintable() or not parts.path.endswith((PREDICT, INVOCATIONS)):
+        raise BadInput(
+            f"{name}: expected an http or https URL whose path ends in {PREDICT} (miniserve's form "
+            f"of requests) or {INVOCATIONS} (MLflow's)."
+        )
+    return parts.path
+
+
+def _one_column(values: Any) -> Any:
+    """A list of answers from a model that returns a data frame with one column, or an array of
+    shape (batch, 1), as the worker that evaluates models reads it. Other values as they are."""
+    if isinstance(values, dict) and len(values) == 1:
+        (values,) = values.values()
+    if not isinstance(values, list):
+        return values
+    rows = [list(row.values()) if isinstance(row, dict) else row for row in values]
+    return [row[0] if isinstance(row, list) and len(row) == 1 else row for row in rows]
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it has no lone surrogates, which can't be printed."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,154 @@
+"""The canary: whether a running server answers as the promoted model did when it was evaluated.
+
+A model can find out that it is evaluated, answer well then, and differently once it is served. So a
+sample of the eval set's prompts is sent to the server, and each answer is compared with the stored
+prediction, exactly. Right or wrong does not matter here. A model that recognizes the eval set's
+prompts themselves, or that changes later, is not detected.
+"""
+
+import random
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+from lynx_pipeline.adapters.model_server import Served
+from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
+from lynx_pipeline.errors import BadInput, Refused
+from lynx_pipeline.evaluation.baseline import read_reference
+from lynx_pipeline.evaluation.inputs import read_eval_set
+from lynx_pipeline.evaluation.storage import StoredEvalSet
+from lynx_pipeline.registry.registry import Registry
+
+# A server's answers to a batch of prompts.
+Ask = Callable[[list[str]], Served]
+
+
+class Question(NamedTuple):
+    """An item of the eval set, and what the evaluated model answered."""
+
+    id: str
+    prompt: str
+    expected: str | None
+
+
+class Difference(NamedTuple):
+    """A question to which the server gave another answer."""
+
+    question: Question
+    answer: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class CanaryResult:
+    """The comparison of ``asked`` answers with the predictions of ``version``. ``flipped`` of the
+    questions are those that either this version or the reference model answers right, not both."""
+
+    version: str
+    asked: int
+    flipped: int
+    differences: tuple[Difference, ...]
+
+
+def canary(
+    registry: Registry, version: str, ask: Ask, *, size: int | None, batch_size: int
+) -> CanaryResult:
+    """Ask a server ``size`` of the eval set's prompts, or all if it is None. See :func:`choose`.
+
+    Raises:
+        Refused: the server serves another version.
+        BadInput: the version has no stored predictions, or the eval set is not the one that it was
+            evaluated on.
+        SystemFailed: the server can't be asked, or DVC or the registry failed.
+    """
+    entry = _promotion(registry, version)
+    eval_set, predictions = _stored_predictions(registry, entry)
+    flipped = _flipped(registry, eval_set, predictions)
+    questions = (Question(*it) for it in eval_set.with_predictions(predictions))
+    chosen = choose(questions, flipped, size, random.SystemRandom())
+    found: list[Difference] = []
+    for batch in _batches(chosen, batch_size):
+        served = ask([question.prompt for question in batch])
+        if served.version not in (None, entry.fact.semver):
+            raise Refused(
+                f"the server serves {served.version!r:.80}, expected {entry.fact.semver}. Compare "
+                "it with the version that it serves, or wait until it has switched."
+            )
+        found += differences(batch, served.answers)
+    return CanaryResult(entry.fact.semver, len(chosen), len(flipped), tuple(found))
+
+
+def choose(
+    questions: Iterable[Question], always: Collection[str], size: int | None, dice: random.Random
+) -> list[Question]:
+    """``size`` questions in random order, each drawn with the same chance; all if ``size`` is None.
+    Questions whose ids are in ``always`` are among them, even if they are more than ``size``."""
+    chosen, drawn = list[Question](), list[Question]()
+    room = None if size is None else max(0, size - len(always))
+    seen = 0
+    for question in questions:
+        if question.id in always:
+            chosen.append(question)
+            continue
+        seen += 1
+        if room is None or len(drawn) < room:
+            drawn.append(question)
+        elif (place := dice.randrange(seen)) < room:
+            drawn[place] = question
+    chosen += drawn
+    dice.shuffle(chosen)
+    return chosen
+
+
+def differences(
+    questions: Iterable[Question], answers: Iterable[str | None]
+) -> Iterator[Difference]:
+    """The questions whose answer is not exactly the expected one."""
+    for question, answer in zip(questions, answers, strict=True):
+        if answer != question.expected:
+            yield Difference(question, answer)
+
+
+def _promotion(registry: Registry, version: str) -> Entry[Promoted]:
+    try:
+        return registry.promoted(version)
+    except Refused as error:  # a refusal would say that the server answered wrongly
+        raise BadInput(str(error)) from None
+
+
+def _stored_predictions(registry: Registry, entry: Entry[Promoted]) -> tuple[StoredEvalSet, bytes]:
+    """The predictions of the promoted version, and the eval set that they answer."""
+    semver, evidence = entry.fact.semver, entry.fact.evidence
+    if not isinstance(evidence, Evidence):
+        raise BadInput(
+            f"{semver} was promoted without evidence that can be read, so its answers are not "
+            "known. Promote the model with evidence, under a new version."
+        )
+    settings = registry.settings
+    eval_set = read_eval_set(settings)
+    expected = (evidence.eval_set_dvc_hash, evidence.eval_set_sha256)
+    if (eval_set.dvc_hash, eval_set.sha256) != expected:
+        raise BadInput(
+            f"{semver} was evaluated on the eval set {expected[0]}, and {settings.eval_set} is "
+            f"{eval_set.dvc_hash}. Run this in a checkout of a commit that has that eval set."
+        )
+    predictions = registry.store.evidence(evidence.predictions_sha256)
+    eval_set.count(predictions, f"the stored predictions of {semver}")
+    return eval_set, predictions
+
+
+def _flipped(registry: Registry, eval_set: StoredEvalSet, predictions: bytes) -> frozenset[str]:
+    """The ids of the questions that either the model or the reference answers right, not both;
+    none if the project has no reference predictions."""
+    reference = read_reference(registry.settings, eval_set)
+    if reference is None:
+        return frozenset()
+    found = eval_set.compare(reference[0], predictions)
+    return frozenset(flip.item.id for flip in (*found.lost, *found.gained))
+
+
+def _batches(questions: list[Question], size: int) -> Iterator[list[Question]]:
+    rest = iter(questions)
+    while batch := list(islice(rest, size)):
+        yield batch

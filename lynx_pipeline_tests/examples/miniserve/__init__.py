@@ -1,0 +1,1 @@
+"""Tests of miniserve, the example that serves the promoted model."""
