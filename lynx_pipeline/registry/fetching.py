@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from lynx_pipeline.adapters import files, mlflow_models
+from lynx_pipeline.adapters import files, mlflow_models, mlflow_server
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.domain.bundle import Bundle, differences
 from lynx_pipeline.domain.ledger.chain import Entry
@@ -99,7 +99,9 @@ def _download(registry: Registry, entry: Entry[Promoted], to: Path) -> None:
     new = to.with_name(f".{to.name}.new")
     _remove(new)  # of a process that was killed
     try:
-        mlflow_models.download(settings.tracking_uri, location, new)
+        own = mlflow_server.serves(settings.tracking_uri, location)
+        client = mlflow_server if own else mlflow_models
+        client.download(settings.tracking_uri, location, new)
         _check(registry, entry, read_bundle(new), f"MLflow's copy of {fact.semver}")
         for path in (*new.rglob("*"), new):
             files.sync(path)
