@@ -15,6 +15,18 @@ this package. It keeps its traceback and exits with 3, because 1 would mean that
 
 from collections.abc import Sequence
 
+# What the extra ``gate`` installs, by the names that this package imports.
+GATE_MODULES = frozenset(
+    (
+        *("apprise", "certifi", "codeowners", "dagster", "duckdb", "dvc", "github", "id", "jinja2"),
+        *("jwt", "mlflow", "numpy", "packaging", "pandas", "pyarrow", "requests", "rich", "scipy"),
+    )
+)
+INSTALL_GATE = (
+    "Install what evaluates and promotes: pip install 'lynx-pipeline[gate]', or a clone or wheel "
+    "with [gate] after its path."
+)
+
 
 class LynxError(Exception):
     """Base of every error a user can meet. ``exit_code`` is the exit code of the process."""
@@ -48,6 +60,16 @@ def from_os_error(error: OSError) -> SystemFailed:
     return SystemFailed(
         f"{where}{text}. Check that the path can be read and written and that the disk is not "
         "full, then run this again."
+    )
+
+
+def missing_package(error: ModuleNotFoundError) -> BadInput | None:
+    """Report that only the light client is installed; None if ``error`` is about something else."""
+    name = (error.name or "").partition(".")[0]
+    if name not in GATE_MODULES:
+        return None
+    return BadInput(
+        f"this needs the Python package {name!r}, which is not installed. {INSTALL_GATE}"
     )
 
 

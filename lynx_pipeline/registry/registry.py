@@ -7,7 +7,8 @@ identity, and gate inputs that are committed and current. In ``dev`` a registere
 promoted under a dev version without evidence; a warning says so, and so does its entry, with
 ``"evidence": null``.
 
-Reading imports neither Dagster nor MLflow.
+What writes needs the extra ``gate`` and is imported when called. Reading needs neither Dagster nor
+MLflow, and its import is quick.
 """
 
 import warnings
@@ -26,13 +27,6 @@ from lynx_pipeline.domain.ledger.facts import TIME, Fact, Promoted, Registered, 
 from lynx_pipeline.domain.ledger.state import RegistryState, check_promotion, replay
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import Refused
-from lynx_pipeline.evaluation.candidate import fresh_bundle
-from lynx_pipeline.registry.authorization import authorize, require_dev
-from lynx_pipeline.registry.promotion import (
-    PromotionRequest,
-    build_promotion,
-    unchanged_baseline,
-)
 
 NOT_THE_CI_PATH = (
     "THIS IS NOT THE CI PATH: no evaluation, no gate, no evidence. The entry records that, and "
@@ -90,6 +84,9 @@ class Registry:
             Refused: this is ``prod``.
             BadInput: the run has no usable model.
         """
+        from lynx_pipeline.evaluation.candidate import fresh_bundle
+        from lynx_pipeline.registry.authorization import require_dev
+
         require_dev(self.settings, "a registration by hand")
         warnings.warn(NOT_THE_CI_PATH, NotTheCIPath, stacklevel=2)
         with fresh_bundle(self.settings, run_id) as (_, bundle, uri):
@@ -137,13 +134,16 @@ class Registry:
             SystemFailed: MLflow, DVC, git, the issuer or the disk failed. The ledger is the old
                 one or the complete new one; running it again is safe in both cases.
         """
+        from lynx_pipeline.registry import promotion
+        from lynx_pipeline.registry.authorization import authorize
+
         check_semver(semver, self.settings.env)
         if evidence is None:
             return self._promote_by_hand(canonical_sha, semver)
         authorization = authorize(self.settings)
-        supported = build_promotion(
+        supported = promotion.build_promotion(
             self.settings,
-            PromotionRequest(
+            promotion.PromotionRequest(
                 canonical_sha=canonical_sha, semver=semver, run_id=run_id, evidence=evidence
             ),
             _now(),
@@ -154,7 +154,7 @@ class Registry:
             known = self._check_promotion(ledger, semver, supported.fact)
             if known is not None:
                 return known
-            unchanged_baseline(self.settings, supported.evidence)
+            promotion.unchanged_baseline(self.settings, supported.evidence)
             authorization.recheck(ledger, supported.fact)
             confirm()
             return supported.fact
@@ -162,6 +162,8 @@ class Registry:
         return cast("Recorded[Promoted]", self.store.append(decide, supported.files))
 
     def _promote_by_hand(self, canonical_sha: str, semver: str) -> Recorded[Promoted]:
+        from lynx_pipeline.registry.authorization import require_dev
+
         require_dev(self.settings, "a promotion without evidence")
         warnings.warn(NOT_THE_CI_PATH, NotTheCIPath, stacklevel=3)
 
@@ -188,6 +190,8 @@ class Registry:
         Raises:
             Refused: ``semver`` was never promoted here, or this is ``prod`` and not the workflow.
         """
+        from lynx_pipeline.registry.authorization import authorize
+
         check_semver(semver, self.settings.env)
         authorization = authorize(self.settings)
 
