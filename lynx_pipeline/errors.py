@@ -5,6 +5,7 @@
     LynxError
     ├── Refused        exit 1   the gate or a policy refused; nothing changed
     ├── BadInput       exit 2   a file, argument or bundle is invalid
+    │   └── NotInstalled        a Python package is missing
     └── SystemFailed   exit 3   MLflow, DVC, git or the disk failed; trying again may help
 
 A message is one plain paragraph: what is wrong, where, what was expected, what to do.
@@ -46,6 +47,10 @@ class BadInput(LynxError):
     exit_code = 2
 
 
+class NotInstalled(BadInput):
+    """A Python package is missing: only the light client is installed."""
+
+
 class SystemFailed(LynxError):
     """A system that the pipeline depends on failed. Trying again may help."""
 
@@ -63,12 +68,12 @@ def from_os_error(error: OSError) -> SystemFailed:
     )
 
 
-def missing_package(error: ModuleNotFoundError) -> BadInput | None:
+def missing_package(error: ModuleNotFoundError) -> NotInstalled | None:
     """Report that only the light client is installed; None if ``error`` is about something else."""
     name = (error.name or "").partition(".")[0]
     if name not in GATE_MODULES:
         return None
-    return BadInput(
+    return NotInstalled(
         f"this needs the Python package {name!r}, which is not installed. {INSTALL_GATE}"
     )
 

@@ -230,6 +230,15 @@ class ProjectTable(_Table):
         default=(),
         description="Where an MLflow server may keep models besides its own artifact service.",
     )
+    bundle_store: Annotated[
+        str,
+        _PRINTABLE,
+        Expected("a folder, or a URL such as s3://bucket/folder or remote://NAME/folder"),
+    ] = Field(
+        default="",
+        description="Where promoted bundles are kept, so that they outlive MLflow: a folder, or a "
+        "URL of any storage that DVC supports.",
+    )
     evaluation: Annotated[EvaluationTable, Expected("a table")] = Field(
         default=EvaluationTable(), description=EvaluationTable.__doc__
     )

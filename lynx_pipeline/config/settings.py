@@ -75,6 +75,7 @@ class Settings:
     tracking_uri: str
     price_per_hour: float
     artifact_locations: tuple[str, ...] = ()
+    bundle_store: Path | str | None = None  # a folder, or a URL for DVC
     scorer: Scorer = EXACT
     identity: Policy | None = None
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)

@@ -84,7 +84,7 @@ def serving(
                 self.end_headers()
                 self.wfile.write(made.body)
 
-        do_GET = do_POST = do_PATCH = _answer
+        do_GET = do_POST = do_PATCH = do_PUT = _answer
 
         def _body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") != "chunked":
