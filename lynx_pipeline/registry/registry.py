@@ -85,11 +85,13 @@ class Registry:
             BadInput: the run has no usable model.
         """
         from lynx_pipeline.evaluation.candidate import fresh_bundle
+        from lynx_pipeline.registry import bundles
         from lynx_pipeline.registry.authorization import require_dev
 
         require_dev(self.settings, "a registration by hand")
         warnings.warn(NOT_THE_CI_PATH, NotTheCIPath, stacklevel=2)
-        with fresh_bundle(self.settings, run_id) as (_, bundle, uri):
+        with fresh_bundle(self.settings, run_id) as (folder, bundle, uri):
+            bundles.keep(self.settings, folder, bundle)
             fact = Registered(
                 time=_now(),
                 env=self.settings.env,
@@ -185,15 +187,22 @@ class Registry:
         return cast("Recorded[Promoted]", self.store.append(decide))
 
     def rollback(self, semver: str) -> Recorded[Promoted | RolledBack]:
-        """Make the earlier promoted ``semver`` the latest version again, as a new entry.
+        """Make the earlier promoted ``semver`` the latest version again, as a new entry. Its bundle
+        is fetched first, into a temporary folder.
 
         Raises:
-            Refused: ``semver`` was never promoted here, or this is ``prod`` and not the workflow.
+            Refused: ``semver`` was never promoted here, its bundle can't be fetched any more, or
+                this is ``prod`` and not the workflow.
+            SystemFailed: MLflow or the bundle store failed, so its bundle can't be fetched now.
         """
+        from lynx_pipeline.registry import bundles
         from lynx_pipeline.registry.authorization import authorize
 
         check_semver(semver, self.settings.env)
         authorization = authorize(self.settings)
+        before = self._replay(self.verify())
+        if before.latest is not (entry := self._promoted(before, semver)):
+            bundles.check_fetchable(self.settings, self.store, entry.fact)
 
         def decide(ledger: Ledger) -> Fact | Entry:
             state = self._replay(ledger)

@@ -78,7 +78,7 @@ def test_the_light_client_resolves_fetches_and_verifies(
     settings = project(
         tmp_path / "p",
         environ={"MLFLOW_TRACKING_URI": tracking.uri},
-        pyproject='registry = "registry"\n',
+        pyproject='registry = "registry"\nbundle_store = "store"\n',
     )
     world = World(settings, tracking, tmp_path)
     good = world.candidate("light")
@@ -90,8 +90,8 @@ def test_the_light_client_resolves_fetches_and_verifies(
         f'[tool.lynx_pipeline]\nmodel = "tiny"\nregistry = "{settings.registry}"\n'
     )
 
-    def run(*command: str) -> subprocess.CompletedProcess[str]:
-        environ = {**os.environ, "MLFLOW_TRACKING_URI": tracking.uri, "COLUMNS": "80"}
+    def run(*command: str, uri: str = tracking.uri) -> subprocess.CompletedProcess[str]:
+        environ = {**os.environ, "MLFLOW_TRACKING_URI": uri, "COLUMNS": "80"}
         program = str(light / "bin" / command[0])
         return subprocess.run(
             [program, *command[1:]],
@@ -113,6 +113,24 @@ def test_the_light_client_resolves_fetches_and_verifies(
     assert "The ledger is consistent: 1 entries" in cli("registry", "verify")
     assert "can be fetched" in cli("registry", "doctor")
     assert V in cli("registry", "list")
+
+    fetch = ["lynx-pipeline", "registry", "fetch", "--to", "stored"]
+    elsewhere = "sqlite:////nowhere/mlflow.db"
+    for store, code, message in (
+        (None, 2, "Install it (pip install mlflow), or set 'bundle_store' in"),
+        (
+            "s3://bucket/bundles",
+            2,
+            "From the bundle store: the bundle store s3://bucket/bundles is",
+        ),
+        (settings.bundle_store, 0, ""),
+    ):
+        table = f'[tool.lynx_pipeline]\nmodel = "tiny"\nregistry = "{settings.registry}"\n'
+        more = f'bundle_store = "{store}"\n' if store else ""
+        (here / "pyproject.toml").write_text(table + more)
+        done = run(*fetch, uri=elsewhere)
+        assert (done.returncode, done.stderr.count("\n")) == (code, min(code, 1)), done
+        assert message in done.stderr
 
     done = run("python", "-c", API)
     assert done.returncode == 0, done.stderr
