@@ -66,7 +66,10 @@ def promote(sha: str, semver: str, evidence: Path | None, as_json: bool) -> int:
 @click.argument("semver", metavar="VERSION")
 @with_json
 def rollback(semver: str, as_json: bool) -> int:
-    """Make the earlier promoted VERSION the latest version again."""
+    """Make the earlier promoted VERSION the latest version again.
+
+    Refuses if its bundle can't be fetched any more.
+    """
     opened = Registry.open()
     entry = opened.rollback(semver).entry
     mirror_now(opened, semver)

@@ -36,9 +36,9 @@ def keep(settings: Settings, folder: Path, bundle: Bundle) -> None:
         store.keep(folder, bundle)
 
 
-def obtain(settings: Settings, ledger: Store, fact: Promoted, folder: Path) -> str:
+def obtain(settings: Settings, ledger: Store, fact: Promoted, folder: Path) -> None:
     """Put the bundle into ``folder``, which must not exist yet, from the first place that has it.
-    Returns the place. ``ledger`` may have the manifest, to name what differs.
+    ``ledger`` may have the manifest, to name what differs.
 
     Raises:
         Refused: MLflow's copy is not the promoted bundle, or its location is not allowed.
@@ -52,7 +52,7 @@ def obtain(settings: Settings, ledger: Store, fact: Promoted, folder: Path) -> s
         except LynxError as error:
             failed[place] = error
         else:
-            return place
+            return
     raise failure(fact, failed)
 
 
