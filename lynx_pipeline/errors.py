@@ -5,6 +5,7 @@
     LynxError
     ├── Refused        exit 1   the gate or a policy refused; nothing changed
     ├── BadInput       exit 2   a file, argument or bundle is invalid
+    │   └── NotInstalled        a Python package is missing
     └── SystemFailed   exit 3   MLflow, DVC, git or the disk failed; trying again may help
 
 A message is one plain paragraph: what is wrong, where, what was expected, what to do.
@@ -14,6 +15,18 @@ this package. It keeps its traceback and exits with 3, because 1 would mean that
 """
 
 from collections.abc import Sequence
+
+# What the extra ``gate`` installs, by the names that this package imports.
+GATE_MODULES = frozenset(
+    (
+        *("apprise", "certifi", "codeowners", "dagster", "duckdb", "dvc", "github", "id", "jinja2"),
+        *("jwt", "mlflow", "numpy", "packaging", "pandas", "pyarrow", "requests", "rich", "scipy"),
+    )
+)
+INSTALL_GATE = (
+    "Install what evaluates and promotes: pip install 'lynx-pipeline[gate]', or a clone or wheel "
+    "with [gate] after its path."
+)
 
 
 class LynxError(Exception):
@@ -34,6 +47,10 @@ class BadInput(LynxError):
     exit_code = 2
 
 
+class NotInstalled(BadInput):
+    """A Python package is missing: only the light client is installed."""
+
+
 class SystemFailed(LynxError):
     """A system that the pipeline depends on failed. Trying again may help."""
 
@@ -48,6 +65,16 @@ def from_os_error(error: OSError) -> SystemFailed:
     return SystemFailed(
         f"{where}{text}. Check that the path can be read and written and that the disk is not "
         "full, then run this again."
+    )
+
+
+def missing_package(error: ModuleNotFoundError) -> NotInstalled | None:
+    """Report that only the light client is installed; None if ``error`` is about something else."""
+    name = (error.name or "").partition(".")[0]
+    if name not in GATE_MODULES:
+        return None
+    return NotInstalled(
+        f"this needs the Python package {name!r}, which is not installed. {INSTALL_GATE}"
     )
 
 

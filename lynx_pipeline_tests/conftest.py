@@ -26,7 +26,7 @@ GROUPS: Mapping[str, int] = {
     "lynx_pipeline_tests/sandbox/ray/": 160,
     "lynx_pipeline_tests/browser/": 130,
     "lynx_pipeline_tests/examples/miniserve/": 120,
-    "lynx_pipeline_tests/registry/": 80,
+    "lynx_pipeline_tests/registry/": 120,
     "lynx_pipeline_tests/adapters/ledgers/tamper/": 70,
     "lynx_pipeline_tests/defs/test_sensors.py": 30,
     "lynx_pipeline_tests/examples/": 30,

@@ -41,8 +41,8 @@ def write(folder: Path, text: str) -> Path:
     return folder
 
 
-def test_three_keys_are_required(tmp_path: Path) -> None:
-    """The others have defaults, and default paths are inside the project."""
+def test_what_is_not_given_has_a_default(tmp_path: Path) -> None:
+    """Default paths are inside the project."""
     found = load_settings(write(tmp_path, REQUIRED), {})
     assert (found.root, found.home) == (tmp_path, tmp_path / ".lynx")
     assert (found.env, found.model) == (Env.DEV, "m")
@@ -51,6 +51,14 @@ def test_three_keys_are_required(tmp_path: Path) -> None:
     assert found.tracking_uri == f"sqlite:///{tmp_path}/.lynx/mlflow.db"
     assert (found.price_per_hour, found.evaluation) == (0.05, EvaluationSettings())
     assert not found.home.exists()
+
+
+def test_a_server_needs_no_eval_set_and_no_baseline(tmp_path: Path) -> None:
+    """Whatever needs one says that it is missing."""
+    found = load_settings(write(tmp_path, '[tool.lynx_pipeline]\nmodel = "m"\n'), {})
+    for key in ("eval_set", "baseline"):
+        with pytest.raises(BadInput, match=f"'{key}' is missing: .* Only a server"):
+            getattr(found, key)
 
 
 def test_the_project_is_found_from_a_subfolder(tmp_path: Path) -> None:

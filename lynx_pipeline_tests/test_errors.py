@@ -1,10 +1,13 @@
-"""Errors of the operating system that no adapter translated."""
+"""Errors that no adapter translated: of the operating system, and missing packages."""
 
+import ast
 import errno
+import sys
 
 import pytest
 
-from lynx_pipeline.errors import from_os_error
+from lynx_pipeline.errors import GATE_MODULES, from_os_error, missing_package
+from lynx_pipeline_tests.support import REPO
 
 FULL = OSError(errno.ENOSPC, "No space left on device", "/x/y")
 KINDS = {
@@ -22,3 +25,28 @@ def test_an_os_error_is_reported_in_one_paragraph(error: OSError, start: str) ->
     assert str(reported).startswith(start)
     assert "\n" not in str(reported)
     assert reported.exit_code == 3
+
+
+def test_the_modules_of_the_extra_are_those_that_the_package_imports() -> None:
+    """Beside Ray, which has a message of its own, and what is always installed."""
+    base = {"click", "filelock", "pydantic", "pydantic_core", "yaml", "rfc8785"}
+    only_for_types = {"typing_extensions"}
+    imported = set[str]()
+    for file in (REPO / "lynx_pipeline").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {it.name.partition(".")[0] for it in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                imported.add(str(node.module).partition(".")[0])
+    others = imported - sys.stdlib_module_names - {"lynx_pipeline", "ray"}
+    assert others == GATE_MODULES | base | only_for_types
+
+
+def test_another_missing_module_is_a_bug() -> None:
+    """Only the extra's modules may be missing."""
+    for name in ("lynx_pipeline.nonsense", "yaml", "", None):
+        assert missing_package(ModuleNotFoundError("x", name=name)) is None
+    reported = missing_package(ModuleNotFoundError("x", name="dvc.repo"))
+    assert reported is not None
+    assert str(reported).startswith("this needs the Python package 'dvc', which is not installed.")
+    assert reported.exit_code == 2

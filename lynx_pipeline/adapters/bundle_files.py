@@ -16,9 +16,9 @@ from lynx_pipeline.domain.bundle import (
     BundleFile,
     bundle_manifest,
     canonical_sha,
-    manifest_rows,
     parent_sha,
 )
+from lynx_pipeline.domain.manifest import read_manifest
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 
@@ -56,12 +56,13 @@ def restore_modes(folder: Path, manifest: bytes) -> None:
         BadInput: it is not a manifest.
         SystemFailed: the disk failed.
     """
-    for path, row in manifest_rows(manifest).items():
-        found = folder / path
-        if "sha256" not in row:
-            make_folder(found)
-        elif found.is_file():
-            found.chmod(0o755 if row["executable"] else 0o644)
+    listed = read_manifest(manifest)
+    for path in listed.folders:
+        make_folder(folder / path)
+    for file in listed.files:
+        found = folder / file.path
+        if found.is_file():
+            found.chmod(0o755 if file.executable else 0o644)
 
 
 def _listed(folder: Path) -> tuple[list[BundleFile], list[str]]:

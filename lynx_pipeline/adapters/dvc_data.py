@@ -137,24 +137,31 @@ def track(root: Path, path: Path) -> None:
 
 @contextmanager
 def _repo(root: Path, failure: str) -> Iterator[Any]:
-    """DVC's repository with logging turned off: DVC's log handlers keep the stream that was
-    standard output at import time, and it may be closed by now."""
-    import logging
-
+    """DVC's repository."""
     from dvc.exceptions import DvcException
     from dvc.repo import Repo
     from dvc.scm import SCMError
 
-    log = logging.getLogger("dvc")
-    handlers, log.handlers = log.handlers, [logging.NullHandler()]
     try:
-        with Repo(str(root)) as repo:
+        with silenced(), Repo(str(root)) as repo:
             yield repo
     except (DvcException, SCMError, OSError) as error:
         raise SystemFailed(
             f"{failure}: {' '.join(str(error).split())}. Check that this is a full clone with a "
             ".git folder, and check the remote with 'dvc remote list'."
         ) from None
+
+
+@contextmanager
+def silenced() -> Iterator[None]:
+    """Turn off DVC's logging while the block runs: its handlers keep the stream that was standard
+    output at import time, and it may be closed by now."""
+    import logging
+
+    log = logging.getLogger("dvc")
+    handlers, log.handlers = log.handlers, [logging.NullHandler()]
+    try:
+        yield
     finally:
         log.handlers = handlers
 

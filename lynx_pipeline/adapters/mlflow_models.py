@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
+from lynx_pipeline.adapters import mlflow_http, mlflow_server
 from lynx_pipeline.adapters.mlflow_tracking import connected, without_secrets
 from lynx_pipeline.domain.bundle import DEEPEST, MLMODEL
 from lynx_pipeline.domain.candidate_key import is_model_id
@@ -37,8 +38,12 @@ def locate(tracking_uri: str, uri: str, locations: Sequence[str] = ()) -> str:
     """
     location = uri
     if uri.startswith("models:/"):
-        with connected(tracking_uri) as client:
-            location = logged_model(client, uri.removeprefix("models:/")).artifact_location
+        model_id = check_model_id(uri.removeprefix("models:/"))
+        if mlflow_http.can_connect(tracking_uri):
+            location = mlflow_server.logged_model_location(tracking_uri, model_id)
+        else:
+            with connected(tracking_uri) as client:
+                location = logged_model(client, model_id).artifact_location
     elif uri.startswith("runs:/"):
         raise BadInput(f"{uri!r:.200} does not identify one model permanently. Promote it again.")
     check_location(tracking_uri, location, locations)

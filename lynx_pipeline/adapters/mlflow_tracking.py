@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from lynx_pipeline.adapters.files import make_folder
 from lynx_pipeline.config import Settings
-from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
+from lynx_pipeline.errors import BadInput, LynxError, SystemFailed, missing_package
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -190,15 +190,18 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
     """A client of that server, which is also MLflow's global one while the block runs.
 
     Raises:
-        BadInput: the server does not have the requested resource.
+        BadInput: the server does not have the requested resource, or MLflow is not installed.
         SystemFailed: MLflow or one of its stores raised anything else.
     """
     for name, value in _QUIET.items():
         os.environ.setdefault(name, value)
     if tracking_uri.startswith("sqlite:///"):
         make_folder(Path(tracking_uri.removeprefix("sqlite:///")).parent)
-    import mlflow
-    from mlflow.exceptions import MlflowException
+    try:
+        import mlflow
+        from mlflow.exceptions import MlflowException
+    except ModuleNotFoundError as error:
+        raise missing_package(error) or error from None
 
     server = without_secrets(tracking_uri)
     try:

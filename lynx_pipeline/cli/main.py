@@ -12,7 +12,7 @@ from click.shell_completion import shell_complete
 from lynx_pipeline.adapters import actions
 from lynx_pipeline.cli.framework import LazyGroup, Shared, debug_option, json_option
 from lynx_pipeline.cli.output import warn
-from lynx_pipeline.errors import LynxError, from_os_error, paragraph
+from lynx_pipeline.errors import LynxError, from_os_error, missing_package, paragraph
 
 _NAME = "lynx-pipeline"
 _COMPLETE = "_LYNX_PIPELINE_COMPLETE"
@@ -52,10 +52,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     warnings.showwarning = lambda message, *_, **__: warn(str(message))
     arguments = list(sys.argv[1:] if argv is None else argv)
     options = Shared()
-    if completing := os.environ.get(_COMPLETE):
-        return shell_complete(cli, {"obj": options}, _NAME, _COMPLETE, completing)
     # Not click's own main(): it exits with 1, which means refused, if nobody reads the output.
     try:
+        if completing := os.environ.get(_COMPLETE):
+            return shell_complete(cli, {"obj": options}, _NAME, _COMPLETE, completing)
         with cli.make_context(_NAME, arguments, obj=options) as context:
             code = int(cli.invoke(context) or 0)
         sys.stdout.flush()
@@ -69,15 +69,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes standard output once more at its end, and would exit with 120.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 3
-    except (LynxError, OSError) as error:
-        if options.debug:
-            traceback.print_exc()
-        known = error if isinstance(error, LynxError) else from_os_error(error)
-        actions.fail(paragraph(known))
-        return known.exit_code
     except KeyboardInterrupt:
         actions.fail("interrupted. A promotion is all or nothing; running this again is safe.")
         return 3
-    except Exception:  # a bug; an uncaught exception would exit with 1, which means refused
-        traceback.print_exc()
-        return 3
+    except Exception as error:
+        known = _known(error)
+        if known is None or options.debug:
+            traceback.print_exc()
+        if known is None:  # a bug; an uncaught exception would exit with 1, which means refused
+            return 3
+        actions.fail(paragraph(known))
+        return known.exit_code
+
+
+def _known(error: Exception) -> LynxError | None:
+    """The error as one that a user can meet; None for a bug."""
+    match error:
+        case LynxError():
+            return error
+        case OSError():
+            return from_os_error(error)
+        case ModuleNotFoundError():
+            return missing_package(error)
+    return None

@@ -2,6 +2,7 @@
 
 import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -69,7 +70,10 @@ def promote(sha: str, semver: str, evidence: Path | None, as_json: bool) -> int:
 @click.argument("semver", metavar="VERSION")
 @with_json
 def rollback(semver: str, as_json: bool) -> int:
-    """Make the earlier promoted VERSION the latest version again."""
+    """Make the earlier promoted VERSION the latest version again.
+
+    Refuses if its bundle can't be fetched any more.
+    """
     opened = Registry.open()
     entry = opened.rollback(semver).entry
     mirror_now(opened, semver)
@@ -145,20 +149,28 @@ def fetch(version: str, to: Path, as_json: bool) -> int:
 @registry.command(cls=Command, data=True, example="lynx-pipeline registry doctor")
 @with_json
 def doctor(as_json: bool) -> int:
-    """Check that the bundle of each promoted version can still be fetched.
+    """Check that the bundle of each promoted version can still be fetched, and from where.
 
     Downloads and compares all of them. The exit code is 1 if one can't be fetched.
     """
-    found = [
-        {"semver": entry.fact.semver, "problem": problem}
-        for entry, problem in fetching.unfetchable(Registry.open())
-    ]
+    found = list(fetching.availability(Registry.open()))
     if as_json:
-        print_json(found)
+        print_json(
+            [
+                {"semver": it.entry.fact.semver, "problem": it.problem, "places": it.places}
+                for it in found
+            ]
+        )
     else:
-        for each in found:
-            print(f"{each['semver']}  {each['problem'] or 'can be fetched'}")
-    return 1 if any(each["problem"] for each in found) else 0
+        for it in found:
+            print(f"{it.entry.fact.semver}  {it.problem or _fetchable_from(it.places)}")
+    return 1 if any(it.problem for it in found) else 0
+
+
+def _fetchable_from(places: Mapping[str, str | None]) -> str:
+    good = " and ".join(place for place, problem in places.items() if problem is None)
+    bad = "".join(f" Not from {place}: {problem}" for place, problem in places.items() if problem)
+    return f"can be fetched from {good}{'.' if bad else ''}{bad}"
 
 
 @registry.command(cls=Command, example="lynx-pipeline registry verify")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from lynx_pipeline.config.schema import EvaluationTable
 
 _BRANCH = re.compile(r"[A-Za-z0-9](?!.*(?:\.\.|//|/\.|\.lock\b))(?:[A-Za-z0-9._/-]*[A-Za-z0-9_-])?")
+_WEB = ("http", "https", "webdav", "webdavs")
 _DEFAULT_BRANCH = "lynx-registry"
 
 
@@ -84,12 +85,13 @@ def load_settings(
         home=home,
         env=env,
         model=table.model,
-        eval_set=root / table.eval_set,
-        baseline=root / table.baseline,
+        eval_set_or_none=root / table.eval_set if table.eval_set else None,
+        baseline_or_none=root / table.baseline if table.baseline else None,
         registry=_registry(env, environ, root, home, table.registry),
         tracking_uri=_variable(environ, "MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
         price_per_hour=table.price_per_hour,
         artifact_locations=table.artifact_locations,
+        bundle_store=_bundle_store(root, table.bundle_store),
         scorer=SCORERS[table.scorer],
         identity=Policy(**table.identity.model_dump()) if table.identity else None,
         evaluation=_evaluation(table.evaluation, home),
@@ -116,6 +118,25 @@ def _registry(
         where = "LYNX_REGISTRY" if override else f"{root / 'pyproject.toml'}, [{TABLE}]: 'registry'"
         return _git_remote(place.removeprefix("git+"), where)
     return Path(override).absolute() if override else root / configured
+
+
+def _bundle_store(root: Path, configured: str) -> Path | str | None:
+    """A folder, or a URL without a password. The message does not show the URL."""
+    if "://" not in configured:
+        return root / configured if configured else None
+    where = f"{root / 'pyproject.toml'}, [{TABLE}]: 'bundle_store'"
+    try:
+        parts = urlsplit(configured)
+        secret = parts.password is not None or (parts.username and parts.scheme in _WEB)
+    except ValueError:
+        raise BadInput(f"{where}: expected a folder or a URL, found an invalid one.") from None
+    if secret or parts.query or parts.fragment:
+        raise BadInput(
+            f"{where}: the URL contains a user name, a password or a query. Add a DVC remote with "
+            "the credentials ('dvc remote add', 'dvc remote modify --local'), and name it: "
+            "remote://NAME/folder."
+        )
+    return configured
 
 
 def _git_remote(place: str, where: str) -> GitRemote:

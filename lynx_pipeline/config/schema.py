@@ -194,9 +194,15 @@ class ProjectTable(_Table):
             "or '.lock'"
         ),
     ] = Field(description="The model's name, in MLflow's model registry and in git tags.")
-    eval_set: _ProjectPath = Field(description="The eval set: a JSONL file that DVC tracks.")
+    # A server that only fetches models has neither of these two.
+    eval_set: _ProjectPath = Field(
+        default="",
+        description="The eval set: a JSONL file that DVC tracks. Required to evaluate and promote.",
+    )
     baseline: _ProjectPath = Field(
-        description="The baseline: the file with each bucket's accuracy and the tolerance."
+        default="",
+        description="The baseline: the file with each bucket's accuracy and the tolerance. "
+        "Required to evaluate and promote.",
     )
     registry: Annotated[
         str,
@@ -223,6 +229,15 @@ class ProjectTable(_Table):
     ] = Field(
         default=(),
         description="Where an MLflow server may keep models besides its own artifact service.",
+    )
+    bundle_store: Annotated[
+        str,
+        _PRINTABLE,
+        Expected("a folder, or a URL such as s3://bucket/folder or remote://NAME/folder"),
+    ] = Field(
+        default="",
+        description="Where promoted bundles are kept, so that they outlive MLflow: a folder, or a "
+        "URL of any storage that DVC supports.",
     )
     evaluation: Annotated[EvaluationTable, Expected("a table")] = Field(
         default=EvaluationTable(), description=EvaluationTable.__doc__

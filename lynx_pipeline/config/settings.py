@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.domain.scorers import EXACT, Scorer
 from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import BadInput
 
 TABLE = "tool.lynx_pipeline"
 Engine = Literal["local", "ray"]
@@ -68,15 +69,39 @@ class Settings:
     home: Path
     env: Env
     model: str
-    eval_set: Path
-    baseline: Path
+    eval_set_or_none: Path | None
+    baseline_or_none: Path | None
     registry: Path | GitRemote | None
     tracking_uri: str
     price_per_hour: float
     artifact_locations: tuple[str, ...] = ()
+    bundle_store: Path | str | None = None  # a folder, or a URL for DVC
     scorer: Scorer = EXACT
     identity: Policy | None = None
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+
+    @property
+    def eval_set(self) -> Path:
+        """The eval set.
+
+        Raises:
+            BadInput: it is not configured, as on a server that only fetches models.
+        """
+        return self._required("eval_set", self.eval_set_or_none)
+
+    @property
+    def baseline(self) -> Path:
+        """The baseline. Raises like :attr:`eval_set`."""
+        return self._required("baseline", self.baseline_or_none)
+
+    def _required(self, key: str, path: Path | None) -> Path:
+        if path is None:
+            raise BadInput(
+                f"{self.root / 'pyproject.toml'}, [{TABLE}]: {key!r} is missing: expected a path "
+                "relative to the project's folder and inside it. Only a server that fetches models "
+                "can do without."
+            )
+        return path
 
     @property
     def candidates(self) -> Path:

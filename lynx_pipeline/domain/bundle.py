@@ -85,7 +85,7 @@ def differences(expected: bytes, found: bytes) -> list[str]:
     Raises:
         BadInput: one of them is not a manifest.
     """
-    before, after = manifest_rows(expected), manifest_rows(found)
+    before, after = _rows(expected), _rows(found)
     texts = dict.fromkeys(before.keys() - after.keys(), "is missing")
     texts |= dict.fromkeys(after.keys() - before.keys(), "was added")
     for path in before.keys() & after.keys():
@@ -99,12 +99,7 @@ def differences(expected: bytes, found: bytes) -> list[str]:
     return [f"{path!r} {text}" for path, text in sorted(texts.items())]
 
 
-def manifest_rows(manifest: bytes) -> dict[str, dict[str, Any]]:
-    """The rows of a manifest, by path.
-
-    Raises:
-        BadInput: it is not a manifest.
-    """
+def _rows(manifest: bytes) -> dict[str, dict[str, Any]]:
     try:
         rows = {row["path"]: row for row in json.loads(manifest)}
     except (ValueError, TypeError, KeyError):

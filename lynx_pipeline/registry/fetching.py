@@ -1,18 +1,17 @@
 """Fetching the bundle of a promoted version: exactly the bytes that were promoted, or nothing."""
 
 import contextlib
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from lynx_pipeline.adapters import files, mlflow_models
+from lynx_pipeline.adapters import files
 from lynx_pipeline.adapters.bundle_files import read_bundle
-from lynx_pipeline.domain.bundle import Bundle, differences
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Promoted
-from lynx_pipeline.errors import BadInput, Refused, SystemFailed, some_of
+from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
+from lynx_pipeline.registry import bundles
 from lynx_pipeline.registry.registry import Registry
 
 _LOCK_SECONDS = 3600.0
@@ -32,16 +31,13 @@ def fetch(registry: Registry, version: str, to: Path) -> Fetched:
     Raises:
         Refused: the version was not promoted, or without a bundle digest; the bundle in MLflow or
             in ``to`` is not the promoted one.
-        BadInput: the registry is damaged, ``to`` can't be created, or MLflow does not have the
-            bundle any more.
-        SystemFailed: MLflow or the disk failed, or another process has been fetching for an hour.
+        BadInput: the registry is damaged, ``to`` can't be created, or neither the bundle store nor
+            MLflow has the bundle any more.
+        SystemFailed: MLflow, the store or the disk failed, or another process has been fetching for
+            an hour.
     """
     entry = registry.promoted(version)
-    if entry.fact.bundle_digest is None:
-        raise Refused(
-            f"{entry.fact.semver} was promoted before the registry recorded bundle digests, so its "
-            "bundle can't be verified. Evaluate and promote it again, under a new version."
-        )
+    _check_digest(entry.fact)
     to = to.absolute()
     busy = f"another process has been fetching into {to} for an hour. End it, then run this again."
     with _disk(to):
@@ -57,22 +53,45 @@ def fetch(registry: Registry, version: str, to: Path) -> Fetched:
     return Fetched(entry, is_new=True)
 
 
-def unfetchable(registry: Registry) -> Iterator[tuple[Entry[Promoted], str | None]]:
-    """Each promoted version, oldest first, and why its bundle can't be fetched now; None if it can.
-    Each bundle is downloaded and compared.
+class Availability(NamedTuple):
+    """Where the bundle of a promotion can be fetched from: the problem of each place, None if it
+    has the bundle. ``problem`` is set if no place has it."""
+
+    entry: Entry[Promoted]
+    places: Mapping[str, str | None]
+    problem: str | None
+
+
+def availability(registry: Registry) -> Iterator[Availability]:
+    """Each promoted version, oldest first. Each bundle is fetched from each place and compared.
 
     Raises:
         BadInput: the registry is damaged.
-        SystemFailed: MLflow or the disk failed.
+        SystemFailed: a bundle can't be fetched because MLflow, the bundle store or the disk failed.
     """
     for entry in registry.promotions():
-        with tempfile.TemporaryDirectory(prefix="lynx-doctor-") as scratch:
-            try:
-                fetch(registry, entry.fact.semver, Path(scratch) / "bundle")
-            except (BadInput, Refused) as error:
-                yield entry, str(error)
-            else:
-                yield entry, None
+        try:
+            _check_digest(entry.fact)
+        except Refused as error:
+            yield Availability(entry, {}, str(error))
+            continue
+        failed: dict[str, LynxError] = {}
+        settings = registry.settings
+        for place in bundles.places(settings):
+            with tempfile.TemporaryDirectory(prefix="lynx-doctor-") as scratch:
+                folder = Path(scratch) / "bundle"
+                try:
+                    bundles.obtain_from(place, settings, registry.store, entry.fact, folder)
+                except LynxError as error:
+                    failed[place] = error
+        found = {it: str(failed[it]) if it in failed else None for it in bundles.places(settings)}
+        problem = None
+        if len(failed) == len(found):
+            reason = bundles.failure(entry.fact, failed)
+            if isinstance(reason, SystemFailed):
+                raise reason
+            problem = str(reason)
+        yield Availability(entry, found, problem)
 
 
 def _is_there(registry: Registry, entry: Entry[Promoted], to: Path) -> bool:
@@ -87,47 +106,29 @@ def _is_there(registry: Registry, entry: Entry[Promoted], to: Path) -> bool:
                     f"{to} has {other.fact.semver}, and {entry.fact.semver} was requested. Use "
                     "another folder for each version."
                 )
-    _check(registry, entry, found, str(to))
+    bundles.check(registry.store, entry.fact, found, str(to))
     return True
 
 
+def _check_digest(fact: Promoted) -> None:
+    if fact.bundle_digest is None:
+        raise Refused(
+            f"{fact.semver} was promoted before the registry recorded bundle digests, so its "
+            "bundle can't be verified. Evaluate and promote it again, under a new version."
+        )
+
+
 def _download(registry: Registry, entry: Entry[Promoted], to: Path) -> None:
-    settings, fact = registry.settings, entry.fact
-    location = mlflow_models.locate(
-        settings.tracking_uri, fact.artifact_uri, settings.artifact_locations
-    )
     new = to.with_name(f".{to.name}.new")
-    _remove(new)  # of a process that was killed
+    bundles.remove(new)  # of a process that was killed
     try:
-        mlflow_models.download(settings.tracking_uri, location, new)
-        _check(registry, entry, read_bundle(new), f"MLflow's copy of {fact.semver}")
+        bundles.obtain(registry.settings, registry.store, entry.fact, new)
         for path in (*new.rglob("*"), new):
             files.sync(path)
         new.rename(to)
         files.sync(to.parent)
     finally:
-        _remove(new)
-
-
-def _check(registry: Registry, entry: Entry[Promoted], found: Bundle, where: str) -> None:
-    digest = str(entry.fact.bundle_digest)
-    if digest == found.digest:
-        return
-    listed = ["its manifest is not in the registry, so the differences are unknown"]
-    with contextlib.suppress(BadInput):
-        listed = differences(registry.store.evidence(digest), found.manifest)
-    modes = all(it.endswith("executable") for it in listed)
-    advice = " The file system may not keep file modes: use another one." if modes else ""
-    raise Refused(
-        f"{where} is not the bundle that was promoted as {entry.fact.semver}: "
-        f"{some_of(listed)}. Its digest is {found.digest[:12]}, expected "
-        f"{digest[:12]}.{advice}"
-    )
-
-
-def _remove(folder: Path) -> None:
-    if folder.exists():
-        shutil.rmtree(folder)
+        bundles.remove(new)
 
 
 @contextlib.contextmanager

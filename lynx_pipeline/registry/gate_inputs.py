@@ -21,7 +21,7 @@ _UNCOMMITTED = (
 )
 _SETTINGS = (
     *("model", "eval_set", "baseline", "registry", "identity", "price_per_hour"),
-    "artifact_locations",
+    *("artifact_locations", "bundle_store"),
 )
 
 # Also inputs of the gate, in the workflow's repository: who may request a release, the code that

@@ -1,7 +1,8 @@
 """Building a promotion: from evidence to the fact that may enter the ledger.
 
 No stored verdict is trusted. The evidence is judged again, and the candidate's bundle is
-downloaded and hashed again.
+downloaded and hashed again. If the project has a bundle store, the bundle is kept there before the
+ledger can name it.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.evaluation.candidate import fresh_bundle
 from lynx_pipeline.evaluation.judgement import GateRefused, Judged, judge_evidence
+from lynx_pipeline.registry import bundles
 
 
 class EvidenceFiles(NamedTuple):
@@ -61,6 +63,7 @@ def build_promotion(
         Refused: this is ``prod`` and the candidate was not isolated.
         BadInput: the evidence belongs to another bundle or candidate, or the candidate's bundle has
             changed in any byte.
+        SystemFailed: MLflow, the bundle store or the disk failed.
     """
     judged = judge_evidence(settings, request.evidence)
     evaluation = judged.evidence.evaluation
@@ -72,7 +75,7 @@ def build_promotion(
         )
     if not judged.verdict.passed:
         raise GateRefused(judged.verdict)
-    with fresh_bundle(settings, candidate) as (_, bundle, model):
+    with fresh_bundle(settings, candidate) as (folder, bundle, model):
         if evaluation.bundle_digest is None:
             raise BadInput(
                 "the evidence does not say which bytes were evaluated: it has no bundle digest. "
@@ -96,6 +99,7 @@ def build_promotion(
                 f"{bundle.canonical_sha[:12]}, expected {request.canonical_sha[:12]}. Evaluate the "
                 "candidate again."
             )
+        bundles.keep(settings, folder, bundle)
     counts, evidence = evaluation.counts, summarize(judged)
     fact = Promoted(
         time=time,

@@ -7,7 +7,8 @@ identity, and gate inputs that are committed and current. In ``dev`` a registere
 promoted under a dev version without evidence; a warning says so, and so does its entry, with
 ``"evidence": null``.
 
-Reading imports neither Dagster nor MLflow.
+What writes needs the extra ``gate`` and is imported when called. Reading needs neither Dagster nor
+MLflow, and its import is quick.
 """
 
 import warnings
@@ -26,13 +27,6 @@ from lynx_pipeline.domain.ledger.facts import TIME, Fact, Promoted, Registered, 
 from lynx_pipeline.domain.ledger.state import RegistryState, check_promotion, replay
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import Refused
-from lynx_pipeline.evaluation.candidate import choose, fresh_bundle
-from lynx_pipeline.registry.authorization import authorize, require_dev
-from lynx_pipeline.registry.promotion import (
-    PromotionRequest,
-    build_promotion,
-    unchanged_baseline,
-)
 
 NOT_THE_CI_PATH = (
     "THIS IS NOT THE CI PATH: no evaluation, no gate, no evidence. The entry records that, and "
@@ -92,10 +86,15 @@ class Registry:
             Refused: this is ``prod``.
             BadInput: the run has no usable model, or several and none is named.
         """
+        from lynx_pipeline.evaluation.candidate import choose, fresh_bundle
+        from lynx_pipeline.registry import bundles
+        from lynx_pipeline.registry.authorization import require_dev
+
         require_dev(self.settings, "a registration by hand")
         warnings.warn(NOT_THE_CI_PATH, NotTheCIPath, stacklevel=2)
         key = str(choose(self.settings, run_id, name).key)
-        with fresh_bundle(self.settings, key) as (_, bundle, model):
+        with fresh_bundle(self.settings, key) as (folder, bundle, model):
+            bundles.keep(self.settings, folder, bundle)
             fact = Registered(
                 time=_now(),
                 env=self.settings.env,
@@ -141,13 +140,16 @@ class Registry:
             SystemFailed: MLflow, DVC, git, the issuer or the disk failed. The ledger is the old
                 one or the complete new one; running it again is safe in both cases.
         """
+        from lynx_pipeline.registry import promotion
+        from lynx_pipeline.registry.authorization import authorize
+
         check_semver(semver, self.settings.env)
         if evidence is None:
             return self._promote_by_hand(canonical_sha, semver)
         authorization = authorize(self.settings)
-        supported = build_promotion(
+        supported = promotion.build_promotion(
             self.settings,
-            PromotionRequest(
+            promotion.PromotionRequest(
                 canonical_sha=canonical_sha,
                 semver=semver,
                 candidate=candidate,
@@ -162,7 +164,7 @@ class Registry:
             known = self._check_promotion(ledger, semver, supported.fact)
             if known is not None:
                 return known
-            unchanged_baseline(self.settings, supported.evidence)
+            promotion.unchanged_baseline(self.settings, supported.evidence)
             authorization.recheck(ledger, supported.fact)
             confirm()
             return supported.fact
@@ -170,6 +172,8 @@ class Registry:
         return cast("Recorded[Promoted]", self.store.append(decide, supported.files))
 
     def _promote_by_hand(self, canonical_sha: str, semver: str) -> Recorded[Promoted]:
+        from lynx_pipeline.registry.authorization import require_dev
+
         require_dev(self.settings, "a promotion without evidence")
         warnings.warn(NOT_THE_CI_PATH, NotTheCIPath, stacklevel=3)
 
@@ -191,13 +195,22 @@ class Registry:
         return cast("Recorded[Promoted]", self.store.append(decide))
 
     def rollback(self, semver: str) -> Recorded[Promoted | RolledBack]:
-        """Make the earlier promoted ``semver`` the latest version again, as a new entry.
+        """Make the earlier promoted ``semver`` the latest version again, as a new entry. Its bundle
+        is fetched first, into a temporary folder.
 
         Raises:
-            Refused: ``semver`` was never promoted here, or this is ``prod`` and not the workflow.
+            Refused: ``semver`` was never promoted here, its bundle can't be fetched any more, or
+                this is ``prod`` and not the workflow.
+            SystemFailed: MLflow or the bundle store failed, so its bundle can't be fetched now.
         """
+        from lynx_pipeline.registry import bundles
+        from lynx_pipeline.registry.authorization import authorize
+
         check_semver(semver, self.settings.env)
         authorization = authorize(self.settings)
+        before = self._replay(self.verify())
+        if before.latest is not (entry := self._promoted(before, semver)):
+            bundles.check_fetchable(self.settings, self.store, entry.fact)
 
         def decide(ledger: Ledger) -> Fact | Entry:
             state = self._replay(ledger)

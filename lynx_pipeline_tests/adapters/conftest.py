@@ -1,11 +1,14 @@
 """Fixtures of the adapters' tests. git never prompts and reads only the tests' configuration."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from lynx_pipeline.adapters import oidc
+from lynx_pipeline.adapters import mlflow_http, oidc
 from lynx_pipeline_tests.support.fake_issuer import FakeIssuer, jwk, running
+from lynx_pipeline_tests.support.fake_mlflow import Mlflow
+from lynx_pipeline_tests.support.http_server import serving
 from lynx_pipeline_tests.support.places import GIT_ENV
 
 CI = ("GITHUB_ACTIONS", "GITLAB_CI", "BUILDKITE", "CIRCLECI", "GOOGLE_SERVICE_ACCOUNT_NAME")
@@ -33,4 +36,20 @@ def evil() -> Iterator[FakeIssuer]:
     """An attacker's issuer, with its own key."""
     with running() as it:
         it.keys = [jwk("evil")]
+        yield it
+
+
+@pytest.fixture
+def mlflow() -> Mlflow:
+    """A small MLflow server."""
+    return Mlflow()
+
+
+@pytest.fixture
+def url(mlflow: Mlflow, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[str]:
+    """The server's URL, below a path as behind a reverse proxy. One retry, without a pause."""
+    monkeypatch.setattr(mlflow_http, "_PAUSE", 0)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with serving(mlflow.answer) as it:
         yield it

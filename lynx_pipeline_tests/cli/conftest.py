@@ -18,7 +18,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def promoted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """A project with two promotions in dev, and the working directory in it."""
+    """A project with two promotions in dev, and the working directory in it. The first one is from
+    before digests were recorded."""
     settings = project(folder / "p", pyproject='registry = "ledger"\n')
     monkeypatch.chdir(folder / "p")
     assert isinstance(settings.registry, Path)
@@ -26,6 +27,7 @@ def promoted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     for number in (1, 2):
         same = f"{number}" * 64
         version = f"v0.{number}.0-dev"
-        new = fact(event=PROMOTED, semver=version, canonical_sha=same, bundle_digest=same)
+        digest = same if number == 2 else None
+        new = fact(event=PROMOTED, semver=version, canonical_sha=same, bundle_digest=digest)
         store.append(lambda _, new=new: new)  # type: ignore[misc]
     return settings

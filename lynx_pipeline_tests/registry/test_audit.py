@@ -362,30 +362,3 @@ def test_escape_sequences_in_the_ledger_are_not_printed(
     append(world, fact(event=PROMOTED, semver="v0.2.0\x1b[2K-dev"))
     assert run_command(world, "registry", "list") == 0
     assert "\x1b" not in capsys.readouterr().out
-
-
-def test_the_rollback_command_moves_the_mlflow_alias(
-    world: World, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """If MLflow is down, the rollback still succeeds, with a warning about the alias."""
-    from lynx_pipeline.adapters.mlflow_tracking import connected
-
-    world.promote(world.candidate("next"), "v0.2.0-dev")
-
-    def alias() -> str:
-        with connected(world.tracking.uri) as client:
-            version = client.get_model_version_by_alias("tiny", "dev")
-        return str(version.tags["lynx.semver"])
-
-    assert run_command(world, "registry", "rollback", V) == 0
-    assert alias() == V
-    assert run_command(world, "registry", "rollback", "v0.2.0-dev") == 0
-    assert alias() == "v0.2.0-dev"
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(world.settings.root)
-        patch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
-        patch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-        assert main(["registry", "rollback", V]) == 0
-    assert "MLflow's alias has not" in capsys.readouterr().err
-    assert Registry.open(world.settings).resolve().semver == V
-    assert alias() == "v0.2.0-dev"

@@ -289,7 +289,9 @@ def test_the_doctor_finds_what_cannot_be_fetched(
     monkeypatch.chdir(world.settings.root)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", world.tracking.uri)
     assert main(["registry", "doctor"]) == 0
-    assert capsys.readouterr().out == f"{V}  can be fetched\nv0.2.0-dev  can be fetched\n"
+    assert capsys.readouterr().out == (
+        f"{V}  can be fetched from MLflow\nv0.2.0-dev  can be fetched from MLflow\n"
+    )
     (world.tracking.artifacts(made.run_id) / "model/more").write_text("x")
     old = fact(event=PROMOTED, semver="v0.3.0-dev")
     Registry.open(world.settings).store.append(lambda _: old)
@@ -297,7 +299,7 @@ def test_the_doctor_finds_what_cannot_be_fetched(
     first, second, third = json.loads(capsys.readouterr().out)
     assert first["semver"] == V
     assert "'more' was added" in first["problem"]
-    assert second == {"semver": "v0.2.0-dev", "problem": None}
+    assert second == {"semver": "v0.2.0-dev", "problem": None, "places": {"MLflow": None}}
     assert "before the registry recorded bundle digests" in third["problem"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////dev/null/mlflow.db")
     assert main(["registry", "doctor"]) == 3

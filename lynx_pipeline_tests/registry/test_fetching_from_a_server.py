@@ -1,31 +1,22 @@
 """Fetching a promoted bundle from a real MLflow server whose store changes."""
 
+import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from lynx_pipeline.adapters import mlflow_models, mlflow_server
 from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.adapters.mlflow_candidates import find_model
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.errors import LynxError, Refused, SystemFailed
 from lynx_pipeline.registry import Registry, fetching
 from lynx_pipeline_tests.conftest import Tracking
-from lynx_pipeline_tests.support import mlflow_server
-from lynx_pipeline_tests.support.builders import project
+from lynx_pipeline_tests.support.builders import bundle, project
 from lynx_pipeline_tests.support.fetching import CHANGES, V, fetch
 from lynx_pipeline_tests.support.world import World
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Tracking, Path]]:
-    """An MLflow server, and the folder of its artifacts."""
-    folder = tmp_path_factory.mktemp("server")
-    with mlflow_server.running(folder) as uri:
-        with connected(uri) as client:
-            experiment = client.create_experiment("tiny")
-        yield Tracking(uri, experiment), folder / "artifacts"
 
 
 @pytest.fixture(params=["artifact", "logged model"])
@@ -74,6 +65,30 @@ def test_what_a_server_changed_is_refused_and_named(
         shutil.copytree(saved, folder)
     (folder / "MLmodel").chmod(0o755)
     assert fetch(world, to).is_new
+
+
+@pytest.mark.slow
+def test_the_download_without_mlflow_equals_mlflows(
+    server: tuple[Tracking, Path], tmp_path: Path
+) -> None:
+    """Empty files, an empty folder, a large file, and names that a URL has to escape."""
+    tracking, artifacts = server
+    made = bundle(tmp_path / "made")
+    (made / "a b").mkdir()
+    (made / "a b" / "ü&+.txt").write_text("x")
+    (made / "a b" / "zero").write_bytes(b"")
+    (made / "large").write_bytes(os.urandom(5_000_000))
+    run_id = tracking.run({"my model": made})
+    (stored,) = (it.parent for it in artifacts.rglob("MLmodel") if run_id in it.parts)
+    (stored / "empty").mkdir()
+    location = find_model(tracking.uri, run_id).location
+    assert mlflow_server.serves(tracking.uri, location)
+    for name, module in (("without", mlflow_server), ("with", mlflow_models)):
+        module.download(tracking.uri, location, tmp_path / name)
+    found = read_bundle(tmp_path / "without")
+    assert found == read_bundle(tmp_path / "with")
+    (made / "empty").mkdir()
+    assert found.digest == read_bundle(made).digest
 
 
 @pytest.mark.slow

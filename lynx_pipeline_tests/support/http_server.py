@@ -78,12 +78,13 @@ def serving(
             self.send_response(made.status)
             for name, value in made.headers.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(made.body)))
+            if "Content-Length" not in made.headers:  # otherwise the body is to be cut off
+                self.send_header("Content-Length", str(len(made.body)))
             with suppress(ConnectionError):  # the client may have read enough
                 self.end_headers()
                 self.wfile.write(made.body)
 
-        do_GET = do_POST = do_PATCH = _answer
+        do_GET = do_POST = do_PATCH = do_PUT = _answer
 
         def _body(self) -> bytes:
             if self.headers.get("Transfer-Encoding") != "chunked":

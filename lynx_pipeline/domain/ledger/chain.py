@@ -17,9 +17,7 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic
-
-from typing_extensions import TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from lynx_pipeline.domain.ledger.facts import DIGEST_KEY, KEYS, Fact, read_fact, to_json
 from lynx_pipeline.domain.strict_json import Fields, JsonObject, canonical, parse_object
@@ -29,7 +27,12 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 _OLD_ENTRY_KEYS = frozenset(("seq", "prev", "hash", *KEYS))
 _ENTRY_KEYS = _OLD_ENTRY_KEYS | {DIGEST_KEY}
 
-F = TypeVar("F", bound=Fact, covariant=True, default=Fact)
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar as _TypeVar
+
+    F = _TypeVar("F", bound=Fact, covariant=True, default=Fact)
+else:  # the default is only for type checkers, and the package that has it imports slowly
+    F = TypeVar("F", bound=Fact, covariant=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from _pytest.mark import ParameterSet
 from lynx_pipeline.adapters.ledgers.git import GitLedger
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.simulators.faults import remote
+from lynx_pipeline_tests.simulators.faults.bundle_store import bundle_store_fails
 from lynx_pipeline_tests.simulators.faults.disk import (
     DISK_FAULTS,
     HALFWAY,
@@ -27,6 +28,7 @@ from lynx_pipeline_tests.simulators.faults.git_commands import (
 )
 from lynx_pipeline_tests.simulators.faults.remote import REMOTE_FAULTS, Remote, remote_fails
 from lynx_pipeline_tests.simulators.faults.table import (
+    BUNDLES,
     COLUMNS,
     DISK,
     GIT,
@@ -58,6 +60,11 @@ GIT_COMMANDS = (
     *("init", "remote", "fetch", "ls-remote", "update-ref", "for-each-ref", "rev-list"),
     *("ls-tree", "cat-file", "fast-import", "push"),
 )
+STORE_CALLS = (
+    *("mkdir folder", "mkdir object folder", "open lock", "open object", "open object folder"),
+    *("open folder", "sync object", "sync object folder", "sync folder", "rename object"),
+    *("close object", "close object folder", "close folder", "close lock"),
+)
 FULL = "a nearly full filesystem"
 GOLDEN = {
     *product([DISK], WRITES, DISK_FAULTS),
@@ -67,6 +74,9 @@ GOLDEN = {
     *product([GIT], [f"git {name}" for name in GIT_COMMANDS], GIT_FAULTS),
     *product([REMOTE], [fault.__doc__ for fault in REMOTE_FAULTS], COLUMNS[REMOTE]),
     *product([REMOTE], [FULL], COLUMNS[REMOTE]),
+    *product([BUNDLES], ["write object"], DISK_FAULTS),
+    *product([BUNDLES], ["read object"], ["killed before", "EIO"]),
+    *product([BUNDLES], STORE_CALLS, ["killed before", "EIO", "ENOSPC"]),
 }
 
 
@@ -130,6 +140,15 @@ def test_a_failed_system_call_has_the_documented_results(memory_path: Path, faul
     """Each system call of the directory store fails, in each state that a folder can be in."""
     table = in_small_process(disk_fails, memory_path / "disk", fault)
     assert_documented(DISK, table, memory_path)
+
+
+@pytest.mark.parametrize("fault", each(DISK_FAULTS))
+def test_a_failed_call_of_the_bundle_store_has_the_documented_results(
+    memory_path: Path, fault: str
+) -> None:
+    """Each system call that keeps a bundle fails, in each state that the store can be in."""
+    table = in_small_process(bundle_store_fails, memory_path / "bundles", fault)
+    assert_documented(BUNDLES, table, memory_path)
 
 
 @pytest.mark.parametrize("fault", each(GIT_FAULTS))

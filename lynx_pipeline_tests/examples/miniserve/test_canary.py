@@ -42,7 +42,7 @@ def evaluated(world: World, name: str, body: str) -> Made:
         read_eval_set(world.settings),
         output,
         replace(world.settings.evaluation, workers=1),
-        run_id=run_id,
+        candidate=run_id,
         env=world.settings.env,
         warn=print,
         progress=lambda *_: None,

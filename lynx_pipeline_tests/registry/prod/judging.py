@@ -10,7 +10,7 @@ import pytest
 
 from lynx_pipeline.errors import LynxError
 from lynx_pipeline.evaluation import judgement
-from lynx_pipeline.registry import Registry, promotion, registry
+from lynx_pipeline.registry import Registry, promotion
 from lynx_pipeline.registry.promotion import SupportedPromotion
 
 
@@ -35,7 +35,7 @@ def after_judging(monkeypatch: pytest.MonkeyPatch, act: Callable[[], object]) ->
             pending.pop()()
         return supported
 
-    monkeypatch.setattr(registry, "build_promotion", build_promotion)
+    monkeypatch.setattr(promotion, "build_promotion", build_promotion)
 
 
 def race(sha: str, semver: str, evidence: Path, start: Path) -> str:

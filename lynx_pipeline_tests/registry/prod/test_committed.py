@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
-from lynx_pipeline.registry import promotion, registry
+from lynx_pipeline.registry import promotion
 from lynx_pipeline.registry.promotion import SupportedPromotion
 from lynx_pipeline_tests.registry.prod.conftest import (
     BASELINE,
@@ -260,7 +260,7 @@ def test_an_eval_set_swapped_in_for_judging_is_refused(
             restore()
         return supported
 
-    monkeypatch.setattr(registry, "build_promotion", build_promotion)
+    monkeypatch.setattr(promotion, "build_promotion", build_promotion)
     with pytest.raises(Refused, match=r"commit|was changed while"):
         prod.promote(bad, "v0.1.0")
     assert prod.place.all() == {}

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from lynx_pipeline_tests.simulators.faults.bundle_store import bundle_store_fails
 from lynx_pipeline_tests.simulators.faults.disk import DISK_FAULTS, disk_fails
 from lynx_pipeline_tests.simulators.faults.full_disk import disk_is_full
 from lynx_pipeline_tests.simulators.faults.git_commands import GIT_FAULTS, git_fails
@@ -10,10 +11,12 @@ from lynx_pipeline_tests.simulators.faults.remote import REMOTE_COLUMNS, REMOTE_
 from lynx_pipeline_tests.simulators.faults.trial import Table
 
 DISK, GIT, REMOTE = "The directory store", "The git store", "The git store's remote"
+BUNDLES = "The bundle store"
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     DISK: DISK_FAULTS,
     GIT: GIT_FAULTS,
     REMOTE: REMOTE_COLUMNS,
+    BUNDLES: DISK_FAULTS,
 }
 INTRO = """\
 # The ledger after a fault
@@ -32,6 +35,10 @@ ABOUT = {
     GIT: "Every git command, from three states: no branch, three entries, and a promotion whose "
     "tag is missing\n(it can't be read, so it counts as old).",
     REMOTE: "Failures of the remote and of the connection to it, over file:// and ssh://.",
+    BUNDLES: "Every system call that keeps a bundle in a folder, from two states: no folder, and "
+    "the same bundle\nwith a damaged file. Here **old** means that the store does not have the "
+    "whole bundle, and **new** that it\nhas. The ledger is unchanged in each case: its entry is "
+    "written afterwards.",
 }
 
 
@@ -63,6 +70,7 @@ def everything(tmp: Path) -> str:
     disk: Table = {}
     git: Table = {}
     remote: Table = {}
+    bundles: Table = {}
     for number, fault in enumerate(DISK_FAULTS):
         disk |= disk_fails(tmp / f"disk{number}", fault)
     disk |= disk_is_full(tmp / "full", "directory")
@@ -73,5 +81,7 @@ def everything(tmp: Path) -> str:
         (tmp / f"remote{number}").mkdir()
         remote |= remote_fails(tmp / f"remote{number}", happens)
     remote |= disk_is_full(tmp / "full", "git")
-    tables = {DISK: disk, GIT: git, REMOTE: remote}
+    for number, fault in enumerate(DISK_FAULTS):
+        bundles |= bundle_store_fails(tmp / f"bundles{number}", fault)
+    tables = {DISK: disk, GIT: git, REMOTE: remote, BUNDLES: bundles}
     return "\n".join([INTRO, *(rendered(name, table) for name, table in tables.items())])

@@ -1,0 +1,160 @@
+"""MLflow's tracking server without MLflow's package: where a logged model is, and the artifacts
+that the server itself serves.
+
+A server that only fetches models needs no more of MLflow than this, and importing MLflow takes
+seconds. Nothing that the server sends is trusted: names can't leave the target folder, a listing
+has an end, and a file is as long as the listing says. Whether a location is allowed is decided in
+:func:`lynx_pipeline.adapters.mlflow_models.check_location`.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import urlsplit
+
+from lynx_pipeline.adapters.mlflow_http import Server, can_connect
+from lynx_pipeline.domain.bundle import DEEPEST, MOST_ENTRIES
+from lynx_pipeline.errors import BadInput, from_os_error
+
+if TYPE_CHECKING:
+    from http.client import HTTPResponse
+
+_ARTIFACTS = "mlflow-artifacts/artifacts"
+_BLOCK = 1 << 20  # bytes
+
+
+class _Listed(NamedTuple):
+    """A file or folder of the artifact service; ``size`` is a file's, in bytes."""
+
+    path: str
+    is_folder: bool
+    size: int
+
+
+def serves(tracking_uri: str, location: str) -> bool:
+    """Whether the server itself serves this location, and this module can connect to it."""
+    parts = urlsplit(location)
+    return can_connect(tracking_uri) and parts.scheme == "mlflow-artifacts" and not parts.netloc
+
+
+def logged_model_location(tracking_uri: str, model_id: str) -> str:
+    """Where the files of a logged model are.
+
+    Raises:
+        BadInput: there is no such model.
+        SystemFailed: the server failed.
+    """
+    server, path = Server(tracking_uri), f"mlflow/logged-models/{model_id}"
+    answer = server.get_json(path)
+    try:
+        info = answer["model"]["info"]
+        found, location = info["model_id"], info["artifact_uri"]
+    except (KeyError, TypeError):
+        found = location = None
+    if found != model_id or not isinstance(location, str):
+        raise server.malformed(path, f"expected the logged model {model_id}, got {found!r:.80}")
+    return location
+
+
+def download(tracking_uri: str, location: str, folder: Path) -> None:
+    """Download everything below ``location``, which the server :func:`serves`, into ``folder``,
+    which must not exist yet.
+
+    Raises:
+        BadInput: there is nothing.
+        SystemFailed: the server or the disk failed, or the server sent something invalid.
+    """
+    server, root = Server(tracking_uri), urlsplit(location).path.strip("/")
+    with _disk(folder):
+        folder.mkdir(parents=True)
+    empty = True
+    for it in _everything(server, root, DEEPEST, [MOST_ENTRIES]):
+        empty = False
+        target = folder / it.path[len(root) :].lstrip("/")
+        if it.is_folder:
+            with _disk(target):
+                target.mkdir()
+        else:
+            _save(server, it, target)
+    if empty:
+        raise BadInput(
+            f"MLflow at {server.name} has no files at {location!r:.200} any more. They may have "
+            "been deleted."
+        )
+
+
+def _everything(server: Server, path: str, deepest: int, left: list[int]) -> Iterator[_Listed]:
+    """Everything below ``path``, a folder before its contents. ``left`` counts down."""
+    if deepest == 0:
+        raise server.malformed(_ARTIFACTS, f"folders are nested more than {DEEPEST} deep")
+    listed = _listing(server, path)
+    left[0] -= len(listed)
+    if left[0] < 0:
+        raise server.malformed(_ARTIFACTS, f"more than {MOST_ENTRIES} files and folders")
+    for it in listed:
+        yield it
+        if it.is_folder:
+            yield from _everything(server, it.path, deepest - 1, left)
+
+
+def _listing(server: Server, path: str) -> list[_Listed]:
+    """What is in the folder ``path``."""
+    rows = server.get_json(_ARTIFACTS, {"path": path}).get("files", [])
+    if not isinstance(rows, list):
+        raise server.malformed(_ARTIFACTS, "expected a list of files")
+    listed = dict[str, _Listed]()
+    for row in rows:
+        name = _name(row)
+        if name is None or name in listed:
+            shown = row.get("path") if isinstance(row, dict) else row
+            raise server.malformed(_ARTIFACTS, f"invalid or duplicate name {shown!r:.100}")
+        size = str(row.get("file_size") or 0)  # of an empty file, the server sends no size
+        if not (size.isascii() and size.isdigit() and len(size) < 19):
+            raise server.malformed(_ARTIFACTS, f"invalid size {size:.40} of {name:.100}")
+        below = f"{path}/{name}".lstrip("/")
+        listed[name] = _Listed(below, row.get("is_dir") is True, int(size))
+    return list(listed.values())
+
+
+def _name(row: Any) -> str | None:
+    """The name of a listed file or folder; None unless it names something in the folder itself."""
+    name = row.get("path") if isinstance(row, dict) else None
+    if not isinstance(name, str) or name in ("", ".", "..") or "/" in name or "\0" in name:
+        return None
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return None
+    return name
+
+
+def _save(server: Server, listed: _Listed, target: Path) -> None:
+    path = f"{_ARTIFACTS}/{listed.path}"
+
+    def receive(response: "HTTPResponse") -> None:
+        size = 0
+        with _disk(target):
+            file = target.open("wb", buffering=0)
+        with file:
+            while block := response.read(_BLOCK):
+                size += len(block)
+                if size > listed.size:
+                    raise server.malformed(path, f"more than the listed {listed.size} bytes")
+                with _disk(target):
+                    while block:
+                        block = block[file.write(block) :]
+        if size < listed.size:
+            raise ConnectionError(f"got {size} of {listed.size} bytes")
+
+    server.get(path, receive)
+
+
+@contextmanager
+def _disk(path: Path) -> Iterator[None]:
+    """Report errors of the disk, which would otherwise look like the network's and be retried."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = str(path)
+        raise from_os_error(error) from None

@@ -1,0 +1,150 @@
+"""Where a promoted bundle can be fetched from: the bundle store, if there is one, and MLflow."""
+
+import contextlib
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from lynx_pipeline.adapters import mlflow_models, mlflow_server
+from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.adapters.bundle_store import open_bundle_store
+from lynx_pipeline.adapters.ledgers.store import Store
+from lynx_pipeline.config import Settings
+from lynx_pipeline.domain.bundle import Bundle, differences
+from lynx_pipeline.domain.ledger.facts import Promoted
+from lynx_pipeline.errors import (
+    BadInput,
+    LynxError,
+    NotInstalled,
+    Refused,
+    SystemFailed,
+    some_of,
+)
+
+STORE, MLFLOW = "the bundle store", "MLflow"
+
+
+def keep(settings: Settings, folder: Path, bundle: Bundle) -> None:
+    """Keep a bundle in the project's bundle store, if it has one.
+
+    Raises:
+        SystemFailed: the store failed.
+    """
+    store = open_bundle_store(settings)
+    if store is not None:
+        store.keep(folder, bundle)
+
+
+def obtain(settings: Settings, ledger: Store, fact: Promoted, folder: Path) -> None:
+    """Put the bundle into ``folder``, which must not exist yet, from the first place that has it.
+    ``ledger`` may have the manifest, to name what differs.
+
+    Raises:
+        Refused: MLflow's copy is not the promoted bundle, or its location is not allowed.
+        BadInput: no place has the bundle.
+        SystemFailed: a place or the disk failed.
+    """
+    failed: dict[str, LynxError] = {}
+    for place in places(settings):
+        try:
+            obtain_from(place, settings, ledger, fact, folder)
+        except LynxError as error:
+            failed[place] = error
+        else:
+            return
+    raise failure(fact, failed)
+
+
+def places(settings: Settings) -> tuple[str, ...]:
+    """The places that may have a bundle, in the order in which they are tried."""
+    return (MLFLOW,) if settings.bundle_store is None else (STORE, MLFLOW)
+
+
+def obtain_from(
+    place: str, settings: Settings, ledger: Store, fact: Promoted, folder: Path
+) -> None:
+    """Like :func:`obtain`, from one place. Removes what an earlier attempt left in ``folder``."""
+    remove(folder)
+    store = open_bundle_store(settings)
+    if place == STORE and store is not None:
+        store.restore(str(fact.bundle_digest), folder)
+    else:
+        _download(settings, fact, folder)
+    check(ledger, fact, read_bundle(folder), f"{place}'s copy of {fact.semver}")
+
+
+def failure(fact: Promoted, failed: Mapping[str, LynxError]) -> LynxError:
+    """One error for all places that failed. If one may work later, so may a repetition."""
+    if len(failed) == 1:
+        return next(iter(failed.values()))
+    later = any(isinstance(error, SystemFailed) for error in failed.values())
+    kind = SystemFailed if later else type(failed[MLFLOW])
+    reasons = " ".join(f"From {place}: {error}" for place, error in failed.items())
+    return kind(f"the bundle of {fact.semver} can't be fetched. {reasons}")
+
+
+def check(ledger: Store, fact: Promoted, found: Bundle, where: str) -> None:
+    """Check that ``found`` is the promoted bundle, to the byte.
+
+    Raises:
+        Refused: it is not; the message names what differs.
+    """
+    digest = str(fact.bundle_digest)
+    if digest == found.digest:
+        return
+    listed = ["its manifest is not in the registry, so the differences are unknown"]
+    with contextlib.suppress(BadInput):
+        listed = differences(ledger.evidence(digest), found.manifest)
+    modes = all(it.endswith("executable") for it in listed)
+    advice = " The file system may not keep file modes: use another one." if modes else ""
+    raise Refused(
+        f"{where} is not the bundle that was promoted as {fact.semver}: {some_of(listed)}. Its "
+        f"digest is {found.digest[:12]}, expected {digest[:12]}.{advice}"
+    )
+
+
+def check_fetchable(settings: Settings, ledger: Store, fact: Promoted) -> None:
+    """Check that the bundle can still be fetched, by fetching it. Promotions from before bundle
+    digests were recorded can't be checked.
+
+    Raises:
+        Refused: it can't.
+        SystemFailed: it can't, but may be later.
+    """
+    if fact.bundle_digest is None:
+        return
+    with tempfile.TemporaryDirectory(prefix="lynx-fetchable-") as scratch:
+        try:
+            obtain(settings, ledger, fact, Path(scratch) / "bundle")
+        except LynxError as error:
+            kind = SystemFailed if isinstance(error, SystemFailed) else Refused
+            raise kind(
+                f"{fact.semver} can't become the latest version, because no server could fetch it: "
+                f"{error} Restore the bundle there, or choose a version that 'registry doctor' can "
+                "fetch."
+            ) from None
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder, if it exists."""
+    if folder.exists():
+        shutil.rmtree(folder)
+
+
+def _download(settings: Settings, fact: Promoted, folder: Path) -> None:
+    """From MLflow's server itself if possible, otherwise with MLflow's client."""
+    uri = settings.tracking_uri
+    try:
+        location = mlflow_models.locate(uri, fact.artifact_uri, settings.artifact_locations)
+        if mlflow_server.serves(uri, location):
+            mlflow_server.download(uri, location, folder)
+        else:
+            mlflow_models.download(uri, location, folder)
+    except NotInstalled:
+        raise NotInstalled(
+            f"the bundle of {fact.semver} can only be read with the Python package 'mlflow', which "
+            "is not installed: the tracking server does not serve it itself. Install it (pip "
+            "install mlflow), or set 'bundle_store' in [tool.lynx_pipeline] to the folder where "
+            "promotions keep bundles, if there is one."
+        ) from None

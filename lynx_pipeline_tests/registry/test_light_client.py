@@ -1,0 +1,158 @@
+"""The light client: the package without its extras, in an environment of its own. It resolves,
+fetches and verifies what the full installation promoted, from a real MLflow server."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.errors import GATE_MODULES
+from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.end_to_end.test_environment import index
+from lynx_pipeline_tests.support import REPO
+from lynx_pipeline_tests.support.builders import project
+from lynx_pipeline_tests.support.fetching import V
+from lynx_pipeline_tests.support.world import World
+
+LOCK = REPO / "requirements-light.lock"
+MIB = 1 << 20
+LARGEST = 14 * MIB  # `cryptography`, with what it needs, would add 15.3 MiB to it: 30 in all
+INSTALLED = {
+    *("annotated-types", "click", "filelock", "lynx-pipeline", "pydantic", "pydantic-core"),
+    *("pyyaml", "rfc8785", "typing-extensions", "typing-inspection"),
+}
+API = """
+import sys
+from pathlib import Path
+from lynx_pipeline import Registry, fetch, resolve, verify
+print(*sys.modules)
+version = resolve().semver
+print(version, len(verify().entries), Registry.open().resolve(version).semver)
+print(fetch(version, Path("models") / version).is_new)
+print(*sys.modules)
+"""
+
+
+@pytest.fixture(scope="module")
+def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An environment with the wheel and its locked requirements."""
+    folder = tmp_path_factory.mktemp("light")
+    source = folder / "source"
+    shutil.copytree(
+        REPO / "lynx_pipeline",
+        source / "lynx_pipeline",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(REPO / name, source)
+    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", str(source)]
+    subprocess.run([*build, "--outdir", str(folder)], check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    venv, environ = folder / "venv", {**os.environ, **index()}
+    install = ["uv", "pip", "install", "--quiet", "--python", str(venv)]
+    for command in (
+        ["uv", "venv", "--quiet", "--python", sys.executable, str(venv)],
+        [*install, "--require-hashes", "-r", str(LOCK)],
+        [*install, "--no-deps", "--no-index", str(wheel)],
+    ):
+        subprocess.run(command, check=True, env=environ)
+    return venv
+
+
+@pytest.mark.slow(seconds=40)
+def test_the_light_client_resolves_fetches_and_verifies(
+    light: Path, server: tuple[Tracking, Path], tmp_path: Path
+) -> None:
+    """The server's folder has a file with three lines. What is missing is said in one paragraph."""
+    (site,) = light.glob("lib/python3*/site-packages")
+    listed = ["uv", "pip", "list", "--python", str(light), "--format", "json"]
+    found = json.loads(subprocess.check_output(listed))
+    assert {it["name"] for it in found} == INSTALLED
+    assert sum(it.stat().st_size for it in site.rglob("*") if it.is_file()) < LARGEST
+
+    tracking, _ = server
+    settings = project(
+        tmp_path / "p",
+        environ={"MLFLOW_TRACKING_URI": tracking.uri},
+        pyproject='registry = "registry"\nbundle_store = "store"\n',
+    )
+    world = World(settings, tracking, tmp_path)
+    good = world.candidate("light")
+    world.promote(good, V)
+
+    here = tmp_path / "server"
+    here.mkdir()
+    (here / "pyproject.toml").write_text(
+        f'[tool.lynx_pipeline]\nmodel = "tiny"\nregistry = "{settings.registry}"\n'
+    )
+
+    def run(*command: str, uri: str = tracking.uri) -> subprocess.CompletedProcess[str]:
+        environ = {**os.environ, "MLFLOW_TRACKING_URI": uri, "COLUMNS": "80"}
+        program = str(light / "bin" / command[0])
+        return subprocess.run(
+            [program, *command[1:]],
+            cwd=here,
+            env=environ,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    def cli(*arguments: str) -> str:
+        done = run("lynx-pipeline", *arguments)
+        assert (done.returncode, done.stderr) == (0, ""), done
+        return done.stdout
+
+    assert json.loads(cli("registry", "resolve", "--json"))["bundle_digest"] == good.digest
+    assert "is now in" in cli("registry", "fetch", "--to", "fetched")
+    assert "was already in" in cli("registry", "fetch", "--to", "fetched")
+    assert "The ledger is consistent: 1 entries" in cli("registry", "verify")
+    assert "can be fetched" in cli("registry", "doctor")
+    assert V in cli("registry", "list")
+
+    fetch = ["lynx-pipeline", "registry", "fetch", "--to", "stored"]
+    elsewhere = "sqlite:////nowhere/mlflow.db"
+    for store, code, message in (
+        (None, 2, "Install it (pip install mlflow), or set 'bundle_store' in"),
+        (
+            "s3://bucket/bundles",
+            2,
+            "From the bundle store: the bundle store s3://bucket/bundles is",
+        ),
+        (settings.bundle_store, 0, ""),
+    ):
+        table = f'[tool.lynx_pipeline]\nmodel = "tiny"\nregistry = "{settings.registry}"\n'
+        more = f'bundle_store = "{store}"\n' if store else ""
+        (here / "pyproject.toml").write_text(table + more)
+        done = run(*fetch, uri=elsewhere)
+        assert (done.returncode, done.stderr.count("\n")) == (code, min(code, 1)), done
+        assert message in done.stderr
+
+    done = run("python", "-c", API)
+    assert done.returncode == 0, done.stderr
+    imported, versions, is_new, used = done.stdout.splitlines()
+    assert (versions, is_new) == (f"{V} 1 {V}", "True")
+    names = {it.partition(".")[0] for it in used.split()}
+    assert not GATE_MODULES & names
+    assert not {"pydantic", "yaml", "ssl", "http"} & {*imported.split()}
+
+    run_id = "0123456789abcdef" * 2
+    candidate, baseline = str(good.evidence / "candidate_eval.json"), str(settings.baseline)
+    for program, *command in (
+        ["lynx-pipeline", "request", "--run-id", run_id, "--semver", "v0.2.0-dev"],
+        ["lynx-pipeline", "registry", "register", run_id],
+        ["python", "-m", "lynx_pipeline", "ci", "request"],
+        ["lynx-pipeline", "compare-baseline", "--candidate", candidate, "--baseline", baseline],
+    ):
+        done = run(program, *command)
+        assert done.returncode == 2, done
+        assert "Traceback" not in done.stderr
+        assert "lynx-pipeline[gate]" in done.stderr.splitlines()[-1], done
+    done = run("lynx-pipeline", "registry", "rollback", V)  # it is the latest version already
+    assert done.returncode == 0
+    assert "MLflow's alias has not: this needs the Python package 'mlflow'" in done.stderr
+    assert "ModuleNotFoundError" in run("python", "-c", "import lynx_pipeline.definitions").stderr
