@@ -124,6 +124,7 @@ def test_an_environment_is_built_once(
         "-f .",
         "--no-binary :all:",
         "--pre",
+        f"mlflow; {'(' * 3000}python_version > '3'{')' * 3000}",
         "-r more.txt",
         "--requirement=more.txt",
         "-c constraints.txt",
