@@ -15,7 +15,6 @@ from dagster import (
     asset,
 )
 
-from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.failures import failures
 from lynx_pipeline.defs.metadata import (
@@ -30,7 +29,7 @@ from lynx_pipeline.defs.metadata import (
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.eval_set import bucket_sizes
 from lynx_pipeline.evaluation import inputs
-from lynx_pipeline.evaluation.candidate import candidate, fetch, tagged_semver
+from lynx_pipeline.evaluation.candidate import candidate, downloaded, fetch, tagged_semver
 from lynx_pipeline.evaluation.run import evaluate_candidate
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.mirror import mirror
@@ -101,10 +100,7 @@ def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Re
     """The model directory of the candidate's MLflow run, and its content identity."""
     with failures():
         settings, run_id = load_settings(), context.partition_key
-        if config.fetched:
-            bundle = read_bundle(candidate(settings, run_id).bundle)
-        else:
-            bundle = fetch(settings, run_id)
+        bundle = downloaded(settings, run_id) if config.fetched else fetch(settings, run_id)
     return MaterializeResult(
         data_version=DataVersion(bundle.canonical_sha),
         metadata={
@@ -179,10 +175,10 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
         settings = load_settings()
         run_id = context.partition_key
         semver = config.semver or tagged_semver(settings, run_id)
-        evaluated = candidate(settings, run_id)
-        sha = read_bundle(evaluated.bundle).canonical_sha
+        evidence = candidate(settings, run_id).evidence
+        sha = downloaded(settings, run_id).canonical_sha
         entry, is_new = Registry.open(settings).promote(
-            sha, semver, evidence=evaluated.evidence, run_id=run_id
+            sha, semver, evidence=evidence, run_id=run_id
         )
     return MaterializeResult(
         data_version=DataVersion(entry.hash),
@@ -209,7 +205,7 @@ def production_alias(context: AssetExecutionContext) -> Result:
     """
     with failures():
         settings = load_settings()
-        sha = read_bundle(candidate(settings, context.partition_key).bundle).canonical_sha
+        sha = downloaded(settings, context.partition_key).canonical_sha
         registry = Registry.open(settings)
         mirrored = mirror(settings, lambda: registry.latest_after(sha).fact)
     return MaterializeResult(metadata=mirrored)

@@ -64,6 +64,16 @@ def fetch(settings: Settings, run_id: str) -> Bundle:
     return bundle
 
 
+def downloaded(settings: Settings, run_id: str) -> Bundle:
+    """The identities of the candidate's bundle, as an earlier download left it.
+
+    Raises:
+        BadInput: there is none, or it is not a valid bundle.
+    """
+    folder = candidate(settings, run_id).bundle
+    return read_bundle(folder, settings.evaluation.limits.bundle_mib)
+
+
 def tagged_semver(settings: Settings, run_id: str) -> str:
     """The version that the run's tag requests.
 
@@ -87,8 +97,9 @@ def fresh_bundle(settings: Settings, run_id: str) -> Iterator[tuple[Path, Bundle
     files.make_folder(parent)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=parent) as scratch:
         folder = Path(scratch) / "bundle"
-        mlflow_models.download(settings.tracking_uri, model.location, folder)
-        yield folder, read_bundle(folder), model.uri
+        mib = settings.evaluation.limits.bundle_mib
+        mlflow_models.download(settings.tracking_uri, model.location, folder, mib)
+        yield folder, read_bundle(folder, mib), model.uri
 
 
 def locked(candidate: Candidate) -> AbstractContextManager[None]:

@@ -9,10 +9,10 @@ from itertools import islice
 from pathlib import Path
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
-from lynx_pipeline.adapters.files import write_atomic
+from lynx_pipeline.adapters.files import read_bytes, write_atomic
 from lynx_pipeline.adapters.mlflow_tracking import RUN_ID
 from lynx_pipeline.config import RAY, EvaluationSettings, Settings
-from lynx_pipeline.domain.bundle import MLMODEL, Bundle, read_mlmodel
+from lynx_pipeline.domain.bundle import LONGEST_MLMODEL, MLMODEL, Bundle, read_mlmodel
 from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP, LOCAL, NONE, CandidateEval
 from lynx_pipeline.domain.gate.baseline import LATENCY
 from lynx_pipeline.domain.versioning import Env
@@ -54,7 +54,7 @@ def evaluate(
         Refused: this is ``prod`` and no isolation works on this machine.
         SystemFailed: the disk or one of our processes failed.
     """
-    bundle = read_bundle(bundle_folder)
+    bundle = read_bundle(bundle_folder, options.limits.bundle_mib)
     engine, environment = _engine(bundle_folder, bundle, options, env, tuple(hidden), warn)
     key = {
         "bundle_digest": bundle.digest,
@@ -231,7 +231,8 @@ def _valid_evidence(
     except BadInput:
         return None
     evaluation = evidence.evaluation
-    same = evaluation.bundle_digest == read_bundle(candidate.bundle).digest
+    mib = settings.evaluation.limits.bundle_mib
+    same = evaluation.bundle_digest == read_bundle(candidate.bundle, mib).digest
     same &= (evaluation.environment == LOCAL) == (settings.evaluation.environments is None)
     same &= evaluation.mlflow_run_id == candidate.run_id
     promotable = evaluation.isolated or settings.env is not Env.PROD
@@ -239,7 +240,8 @@ def _valid_evidence(
 
 
 def _named_run(bundle: Path) -> str | None:
-    run_id = read_mlmodel((bundle / MLMODEL).read_bytes()).get("run_id")
+    raw = read_bytes(bundle / MLMODEL, MLMODEL, LONGEST_MLMODEL)
+    run_id = read_mlmodel(raw).get("run_id")
     return run_id if isinstance(run_id, str) and RUN_ID.fullmatch(run_id) else None
 
 

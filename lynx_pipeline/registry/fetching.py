@@ -79,7 +79,7 @@ def _is_there(registry: Registry, entry: Entry[Promoted], to: Path) -> bool:
     """Whether the bundle is in ``to``. Anything else there but an empty folder is an error."""
     if not to.is_symlink() and (not to.exists() or (to.is_dir() and not any(to.iterdir()))):
         return False
-    found = read_bundle(to)
+    found = read_bundle(to, registry.settings.evaluation.limits.bundle_mib)
     if found.digest != entry.fact.bundle_digest:
         for other in registry.history(registry.settings.env):
             if isinstance(other.fact, Promoted) and other.fact.bundle_digest == found.digest:
@@ -93,14 +93,15 @@ def _is_there(registry: Registry, entry: Entry[Promoted], to: Path) -> bool:
 
 def _download(registry: Registry, entry: Entry[Promoted], to: Path) -> None:
     settings, fact = registry.settings, entry.fact
+    mib = settings.evaluation.limits.bundle_mib
     location = mlflow_models.locate(
         settings.tracking_uri, fact.artifact_uri, settings.artifact_locations
     )
     new = to.with_name(f".{to.name}.new")
     _remove(new)  # of a process that was killed
     try:
-        mlflow_models.download(settings.tracking_uri, location, new)
-        _check(registry, entry, read_bundle(new), f"MLflow's copy of {fact.semver}")
+        mlflow_models.download(settings.tracking_uri, location, new, mib)
+        _check(registry, entry, read_bundle(new, mib), f"MLflow's copy of {fact.semver}")
         for path in (*new.rglob("*"), new):
             files.sync(path)
         new.rename(to)
