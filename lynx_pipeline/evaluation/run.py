@@ -23,6 +23,7 @@ from lynx_pipeline.evaluation.inputs import matched_inputs
 from lynx_pipeline.evaluation.journal import Journal
 from lynx_pipeline.evaluation.judgement import Judged, apply_gate
 from lynx_pipeline.evaluation.storage import StoredEvalSet
+from lynx_pipeline.evaluation.storage.pages import most_bytes
 from lynx_pipeline.sandbox.engine import Answered, Batch, Engine
 from lynx_pipeline.sandbox.environment import own_environment
 from lynx_pipeline.sandbox.isolation import choose_isolation
@@ -70,8 +71,14 @@ def evaluate(
         )
         if journal.done < total:
             progress(journal.done, total)
-            batches = _batches(unanswered, options.limits.batch_size)
+            batches, size = _batches(unanswered, options.limits.batch_size), 0
             for batch in engine.answer(batches, total - journal.done):
+                size += sum(len(text) for text in batch.answers if text)
+                if size > most_bytes(total):
+                    raise BadInput(
+                        f"the candidate could not be evaluated: its answers have {size} "
+                        f"characters, expected at most {most_bytes(total)} for {total} items."
+                    )
                 journal.add(batch)
                 progress(journal.done, total)
         run = run_id or _named_run(bundle_folder)

@@ -13,7 +13,7 @@ import pytest
 
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, read_evidence
-from lynx_pipeline.evaluation.storage import large
+from lynx_pipeline.evaluation.storage import large, pages
 from lynx_pipeline.evaluation.storage.parquet import predictions_bytes, read_predictions
 from lynx_pipeline_tests.support.bounded import refusal
 from lynx_pipeline_tests.support.builders import candidate_eval, eval_items, eval_set, jsonl
@@ -142,6 +142,40 @@ def test_a_bomb_is_refused_before_it_unpacks(tmp_path: Path, kind: str) -> None:
     assert says in refusal(count_small, folder)
     if raw:
         assert says in refusal(count_large, folder)
+
+
+HEADER = bytes([0x15, 0, 0x15, 20, 0x15, 10, 0x2C, 0x15, 4, 0x15, 0, 0x15, 6, 0x15, 6, 0, 0])
+
+
+def test_a_pages_header_is_read_as_its_reader_reads_it() -> None:
+    """A data page of 2 plain rows, which unpacks from 5 bytes to 10."""
+    assert pages._page(HEADER, 0) == ((0, 10, 5, 2, 0), len(HEADER))
+
+
+@pytest.mark.parametrize(
+    ("header", "error"),
+    [
+        pytest.param(HEADER[:-1], IndexError, id="cut"),
+        pytest.param(b"", IndexError, id="empty"),
+        pytest.param(HEADER[:-1] + b"\x05\x04\x02\x00", IndexError, id="a size twice"),
+        pytest.param(HEADER[:2] + b"\x05\xff\xff\x07" + HEADER[2:], IndexError, id="field -1"),
+        pytest.param(b"\x15" + b"\xff" * 20, IndexError, id="an endless number"),
+        pytest.param(b"\x1c" * 5000, RecursionError, id="structs in one another"),
+        pytest.param(b"\x19\x15" + HEADER, IndexError, id="a list"),
+    ],
+)
+def test_a_header_with_another_reading_is_not_read(header: bytes, error: type[Exception]) -> None:
+    """Another reader could find other sizes in it."""
+    with pytest.raises(error):
+        pages._page(header, 0)
+
+
+@pytest.mark.parametrize(
+    "size", [b"\xff\xff\xff\xff\x0f", b"\x80\x80\x80\x80\x10", b"\x01"], ids=str
+)
+def test_a_size_that_is_negative_or_too_large_is_none(size: bytes) -> None:
+    """A reader cuts it to 32 bits."""
+    assert pages._page(HEADER[:3] + size + HEADER[4:], 0)[0].unpacked == -1
 
 
 def test_a_file_of_ours_is_read_whatever_its_texts() -> None:
