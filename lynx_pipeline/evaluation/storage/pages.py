@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from lynx_pipeline.errors import BadInput
 
 COLUMNS = ["id", "prediction"]
-_FOOTER = 4 << 20  # bytes; one of ours has a few KiB for each 65,536 rows
+_FOOTER = 1 << 20  # bytes; one of ours has about 1 KiB for each 65,536 rows
 _BYTES = 32 << 20
 _BYTES_PER_ROW = 1 << 10
 # The format's codes (parquet.thrift), for types of pages and for encodings.
@@ -49,10 +49,13 @@ def check_pages(raw: bytes, where: str, rows: int) -> Any:
     found = max(metadata.num_rows, sum(group.num_rows for group in groups))
     if found > rows:
         raise too_large(where, f"it has {found} rows", rows)
+    chunks = _chunks(raw, len(raw) - 8 - footer, where)
+    if [len(columns) for columns in chunks] != [len(COLUMNS)] * len(groups):
+        raise _invalid(where, "its row groups don't have two columns each")
     size = sum(
-        _unpacked(raw, group.column(k), where, group.num_rows)
-        for group in groups
-        for k in range(len(COLUMNS))
+        _unpacked(raw, chunk, where, group.num_rows)
+        for group, columns in zip(groups, chunks, strict=True)
+        for chunk in columns
         if group.num_rows
     )
     if size > most_bytes(rows):
@@ -72,15 +75,37 @@ def _invalid(where: str, reason: str) -> BadInput:
     return BadInput(f"{where}: not a predictions file: {reason}. Evaluate the candidate again.")
 
 
-def _unpacked(raw: bytes, chunk: Any, where: str, rows: int) -> int:
+class _Chunk(NamedTuple):
+    """Where one column's pages are, in one row group."""
+
+    data: int
+    dictionary: int | None
+    length: int
+
+
+def _chunks(raw: bytes, at: int, where: str) -> list[list[_Chunk]]:
+    """The chunks of each row group, from the metadata at this offset. pyarrow's own object for a
+    chunk ends the process if its metadata is damaged."""
+    try:
+        groups = _struct(raw, at)[0].get(4, [])
+        metas = [[column[3] for column in group[1]] for group in groups]
+        return [
+            [_Chunk(m[9][0], m[11][0] if 11 in m else None, m[7][0]) for m in columns]
+            for columns in metas
+        ]
+    except (IndexError, KeyError, TypeError, AttributeError, RecursionError):
+        raise _invalid(where, "its metadata is damaged") from None
+
+
+def _unpacked(raw: bytes, chunk: _Chunk, where: str, rows: int) -> int:
     """The bytes that one column's pages unpack to, in a row group of ``rows``. Readers differ in
     where they stop, so the pages must fill the chunk and have all rows."""
-    at = chunk.data_page_offset
-    if chunk.has_dictionary_page:
-        if not 0 < chunk.dictionary_page_offset < at:
+    at = chunk.data
+    if chunk.dictionary is not None:
+        if not 0 < chunk.dictionary < at:
             raise _invalid(where, "its dictionary is not in front of its data")
-        at = chunk.dictionary_page_offset
-    end, size, found = at + chunk.total_compressed_size, 0, 0
+        at = chunk.dictionary
+    end, size, found = at + chunk.length, 0, 0
     while 0 < at < end:
         try:
             page, at = _page(raw, at)
@@ -130,12 +155,12 @@ def _number(value: Any) -> int:
     return value if isinstance(value, int) and 0 <= value < 1 << 31 else -1
 
 
-# ----- Thrift's compact protocol: only what page headers contain -------------------------------
+# ----- Thrift's compact protocol: only what a file of ours contains ---------------------------
 
 
 def _struct(raw: bytes, at: int) -> tuple[dict[int, Any], int]:
-    """The 32-bit numbers and structs among the fields, by field number. To be sure that a reader
-    sees the same ones, a field may be given once."""
+    """The fields by number, texts skipped, numbers of other widths in tuples. To be sure that a
+    reader sees the same ones, a field may be given once."""
     fields: dict[int, Any] = {}
     number = 0
     while head := raw[at]:
@@ -155,14 +180,28 @@ def _value(raw: bytes, at: int, kind: int) -> tuple[Any, int]:
         return None, at
     if kind == 5:
         return _zigzag(raw, at)
-    if kind in (4, 6):
-        return None, _varint(raw, at)[1]
+    if kind in (4, 6):  # other widths than 32 bits, kept apart
+        number, at = _zigzag(raw, at)
+        return (number,), at
+    if kind == 9:
+        return _list(raw, at)
     if kind == 8:
         length, at = _varint(raw, at)
         return None, at + length
     if kind == 12:
         return _struct(raw, at)
-    raise IndexError  # not in a page header
+    raise IndexError  # not in a file of ours
+
+
+def _list(raw: bytes, at: int) -> tuple[list[Any], int]:
+    head, at, values = raw[at], at + 1, list[Any]()
+    count, at = (head >> 4, at) if head < 0xF0 else _varint(raw, at)
+    if head & 15 in (1, 2):  # these would have a byte each
+        raise IndexError
+    for _ in range(count):
+        value, at = _value(raw, at, head & 15)
+        values.append(value)
+    return values, at
 
 
 def _zigzag(raw: bytes, at: int) -> tuple[int, int]:

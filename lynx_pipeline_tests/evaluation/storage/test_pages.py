@@ -161,7 +161,7 @@ def test_a_pages_header_is_read_as_its_reader_reads_it() -> None:
         pytest.param(HEADER[:2] + b"\x05\xff\xff\x07" + HEADER[2:], IndexError, id="field -1"),
         pytest.param(b"\x15" + b"\xff" * 20, IndexError, id="an endless number"),
         pytest.param(b"\x1c" * 5000, RecursionError, id="structs in one another"),
-        pytest.param(b"\x19\x15" + HEADER, IndexError, id="a list"),
+        pytest.param(b"\x19\xf5" + b"\xff" * 9 + b"\x01", IndexError, id="an endless list"),
     ],
 )
 def test_a_header_with_another_reading_is_not_read(header: bytes, error: type[Exception]) -> None:
