@@ -21,7 +21,7 @@ from typing import Protocol
 from lynx_pipeline.adapters import files
 from lynx_pipeline.adapters.dvc_remote import Remote
 from lynx_pipeline.config import Settings
-from lynx_pipeline.domain.bundle import Bundle
+from lynx_pipeline.domain.bundle import BUNDLE_MIB, Bundle, Tally
 from lynx_pipeline.domain.manifest import LONGEST_MANIFEST, read_manifest
 from lynx_pipeline.errors import BadInput, SystemFailed
 
@@ -79,11 +79,13 @@ class BundleStore:
             finally:
                 manifest.unlink(missing_ok=True)
 
-    def restore(self, digest: str, folder: Path) -> None:
-        """Put the bundle with this digest into ``folder``, which must not exist yet.
+    def restore(self, digest: str, folder: Path, mib: int = BUNDLE_MIB) -> None:
+        """Put the bundle with this digest into ``folder``, which must not exist yet. ``mib`` limits
+        the total size.
 
         Raises:
-            BadInput: the store does not have all of it, or an object is damaged.
+            BadInput: the store does not have all of it, an object is damaged, or the bundle is
+                beyond a limit.
             SystemFailed: the store or the disk failed.
         """
         with _failures(self.objects.place):
@@ -92,7 +94,11 @@ class BundleStore:
             self._read(digest, copy, LONGEST_MANIFEST, "manifest")
             manifest = read_manifest(copy.read_bytes())
             copy.unlink()
+            tally = Tally(mib)
+            for file in manifest.files:
+                tally.add_file(file.path, file.size)
             for path in manifest.folders:
+                tally.add_folder(path)
                 (folder / path).mkdir()
             for file in manifest.files:
                 target = folder / file.path

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lynx_pipeline.adapters.files import locked, read_bytes
+from lynx_pipeline.adapters.files import LONGEST_FILE, locked, read_bytes
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 PULL_SECONDS = 600.0
@@ -48,15 +48,16 @@ def digest(raw: bytes) -> DataFile:
     return DataFile(raw, md5, hashlib.sha256(raw).hexdigest())
 
 
-def read_versioned(root: Path, path: Path) -> DataFile:
+def read_versioned(root: Path, path: Path, limit: int = LONGEST_FILE) -> DataFile:
     """The bytes of ``path``, verified against its ``.dvc`` file. Pulls the file if it is missing.
 
     Raises:
-        BadInput: there is no usable ``.dvc`` file, or the bytes on disk don't match it.
+        BadInput: there is no usable ``.dvc`` file, or the bytes on disk don't match it, or are
+            more than ``limit``.
         SystemFailed: the disk failed, or DVC could not pull the file.
     """
     expected = pulled(root, path)
-    data = digest(read_bytes(path, "the versioned data"))
+    data = digest(read_bytes(path, "the versioned data", limit))
     check_hash(path, data.dvc_hash, expected)
     return data
 

@@ -1,4 +1,4 @@
-"""Atomic and durable file writes, folders, and locks."""
+"""Bounded reads, atomic and durable writes, folders, and locks."""
 
 import contextlib
 import hashlib
@@ -8,16 +8,27 @@ from pathlib import Path
 
 from lynx_pipeline.errors import BadInput, SystemFailed
 
+# Bytes. Files that are read whole are small; somebody else may have written them.
+LONGEST_FILE = 16 << 20
 
-def read_bytes(path: Path, what: str) -> bytes:
-    """The file's bytes.
+
+def read_bytes(path: Path, what: str, limit: int = LONGEST_FILE) -> bytes:
+    """The file's bytes, at most ``limit``. Of a longer file nothing beyond that is read.
 
     Raises:
-        BadInput: there is no such file.
+        BadInput: there is no such file, or it is longer.
         SystemFailed: it can't be read.
     """
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            raw = b"" if size > limit else file.read(limit + 1)
+        if max(size, len(raw)) > limit:
+            raise BadInput(
+                f"{path}: it has more than {limit} bytes, the most that is expected of such a "
+                "file. Check that it is the right one."
+            )
+        return raw
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise BadInput(f"{what}: there is no file {path}.") from None
     except OSError as error:

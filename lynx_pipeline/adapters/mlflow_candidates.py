@@ -19,7 +19,6 @@ from lynx_pipeline.adapters.mlflow_models import (
     models_in,
 )
 from lynx_pipeline.adapters.mlflow_tracking import connected, without_secrets
-from lynx_pipeline.domain.bundle import DEEPEST
 from lynx_pipeline.domain.candidate_key import CandidateKey, is_model_id, is_run_id, parse_key
 from lynx_pipeline.errors import BadInput, some_of
 
@@ -131,7 +130,7 @@ def _model_of_run(
     root = run.info.artifact_uri
     check_location(tracking_uri, root, locations)
     artifacts = artifact_repository(tracking_uri, root)
-    models = [_artifact(run, path or _ROOT) for path in models_in(artifacts, "", DEEPEST)]
+    models = [_artifact(run, path or _ROOT) for path in models_in(artifacts)]
     models += _logged_models(client, run)
     ready = [one for one in models if one.ready]
     if key.path is not None:

@@ -11,6 +11,8 @@
 MLflow takes seconds to import, so it is imported when first used.
 """
 
+import posixpath
+from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +20,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from lynx_pipeline.adapters import mlflow_http, mlflow_server
 from lynx_pipeline.adapters.mlflow_tracking import connected, without_secrets
-from lynx_pipeline.domain.bundle import DEEPEST, MLMODEL
+from lynx_pipeline.domain.bundle import BUNDLE_MIB, MLMODEL, Tally
 from lynx_pipeline.domain.candidate_key import is_model_id
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 
@@ -123,16 +125,21 @@ def _may_be_fetched(
     return own or any(f"{location}/".startswith(f"{base.rstrip('/')}/") for base in locations)
 
 
-def download(tracking_uri: str, location: str, folder: Path) -> None:
-    """Download the model at ``location`` into ``folder``, which must not exist yet.
+def download(tracking_uri: str, location: str, folder: Path, mib: int = BUNDLE_MIB) -> None:
+    """Download the model at ``location`` into ``folder``, which must not exist yet. Names and sizes
+    are listed first, and nothing is downloaded if one is beyond a limit, such as ``mib`` for the
+    total. The store can change after that, so the caller has to check what arrived.
 
     Raises:
-        BadInput: there is no such artifact.
+        BadInput: there is no such artifact, or it is beyond a limit.
         SystemFailed: MLflow failed.
     """
     with connected(tracking_uri):
         from mlflow.artifacts import download_artifacts
 
+        place = f"the model at {without_secrets(location)!r:.200}"
+        for _ in _walk(artifact_repository(tracking_uri, location), place, Tally(mib)):
+            pass
         folder.mkdir(parents=True)
         got = Path(
             download_artifacts(
@@ -152,14 +159,48 @@ def artifact_repository(tracking_uri: str, root: str) -> "ArtifactRepository":
     return get_artifact_repository(root, tracking_uri=tracking_uri)
 
 
-def models_in(artifacts: "ArtifactRepository", path: str, deepest: int) -> Iterator[str]:
-    """The folders below ``path`` that contain an ``MLmodel``."""
-    if deepest == 0:
-        raise BadInput(f"the run's artifacts are nested more than {DEEPEST} deep at {path:.80}.")
-    files = artifacts.list_artifacts(path or None)
-    if any(file.path.rpartition("/")[2] == MLMODEL and not file.is_dir for file in files):
-        yield path
-        return
-    for file in files:
-        if file.is_dir:
-            yield from models_in(artifacts, file.path, deepest - 1)
+def models_in(artifacts: "ArtifactRepository") -> Iterator[str]:
+    """The folders that contain an ``MLmodel``, without those in another model."""
+    any_size = Tally(2**63)  # nothing is downloaded here
+    for folder, files, folders in _walk(artifacts, "the run's artifacts", any_size):
+        if posixpath.join(folder, MLMODEL) in files:
+            yield folder
+            folders.clear()
+
+
+def _walk(
+    artifacts: "ArtifactRepository", what: str, tally: Tally
+) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Each folder with the paths of its files and folders, breadth first, so that many folders are
+    noticed before each is listed. The caller may remove folders, which are then not listed.
+
+    Raises:
+        BadInput: they are beyond a limit, or a name is not one.
+    """
+    waiting = deque([""])
+    while waiting:
+        folder = waiting.popleft()
+        files, folders = list[str](), list[str]()
+        try:
+            for found in artifacts.list_artifacts(folder or None):
+                _check_name(folder, found.path)
+                if found.is_dir:
+                    tally.add_folder(found.path)
+                    folders.append(found.path)
+                else:
+                    # A server leaves out the size of an empty file.
+                    tally.add_file(found.path, max(found.file_size or 0, 0))
+                    files.append(found.path)
+        except BadInput as error:
+            raise BadInput(f"{what}: {error}") from None
+        yield folder, files, folders
+        waiting.extend(folders)
+
+
+def _check_name(folder: str, path: str) -> None:
+    parent, _, name = path.rpartition("/")
+    if parent != folder or name in ("", ".", "..") or "\0" in name:
+        raise BadInput(
+            f"{path!r:.80} is listed in the folder {folder!r:.80}, and is no name of a file there. "
+            "Check the store."
+        )

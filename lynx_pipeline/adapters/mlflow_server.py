@@ -2,11 +2,13 @@
 that the server itself serves.
 
 A server that only fetches models needs no more of MLflow than this, and importing MLflow takes
-seconds. Nothing that the server sends is trusted: names can't leave the target folder, a listing
-has an end, and a file is as long as the listing says. Whether a location is allowed is decided in
+seconds. Nothing that the server sends is trusted: names can't leave the target folder, everything
+is listed and checked against the limits before anything is downloaded, and a file is as long as the
+listing says. Whether a location is allowed is decided in
 :func:`lynx_pipeline.adapters.mlflow_models.check_location`.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from lynx_pipeline.adapters.mlflow_http import Server, can_connect
-from lynx_pipeline.domain.bundle import DEEPEST, MOST_ENTRIES
+from lynx_pipeline.domain.bundle import BUNDLE_MIB, Tally
 from lynx_pipeline.errors import BadInput, from_os_error
 
 if TYPE_CHECKING:
@@ -57,45 +59,51 @@ def logged_model_location(tracking_uri: str, model_id: str) -> str:
     return location
 
 
-def download(tracking_uri: str, location: str, folder: Path) -> None:
+def download(tracking_uri: str, location: str, folder: Path, mib: int = BUNDLE_MIB) -> None:
     """Download everything below ``location``, which the server :func:`serves`, into ``folder``,
-    which must not exist yet.
+    which must not exist yet. ``mib`` limits the total size.
 
     Raises:
-        BadInput: there is nothing.
+        BadInput: there is nothing, or it is beyond a limit. Then nothing is downloaded.
         SystemFailed: the server or the disk failed, or the server sent something invalid.
     """
     server, root = Server(tracking_uri), urlsplit(location).path.strip("/")
+    try:
+        listed = list(_everything(server, root, Tally(mib)))
+    except BadInput as error:
+        raise BadInput(f"the model at {location!r:.200}: {error}") from None
+    if not listed:
+        raise BadInput(
+            f"MLflow at {server.name} has no files at {location!r:.200} any more. They may have "
+            "been deleted."
+        )
     with _disk(folder):
         folder.mkdir(parents=True)
-    empty = True
-    for it in _everything(server, root, DEEPEST, [MOST_ENTRIES]):
-        empty = False
-        target = folder / it.path[len(root) :].lstrip("/")
+    for it in listed:
+        target = folder / _below(root, it.path)
         if it.is_folder:
             with _disk(target):
                 target.mkdir()
         else:
             _save(server, it, target)
-    if empty:
-        raise BadInput(
-            f"MLflow at {server.name} has no files at {location!r:.200} any more. They may have "
-            "been deleted."
-        )
 
 
-def _everything(server: Server, path: str, deepest: int, left: list[int]) -> Iterator[_Listed]:
-    """Everything below ``path``, a folder before its contents. ``left`` counts down."""
-    if deepest == 0:
-        raise server.malformed(_ARTIFACTS, f"folders are nested more than {DEEPEST} deep")
-    listed = _listing(server, path)
-    left[0] -= len(listed)
-    if left[0] < 0:
-        raise server.malformed(_ARTIFACTS, f"more than {MOST_ENTRIES} files and folders")
-    for it in listed:
-        yield it
-        if it.is_folder:
-            yield from _everything(server, it.path, deepest - 1, left)
+def _below(root: str, path: str) -> str:
+    return path[len(root) :].lstrip("/")
+
+
+def _everything(server: Server, root: str, tally: Tally) -> Iterator[_Listed]:
+    """Everything below ``root``, breadth first, so that many folders are noticed before each is
+    listed."""
+    waiting = deque([root])
+    while waiting:
+        for it in _listing(server, waiting.popleft()):
+            if it.is_folder:
+                tally.add_folder(_below(root, it.path))
+                waiting.append(it.path)
+            else:
+                tally.add_file(_below(root, it.path), it.size)
+            yield it
 
 
 def _listing(server: Server, path: str) -> list[_Listed]:

@@ -140,6 +140,10 @@ class EvaluationTable(_Table):
         default=_LIMITS.output_mib,
         description="MiB that a worker may write while it loads or answers one batch.",
     )
+    bundle_mib: _Count = Field(
+        default=_LIMITS.bundle_mib,
+        description="MiB of all files of a bundle together. A larger one is not downloaded.",
+    )
 
     @field_validator("env_manager")
     @classmethod

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
+from lynx_pipeline.domain.bundle import BUNDLE_MIB
 from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.domain.scorers import EXACT, Scorer
 from lynx_pipeline.domain.versioning import Env
@@ -23,7 +24,7 @@ class Limits:
 
     ``*_seconds`` is wall-clock time. ``memory_mib`` and ``processes`` (which counts threads too)
     apply to one worker with all its child processes. ``output_mib`` limits what a worker may write
-    while it loads or answers one batch.
+    while it loads or answers one batch. ``bundle_mib`` limits all files of its bundle together.
     """
 
     batch_size: int = 64
@@ -33,6 +34,7 @@ class Limits:
     memory_mib: int = 8192
     processes: int = 1024
     output_mib: int = 64
+    bundle_mib: int = BUNDLE_MIB
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,6 @@ from dagster import (
     asset,
 )
 
-from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.failures import failures
 from lynx_pipeline.defs.metadata import (
@@ -30,7 +29,7 @@ from lynx_pipeline.defs.metadata import (
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.eval_set import bucket_sizes
 from lynx_pipeline.evaluation import inputs
-from lynx_pipeline.evaluation.candidate import candidate, fetch, tagged_semver
+from lynx_pipeline.evaluation.candidate import candidate, downloaded, fetch, tagged_semver
 from lynx_pipeline.evaluation.run import evaluate_candidate
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.mirror import mirror
@@ -101,10 +100,7 @@ def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Re
     """The candidate's model directory, downloaded from MLflow, and its content identity."""
     with failures():
         settings, key = load_settings(), context.partition_key
-        if config.fetched:
-            bundle = read_bundle(candidate(settings, key).bundle)
-        else:
-            bundle = fetch(settings, key)
+        bundle = downloaded(settings, key) if config.fetched else fetch(settings, key)
     return MaterializeResult(
         data_version=DataVersion(bundle.canonical_sha),
         metadata={
@@ -179,10 +175,10 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
         settings = load_settings()
         key = context.partition_key
         semver = config.semver or tagged_semver(settings, key)
-        evaluated = candidate(settings, key)
-        sha = read_bundle(evaluated.bundle).canonical_sha
+        evidence = candidate(settings, key).evidence
+        sha = downloaded(settings, key).canonical_sha
         entry, is_new = Registry.open(settings).promote(
-            sha, semver, evidence=evaluated.evidence, candidate=key
+            sha, semver, evidence=evidence, candidate=key
         )
     return MaterializeResult(
         data_version=DataVersion(entry.hash),
@@ -209,7 +205,7 @@ def production_alias(context: AssetExecutionContext) -> Result:
     """
     with failures():
         settings = load_settings()
-        sha = read_bundle(candidate(settings, context.partition_key).bundle).canonical_sha
+        sha = downloaded(settings, context.partition_key).canonical_sha
         registry = Registry.open(settings)
         mirrored = mirror(settings, lambda: registry.latest_after(sha).fact)
     return MaterializeResult(metadata=mirrored)

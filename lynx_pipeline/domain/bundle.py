@@ -16,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from lynx_pipeline.domain.strict_json import Fields, canonical, parse_object
+from lynx_pipeline.domain.strict_json import LONGEST, Fields, canonical, parse_object
 from lynx_pipeline.errors import BadInput
 
 MLMODEL = "MLmodel"
@@ -24,10 +24,18 @@ MANIFEST = "train_manifest.json"
 SAVE_ONLY_FIELDS = ("run_id", "model_id", "model_uuid", "artifact_path", "utc_time_created")
 
 # Far above any real model, so that a hostile one is refused before it costs time or memory.
-LONGEST_MLMODEL = 512 << 10  # bytes; reading YAML is slow
+LONGEST_MLMODEL = 256 << 10  # bytes
 MOST_ENTRIES = 50_000  # files and folders
+MOST_FOLDERS = 1_000  # a server is asked about each
 DEEPEST = 64  # folders in one another
+LONGEST_PATH = 1024  # characters
+BUNDLE_MIB = 65_536  # in total, unless the settings say otherwise
+# PyYAML takes some 25 µs a token, and for a number with colons the square of its length.
+_MOST_TOKENS = 10_000
+_DEEPEST_YAML = 64
+_LONGEST_NUMBER = 400
 _LONGEST_LABEL = 512
+_SMALLER = "No model needs that: log it again with only its own files."
 _ROWS = ({"path"}, {"executable", "path", "sha256", "size"})  # a folder, a file
 
 
@@ -39,6 +47,58 @@ class BundleFile:
     size: int
     sha256: str
     executable: bool = False
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts a bundle's files and folders, as they are listed and before any is read, against the
+    limits. ``mib`` is the limit on all files together."""
+
+    mib: int
+    entries: int = 0
+    folders: int = 0
+    size: int = 0
+
+    def add_folder(self, path: str) -> None:
+        """Count a folder.
+
+        Raises:
+            BadInput: it is beyond a limit.
+        """
+        self._add(path)
+        self.folders += 1
+        if self.folders > MOST_FOLDERS:
+            raise BadInput(f"it has more than {MOST_FOLDERS} folders. {_SMALLER}")
+        if path.count("/") >= DEEPEST:
+            raise BadInput(f"its folders are nested more than {DEEPEST} deep. {_SMALLER}")
+
+    def add_file(self, path: str, size: int) -> None:
+        """Count a file of ``size`` bytes.
+
+        Raises:
+            BadInput: it is beyond a limit.
+        """
+        self._add(path)
+        self.size += size
+        name = path.rpartition("/")[2]
+        most = LONGEST_MLMODEL if path == MLMODEL else LONGEST if name == MANIFEST else size
+        if size > most:
+            raise BadInput(f"{path!r:.80} has {size} bytes, expected at most {most}. {_SMALLER}")
+        if self.size > self.mib << 20:
+            raise BadInput(
+                f"{path!r:.80} has {size} bytes, which makes {self.size} in total, expected at "
+                f"most {self.mib} MiB. If the model is meant to be this large, raise 'bundle_mib' "
+                "in [tool.lynx_pipeline.evaluation]."
+            )
+
+    def _add(self, path: str) -> None:
+        self.entries += 1
+        if self.entries > MOST_ENTRIES:
+            raise BadInput(f"it has more than {MOST_ENTRIES} files and folders. {_SMALLER}")
+        if len(path) > LONGEST_PATH:
+            raise BadInput(
+                f"the path {path!r:.80} has more than {LONGEST_PATH} characters. {_SMALLER}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +201,22 @@ def read_mlmodel(raw: bytes) -> dict[str, Any]:
             if any(key.tag == "tag:yaml.org,2002:merge" for key, _ in node.value):
                 raise ValueError("merge keys (<<) are not supported")
 
+        def fetch_more_tokens(self) -> None:
+            """Count before anything is built: a short text can take a minute."""
+            if self.tokens_taken + len(self.tokens) > _MOST_TOKENS:
+                raise ValueError(f"it has more than {_MOST_TOKENS} tokens")
+            if max(self.flow_level, len(self.indents)) > _DEEPEST_YAML:
+                raise ValueError(f"it is nested more than {_DEEPEST_YAML} deep")
+            super().fetch_more_tokens()
+
+        def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+            number = node.tag in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+            if number and len(node.value) > _LONGEST_NUMBER:
+                raise ValueError(f"a number has more than {_LONGEST_NUMBER} digits")
+            return super().construct_object(node, deep)
+
     if len(raw) > LONGEST_MLMODEL:
-        raise BadInput(f"{MLMODEL}: is longer than {LONGEST_MLMODEL} bytes.")
+        raise BadInput(f"{MLMODEL}: has {len(raw)} bytes, expected at most {LONGEST_MLMODEL}.")
     try:
         values = yaml.load(raw, Loader)  # noqa: S506  # a restricted SafeLoader
     except Exception as error:  # PyYAML's constructors also raise KeyError and others

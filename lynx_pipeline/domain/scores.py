@@ -86,7 +86,7 @@ def buckets_to_json(buckets: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
 
 
 def _read_score(name: str, value: Any, where: str) -> Score:
-    place = f"{where}: bucket {name!r}"
+    place = f"{where}: bucket {name!r:.80}"
     if not BUCKET_NAME.fullmatch(name):
         raise BadInput(f"{place}: expected a name of the form <dimension>.<value>.")
     if not isinstance(value, dict):

@@ -28,6 +28,7 @@ from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.evidence import EVAL, read_evidence
 from lynx_pipeline.evaluation.inputs import read_baseline, read_eval_set
 from lynx_pipeline.evaluation.storage import StoredEvalSet
+from lynx_pipeline.evaluation.storage.pages import most_bytes
 
 FIRST_TOLERANCE = 0.02
 
@@ -97,7 +98,7 @@ def read_reference(settings: Settings, eval_set: StoredEvalSet) -> tuple[bytes, 
     path = reference_file(settings)
     if not dvc_data.dvc_file(path).exists():
         return None
-    raw = dvc_data.read_versioned(settings.root, path).raw
+    raw = dvc_data.read_versioned(settings.root, path, most_bytes(len(eval_set))).raw
     return raw, eval_set.count(raw, str(path))
 
 

@@ -14,6 +14,7 @@ from lynx_pipeline.adapters.mlflow_candidates import Model, choose_model, find_m
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.bundle import Bundle, differences
 from lynx_pipeline.domain.candidate_key import parse_key
+from lynx_pipeline.domain.manifest import LONGEST_MANIFEST
 from lynx_pipeline.errors import BadInput, some_of
 
 # Tags of an MLflow run: the requested version, the name of one of its models, and the URL of the
@@ -74,6 +75,16 @@ def fetch(settings: Settings, key: str) -> Bundle:
     return bundle
 
 
+def downloaded(settings: Settings, key: str) -> Bundle:
+    """The identities of the candidate's bundle, as an earlier download left it.
+
+    Raises:
+        BadInput: there is none, or it is not a valid bundle.
+    """
+    folder = candidate(settings, key).bundle
+    return read_bundle(folder, settings.evaluation.limits.bundle_mib)
+
+
 def hand_over(settings: Settings, key: str, to: Path) -> Bundle:
     """Download the candidate for another machine: its bundle and the manifest, in the new folder
     ``to``.
@@ -101,12 +112,14 @@ def take_over(settings: Settings, key: str, folder: Path, digest: str) -> None:
         SystemFailed: the disk failed.
     """
     target, bundle = candidate(settings, key), folder / _BUNDLE
-    manifest = files.read_bytes(folder / _MANIFEST, "the candidate was not handed over")
+    manifest = files.read_bytes(
+        folder / _MANIFEST, "the candidate was not handed over", LONGEST_MANIFEST
+    )
     where = f"{folder}: the candidate changed in transit"
     if hashlib.sha256(manifest).hexdigest() != digest:
         raise BadInput(f"{where}: its manifest is not the requested one. Start a new workflow run.")
     restore_modes(bundle, manifest)
-    found = read_bundle(bundle)
+    found = read_bundle(bundle, settings.evaluation.limits.bundle_mib)
     if found.digest != digest:
         changes = some_of(differences(manifest, found.manifest))
         raise BadInput(f"{where}: {changes}. Start a new workflow run.")
@@ -143,8 +156,9 @@ def fresh_bundle(settings: Settings, key: str) -> Iterator[tuple[Path, Bundle, M
     files.make_folder(parent)
     with tempfile.TemporaryDirectory(prefix=".download-", dir=parent) as scratch:
         folder = Path(scratch) / "bundle"
-        mlflow_models.download(settings.tracking_uri, model.location, folder)
-        yield folder, read_bundle(folder), model
+        mib = settings.evaluation.limits.bundle_mib
+        mlflow_models.download(settings.tracking_uri, model.location, folder, mib)
+        yield folder, read_bundle(folder, mib), model
 
 
 def locked(candidate: Candidate) -> AbstractContextManager[None]:

@@ -11,8 +11,10 @@ from pathlib import Path
 
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.domain.candidate_eval import CandidateEval, parse_candidate_eval
+from lynx_pipeline.domain.strict_json import LONGEST
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.storage import StoredEvalSet
+from lynx_pipeline.evaluation.storage.pages import most_bytes
 
 EVAL = "candidate_eval.json"
 PREDICTIONS = "predictions.parquet"
@@ -40,8 +42,9 @@ def read_evidence(folder: Path, eval_set: StoredEvalSet) -> Evidence:
     Raises:
         BadInput: a file is missing, or see :func:`check_evidence`.
     """
-    candidate_eval = read_bytes(folder / EVAL, "the candidate was not evaluated")
-    predictions = read_bytes(folder / PREDICTIONS, "the evaluation has no predictions")
+    candidate_eval = read_bytes(folder / EVAL, "the candidate was not evaluated", LONGEST)
+    limit = most_bytes(len(eval_set))
+    predictions = read_bytes(folder / PREDICTIONS, "the evaluation has no predictions", limit)
     return check_evidence(candidate_eval, predictions, eval_set, str(folder))
 
 
@@ -89,7 +92,7 @@ def check_handed_over(folder: Path, sha256: str, candidate: str) -> None:
         BadInput: it is not.
     """
     file = folder / EVAL
-    raw = read_bytes(file, "the candidate was not evaluated")
+    raw = read_bytes(file, "the candidate was not evaluated", LONGEST)
     actual = hashlib.sha256(raw).hexdigest()
     if actual != sha256:
         raise BadInput(

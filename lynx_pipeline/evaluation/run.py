@@ -9,9 +9,9 @@ from itertools import islice
 from pathlib import Path
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
-from lynx_pipeline.adapters.files import write_atomic
+from lynx_pipeline.adapters.files import read_bytes, write_atomic
 from lynx_pipeline.config import RAY, EvaluationSettings, Settings
-from lynx_pipeline.domain.bundle import MLMODEL, Bundle, read_mlmodel
+from lynx_pipeline.domain.bundle import LONGEST_MLMODEL, MLMODEL, Bundle, read_mlmodel
 from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP, LOCAL, NONE, CandidateEval
 from lynx_pipeline.domain.candidate_key import is_run_id, parse_key
 from lynx_pipeline.domain.gate.baseline import LATENCY
@@ -23,6 +23,7 @@ from lynx_pipeline.evaluation.inputs import matched_inputs
 from lynx_pipeline.evaluation.journal import Journal
 from lynx_pipeline.evaluation.judgement import Judged, apply_gate
 from lynx_pipeline.evaluation.storage import StoredEvalSet
+from lynx_pipeline.evaluation.storage.pages import most_bytes
 from lynx_pipeline.sandbox.engine import Answered, Batch, Engine
 from lynx_pipeline.sandbox.environment import own_environment
 from lynx_pipeline.sandbox.isolation import choose_isolation
@@ -54,7 +55,7 @@ def evaluate(
         Refused: this is ``prod`` and no isolation works on this machine.
         SystemFailed: the disk or one of our processes failed.
     """
-    bundle = read_bundle(bundle_folder)
+    bundle = read_bundle(bundle_folder, options.limits.bundle_mib)
     engine, environment = _engine(bundle_folder, bundle, options, env, tuple(hidden), warn)
     key = {
         "bundle_digest": bundle.digest,
@@ -70,8 +71,14 @@ def evaluate(
         )
         if journal.done < total:
             progress(journal.done, total)
-            batches = _batches(unanswered, options.limits.batch_size)
+            batches, size = _batches(unanswered, options.limits.batch_size), 0
             for batch in engine.answer(batches, total - journal.done):
+                size += sum(len(text) for text in batch.answers if text)
+                if size > most_bytes(total):
+                    raise BadInput(
+                        f"the candidate could not be evaluated: its answers have {size} "
+                        f"characters, expected at most {most_bytes(total)} for {total} items."
+                    )
                 journal.add(batch)
                 progress(journal.done, total)
         run = parse_key(candidate).run_id if candidate else _named_run(bundle_folder)
@@ -236,7 +243,8 @@ def _valid_evidence(
     except BadInput:
         return None
     evaluation = evidence.evaluation
-    same = evaluation.bundle_digest == read_bundle(candidate.bundle).digest
+    mib = settings.evaluation.limits.bundle_mib
+    same = evaluation.bundle_digest == read_bundle(candidate.bundle, mib).digest
     same &= (evaluation.environment == LOCAL) == (settings.evaluation.environments is None)
     same &= evaluation.candidate == candidate.key
     promotable = evaluation.isolated or settings.env is not Env.PROD
@@ -244,7 +252,8 @@ def _valid_evidence(
 
 
 def _named_run(bundle: Path) -> str | None:
-    run_id = read_mlmodel((bundle / MLMODEL).read_bytes()).get("run_id")
+    raw = read_bytes(bundle / MLMODEL, MLMODEL, LONGEST_MLMODEL)
+    run_id = read_mlmodel(raw).get("run_id")
     return run_id if isinstance(run_id, str) and is_run_id(run_id) else None
 
 

@@ -66,12 +66,12 @@ def obtain_from(
 ) -> None:
     """Like :func:`obtain`, from one place. Removes what an earlier attempt left in ``folder``."""
     remove(folder)
-    store = open_bundle_store(settings)
+    store, mib = open_bundle_store(settings), settings.evaluation.limits.bundle_mib
     if place == STORE and store is not None:
-        store.restore(str(fact.bundle_digest), folder)
+        store.restore(str(fact.bundle_digest), folder, mib)
     else:
-        _download(settings, fact, folder)
-    check(ledger, fact, read_bundle(folder), f"{place}'s copy of {fact.semver}")
+        _download(settings, fact, folder, mib)
+    check(ledger, fact, read_bundle(folder, mib), f"{place}'s copy of {fact.semver}")
 
 
 def failure(fact: Promoted, failed: Mapping[str, LynxError]) -> LynxError:
@@ -132,15 +132,15 @@ def remove(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _download(settings: Settings, fact: Promoted, folder: Path) -> None:
+def _download(settings: Settings, fact: Promoted, folder: Path, mib: int) -> None:
     """From MLflow's server itself if possible, otherwise with MLflow's client."""
     uri = settings.tracking_uri
     try:
         location = mlflow_models.locate(uri, fact.artifact_uri, settings.artifact_locations)
         if mlflow_server.serves(uri, location):
-            mlflow_server.download(uri, location, folder)
+            mlflow_server.download(uri, location, folder, mib)
         else:
-            mlflow_models.download(uri, location, folder)
+            mlflow_models.download(uri, location, folder, mib)
     except NotInstalled:
         raise NotInstalled(
             f"the bundle of {fact.semver} can only be read with the Python package 'mlflow', which "

@@ -98,7 +98,7 @@ def _is_there(registry: Registry, entry: Entry[Promoted], to: Path) -> bool:
     """Whether the bundle is in ``to``. Anything else there but an empty folder is an error."""
     if not to.is_symlink() and (not to.exists() or (to.is_dir() and not any(to.iterdir()))):
         return False
-    found = read_bundle(to)
+    found = read_bundle(to, registry.settings.evaluation.limits.bundle_mib)
     if found.digest != entry.fact.bundle_digest:
         for other in registry.history(registry.settings.env):
             if isinstance(other.fact, Promoted) and other.fact.bundle_digest == found.digest:

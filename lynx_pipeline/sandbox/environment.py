@@ -35,6 +35,7 @@ REQUIREMENTS = "requirements.txt"
 PYTHON = "python_env.yaml"
 LOCK = "requirements.lock"
 BUILD_SECONDS = 1800.0
+_LONGEST = 64 << 10  # bytes of a file that lists requirements
 
 # What uv needs to find indexes, caches and proxies. The rest may be secrets of ours.
 _PASSED_ON = re.compile(
@@ -94,7 +95,7 @@ def read_requirements(file: Path) -> list[str]:
     from packaging.requirements import InvalidRequirement, Requirement
     from packaging.utils import canonicalize_name
 
-    raw = read_bytes(file, "the bundle does not say which environment it needs")
+    raw = read_bytes(file, "the bundle does not say which environment it needs", _LONGEST)
     try:
         lines = raw.decode("utf-8").splitlines()
     except UnicodeDecodeError:
@@ -106,7 +107,7 @@ def read_requirements(file: Path) -> list[str]:
             continue
         try:
             requirement = Requirement(text)
-        except InvalidRequirement:
+        except (InvalidRequirement, RecursionError):
             requirement = None
         if requirement is None or requirement.url is not None or "===" in text or "$" in text:
             raise BadInput(
@@ -130,7 +131,7 @@ def _check_python(bundle: Path) -> None:
     file = bundle / PYTHON
     if not file.is_file():
         return
-    text = read_bytes(file, PYTHON).decode(errors="replace")
+    text = read_bytes(file, PYTHON, _LONGEST).decode(errors="replace")
     found = re.search(r"^python:\s*['\"]?(\d+\.\d+)", text, re.MULTILINE)
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"
     if found and found[1] != ours:

@@ -16,6 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP, NONE
@@ -25,10 +26,13 @@ from lynx_pipeline.sandbox.inside import launcher, worker
 
 TMP = "/tmp"  # noqa: S108  # the one inside the sandbox, private to it
 SHARED = "/dev/shm"  # noqa: S108  # likewise
-ENVIRONMENT = "/environment"  # where the model's own environment is mounted
+# Where servers keep them: MLflow's own images have models there. A model that only behaves while it
+# is evaluated should not find out from a name.
+BUNDLE = "/opt/ml/model"
+ENVIRONMENT = "/opt/venv"  # the model's own environment
 
 # This package, which may be installed among the interpreter's: a candidate could learn from it how
-# it is evaluated. The programs that it needs are mounted one by one.
+# it is evaluated.
 _PACKAGE = Path(launcher.__file__).parents[2]
 # The parts that an interpreter needs. Its folder may also contain a project, or pip's passwords.
 _PARTS = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
@@ -73,14 +77,14 @@ class Isolation:
 
     def command(self, bundle: Path, limits: Limits) -> list[str]:
         """The command line that starts the worker on ``bundle``."""
-        script, own = Path(worker.__file__), self.environment
+        work = ["-I", "-B", "-c", _source(worker)]
         if self.bwrap is None:
             # No limit on processes: it would count all processes of this user.
-            launch = _launch(sys.executable, launcher.__file__, limits.memory_mib, 0)
+            launch = _launch(sys.executable, limits.memory_mib, 0)
+            own = self.environment
             python = str(own / "bin/python") if own else sys.executable
-            return [*launch, python, "-I", "-B", str(script), str(bundle)]
-        binds = {"/bundle": bundle, "/worker.py": script}
-        return [*self.jail(binds, limits), self._python, "-I", "-B", "/worker.py", "/bundle"]
+            return [*launch, python, *work, str(bundle)]
+        return [*self.jail({BUNDLE: bundle}, limits), self._python, *work, BUNDLE]
 
     @property
     def _python(self) -> str:
@@ -93,12 +97,12 @@ class Isolation:
         mounts = _mounts(self.hidden, limits.memory_mib, own_prefix=self.environment is None)
         if self.environment:
             binds = {**binds, ENVIRONMENT: self.environment}
-        for target, source in {**binds, "/launcher.py": Path(launcher.__file__)}.items():
+        for target, source in binds.items():
             mounts += ["--ro-bind", str(source), target]
         for folder in ("/proc", "/dev", "/"):
             mounts += ["--remount-ro", folder]
         bwrap = [str(self.bwrap), *_namespaces(), *self.extra_options, *mounts, "--chdir", TMP]
-        launch = _launch(self._python, "/launcher.py", limits.memory_mib, limits.processes)
+        launch = _launch(self._python, limits.memory_mib, limits.processes)
         return [*bwrap, "--", *launch]
 
     def compile_command(self, environment: Path) -> list[str]:
@@ -168,9 +172,16 @@ def _remedy() -> str:
     return "bubblewrap 0.7 or newer is required, and user namespaces must be allowed"
 
 
-def _launch(python: str, script: str, memory_mib: int, processes: int) -> list[str]:
+def _source(program: ModuleType) -> str:
+    """A program that runs inside, as an argument of the interpreter. So it needs no file there, and
+    looks like MLflow's own image, whose server is ``python -c`` on a model in the same folder."""
+    return Path(str(program.__file__)).read_text(encoding="utf-8")
+
+
+def _launch(python: str, memory_mib: int, processes: int) -> list[str]:
     """Without ``site``: code in the candidate's environment must not run before the limits."""
-    return [python, "-I", "-S", "-B", script, str(memory_mib), str(processes)]
+    options = ["-I", "-S", "-B", "-c", _source(launcher)]
+    return [python, *options, str(memory_mib), str(processes)]
 
 
 def _namespaces() -> list[str]:
@@ -181,13 +192,13 @@ def _namespaces() -> list[str]:
         "--die-with-parent",
         "--new-session",
         *("--cap-drop", "ALL"),
-        *("--hostname", "sandbox"),
+        *("--hostname", "localhost"),
         "--clearenv",
         *("--setenv", "HOME", TMP),
         *("--setenv", "PATH", "/usr/bin:/bin"),
         *("--setenv", "LANG", "C.UTF-8"),
         # Libraries ask for the user's name, and there is no /etc/passwd.
-        *("--setenv", "LOGNAME", "candidate"),
+        *("--setenv", "LOGNAME", "nobody"),
     ]
 
 

@@ -53,7 +53,7 @@ def test_an_invalid_listing_is_refused(
 ) -> None:
     """No file is written outside the folder, and no listing goes on for ever."""
     mlflow.override = listing(*rows)
-    with pytest.raises(SystemFailed, match=message):
+    with pytest.raises((SystemFailed, BadInput), match=message):
         mlflow_server.download(url, ROOT, tmp_path / "a" / "got")
     assert [it for it in tmp_path.rglob("*") if not it.is_dir()] == []
 

@@ -13,6 +13,7 @@ from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP, LOCAL, NONE, Candida
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
+from lynx_pipeline.evaluation import run as run_module
 from lynx_pipeline.evaluation.candidate import candidate
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, TIMINGS, read_evidence
 from lynx_pipeline.evaluation.judgement import judge_evidence
@@ -78,6 +79,16 @@ def test_an_evaluation_reads_back_equal(model: Path, tmp_path: Path) -> None:
     assert (result.mlflow_run_id, result.scorer) == (RUN, EXACT.name)
     assert result.isolation == choose_isolation(Env.DEV, (), lambda _: None).level
     assert {p.name for p in (tmp_path / "out").iterdir()} == {EVAL, PREDICTIONS, TIMINGS}
+
+
+def test_answers_that_are_too_long_together_end_the_evaluation(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise they would be refused as predictions, after the whole evaluation."""
+    monkeypatch.setattr(run_module, "most_bytes", lambda rows: 4 * rows)
+    with pytest.raises(BadInput, match=r"its answers have \d+ characters, expected at most 48 for"):
+        run(model, tmp_path / "out", batch_size=5)
+    assert not (tmp_path / "out" / EVAL).exists()
 
 
 def test_predictions_do_not_depend_on_the_batch_size(model: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,21 @@ from lynx_pipeline.adapters import mlflow_models, mlflow_server
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.mlflow_candidates import find_model
 from lynx_pipeline.adapters.mlflow_tracking import connected
+from lynx_pipeline.config import load_settings
 from lynx_pipeline.errors import LynxError, Refused, SystemFailed
 from lynx_pipeline.registry import Registry, fetching
 from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support.bounded import refusal
 from lynx_pipeline_tests.support.builders import bundle, project
+from lynx_pipeline_tests.support.bundle_bombs import BUNDLE_BOMBS, MIB
 from lynx_pipeline_tests.support.fetching import CHANGES, V, fetch
 from lynx_pipeline_tests.support.world import World
+
+PYPROJECT = f"""
+registry = "registry"
+[tool.lynx_pipeline.evaluation]
+bundle_mib = {MIB}
+"""
 
 
 @pytest.fixture(params=["artifact", "logged model"])
@@ -26,7 +36,7 @@ def stored(
     """A project with a promoted candidate, and where the server keeps its bundle."""
     tracking, artifacts = server
     environ = {"MLFLOW_TRACKING_URI": tracking.uri}
-    settings = project(tmp_path / "p", environ=environ, pyproject='registry = "registry"\n')
+    settings = project(tmp_path / "p", environ=environ, pyproject=PYPROJECT)
     world = World(settings, tracking, tmp_path)
     good = world.candidate("good")
     if request.param == "logged model":
@@ -124,3 +134,26 @@ def test_without_the_bundle_or_the_server_nothing_is_fetched(
     with pytest.raises(SystemFailed, match=r"MLflow at http://127\.0\.0\.1:9 failed"):
         fetching.fetch(Registry.open(settings), V, to)
     assert not to.exists()
+
+
+def fetch_again(root: Path, uri: str, to: Path) -> None:
+    """Fetch the newest version of the project in ``root``."""
+    settings = load_settings(root, {"MLFLOW_TRACKING_URI": uri})
+    fetching.fetch(Registry.open(settings), "latest", to)
+
+
+@pytest.mark.slow
+def test_a_bundle_beyond_a_limit_is_not_downloaded(stored: tuple[World, Path], to: Path) -> None:
+    """The server lists it, and what it lists is refused."""
+    world, folder = stored
+    saved = shutil.copytree(folder, to.with_name("saved"))
+    for kind in ("an MLmodel with a hole of 4 GiB", "a file of 4 GiB", "1,500 nested folders"):
+        change, says = BUNDLE_BOMBS[kind]
+        change(folder)
+        message = refusal(fetch_again, world.settings.root, world.settings.tracking_uri, to)
+        assert says in message
+        assert "the model at" in message
+        assert not to.exists()
+        subprocess.run(["rm", "-rf", str(folder)], check=True)
+        shutil.copytree(saved, folder)
+    fetch(world, to)

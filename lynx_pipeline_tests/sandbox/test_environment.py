@@ -64,7 +64,7 @@ def test_a_model_runs_with_its_own_packages(scripted: Path, wheels: Path, tmp_pa
     assert (found["package"], found["compiled"]) == ("'hello'", "True")
     assert found["ours"] == "ModuleNotFoundError"
     if isolation().level != NONE:
-        assert found["prefix"] == "'/environment'"
+        assert found["prefix"] == "'/opt/venv'"
         assert found["change"] == "OSError"
         assert found["secret"] == "FileNotFoundError"
         assert sys.prefix == sys.base_prefix or found["our environment"] == "FileNotFoundError"
@@ -124,6 +124,7 @@ def test_an_environment_is_built_once(
         "-f .",
         "--no-binary :all:",
         "--pre",
+        f"mlflow; {'(' * 3000}python_version > '3'{')' * 3000}",
         "-r more.txt",
         "--requirement=more.txt",
         "-c constraints.txt",

@@ -150,7 +150,7 @@ def test_a_model_that_searches_for_secrets_finds_none(target: Target, isolated: 
     body = f"""
 import os
 found = [repr(dict(os.environ))]
-for top in ({root!r}, '/root', '/home', '/dev/shm', '/bundle'):
+for top in ({root!r}, '/root', '/home', '/dev/shm', '/opt'):
     for place, folders, files in os.walk(top):
         folders[:] = [name for name in folders if name not in ('lib', '.pyenv', '.venv')]
         for name in files:

@@ -105,7 +105,7 @@ def test_a_candidate_sees_only_prompts_and_its_bundle(
     for place in ("bundle", "usr", "venv"):
         assert found[place] == "OSError", place  # a read-only file system
     assert found["mount"] == "-1"
-    assert found["uid"] == "'sandbox'"
+    assert found["uid"] == "'localhost'"
 
 
 @pytest.fixture

@@ -23,6 +23,7 @@ from lynx_pipeline.domain.eval_set import Item, parse_eval_set, sum_by_bucket
 from lynx_pipeline.domain.gate.comparison import Comparison, Flip
 from lynx_pipeline.domain.scorers import Scorer
 from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline.evaluation.storage.pages import check_pages, most_bytes, too_large
 from lynx_pipeline.evaluation.storage.parquet import one_line
 from lynx_pipeline.sandbox.engine import Answered
 
@@ -71,26 +72,30 @@ class LargeEvalSet:
     def count(self, predictions: bytes, where: str) -> Counts:
         """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`. The rows must be in the
         eval set's order."""
-        with _predictions(where, predictions) as (database, file):
+        with _predictions(where, len(self), predictions) as (database, file):
             joined = _joined(database, where, self.file, file)
             right = [0] * len(self.cell_sizes)
-            nulls = mismatches = 0
+            nulls = mismatches = size = 0
             query = (
                 "SELECT cell, count(*) FILTER (a.prediction = answers[1]), "
                 "count(*) FILTER (a.prediction IS NULL), "
-                f"count(*) FILTER (i.id IS DISTINCT FROM a.id) FROM {joined} GROUP BY cell"
+                "count(*) FILTER (i.id IS DISTINCT FROM a.id), "
+                f"sum(strlen(a.id)), sum(strlen(a.prediction)) FROM {joined} GROUP BY cell"
             )
-            for cell, same, null, other_id in _rows(database, query):
+            for cell, same, null, other_id, *sizes in _rows(database, query):
                 mismatches += other_id
+                size += sum(int(each or 0) for each in sizes)
                 if cell is not None:
                     right[cell] += same
                     nulls += null
+            if size > most_bytes(len(self)):  # before any text is copied out of the dictionaries
+                raise too_large(where, f"its texts have {size} bytes", len(self))
             if mismatches:
                 query = f"SELECT i.id, a.id FROM {joined} WHERE i.id IS DISTINCT FROM a.id LIMIT 1"
                 ((expected, found),) = _rows(database, query)
                 raise BadInput(
                     f"{where}: not the predictions of this eval set: a row answers the item "
-                    f"{found!r}, expected {expected!r} in its place."
+                    f"{found!r:.80}, expected {expected!r} in its place."
                 )
             # Converting lists to Python is slow, and most items have one answer.
             query = (
@@ -106,7 +111,7 @@ class LargeEvalSet:
         """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`."""
         lost, gained = [], []
         where = "predictions"
-        with _predictions(where, reference, candidate) as (database, old, new):
+        with _predictions(where, len(self), reference, candidate) as (database, old, new):
             query = (
                 "SELECT i.id, i.prompt, i.answers, i.cell, a.prediction, b.prediction FROM "
                 f"{_joined(database, where, self.file, old, new)} "
@@ -127,7 +132,7 @@ class LargeEvalSet:
     def with_predictions(self, predictions: bytes) -> Iterator[tuple[str, str, str | None]]:
         """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`."""
         where = "predictions"
-        with _predictions(where, predictions) as (database, file):
+        with _predictions(where, len(self), predictions) as (database, file):
             joined = _joined(database, where, self.file, file)
             yield from _rows(database, f"SELECT i.id, i.prompt, a.prediction FROM {joined}")
 
@@ -280,18 +285,23 @@ def _database() -> Iterator["duckdb.DuckDBPyConnection"]:
 
 
 @contextmanager
-def _predictions(where: str, *contents: bytes) -> Iterator[tuple[Any, ...]]:
-    """A database, and each of ``contents`` as a file. DuckDB reads only files, and writing them
-    here ensures that it reads the bytes that were hashed. If one of them makes the block fail, the
-    error message calls it ``where``.
+def _predictions(where: str, rows: int, *contents: bytes) -> Iterator[tuple[Any, ...]]:
+    """A database, and each of ``contents``, predictions of ``rows`` items, as a file. DuckDB reads
+    only files, and writing them here ensures that it reads the bytes that were hashed. If one of
+    them makes the block fail, the error message calls it ``where``.
 
     Raises:
-        BadInput: one is not a predictions file.
+        BadInput: one is not a predictions file, or is too large.
         SystemFailed: DuckDB, Arrow or the disk raised another error in the block.
     """
     import duckdb
     import pyarrow as pa
 
+    for raw in contents:
+        try:
+            check_pages(raw, where, rows)
+        except (pa.ArrowException, OSError) as error:
+            raise BadInput(f"{where}: not a predictions file: {one_line(error)}.") from None
     with _database() as database, tempfile.TemporaryDirectory(prefix="lynx-predictions-") as folder:
         files = [Path(folder) / f"{number}.parquet" for number in range(len(contents))]
         for file, raw in zip(files, contents, strict=True):

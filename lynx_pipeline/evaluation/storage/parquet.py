@@ -8,8 +8,10 @@ import array
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lynx_pipeline.errors import BadInput
+from lynx_pipeline.evaluation.storage.pages import COLUMNS, check_pages, most_bytes, too_large
 
 
 def predictions_bytes(ids: Sequence[str], predictions: Sequence[str | None]) -> bytes:
@@ -33,10 +35,6 @@ def write_answers(
     timings.write_bytes(_encode(ids, "seconds", values))
 
 
-# The limit in bytes once decompressed: a small compressed file could fill the memory.
-_UNPACKED_LIMIT = 1 << 28
-
-
 def read_predictions(raw: bytes, where: str, limit: int) -> list[tuple[str, str | None]]:
     """The (id, prediction) rows in ``raw``, at most ``limit``. ``where`` is for error messages.
 
@@ -47,22 +45,33 @@ def read_predictions(raw: bytes, where: str, limit: int) -> list[tuple[str, str 
     import pyarrow.parquet as pq
 
     try:
-        file = pq.ParquetFile(io.BytesIO(raw))
-        metadata = file.metadata
-        size = sum(metadata.row_group(k).total_byte_size for k in range(metadata.num_row_groups))
-        if metadata.num_rows > limit or size > _UNPACKED_LIMIT:
-            raise BadInput(
-                f"{where}: not a predictions file: it unpacks to {metadata.num_rows} rows and "
-                f"{size} bytes, expected at most {limit} rows and {_UNPACKED_LIMIT} bytes."
-            )
-        table = file.read(columns=["id", "prediction"])
-        columns = [table.column(name).cast(pa.string()) for name in ("id", "prediction")]
-        ids, predictions = (column.to_pylist() for column in columns)
+        metadata = check_pages(raw, where, limit)
+        file = pq.ParquetFile(io.BytesIO(raw), metadata=metadata, read_dictionary=COLUMNS)
+        table = file.read()
+        ids, predictions = (_texts(table.column(name), where, limit) for name in COLUMNS)
     except (pa.ArrowException, KeyError, OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{where}: not a predictions file: {one_line(error)}.") from None
     if None in ids:
         raise BadInput(f"{where}: not a predictions file: a row has no id.")
-    return list(zip(ids, predictions, strict=True))
+    return list(zip(map(str, ids), predictions, strict=True))
+
+
+def _texts(column: Any, where: str, rows: int) -> list[str | None]:
+    """The texts of a column that was read as a dictionary, each distinct one held once."""
+    import pyarrow as pa
+
+    if column.type.value_type not in (pa.string(), pa.large_string()):
+        raise BadInput(f"{where}: not a predictions file: {column.type} is not text.")
+    texts, size = list[str | None](), 0
+    for chunk in column.chunks:
+        chunk.validate(full=True)  # a damaged file has indices beyond the dictionary
+        distinct = chunk.dictionary.to_pylist()
+        found = [None if k is None else distinct[k] for k in chunk.indices.to_pylist()]
+        size += sum(len(text) for text in found if text is not None)
+        if size > most_bytes(rows):
+            raise too_large(where, f"its texts have {size} characters", rows)
+        texts += found
+    return texts
 
 
 def one_line(error: Exception) -> str:

@@ -1,2 +1,2 @@
-"""The programs that run inside the sandbox. Only these files are mounted there, so they import
-nothing from this package."""
+"""The programs that run inside the sandbox. They import nothing from this package, which is not
+visible there."""

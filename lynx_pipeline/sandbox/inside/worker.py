@@ -1,8 +1,8 @@
 """The program that runs a candidate: it loads the bundle and answers batches of prompts.
 
 It runs in its own process and sees only the bundle and the prompts: this file must import only the
-standard library and MLflow. The model shares the process and can fake its output, so
-:mod:`lynx_pipeline.sandbox.process` trusts none of it.
+standard library and MLflow. The model shares the process and can fake its output, so whoever reads
+it trusts none of it. The model can also read this text, which is an argument of its process.
 
 The protocol is one JSON object per line. In: ``{"ids": [...], "prompts": [...]}``. Out: first
 ``{"ready": seconds}``, then for each batch ``{"ids": [...], "predictions": [...], "seconds": s,
@@ -21,7 +21,10 @@ from typing import Any
 
 def main() -> None:
     bundle = sys.argv[1]
+    # The model sees neither pipe as its standard input or output, just as in a server.
+    batches = os.fdopen(os.dup(0), encoding="utf-8")
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
 
     def send(message: dict[str, Any]) -> None:
@@ -32,7 +35,7 @@ def main() -> None:
         started = time.perf_counter()
         predict = load(bundle)
         send({"ready": time.perf_counter() - started})
-        for line in sys.stdin:
+        for line in batches:
             batch = json.loads(line)
             started = time.perf_counter()
             predictions = predict(batch["prompts"])

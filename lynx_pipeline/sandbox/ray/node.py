@@ -149,7 +149,7 @@ class Node:
         folder = _folder_while_this_lives()
         bundle = folder / "bundle"
         _unpack(files, bundle)
-        digest = read_bundle(bundle).digest
+        digest = read_bundle(bundle, task.limits.bundle_mib).digest
         if digest != task.bundle_digest:
             raise SystemFailed(
                 f"the received bundle has the digest {digest}, expected {task.bundle_digest}: its "
