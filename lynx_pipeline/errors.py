@@ -21,6 +21,7 @@ GATE_MODULES = frozenset(
     (
         *("apprise", "certifi", "codeowners", "dagster", "duckdb", "dvc", "github", "id", "jinja2"),
         *("jwt", "mlflow", "numpy", "packaging", "pandas", "pyarrow", "requests", "rich", "scipy"),
+        "urllib3",
     )
 )
 INSTALL_GATE = (
