@@ -12,9 +12,9 @@ from lynx_pipeline.adapters.mlflow_candidates import Model, choose_model, find_m
 from lynx_pipeline.adapters.mlflow_models import download
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.errors import BadInput, LynxError
-from lynx_pipeline_tests.adapters.test_mlflow_models import log_model_of
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import bundle
+from lynx_pipeline_tests.support.mlflow_runs import log_model_of
 
 pytestmark = pytest.mark.slow
 
