@@ -25,8 +25,7 @@ GATE_MODULES = frozenset(
     )
 )
 INSTALL_GATE = (
-    "Install what evaluates and promotes: pip install 'lynx-pipeline[gate]', or a clone or wheel "
-    "with [gate] after its path."
+    "Install the extra 'gate': pip install -e '.[gate]' in a clone, or pip install './WHEEL[gate]'."
 )
 
 

@@ -15,7 +15,7 @@ from examples.miniserve.versions import Versions
 from lynx_pipeline.config import load_settings
 
 
-class Question(BaseModel):
+class PredictRequest(BaseModel):
     """The body of ``POST /predict``."""
 
     prompts: Annotated[list[str], Field(min_length=1, max_length=1000)]
@@ -38,11 +38,11 @@ def create_app(poll: float) -> FastAPI:
     app = FastAPI(title="miniserve", lifespan=lifespan)
 
     @app.post("/predict")
-    async def predict(question: Question) -> dict[str, Any]:
+    async def predict(request: PredictRequest) -> dict[str, Any]:
         serving = _loaded(service)
         semver = serving.version.semver
         try:
-            answers = await serving.process.ask(question.prompts)
+            answers = await serving.process.ask(request.prompts)
         except ModelFailed as error:
             raise HTTPException(500, f"{semver} did not answer: {error}") from None
         return {"version": semver, "answers": answers}

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.domain.bundle import BUNDLE_MIB
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.sandbox.inside.worker import load
 
@@ -32,10 +33,11 @@ class ModelFailed(Exception):
 
 
 class ModelProcess:
-    """The model of the bundle in ``folder``, which must have this digest whenever it is loaded."""
+    """The model of the bundle in ``folder``, which must have this digest, and at most ``mib`` MiB,
+    whenever it is loaded."""
 
-    def __init__(self, folder: Path, digest: str) -> None:
-        self._bundle = folder, digest
+    def __init__(self, folder: Path, digest: str, mib: int = BUNDLE_MIB) -> None:
+        self._bundle = folder, digest, mib
         self._pool = _new_pool()
         self._asking = 0
 
@@ -104,10 +106,10 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _answer(folder: Path, digest: str, prompts: list[str]) -> Answers | str:
-    """The answers, or why there are none: a model's own exception may not survive the way back."""
+def _answer(folder: Path, digest: str, mib: int, prompts: list[str]) -> Answers | str:
+    """The answers, or why there are none: a model's own exception may not be picklable."""
     try:
-        predict = _loaded(folder, digest)
+        predict = _loaded(folder, digest, mib)
         answers = predict(prompts) if prompts else []
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
@@ -117,9 +119,9 @@ def _answer(folder: Path, digest: str, prompts: list[str]) -> Answers | str:
 
 
 @cache
-def _loaded(folder: Path, digest: str) -> Callable[[list[str]], list[Any]]:
+def _loaded(folder: Path, digest: str, mib: int) -> Callable[[list[str]], list[Any]]:
     """The model, asked in the same form as in its evaluation."""
-    found = read_bundle(folder).digest
+    found = read_bundle(folder, mib).digest
     if found != digest:
         raise BadInput(f"{folder} was changed: its digest is {found[:12]}, expected {digest[:12]}.")
     return load(str(folder))

@@ -1,6 +1,6 @@
 """Answers with the version in force, and follows promotions and rollbacks.
 
-A new version is fetched, verified and loaded before requests go to it; the old one still answers
+A new version is fetched, verified and loaded before requests go to it; the old one finishes
 those that it has. Whatever fails on the way, the loaded version goes on serving, and ``problem``
 says why it is not replaced.
 """
@@ -96,7 +96,7 @@ class Service:
             old = self.serving
             if only_if_idle and old is not None:
                 return
-            process = ModelProcess(folder, version.bundle_digest)
+            process = ModelProcess(folder, version.bundle_digest, self._versions.mib)
             try:
                 await process.load()
             except BaseException:

@@ -38,6 +38,7 @@ class Versions:
     def __init__(self, settings: Settings) -> None:
         self._registry = Registry.open(settings)
         self._settings = settings
+        self.mib = settings.evaluation.limits.bundle_mib  # the largest bundle
         self._home = settings.home / "miniserve" / settings.env
         self._state = self._home / "serving.json"
 
@@ -71,7 +72,7 @@ class Versions:
             OSError: the disk failed.
         """
         folder = self._home / version.semver
-        if folder.exists() and not _has(folder, version):
+        if folder.exists() and not self._has(folder, version):
             shutil.rmtree(folder)  # somebody changed it
         fetching.fetch(self._registry, version.semver, folder)
         return folder
@@ -97,7 +98,12 @@ class Versions:
             SystemFailed: the disk failed.
         """
         where = str(self._state)
-        fields = Fields(parse_object(read_bytes(self._state, "no earlier version"), where), where)
+        fields = Fields(
+            parse_object(
+                read_bytes(self._state, "the version that was served last is unknown"), where
+            ),
+            where,
+        )
         version = self._checked(Version(**fields.texts(Version.__slots__)), where)
         return version, self._home / version.semver
 
@@ -111,9 +117,8 @@ class Versions:
             )
         return version
 
-
-def _has(folder: Path, version: Version) -> bool:
-    try:
-        return read_bundle(folder).digest == version.bundle_digest
-    except BadInput:
-        return False
+    def _has(self, folder: Path, version: Version) -> bool:
+        try:
+            return read_bundle(folder, self.mib).digest == version.bundle_digest
+        except BadInput:
+            return False

@@ -120,7 +120,9 @@ class BundleStore:
 
     def _read(self, name: str, target: Path, most: int, what: str) -> None:
         if not self.objects.read(name, target, most):
-            raise BadInput(f"{self.objects.place} does not have the bundle's {what} ({name[:12]}).")
+            raise BadInput(
+                f"{self.objects.place} has no {what} of this bundle (object {name[:12]})."
+            )
         if files.sha256_file(target) != name:
             raise BadInput(
                 f"{self.objects.place}: the object {name[:2]}/{name[2:12]}…, the bundle's {what}, "

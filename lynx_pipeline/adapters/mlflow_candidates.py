@@ -3,7 +3,7 @@
 * MLflow 2 keeps a model among the run's artifacts, MLflow 3 as a logged model: an output of the
   run, or a model whose source is the run. All are counted, so none is preferred to another.
 * A user may also name one of a run's models, or a version of a registered model. That name is
-  resolved once, to a key that never names another model later.
+  resolved to a key, and from there on only the key is used.
 * Deleted models are left out. A model counts if MLflow calls it READY, and its run is finished and
   not deleted.
 """
@@ -109,9 +109,9 @@ def _find(
     model = logged_model(client, str(key.model_id))
     if model.status != "READY" or not model.source_run_id:
         raise BadInput(
-            f"the logged model {key} is {model.status} and its run is "
-            f"{model.source_run_id or 'unknown'}: expected READY, and a run. Log the model again, "
-            "in a run."
+            f"the logged model {key} has the status {model.status} and the source run "
+            f"{model.source_run_id or 'none'}: expected READY and a source run. Log the model "
+            "again inside a run."
         )
     _finished_run(client, tracking_uri, model.source_run_id)
     check_location(tracking_uri, model.artifact_location, locations)
@@ -211,8 +211,8 @@ def _logged(model: "LoggedModel", step: int | None = None) -> _Listed:
     kind = "an external model" if model.tags.get(_EXTERNAL) == "true" else "the logged model"
     uri, location = f"models:/{model.model_id}", model.artifact_location
     names, at = {model.model_id, model.name}, ""
-    if step:
-        names, at = names | {f"{model.name}@{step}"}, f", step {step}"
+    if step is not None:
+        names, at = names | {f"{model.name}@{step}"}, f", step {step}" if step else ""
     key = CandidateKey(None, model_id=model.model_id)
     return _Listed(
         Model(key, model.source_run_id, uri, location),

@@ -201,6 +201,6 @@ def _check_name(folder: str, path: str) -> None:
     parent, _, name = path.rpartition("/")
     if parent != folder or name in ("", ".", "..") or "\0" in name:
         raise BadInput(
-            f"{path!r:.80} is listed in the folder {folder!r:.80}, and is no name of a file there. "
-            "Check the store."
+            f"the store lists {path!r:.80} in the folder {folder!r:.80}, which is not a valid name "
+            "there. Check the store."
         )

@@ -54,7 +54,7 @@ class ModelServer:
         """Check the arguments. This sends no request.
 
         Raises:
-            BadInput: the URL is not one that can be asked, or the token can't be sent.
+            BadInput: the URL or the token is invalid.
         """
         self.name = printable(url.partition("?")[0])  # a query may contain a secret
         self.is_mlflow = _path(url, self.name).endswith(INVOCATIONS)
@@ -153,7 +153,7 @@ class ModelServer:
         advice = "Check that the server is running and that this is its address"
         if self.is_mlflow and self._column is None:
             advice += "; a model without a signature needs --column, see docs/serving.md"
-        return SystemFailed(f"{self.name} can't be asked: {why}. {advice}.")
+        return SystemFailed(f"the request to {self.name} failed: {why}. {advice}.")
 
 
 class _Bearer:
@@ -168,7 +168,7 @@ class _Bearer:
 
 
 def _path(url: str, name: str) -> str:
-    """The path of a URL that can be asked.
+    """The path of a valid URL.
 
     Raises:
         BadInput: it can't.

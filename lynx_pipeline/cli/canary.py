@@ -53,7 +53,7 @@ class SampleSize(click.ParamType[int | None]):
     metavar="N|all",
     default="200",
     show_default=True,
-    help="How many of the eval set's prompts to ask.",
+    help="How many of the eval set's prompts to send.",
 )
 @click.option(
     "--batch",
@@ -61,7 +61,7 @@ class SampleSize(click.ParamType[int | None]):
     metavar="N",
     default=1,
     show_default=True,
-    help="How many prompts to send in one request. More is faster and easier to recognize.",
+    help="Prompts in one request. Large batches are faster, but easy to recognize.",
 )
 @click.option(
     "--timeout",
@@ -87,10 +87,10 @@ def canary(
 ) -> int:
     """Check that a server answers as VERSION did in its evaluation.
 
-    Asks a random sample of the eval set's prompts, among them every one that only VERSION or only
+    Sends a random sample of the eval set's prompts, among them every one that only VERSION or only
     the reference model answers right. The environment variable LYNX_CANARY_TOKEN is sent as a
-    bearer token. Exits with 1 if any answer differs or another version is served, and with 3 if the
-    server can't be asked.
+    bearer token. Exits with 1 if any answer differs or another version is served, and with 3 if a
+    request to the server fails.
     """
     server = ModelServer(url, column=column, seconds=timeout, token=os.environ.get(TOKEN))
     result = run_canary(Registry.open(), version, server.ask, size=sample, batch_size=batch)
@@ -116,9 +116,9 @@ def _to_json(result: CanaryResult) -> dict[str, object]:
 
 def _print(result: CanaryResult) -> None:
     print(
-        f"Asked {result.asked} prompts, including all {result.flipped} that only {result.version} "
-        f"or only the reference model answers right. {result.asked - len(result.differences)} "
-        "answers are the same as in the evaluation."
+        f"Sent {result.asked} prompts, including {result.flipped} that only {result.version} or "
+        f"only the reference model answers right. {result.asked - len(result.differences)} of "
+        f"{result.asked} answers are the same as in the evaluation."
     )
     for question, answer in result.differences[:_SHOWN]:
         print(

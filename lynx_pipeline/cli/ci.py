@@ -7,7 +7,7 @@ from lynx_pipeline.cli.framework import LazyGroup
 
 STEPS = {
     "request": ("ci_steps", "Read the release request and download its candidate."),
-    "prepare": ("ci_dagster", "Take over a downloaded candidate and add it to Dagster."),
+    "prepare": ("ci_dagster", "Verify a downloaded candidate and add it to Dagster."),
     "outcome": ("ci_dagster", "Report how the evaluation ended."),
     "promote": ("ci_steps", "Promote the candidate if it is still requested."),
     "report": ("ci_steps", "Comment the outcome on the pull request."),

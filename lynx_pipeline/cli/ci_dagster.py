@@ -35,9 +35,9 @@ from lynx_pipeline.reports.report import build_report
 )
 @path_option("--output", metavar="FILE", required=True, help="The run config to write.")
 def prepare(key: str, folder: Path, bundle_digest: str, output: Path) -> int:
-    """Take over a downloaded candidate and add it to Dagster.
+    """Verify a downloaded candidate and add it to Dagster.
 
-    Checks that every byte of its bundle is the one that was requested.
+    Checks that the bundle has the requested digest.
     """
     settings, config = load_settings(), output.absolute()
     take_over(settings, key, folder.absolute(), bundle_digest)

@@ -28,7 +28,9 @@ from lynx_pipeline.registry.gate_inputs import changes
 
 
 @click.command(cls=Command, example="lynx-pipeline ci request --output candidate")
-@path_option("--output", metavar="DIR", required=True, help="The new folder for the candidate.")
+@path_option(
+    "--output", metavar="DIR", required=True, help="The folder to create for the candidate."
+)
 def request(output: Path) -> int:
     """Read the release request and download its candidate.
 
@@ -60,7 +62,7 @@ def request(output: Path) -> int:
     cls=Command,
     data=True,
     example=(
-        "lynx-pipeline ci promote --pull-request 7 --comment 1234 --candidate RUN_ID "
+        "lynx-pipeline ci promote --pull-request 7 --comment 1234 --candidate KEY "
         "--semver v0.3.1 --sha SHA --bundle-digest DIGEST --evidence evidence/ "
         "--evidence-sha256 SHA256"
     ),

@@ -32,8 +32,9 @@ eval_and_promote = define_asset_job(
     _TO_VERDICT | _PROMOTION,
     partitions_def=CANDIDATES,
     description=(
-        "Evaluate a candidate, judge it, and promote it or refuse. Its partition is the MLflow run "
-        "id. If that run's tag `lynx.semver` names the version, no run config is needed."
+        "Evaluate a candidate, judge it, and promote it or refuse. The partition is its key, such "
+        "as an MLflow run id. If the run's tag `lynx.semver` names the version, no run config is "
+        "needed."
     ),
 )
 

@@ -59,8 +59,8 @@ def check_still_requested(
     requested = str(choose(settings, request.reference, request.model).key)
     if (requested, request.semver) != (candidate, semver):
         raise Refused(
-            f"the comment requests candidate {requested} as {request.semver}, and this workflow "
-            f"run is about {candidate} as {semver}. If an alias was moved, request it again."
+            f"the comment requests candidate {requested} as {request.semver}, but this workflow "
+            f"run evaluated {candidate} for {semver}. If an alias was moved, request it again."
         )
     check_semver(semver, settings.env)
 

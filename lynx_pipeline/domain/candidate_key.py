@@ -7,9 +7,9 @@ A key has one of three forms:
 - ``RUN_ID:PATH``: the model at ``PATH`` among the run's artifacts, ``.`` for their root. Letters
   outside ASCII and reserved ones are percent-encoded.
 
-A key never names another model later: an alias or a version of a registered model is no key. It is
-safe as a Dagster partition, in a shell and in JSON. :attr:`CandidateKey.folder` is safe as the name
-of a file.
+An alias or a version of a registered model is not a key, because it may name another model later.
+If the model behind a key is replaced in MLflow, its bundle digest differs. A key is safe as a
+Dagster partition, in a shell and in JSON. :attr:`CandidateKey.folder` is safe as a file name.
 """
 
 import hashlib

@@ -75,13 +75,13 @@ def obtain_from(
 
 
 def failure(fact: Promoted, failed: Mapping[str, LynxError]) -> LynxError:
-    """One error for all places that failed. If one may work later, so may a repetition."""
+    """One error for all places that failed: a SystemFailed if a retry may work for one of them."""
     if len(failed) == 1:
         return next(iter(failed.values()))
     later = any(isinstance(error, SystemFailed) for error in failed.values())
     kind = SystemFailed if later else type(failed[MLFLOW])
-    reasons = " ".join(f"From {place}: {error}" for place, error in failed.items())
-    return kind(f"the bundle of {fact.semver} can't be fetched. {reasons}")
+    reasons = " And: ".join(str(error) for error in failed.values())
+    return kind(f"the bundle of {fact.semver} can't be fetched: {reasons}")
 
 
 def check(ledger: Store, fact: Promoted, found: Bundle, where: str) -> None:
@@ -120,9 +120,8 @@ def check_fetchable(settings: Settings, ledger: Store, fact: Promoted) -> None:
         except LynxError as error:
             kind = SystemFailed if isinstance(error, SystemFailed) else Refused
             raise kind(
-                f"{fact.semver} can't become the latest version, because no server could fetch it: "
-                f"{error} Restore the bundle there, or choose a version that 'registry doctor' can "
-                "fetch."
+                f"{fact.semver} can't become the latest version, because its bundle can't be "
+                f"fetched: {error} 'registry doctor' lists the versions that can."
             ) from None
 
 

@@ -54,13 +54,13 @@ class CanaryResult:
 def canary(
     registry: Registry, version: str, ask: Ask, *, size: int | None, batch_size: int
 ) -> CanaryResult:
-    """Ask a server ``size`` of the eval set's prompts, or all if it is None. See :func:`choose`.
+    """Send a server ``size`` of the eval set's prompts, or all if it is None. See :func:`choose`.
 
     Raises:
         Refused: the server serves another version.
         BadInput: the version has no stored predictions, or the eval set is not the one that it was
             evaluated on.
-        SystemFailed: the server can't be asked, or DVC or the registry failed.
+        SystemFailed: a request to the server, DVC or the registry failed.
     """
     entry = _promotion(registry, version)
     eval_set, predictions = _stored_predictions(registry, entry)

@@ -139,11 +139,14 @@ def _check_belongs(judged: Judged, request: PromotionRequest) -> str:
     # A folder's evaluation names a run at most.
     candidate = evaluation.candidate or evaluation.mlflow_run_id
     if candidate is None:
-        raise BadInput("the evidence names no MLflow run, so its bundle cannot be downloaded.")
+        raise BadInput(
+            "the evidence names no candidate, so its bundle can't be downloaded. Evaluate the "
+            "candidate again."
+        )
     if request.candidate not in (None, candidate):
         raise BadInput(
-            f"the evidence is of candidate {candidate}, expected {request.candidate}. Evaluate "
-            "the candidate again."
+            f"the evidence belongs to candidate {candidate}, expected {request.candidate}. "
+            "Evaluate the candidate again."
         )
     return candidate
 

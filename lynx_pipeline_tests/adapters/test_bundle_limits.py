@@ -108,7 +108,7 @@ def test_a_name_that_leaves_its_folder_is_not_downloaded(
     listed = [SimpleNamespace(path=path, is_dir=is_dir, file_size=1)]
     store = SimpleNamespace(list_artifacts=lambda _: listed)
     monkeypatch.setattr(mlflow_models, "artifact_repository", lambda *_: store)
-    with pytest.raises(BadInput, match="is no name of a file there"):
+    with pytest.raises(BadInput, match="which is not a valid name"):
         download("sqlite:///:memory:", "file:///nowhere", tmp_path / "to")
 
 

@@ -140,7 +140,7 @@ def test_what_is_there_is_not_written_again(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        pytest.param(lambda raw: None, "does not have the bundle's", id="missing"),
+        pytest.param(lambda raw: None, "of this bundle", id="missing"),
         pytest.param(lambda raw: raw[:-1], "is damaged", id="truncated"),
         pytest.param(lambda raw: b"", "is damaged", id="empty"),
         pytest.param(lambda raw: b"x" + raw[1:], "is damaged", id="changed"),
@@ -221,7 +221,7 @@ def test_a_killed_process_leaves_a_store_that_keeping_again_completes(
 
         ended = forked(killed).code == 0
         if identity.digest not in place.objects():
-            with pytest.raises(BadInput, match="does not have the bundle's manifest"):
+            with pytest.raises(BadInput, match="has no manifest of this bundle"):
                 place.store.restore(identity.digest, tmp_path / f"early{step}")
         place.store.keep(folder, identity)
         place.store.restore(identity.digest, tmp_path / f"got{step}")
@@ -263,7 +263,7 @@ def test_a_store_that_cannot_be_written_is_a_system_failure(
         store = BundleStore(Folder(folder))
         with pytest.raises(SystemFailed, match=str(folder)):
             store.keep(*made)
-        with pytest.raises(BadInput, match="does not have the bundle's manifest"):
+        with pytest.raises(BadInput, match="has no manifest of this bundle"):
             store.restore(made[1].digest, tmp_path / "got")
         shutil.rmtree(tmp_path / "got", ignore_errors=True)
 

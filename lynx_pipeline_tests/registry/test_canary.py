@@ -117,7 +117,7 @@ def test_an_honest_server_passes(world: World, capsys: Capsys) -> None:
     for options, sizes in (([], [1] * 12), (["--batch", "5"], [5, 5, 2])):
         server = Server()
         assert run(server, "--sample", "all", *options) == 0
-        assert "Asked 12 prompts, including all 0 that" in capsys.readouterr().out
+        assert "Sent 12 prompts, including 0 that" in capsys.readouterr().out
         assert [len(batch) for batch in server.batches] == sizes
         assert sorted(server.asked) == sorted(q.prompt for q in QUESTIONS)
     assert run(Server(), version="latest") == 0
@@ -174,7 +174,7 @@ def test_flipped_answers_are_always_asked(world: World, capsys: Capsys) -> None:
     for _ in range(5):
         server = Server()
         assert run(server, "--sample", "3") == 0
-        assert "Asked 3 prompts, including all 2 that" in capsys.readouterr().out
+        assert "Sent 3 prompts, including 2 that" in capsys.readouterr().out
         assert len(server.asked) == 3
         assert {"Say word0", "Say word1"} <= set(server.asked)
 

@@ -89,8 +89,8 @@ def test_the_audit_reports_an_entry_of_another_model(world: World, student: Made
 @pytest.mark.parametrize(
     ("asked", "says"),
     [
-        (lambda made: {"candidate": made.run_id}, "is of candidate m-.*, expected "),
-        (lambda _: {"candidate": "m-" + "0" * 32}, "is of candidate m-.*, expected m-000"),
+        (lambda made: {"candidate": made.run_id}, "belongs to candidate m-.*, expected "),
+        (lambda _: {"candidate": "m-" + "0" * 32}, "belongs to candidate m-.*, expected m-000"),
         (lambda _: {"bundle_digest": "0" * 64}, "changed since its request: .* 000000000000 was"),
     ],
     ids=["its run", "another model", "another bundle"],

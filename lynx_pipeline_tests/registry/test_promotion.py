@@ -291,7 +291,7 @@ def _edit_eval_set(world: World, made: Made) -> None:
         pytest.param(
             _change_bucket_size, BadInput, "half.a", id="bucket size changed in the baseline"
         ),
-        pytest.param(_remove_run, BadInput, "names no MLflow run", id="no run"),
+        pytest.param(_remove_run, BadInput, "names no candidate", id="no run"),
         pytest.param(_edit_eval_set, BadInput, "the file was changed", id="eval set edited"),
         pytest.param(
             lambda w, m: w.settings.baseline.unlink(), BadInput, "no baseline", id="no baseline"

@@ -29,7 +29,7 @@ _REQUEST = re.compile(
     re.ASCII,
 )
 _MENTIONS = re.compile(r"mlflow_run_id|semver", re.IGNORECASE)
-_GOOD = "a separate line: mlflow_run_id=<the run's id> semver=v1.2.3"
+_GOOD = "a separate line: mlflow_run_id=RUN_ID semver=v1.2.3, optionally followed by model=NAME"
 
 # Why a login is not authorized; None if it is.
 Objection = Callable[[str], str | None]
