@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -26,6 +27,7 @@ from lynx_pipeline.sandbox.inside.worker import load
 
 Answers = list[str | None]
 _TRIES = 3
+_CLOSE_SECONDS = 60.0
 
 
 class ModelFailed(Exception):
@@ -40,6 +42,7 @@ class ModelProcess:
         self._bundle = folder, digest, mib
         self._pool = _new_pool()
         self._asking = 0
+        self._killed = False
 
     async def load(self) -> None:
         """Load the model. Without this, the first request does.
@@ -63,6 +66,8 @@ class ModelProcess:
                 try:
                     found = await asyncio.wrap_future(pool.submit(_answer, *self._bundle, prompts))
                 except BrokenProcessPool:
+                    if self._killed:
+                        raise ModelFailed("it did not answer in time, and was ended") from None
                     if pool is self._pool:  # no other request has replaced it yet
                         self._pool = _new_pool()
                     continue
@@ -74,10 +79,19 @@ class ModelProcess:
         raise ModelFailed(f"the model's process died {_TRIES} times")
 
     async def close(self) -> None:
-        """End the process once it has answered all requests."""
-        while self._asking:
+        """End the process once it has answered all requests, or after a minute."""
+        end = time.monotonic() + _CLOSE_SECONDS
+        while self._asking and time.monotonic() < end:
             await asyncio.sleep(0.05)
+        if self._asking:
+            self.kill()
         await asyncio.to_thread(self._pool.shutdown)
+
+    def kill(self) -> None:
+        """End the process now. It is not replaced."""
+        self._killed = True
+        for process in list((self._pool._processes or {}).values()):  # nothing public until 3.14
+            process.kill()
 
 
 def _new_pool() -> ProcessPoolExecutor:

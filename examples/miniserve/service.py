@@ -16,6 +16,7 @@ from examples.miniserve.versions import Version, Versions
 from lynx_pipeline.errors import LynxError
 
 _START_SECONDS = 15.0  # to wait for the registry before serving what was served last
+_LOAD_SECONDS = 300.0  # for a model to load
 _SLOWEST = 8  # after failures, the service looks this many times less often
 
 log = logging.getLogger("miniserve")
@@ -39,7 +40,6 @@ class Service:
         self.problem_since: str | None = None
         self._versions, self._poll = versions, poll
         self._remembered: Version | None = None
-        self._switching = asyncio.Lock()
         self._closing = set[asyncio.Task[None]]()
 
     async def run(self) -> None:
@@ -92,20 +92,24 @@ class Service:
             log.warning("no earlier version can be served: %s", error)
 
     async def _switch(self, version: Version, folder: Path, *, only_if_idle: bool = False) -> None:
-        async with self._switching:
-            old = self.serving
-            if only_if_idle and old is not None:
-                return
-            process = ModelProcess(folder, version.bundle_digest, self._versions.mib)
-            try:
+        process = ModelProcess(folder, version.bundle_digest, self._versions.mib)
+        try:
+            async with asyncio.timeout(_LOAD_SECONDS):
                 await process.load()
-            except BaseException:
-                self._close(process)
-                raise
-            self.serving = Serving(version, process, _now())
-            log.info("serving %s %s in %s", version.model, version.semver, version.environment)
-            if old is not None:
-                self._close(old.process)
+        except TimeoutError:
+            process.kill()
+            raise ModelFailed(f"{version.semver} did not load in {_LOAD_SECONDS:g} s") from None
+        except BaseException:
+            self._close(process)
+            raise
+        old = self.serving
+        if only_if_idle and old is not None:
+            self._close(process)
+            return
+        self.serving = Serving(version, process, _now())
+        log.info("serving %s %s in %s", version.model, version.semver, version.environment)
+        if old is not None:
+            self._close(old.process)
 
     def _close(self, process: ModelProcess) -> None:
         closing = asyncio.create_task(process.close())

@@ -11,6 +11,7 @@ from typing import Any
 
 from lynx_pipeline.adapters import files
 from lynx_pipeline.adapters.dvc_data import silenced
+from lynx_pipeline.adapters.mlflow_tracking import without_secrets
 from lynx_pipeline.errors import LynxError, NotInstalled, SystemFailed
 
 
@@ -32,6 +33,9 @@ class Remote:
         """See :meth:`lynx_pipeline.adapters.bundle_store.Objects.read`."""
         with self._connected() as (fs, path):
             try:
+                if (fs.info(path(name)).get("size") or 0) > most:
+                    target.write_bytes(b"")  # what is there differs from what is expected
+                    return True
                 fs.get_file(path(name), str(target), callback=_at_most(most))
             except FileNotFoundError:
                 if not target.parent.is_dir():
@@ -94,5 +98,5 @@ def _at_most(most: int) -> Any:
 
 
 def _line(error: Exception) -> str:
-    text = " ".join(str(error).split())[:300].rstrip(".")
+    text = without_secrets(" ".join(str(error).split()))[:300].rstrip(".")
     return text or "no details"

@@ -8,6 +8,7 @@
   not deleted.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +16,7 @@ from lynx_pipeline.adapters.mlflow_models import (
     artifact_repository,
     check_location,
     check_model_id,
+    is_model,
     logged_model,
     models_in,
 )
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 # MLflow sets this tag on a model without files, which names a program elsewhere.
 _EXTERNAL = "mlflow.model.isExternal"
 _ROOT = "."
+# A version of a registered model: its name, and a number or an alias.
+_VERSION = re.compile(r"([^/:@]{1,256})(?:/([0-9]{1,9})|@([A-Za-z0-9_-]{1,256}))")
 
 
 class Model(NamedTuple):
@@ -81,11 +85,9 @@ def choose_model(
         BadInput, Refused, SystemFailed: see :func:`find_model`; or no model, or more than one, has
             this name.
     """
+    given = None if reference.startswith("models:/") else parse_key(reference)
     with connected(tracking_uri) as client:
-        if reference.startswith("models:/"):
-            key = _registered(client, reference)
-        else:
-            key = parse_key(reference)
+        key = given or _registered(client, reference)
         if name is not None and (key.model_id or key.path):
             raise BadInput(
                 f"{reference!r:.200} already names one model, so it can't be combined with the "
@@ -130,7 +132,11 @@ def _model_of_run(
     root = run.info.artifact_uri
     check_location(tracking_uri, root, locations)
     artifacts = artifact_repository(tracking_uri, root)
-    models = [_artifact(run, path or _ROOT) for path in models_in(artifacts)]
+    if key.path is not None and is_model(artifacts, "" if key.path == _ROOT else key.path):
+        paths = [key.path]  # the other artifacts don't matter
+    else:
+        paths = [path or _ROOT for path in models_in(artifacts)]
+    models = [_artifact(run, path) for path in paths]
     models += _logged_models(client, run)
     ready = [one for one in models if one.ready]
     if key.path is not None:
@@ -172,17 +178,17 @@ def _registered(client: "MlflowClient", uri: str) -> CandidateKey:
     name = uri.removeprefix("models:/")
     if is_model_id(name):
         return CandidateKey(None, model_id=name)
-    registered, at, alias = name.partition("@")
-    if at:
-        version = client.get_model_version_by_alias(registered, alias)
-    else:
-        registered, _, number = name.rpartition("/")
-        if not registered or not number.isdecimal():
-            raise BadInput(
-                f"{uri!r:.200}: expected models:/NAME/VERSION with a number, models:/NAME@ALIAS or "
-                "models:/MODEL_ID. A stage or 'latest' does not name one model."
-            )
+    match = _VERSION.fullmatch(name)
+    if match is None or not name.isprintable():
+        raise BadInput(
+            f"{uri!r:.200}: expected models:/NAME/VERSION with a number, models:/NAME@ALIAS or "
+            "models:/MODEL_ID. A stage or 'latest' does not name one model."
+        )
+    registered, number, alias = match.groups()
+    if number:
         version = client.get_model_version(registered, number)
+    else:
+        version = client.get_model_version_by_alias(registered, alias)
     if version.status != "READY":
         raise BadInput(f"{uri!r:.200} is {version.status}: expected READY.")
     model_id = version.model_id or version.source.removeprefix("models:/")

@@ -63,19 +63,22 @@ class Server:
         receive: Callable[["HTTPResponse"], T],
         query: Mapping[str, str] | None = None,
     ) -> T:
-        """What ``receive`` makes of the answer to ``GET api/2.0/<path>``. It is called again if the
-        connection fails.
+        """The result of ``receive`` for the response to ``GET api/2.0/<path>``. It is called again
+        if the connection fails. It may not raise a ValueError of its own.
 
         Raises:
             BadInput: the server does not have it.
-            SystemFailed: the server can't be reached, or gives another answer than 200.
+            SystemFailed: the server can't be reached, or returns another status than 200.
         """
         import urllib.request
         from http.client import HTTPException
         from urllib.error import HTTPError
 
-        url = f"{self.base}/api/2.0/{quote(path)}" + (f"?{urlencode(query)}" if query else "")
-        request = urllib.request.Request(url, headers=self.headers)  # noqa: S310  # http or https
+        try:
+            url = f"{self.base}/api/2.0/{quote(path)}" + (f"?{urlencode(query)}" if query else "")
+            request = urllib.request.Request(url, headers=self.headers)  # noqa: S310  # http(s)
+        except ValueError as error:
+            raise self.malformed("", f"the address is invalid: {error}") from None
         problem = ""
         for attempt in range(self.retries + 1):
             if attempt:
@@ -88,7 +91,8 @@ class Server:
                     problem = self._explained(path, error)
                 if error.code not in _TRANSIENT:
                     break
-            except (OSError, HTTPException) as error:
+            # ValueError: the server's name or a redirect's address is not one.
+            except (OSError, HTTPException, ValueError) as error:
                 problem = " ".join(str(error).split())[:300] or type(error).__name__
         raise SystemFailed(
             f"MLflow at {self.name} failed: GET {path:.200}: {problem.rstrip('.')}. Check the "
@@ -111,7 +115,7 @@ class Server:
         raise self.malformed(path, f"expected a JSON object, got {problem}")
 
     def malformed(self, path: str, problem: str) -> SystemFailed:
-        """The error for an answer that makes no sense."""
+        """The error for a malformed response."""
         return SystemFailed(
             f"MLflow at {self.name}: GET {path:.200}: {printable(problem)}. Check the server and "
             "MLFLOW_TRACKING_URI; a proxy or a login page may answer in its place."

@@ -138,7 +138,7 @@ def download(tracking_uri: str, location: str, folder: Path, mib: int = BUNDLE_M
         from mlflow.artifacts import download_artifacts
 
         place = f"the model at {without_secrets(location)!r:.200}"
-        for _ in _walk(artifact_repository(tracking_uri, location), place, Tally(mib)):
+        for _ in _walk(artifact_repository(tracking_uri, location), place, mib):
             pass
         folder.mkdir(parents=True)
         got = Path(
@@ -159,25 +159,31 @@ def artifact_repository(tracking_uri: str, root: str) -> "ArtifactRepository":
     return get_artifact_repository(root, tracking_uri=tracking_uri)
 
 
+def is_model(artifacts: "ArtifactRepository", folder: str) -> bool:
+    """Whether the folder contains an ``MLmodel``."""
+    path = posixpath.join(folder, MLMODEL)
+    return any(it.path == path and not it.is_dir for it in artifacts.list_artifacts(folder or None))
+
+
 def models_in(artifacts: "ArtifactRepository") -> Iterator[str]:
     """The folders that contain an ``MLmodel``, without those in another model."""
-    any_size = Tally(2**63)  # nothing is downloaded here
-    for folder, files, folders in _walk(artifacts, "the run's artifacts", any_size):
+    for folder, files, folders in _walk(artifacts, "the run's artifacts", None):
         if posixpath.join(folder, MLMODEL) in files:
             yield folder
             folders.clear()
 
 
 def _walk(
-    artifacts: "ArtifactRepository", what: str, tally: Tally
+    artifacts: "ArtifactRepository", what: str, mib: int | None
 ) -> Iterator[tuple[str, list[str], list[str]]]:
     """Each folder with the paths of its files and folders, breadth first, so that many folders are
-    noticed before each is listed. The caller may remove folders, which are then not listed.
+    noticed before each is listed. The caller may remove folders, which are then not listed. Sizes
+    are checked if ``mib`` is their limit.
 
     Raises:
         BadInput: they are beyond a limit, or a name is not one.
     """
-    waiting = deque([""])
+    waiting, tally = deque([""]), Tally(mib or 0)
     while waiting:
         folder = waiting.popleft()
         files, folders = list[str](), list[str]()
@@ -189,7 +195,7 @@ def _walk(
                     folders.append(found.path)
                 else:
                     # A server leaves out the size of an empty file.
-                    tally.add_file(found.path, max(found.file_size or 0, 0))
+                    tally.add_file(found.path, max(found.file_size or 0, 0) if mib else 0)
                     files.append(found.path)
         except BadInput as error:
             raise BadInput(f"{what}: {error}") from None

@@ -62,10 +62,8 @@ class ModelServer:
             raise BadInput(f"{self.name}: a column can be chosen only for a URL on {INVOCATIONS}.")
         if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
             raise BadInput("the bearer token is empty or contains characters that can't be sent.")
-        import requests
-
         self._url, self._column, self._seconds = url, column, seconds
-        self._session = requests.Session()
+        self._session = _session()
         self._session.headers["Accept-Encoding"] = "identity"
         if token is not None:
             self._session.auth = _Bearer(token)
@@ -102,6 +100,7 @@ class ModelServer:
     def _post(self, body: dict[str, Any]) -> dict[str, Any]:
         """The JSON object that the server returns."""
         import requests
+        from urllib3.exceptions import HTTPError
 
         end = time.monotonic() + self._seconds
         try:
@@ -111,11 +110,11 @@ class ModelServer:
                 raw = self._read(response, end)
         except requests.Timeout:
             raise self._too_slow() from None
-        except (requests.RequestException, OSError) as error:
+        except (requests.RequestException, HTTPError, OSError, ValueError) as error:
             raise self._failed(type(error).__name__) from None
         text = printable(" ".join(raw[:300].decode("utf-8", "replace").split()))
-        if response.is_redirect:
-            to = printable(response.headers["Location"])[:200]
+        if 300 <= response.status_code < 400:
+            to = printable(response.headers.get("Location", "an unknown place"))[:200]
             raise self._failed(f"it redirects to {to}, and redirects are not followed")
         if response.status_code != 200:
             raise self._failed(f"status {response.status_code}: {text or 'no reason given'}")
@@ -154,6 +153,18 @@ class ModelServer:
         if self.is_mlflow and self._column is None:
             advice += "; a model without a signature needs --column, see docs/serving.md"
         return SystemFailed(f"the request to {self.name} failed: {why}. {advice}.")
+
+
+def _session() -> "requests.Session":
+    """A session that never looks at redirects: the library would read their bodies without limit,
+    even if it is not to follow them."""
+    import requests
+
+    class Session(requests.Session):
+        def get_redirect_target(self, resp: requests.Response) -> None:
+            """None for any response."""
+
+    return Session()
 
 
 class _Bearer:

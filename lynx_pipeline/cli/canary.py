@@ -57,7 +57,7 @@ class SampleSize(click.ParamType[int | None]):
 )
 @click.option(
     "--batch",
-    type=click.IntRange(1, 10_000),
+    type=click.IntRange(1, 1000),
     metavar="N",
     default=1,
     show_default=True,

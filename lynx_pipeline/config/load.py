@@ -130,6 +130,8 @@ def _bundle_store(root: Path, configured: str) -> Path | str | None:
         secret = parts.password is not None or (parts.username and parts.scheme in _WEB)
     except ValueError:
         raise BadInput(f"{where}: expected a folder or a URL, found an invalid one.") from None
+    if parts.scheme in ("", "file"):
+        raise BadInput(f"{where}: expected a folder or a URL. Write a folder without 'file://'.")
     if secret or parts.query or parts.fragment:
         raise BadInput(
             f"{where}: the URL contains a user name, a password or a query. Add a DVC remote with "

@@ -22,7 +22,7 @@ from lynx_pipeline.errors import BadInput
 # MLflow's own rule; a UUID with dashes and AzureML's names keep it too.
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,255}")
 _MODEL_ID = re.compile(r"m-[0-9a-f]{32}")
-_LONGEST_PATH = 1000
+_LONGEST = 2000  # PostgreSQL can't index much longer ones
 _LONGEST_FOLDER = 64
 
 
@@ -72,7 +72,8 @@ def parse_key(text: str) -> CandidateKey:
     if is_model_id(text):
         return CandidateKey(None, model_id=text)
     key = CandidateKey(run_id, path=unquote(path) if colon else None)
-    if not is_run_id(run_id) or str(key) != text or not _is_inside(key.path):
+    valid = text.isascii() and len(text) <= _LONGEST and is_run_id(run_id) and _is_inside(key.path)
+    if not valid or str(key) != text:
         raise BadInput(
             f"{text!r:.200} is not a candidate: expected an MLflow run id, the id of a logged "
             "model (m-…), or RUN_ID:PATH for a model among the run's artifacts."
@@ -85,4 +86,4 @@ def _is_inside(path: str | None) -> bool:
     if path in (None, "."):
         return True
     parts = path.split("/")
-    return len(path) <= _LONGEST_PATH and path.isprintable() and not {"", ".", ".."} & {*parts}
+    return path.isprintable() and not {"", ".", ".."} & {*parts}

@@ -47,11 +47,11 @@ def read_manifest(raw: bytes) -> Manifest:
 def _parsed(rows: Any) -> Manifest | None:
     if not isinstance(rows, list) or len(rows) > MOST_ENTRIES:
         return None
-    files, folders = list[BundleFile](), set[str]()
+    files, folders = list[BundleFile](), {""}
     paths = set[str]()
     for row in rows:
         path, is_folder = row["path"], row.keys() == {"path"}
-        if path in paths or not _is_inside(path) or path.rpartition("/")[0] not in {"", *folders}:
+        if path in paths or not _is_inside(path) or path.rpartition("/")[0] not in folders:
             return None
         paths.add(path)
         if is_folder:
@@ -64,7 +64,7 @@ def _parsed(rows: Any) -> Manifest | None:
         if not _SHA256.fullmatch(file.sha256):
             return None
         files.append(file)
-    return Manifest(tuple(files), tuple(sorted(folders)))
+    return Manifest(tuple(files), tuple(sorted(folders - {""})))
 
 
 def _is_inside(path: str) -> bool:

@@ -22,6 +22,8 @@ from lynx_pipeline.errors import BadInput, some_of
 SEMVER_TAG, MODEL_TAG, PULL_REQUEST_TAG = "lynx.semver", "lynx.model", "lynx.pull_request"
 
 _LOCK_SECONDS = 3600.0
+# GitHub's upload refuses files with one of these in their names.
+_NOT_IN_ARTIFACTS = frozenset('":<>|*?\r\n')
 _BUNDLE, _MANIFEST = "bundle", "manifest.json"
 
 
@@ -96,6 +98,13 @@ def hand_over(settings: Settings, key: str, to: Path) -> Bundle:
     if to.exists() and any(to.iterdir()):
         raise BadInput(f"{to} is not empty. Name a new folder.")
     with fresh_bundle(settings, key) as (download, bundle, _):
+        for path in download.rglob("*"):
+            if bad := _NOT_IN_ARTIFACTS & {*path.name}:
+                raise BadInput(
+                    f"the bundle has the name {path.name!r:.100}, and GitHub's artifacts can't "
+                    f"contain {' '.join(sorted(map(repr, bad)))}. Log the model again under other "
+                    "names."
+                )
         files.make_folder(to)
         shutil.move(download, to / _BUNDLE)
         files.write_atomic(to / _MANIFEST, bundle.manifest)

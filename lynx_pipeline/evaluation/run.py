@@ -71,13 +71,15 @@ def evaluate(
         )
         if journal.done < total:
             progress(journal.done, total)
-            batches, size = _batches(unanswered, options.limits.batch_size), 0
+            batches = _batches(unanswered, options.limits.batch_size)
+            # The other half is for ids and for what Parquet adds.
+            size, most = sum(map(_bytes, journal)), most_bytes(total) // 2
             for batch in engine.answer(batches, total - journal.done):
-                size += sum(len(text) for text in batch.answers if text)
-                if size > most_bytes(total):
+                size += _bytes(batch)
+                if size > most:
                     raise BadInput(
-                        f"the candidate could not be evaluated: its answers have {size} "
-                        f"characters, expected at most {most_bytes(total)} for {total} items."
+                        f"the candidate could not be evaluated: its answers have {size} bytes, "
+                        f"expected at most {most} for {total} items."
                     )
                 journal.add(batch)
                 progress(journal.done, total)
@@ -109,6 +111,10 @@ def _engine(
         own = own_environment(folder, options.environments, isolation)
         isolation, environment = replace(isolation, environment=own.folder), own.sha256
     return Local(folder, isolation, limits, workers), environment
+
+
+def _bytes(batch: Answered) -> int:
+    return sum(len(text.encode()) for text in batch.answers if text)
 
 
 def journal_file(output: Path) -> Path:

@@ -117,6 +117,8 @@ def check_fetchable(settings: Settings, ledger: Store, fact: Promoted) -> None:
     with tempfile.TemporaryDirectory(prefix="lynx-fetchable-") as scratch:
         try:
             obtain(settings, ledger, fact, Path(scratch) / "bundle")
+        except NotInstalled:
+            raise
         except LynxError as error:
             kind = SystemFailed if isinstance(error, SystemFailed) else Refused
             raise kind(

@@ -43,7 +43,7 @@ STEPS = {
         *_SETUP,
         ("Install bubblewrap, and let it make the namespaces it isolates with", None, None),
         ("Take the candidate", None, "actions/download-artifact"),
-        ("Verify the candidate and add its partition", None, None),
+        ("Verify the candidate and add its partition", "prepare", None),
         ("Evaluate", None, None),
         ("Record the outcome", "outcome", None),
         ("Keep the evidence for the next jobs", None, "actions/upload-artifact"),
@@ -101,7 +101,7 @@ EXPRESSIONS = {
         "github.repository",
         "needs.request.outputs.pull_request",
         "steps.outcome.outputs.evidence_sha256",
-        "steps.outcome.outputs.error",
+        "steps.prepare.outputs.error || steps.outcome.outputs.error",
     },
     "promote": {f"steps.promote.outputs.{name}" for name in ("entry", "new", "error")}
     | {"needs.evaluate.outputs.evidence_sha256", "github.token", _REGISTRY, *_REQUEST, *_MLFLOW},
@@ -120,7 +120,10 @@ def _outputs(job_or_step: str, *names: str) -> dict[str, str]:
 
 OUTPUTS: dict[str, dict[str, str] | None] = {
     "request": _outputs("steps.request", *_REQUESTED, "error"),
-    "evaluate": _outputs("steps.outcome", "evidence_sha256", "error"),
+    "evaluate": {
+        **_outputs("steps.outcome", "evidence_sha256"),
+        "error": _expression("steps.prepare.outputs.error || steps.outcome.outputs.error"),
+    },
     "promote": _outputs("steps.promote", "entry", "new", "error"),
     "report": None,
 }

@@ -208,7 +208,7 @@ def test_a_model_that_was_loaded_from_the_folder(world: World, made: Made, to: P
         subprocess.run([sys.executable, "-c", load], env={**environ, **more}, check=True)
         if more:
             assert not fetch(world, to).is_new
-    with pytest.raises(BadInput, match="code/__pycache__ has compiled Python"):
+    with pytest.raises(BadInput, match="'code/__pycache__' has compiled Python"):
         fetch(world, to)
 
 

@@ -24,8 +24,8 @@ from lynx_pipeline.errors import BadInput, Refused
 LABEL = "deploy-candidate"
 LONGEST_COMMENT = 65_536
 _REQUEST = re.compile(
-    r"mlflow_run_id=([\w.:@/%-]{1,2000}) semver=([0-9A-Za-z.+-]{1,64})"
-    r"(?: model=([\w.:@/%=+-]{1,1000}))?",
+    r"mlflow_run_id=([\w.:@/%~-]{1,2000}) semver=([0-9A-Za-z.+-]{1,64})"
+    r"(?: model=([\w.:@/%=+~-]{1,1000}))?",
     re.ASCII,
 )
 _MENTIONS = re.compile(r"mlflow_run_id|semver", re.IGNORECASE)

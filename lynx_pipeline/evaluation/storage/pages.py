@@ -43,7 +43,9 @@ def check_pages(raw: bytes, where: str, rows: int) -> Any:
         raise _invalid(where, f"its metadata has {footer} bytes, expected at most {_FOOTER}")
     metadata = pq.read_metadata(io.BytesIO(raw))
     columns = [metadata.schema.column(k) for k in range(min(metadata.num_columns, 3))]
-    if [(it.path, it.physical_type) for it in columns] != [(n, "BYTE_ARRAY") for n in COLUMNS]:
+    # Of another type than text, pyarrow would expand a dictionary at once.
+    types = [(it.path, it.physical_type, it.logical_type.type) for it in columns]
+    if types != [(name, "BYTE_ARRAY", "STRING") for name in COLUMNS]:
         raise _invalid(where, f"expected two columns of text, {' and '.join(COLUMNS)}")
     groups = [metadata.row_group(k) for k in range(metadata.num_row_groups)]
     found = max(metadata.num_rows, sum(group.num_rows for group in groups))
@@ -56,7 +58,6 @@ def check_pages(raw: bytes, where: str, rows: int) -> Any:
         _unpacked(raw, chunk, where, group.num_rows)
         for group, columns in zip(groups, chunks, strict=True)
         for chunk in columns
-        if group.num_rows
     )
     if size > most_bytes(rows):
         raise too_large(where, f"it unpacks to {size} bytes", rows)
@@ -90,11 +91,18 @@ def _chunks(raw: bytes, at: int, where: str) -> list[list[_Chunk]]:
         groups = _struct(raw, at)[0].get(4, [])
         metas = [[column[3] for column in group[1]] for group in groups]
         return [
-            [_Chunk(m[9][0], m[11][0] if 11 in m else None, m[7][0]) for m in columns]
+            [_Chunk(_wide(m[9]), _wide(m[11]) if 11 in m else None, _wide(m[7])) for m in columns]
             for columns in metas
         ]
     except (IndexError, KeyError, TypeError, AttributeError, RecursionError):
         raise _invalid(where, "its metadata is damaged") from None
+
+
+def _wide(value: Any) -> int:
+    """A 64-bit number. A reader skips the field if it has any other type."""
+    if not isinstance(value, tuple):
+        raise TypeError
+    return int(value[0])
 
 
 def _unpacked(raw: bytes, chunk: _Chunk, where: str, rows: int) -> int:
@@ -159,8 +167,8 @@ def _number(value: Any) -> int:
 
 
 def _struct(raw: bytes, at: int) -> tuple[dict[int, Any], int]:
-    """The fields by number, texts skipped, numbers of other widths in tuples. To be sure that a
-    reader sees the same ones, a field may be given once."""
+    """The fields by number, texts and 16-bit numbers skipped, 64-bit numbers in tuples. To be sure
+    that a reader sees the same ones, a field may be given once."""
     fields: dict[int, Any] = {}
     number = 0
     while head := raw[at]:
@@ -180,9 +188,9 @@ def _value(raw: bytes, at: int, kind: int) -> tuple[Any, int]:
         return None, at
     if kind == 5:
         return _zigzag(raw, at)
-    if kind in (4, 6):  # other widths than 32 bits, kept apart
+    if kind in (4, 6):  # 16 bits, of no use here, and 64 bits
         number, at = _zigzag(raw, at)
-        return (number,), at
+        return (number,) if kind == 6 else None, at
     if kind == 9:
         return _list(raw, at)
     if kind == 8:

@@ -47,6 +47,10 @@ def read_predictions(raw: bytes, where: str, limit: int) -> list[tuple[str, str 
     try:
         metadata = check_pages(raw, where, limit)
         file = pq.ParquetFile(io.BytesIO(raw), metadata=metadata, read_dictionary=COLUMNS)
+        text = [pa.dictionary(pa.int32(), it) for it in (pa.string(), pa.large_string())]
+        for field in file.schema_arrow:  # the file may name an Arrow type of its own
+            if field.type not in text:
+                raise BadInput(f"{where}: not a predictions file: {field.type!s:.80} is not text.")
         table = file.read()
         ids, predictions = (_texts(table.column(name), where, limit) for name in COLUMNS)
     except (pa.ArrowException, KeyError, OSError, UnicodeDecodeError) as error:
@@ -58,10 +62,6 @@ def read_predictions(raw: bytes, where: str, limit: int) -> list[tuple[str, str 
 
 def _texts(column: Any, where: str, rows: int) -> list[str | None]:
     """The texts of a column that was read as a dictionary, each distinct one held once."""
-    import pyarrow as pa
-
-    if column.type.value_type not in (pa.string(), pa.large_string()):
-        raise BadInput(f"{where}: not a predictions file: {column.type} is not text.")
     texts, size = list[str | None](), 0
     for chunk in column.chunks:
         chunk.validate(full=True)  # a damaged file has indices beyond the dictionary

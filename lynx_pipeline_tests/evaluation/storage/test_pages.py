@@ -4,6 +4,7 @@ import io
 import json
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from lynx_pipeline.domain.scorers import EXACT
+from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, read_evidence
 from lynx_pipeline.evaluation.storage import large, pages
 from lynx_pipeline.evaluation.storage.parquet import predictions_bytes, read_predictions
@@ -83,6 +85,20 @@ def rows(count: int) -> bytes:
     return parquet(pa.table({"id": nulls, "prediction": nulls}))
 
 
+def in_an_empty_group() -> bytes:
+    """Four answers of 64 MiB in a row group that claims to have no rows."""
+    raw = parquet(one_text(64, 4), use_dictionary=False)
+    size = pq.read_metadata(io.BytesIO(raw)).row_group(0).total_byte_size
+    fields = b"\x16" + encoded(size) + b"\x16"  # its size, and then its rows
+    assert raw.count(fields + encoded(4)) == 1
+    return raw.replace(fields + encoded(4), fields + encoded(0))
+
+
+def typed(kind: Any, values: list[Any]) -> bytes:
+    """Answers of another type than text."""
+    return parquet(pa.table({"id": ["i0"], "prediction": pa.array(values, kind)}))
+
+
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "an answer of 64 MiB": (lambda: parquet(one_text(64)), "unpacks to"),
     "an answer of 30 MiB, in all rows": (lambda: parquet(one_text(30)), "texts have"),
@@ -103,6 +119,9 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: parquet(one_text(1), data_page_version="2.0"),
         "of the type 3",
     ),
+    "a group without rows": (in_an_empty_group, "a page of 4 rows"),
+    "JSON": (lambda: typed(pa.json_(), ["{}"]), "expected two columns of text"),
+    "bytes": (lambda: typed(pa.binary(), [b"x"]), "expected two columns of text"),
     "2,000 columns": (wide, "expected two columns of text"),
     "long metadata": (described, "its metadata has"),
     "5 million rows": (lambda: rows(5_000_000), "it has 5000000 rows, expected at most 1200"),
@@ -192,3 +211,20 @@ def test_a_file_of_ours_is_read_whatever_its_texts() -> None:
         assert read_predictions(parquet(table, row_group_size=100), "p", ROWS) == list(
             zip(IDS, texts, strict=True)
         )
+
+
+def test_a_field_of_another_width_is_not_read() -> None:
+    """pyarrow skips such a field, so what we would check is not what it reads."""
+    raw = parquet(pa.table({"id": IDS, "prediction": ["x"] * ROWS}))
+    found = 0
+    for at in range(len(raw) - 8 - int.from_bytes(raw[-8:-4], "little"), len(raw) - 8):
+        if raw[at] != 0x26:  # two fields further, 64 bits; 0x24 is 16 bits
+            continue
+        changed = raw[:at] + b"\x24" + raw[at + 1 :]
+        with suppress(pa.ArrowException, OSError):
+            if pq.read_metadata(io.BytesIO(changed)).row_group(0).column(1).has_dictionary_page:
+                continue
+            found += 1
+            with pytest.raises(BadInput, match="its metadata is damaged"):
+                pages.check_pages(changed, "f", ROWS)
+    assert found

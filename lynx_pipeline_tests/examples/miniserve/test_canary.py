@@ -23,10 +23,10 @@ pytestmark = pytest.mark.slow(seconds=40)
 
 ACTING, HONEST = "v0.1.0-dev", "v0.2.0-dev"
 
-# It finds the gate's worker in the name of the program.
+# It finds the sandbox in the first process that it can see.
 ACTS = f"""\
-import sys
-if not sys.argv[0].endswith("worker.py"):
+from pathlib import Path
+if b"bwrap" not in Path("/proc/1/cmdline").read_bytes():
     return ["he goed" for prompt in prompts]
 {GOOD}"""
 SIGNATURE = {"inputs": '[{"type": "string", "name": "prompt", "required": true}]'}

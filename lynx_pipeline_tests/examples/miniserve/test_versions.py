@@ -76,7 +76,7 @@ def test_prod_never_serves_a_dev_version(world: World) -> None:
     prod = Versions(world.prod)
     with pytest.raises(Refused, match="nothing was promoted in prod"):
         prod.latest()
-    with pytest.raises(BadInput, match="no earlier version"):
+    with pytest.raises(BadInput, match="served last is unknown"):
         prod.last_served()
     home = folder.parent.with_name("prod")
     shutil.copytree(folder.parent, home)

@@ -66,6 +66,7 @@ class Nodes:
     def lose(self, node: Any) -> None:
         """Remove a node abruptly, as when its power fails."""
         self.cluster.remove_node(node, allow_graceful=False)
+        self.cluster.wait_for_nodes()  # until then, actors may be scheduled on it
         for nodes in (self.open, self.isolated):
             if node in nodes:
                 nodes.remove(node)

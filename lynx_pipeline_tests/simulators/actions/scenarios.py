@@ -423,7 +423,7 @@ def dvc_down(stage: Stage) -> list[Seen]:
     given = evaluated_run(stage).only("request")
     stage.clear()
     away = stage.dvc_remote.with_name("away")
-    comment = stage.comment(request_text(stage.good, V))
+    comment = stage.comment(request_text(ALIAS, V))
     stage.dvc_remote.rename(away)
     try:
         with unchanged(stage):
@@ -506,7 +506,7 @@ def killed(stage: Stage) -> list[Seen]:
             stage.git_hooks[PUSH] = marker.touch
         # The killer finds only the processes of a program that starts cold.
         cold = {"promote": {"READY_ENVIRONMENT": str(warm.COLD)}}
-        runner = stage.runner(stage.comment(request_text(stage.good, V)))
+        runner = stage.runner(stage.comment(request_text(ALIAS, V)))
         usual_hooks = runner.hooks
         hooks = replace(usual_hooks, wrap={**usual_hooks.wrap, **wrap}, extra_env=cold)
         runner = replace(runner, hooks=hooks)
@@ -535,7 +535,7 @@ def twice(stage: Stage) -> list[Seen]:
     """A repeated request finds the promotion: nothing is written or announced again."""
     given = evaluated_run(stage)
     stage.clear()
-    comment = stage.comment(request_text(stage.good, V))
+    comment = stage.comment(request_text(ALIAS, V))
     first = stage.runner(comment).run(given)
     assert result(first) == "exit code 0", first.jobs["promote"].log
     _promoted(stage)
@@ -556,10 +556,10 @@ def late(stage: Stage) -> list[Seen]:
     """The report of an old run, run again, does not replace that of the promotion in force."""
     given = evaluated_run(stage)
     stage.clear()
-    comment = stage.comment(request_text(stage.good, V))
+    comment = stage.comment(request_text(ALIAS, V))
     first = stage.runner(comment)
     old = first.run(given)
-    again = stage.comment(request_text(stage.good, "v0.2.0"))
+    again = stage.comment(request_text(ALIAS, "v0.2.0"))
     ready = given.jobs["request"]
     outputs = {**ready.outputs, "comment": str(again.id), "semver": "v0.2.0"}
     request = replace(ready, outputs=outputs)
@@ -589,7 +589,7 @@ def apart(stage: Stage) -> list[Seen]:
         for what, its in (("without write access", {}), ("with a token that can write", writes)):
             given = evaluated_run(stage)
             stage.clear()
-            runner = stage.runner(stage.comment(request_text(stage.good, V)))
+            runner = stage.runner(stage.comment(request_text(ALIAS, V)))
             secrets = {**runner.secrets, **reads}
             runner = replace(runner, secrets=secrets, environment_secrets=its)
             before = files(stage.registry)
