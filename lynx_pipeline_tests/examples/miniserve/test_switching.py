@@ -14,7 +14,7 @@ from examples.miniserve.service import Service
 from examples.miniserve.versions import Version, Versions
 from lynx_pipeline.errors import BadInput, SystemFailed
 
-BROKEN = "v0.9.0-dev"
+BROKEN, SLOW = "v0.9.0-dev", "v0.8.0-dev"
 
 
 def version(semver: str) -> Version:
@@ -30,13 +30,19 @@ class Process:
 
     closed: list[str] = []  # noqa: RUF012  # cleared for each test
 
-    def __init__(self, folder: Path, digest: str) -> None:
+    def __init__(self, folder: Path, digest: str, mib: int) -> None:
         self.digest = digest
 
     async def load(self) -> None:
-        """Fail for one version."""
+        """Fail for one version, and never end for another."""
         if self.digest == BROKEN:
             raise ModelFailed("can't be loaded")
+        if self.digest == SLOW:
+            await asyncio.Event().wait()
+
+    def kill(self) -> None:
+        """Note it."""
+        self.closed.append(self.digest)
 
     async def close(self) -> None:
         """Note it."""
@@ -51,6 +57,7 @@ class Scripted(Versions):
     stored: Version | Exception = field(default_factory=lambda: BadInput("no earlier version"))
     disk: Exception | None = None
     hang: threading.Event = field(default_factory=threading.Event)
+    mib: int = 1
 
     def __post_init__(self) -> None:
         self.hang.set()
@@ -86,6 +93,7 @@ def without_models(monkeypatch: pytest.MonkeyPatch) -> None:
     """No model is started, and the service waits for a fraction of a second only."""
     monkeypatch.setattr(module, "ModelProcess", Process)
     monkeypatch.setattr(module, "_START_SECONDS", 0.1)
+    monkeypatch.setattr(module, "_LOAD_SECONDS", 0.3)
     Process.closed.clear()
 
 
@@ -179,5 +187,21 @@ def test_a_full_disk_does_not_stop_a_switch() -> None:
         await until(lambda: service.problem is None)
         assert versions.stored == ONE
         assert Process.closed == []
+
+    run(versions, check)
+
+
+def test_a_version_that_never_loads_stops_nothing() -> None:
+    """At the start, the version that was served last is served meanwhile. The problem is shown, and
+    the next version is followed."""
+    versions = Scripted(in_force=version(SLOW), stored=ONE)
+
+    async def check(service: Service) -> None:
+        await until(lambda: service.serving and service.serving.version == ONE)
+        await until(lambda: service.problem)
+        assert f"{SLOW} did not load in 0.3 s" in str(service.problem)
+        assert SLOW in Process.closed
+        versions.in_force = TWO
+        await until(lambda: service.serving and service.serving.version == TWO)
 
     run(versions, check)
