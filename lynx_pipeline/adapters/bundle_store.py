@@ -51,7 +51,7 @@ class Objects(Protocol):
 
     def read(self, name: str, target: Path, most: int) -> bool:
         """Copy the object to ``target``, which does not exist; False if it is missing. The caller
-        has to verify it. Stops after ``most`` bytes and a few more."""
+        has to verify it. Stops soon after ``most`` bytes, unless the storage copies in one step."""
 
     def write(self, name: str, source: Path) -> None:
         """Keep the bytes of ``source``, replacing what is there."""

@@ -86,7 +86,7 @@ def test_answers_that_are_too_long_together_end_the_evaluation(
 ) -> None:
     """Otherwise they would be refused as predictions, after the whole evaluation."""
     monkeypatch.setattr(run_module, "most_bytes", lambda rows: 4 * rows)
-    with pytest.raises(BadInput, match=r"its answers have \d+ characters, expected at most 48 for"):
+    with pytest.raises(BadInput, match=r"its answers have \d+ bytes, expected at most 24 for"):
         run(model, tmp_path / "out", batch_size=5)
     assert not (tmp_path / "out" / EVAL).exists()
 

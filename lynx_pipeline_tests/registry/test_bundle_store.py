@@ -141,7 +141,7 @@ def test_the_doctor_names_the_places(
     assert one["problem"] is other["problem"] is None
     assert one["places"]["the bundle store"] is other["places"]["MLflow"] is None
     assert "'more' was added" in one["places"]["MLflow"]
-    assert "does not have" in other["places"]["the bundle store"]
+    assert "has no manifest of" in other["places"]["the bundle store"]
     assert main(["registry", "doctor"]) == 0
     out = capsys.readouterr().out
     assert f"{V}  can be fetched from the bundle store. Not from MLflow: MLflow's copy" in out
@@ -221,7 +221,9 @@ def test_a_store_on_a_web_server(tmp_path: Path, tracking: Tracking, to: Path) -
         fetch(world, to)
         assert read_bundle(to).digest == good.digest
         server.objects.clear()
-        with pytest.raises((BadInput, SystemFailed), match="remote://web/bundles does not have"):
+        with pytest.raises(
+            (BadInput, SystemFailed), match="remote://web/bundles has no manifest of"
+        ):
             fetch(world, to.with_name("other"))
 
 

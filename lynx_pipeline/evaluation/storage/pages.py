@@ -51,6 +51,11 @@ def check_pages(raw: bytes, where: str, rows: int) -> Any:
     found = max(metadata.num_rows, sum(group.num_rows for group in groups))
     if found > rows:
         raise too_large(where, f"it has {found} rows", rows)
+    if not all(group.num_rows for group in groups):  # a reader may look at its pages all the same
+        raise BadInput(
+            f"{where}: not the predictions of this eval set: it has a row group without rows. "
+            "Evaluate the candidate again."
+        )
     chunks = _chunks(raw, len(raw) - 8 - footer, where)
     if [len(columns) for columns in chunks] != [len(COLUMNS)] * len(groups):
         raise _invalid(where, "its row groups don't have two columns each")

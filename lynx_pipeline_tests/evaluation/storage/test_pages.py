@@ -119,7 +119,7 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: parquet(one_text(1), data_page_version="2.0"),
         "of the type 3",
     ),
-    "a group without rows": (in_an_empty_group, "a page of 4 rows"),
+    "a group without rows": (in_an_empty_group, "a row group without rows"),
     "JSON": (lambda: typed(pa.json_(), ["{}"]), "expected two columns of text"),
     "bytes": (lambda: typed(pa.binary(), [b"x"]), "expected two columns of text"),
     "2,000 columns": (wide, "expected two columns of text"),
