@@ -11,7 +11,8 @@ from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.mlflow_candidates import Model, choose_model, find_model
 from lynx_pipeline.adapters.mlflow_models import download
 from lynx_pipeline.adapters.mlflow_tracking import connected
-from lynx_pipeline.errors import BadInput, LynxError
+from lynx_pipeline.domain import bundle as domain
+from lynx_pipeline.errors import BadInput
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import bundle
 from lynx_pipeline_tests.support.mlflow_runs import log_model_of
@@ -138,7 +139,13 @@ def test_a_version_of_a_registered_model_is_resolved_to_its_model(
         ("models:/grammar-tutor/Production", None, "A stage or 'latest' does not name one model"),
         ("models:/grammar-tutor/latest", None, "A stage or 'latest' does not name one model"),
         ("models:/grammar-tutor", None, "expected models:/NAME/VERSION"),
-        ("models://profile/x/1", None, "Names cannot contain"),
+        ("models:/grammar-tutor@", None, "expected models:/NAME/VERSION"),
+        ("models:/@champion", None, "expected models:/NAME/VERSION"),
+        ("models:/grammar-tutor@a@b", None, "expected models:/NAME/VERSION"),
+        ("models:/grammar-tutor/99999999999", None, "expected models:/NAME/VERSION"),
+        ("models:/grammar-tutor/\u0663", None, "expected models:/NAME/VERSION"),
+        ("models:/\udcff/1", None, "expected models:/NAME/VERSION"),
+        ("models://profile/x/1", None, "expected models:/NAME/VERSION"),
         ("m-" + "0" * 32, None, "not found in MLflow"),
         ("0" * 32, None, "not found in MLflow"),
         ("m-" + "0" * 32, "student", "already names one model"),
@@ -151,8 +158,24 @@ def test_a_reference_that_names_no_model_is_refused(
     tracking: Tracking, reference: str, name: str | None, says: str
 ) -> None:
     """Nothing is guessed."""
-    with pytest.raises(LynxError, match=says):
+    with pytest.raises(BadInput, match=says):
         choose_model(tracking.uri, reference, name)
+
+
+def test_an_artifact_that_is_named_needs_no_list_of_the_others(
+    tracking: Tracking, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run may have more artifacts than a bundle."""
+    for number in range(4):
+        (tmp_path / "many" / str(number)).mkdir(parents=True)
+        (tmp_path / "many" / str(number) / "notes").write_text("x")
+    run_id = tracking.run({"model": folder, "many": tmp_path / "many"})
+    monkeypatch.setattr(domain, "MOST_FOLDERS", 3)
+    with pytest.raises(BadInput, match="has more than 3 folders"):
+        find_model(tracking.uri, run_id)
+    assert find_model(tracking.uri, f"{run_id}:model").location.endswith(
+        f"{run_id}/artifacts/model"
+    )
 
 
 def test_a_version_from_elsewhere_is_refused(tracking: Tracking, folder: Path) -> None:

@@ -84,6 +84,11 @@ FAULTS = {
         "redirects to /elsewhere/predict, and redirects are not followed",
     ),
     "permanent redirect": (Answer(b"", 308, {"Location": "/x"}), "redirects are not followed"),
+    "redirect to nowhere": (Answer(b"", 302, {"Location": "http://["}), "redirects to http://["),
+    "redirect with a long text": (
+        Answer(b"x" * (17 << 20), 302, {"Location": "/x"}),
+        "the response is longer than 16 MiB",
+    ),
     "garbage": (Answer(b"\xff\x00<html>"), "not a JSON object"),
     "empty": (Answer(b""), "not a JSON object"),
     "deep": (Answer(b"[" * 100_000), "not a JSON object"),

@@ -105,6 +105,8 @@ def test_keys_and_folders_keep_their_form(text: str, key: CandidateKey, folder: 
         pytest.param(f"{RUN}:a%2fb", id="a slash, encoded"),
         pytest.param(f"{RUN}:%ff", id="not UTF-8"),
         pytest.param(f"{RUN}:a%0Ab", id="a line end in the path"),
+        pytest.param(f"{RUN}:\udcff", id="half a character"),
+        pytest.param(f"{RUN}:{'a' * 2000}", id="too long with its path"),
         pytest.param(f"{RUN}:a...b", id="three dots, which Dagster refuses"),
         pytest.param(f"{MODEL}:model", id="a path in a logged model"),
         pytest.param("models:/grammar-tutor/1", id="a registered model"),

@@ -99,6 +99,18 @@ def test_any_other_difference_is_refused(
     assert not candidate(settings, RUN).bundle.exists()
 
 
+@pytest.mark.slow
+def test_a_name_that_github_refuses_is_reported_before_the_upload(
+    tracking: Tracking, tmp_path: Path
+) -> None:
+    """The upload's own error would not reach the pull request."""
+    (bundle(tmp_path / "bundle") / "a:b").write_text("x")
+    settings = project(tmp_path / "project", environ={"MLFLOW_TRACKING_URI": tracking.uri})
+    with pytest.raises(BadInput, match="'a:b', and GitHub's artifacts can't contain ':'"):
+        hand_over(settings, tracking.run({"model": tmp_path / "bundle"}), tmp_path / "handed")
+    assert not (tmp_path / "handed").exists()
+
+
 def test_another_digest_is_refused(settings: Settings, handed: Handed) -> None:
     """It is the one that the job with the request reported."""
     with pytest.raises(BadInput, match="its manifest is not the requested one"):

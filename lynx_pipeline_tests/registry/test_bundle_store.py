@@ -269,7 +269,7 @@ def test_a_version_outlives_its_deleted_run(served: tuple[World, Made], to: Path
     assert Registry.open(world.settings).rollback(V).is_new
 
 
-def test_a_url_with_a_password_is_refused(tmp_path: Path) -> None:
+def test_a_url_with_a_password_or_of_a_folder_is_refused(tmp_path: Path) -> None:
     """pyproject.toml is public. The message does not show it."""
     for url in (
         "https://user:hunter2@example.org/b",
@@ -283,6 +283,12 @@ def test_a_url_with_a_password_is_refused(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="'bundle_store': the URL contains a user name") as it:
             load_settings(tmp_path, {})
         assert "hunter2" not in str(it.value)
+    for url in ("file:///mnt/bundles", "://bundles"):  # DVC would create a folder of this name
+        (tmp_path / "pyproject.toml").write_text(
+            f'[tool.lynx_pipeline]\nmodel = "m"\nbundle_store = "{url}"\n'
+        )
+        with pytest.raises(BadInput, match="Write a folder without 'file://'"):
+            load_settings(tmp_path, {})
     for good in ("s3://bucket/b", "ssh://user@example.org/b", "remote://web/b"):
         (tmp_path / "pyproject.toml").write_text(
             f'[tool.lynx_pipeline]\nmodel = "m"\nbundle_store = "{good}"\n'

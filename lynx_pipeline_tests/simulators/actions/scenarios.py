@@ -313,11 +313,11 @@ def taken_back(stage: Stage) -> list[Seen]:
 
 
 def tampered(stage: Stage) -> list[Seen]:
-    """The evidence is replaced in transit, with and without GitHub's own digest."""
+    """Candidate or evidence are replaced in transit, with and without GitHub's own digest."""
 
-    def change(member: str, digest: bool) -> Callable[[], None]:
+    def change(member: str, digest: bool, artifact: str = "evidence") -> Callable[[], None]:
         def act() -> None:
-            archive = _latest(stage) / "evidence.zip"
+            archive = _latest(stage) / f"{artifact}.zip"
             with zipfile.ZipFile(archive) as old:
                 kept = {name: old.read(name) for name in old.namelist()}
             kept[member] = kept[member].replace(b'"correct": 1134', b'"correct": 1200') + b"\n"
@@ -332,7 +332,15 @@ def tampered(stage: Stage) -> list[Seen]:
 
         return act
 
+    stage.clear()
+    hooks = Hooks(before={"evaluate": change("bundle/MLmodel", True, "candidate")})
+    with unchanged(stage):
+        run = stage.runner(stage.comment(request_text(stage.good, V)), hooks).run()
+    assert result(run) == "evaluate: exit code 2", run.jobs["evaluate"].log
+    assert "the candidate changed in transit: 'MLmodel' was changed" in message(run)
+    assert "the candidate changed in transit" in bot_comment(stage)
     return [
+        Seen("the candidate replaced, with its digest", result(run), message(run), "as before"),
         _refused(
             stage,
             "the evidence changed in transit",
