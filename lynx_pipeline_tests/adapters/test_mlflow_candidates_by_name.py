@@ -200,9 +200,9 @@ def test_a_logged_model_of_no_finished_run_is_refused(tracking: Tracking, folder
         alone = client.create_logged_model(tracking.experiment, name="alone").model_id
         client.finalize_logged_model(alone, "READY")
     for model_id, says in (
-        (alone, "is READY and its run is unknown: expected READY, and a run"),
+        (alone, "has the status READY and the source run none: expected"),
         (deleted, "is DELETED: expected FINISHED"),
-        (failed, "is FAILED and its run"),
+        (failed, "has the status FAILED and the source run"),
     ):
         with pytest.raises(BadInput, match=says):
             find_model(tracking.uri, model_id)
