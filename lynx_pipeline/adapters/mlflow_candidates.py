@@ -54,6 +54,23 @@ class _Listed(NamedTuple):
     ready: bool = True
 
 
+class _Server(NamedTuple):
+    """A connection to MLflow, and where its models may be."""
+
+    client: "MlflowClient"
+    tracking_uri: str
+    locations: Sequence[str]
+
+    @property
+    def name(self) -> str:
+        """Its address, for messages."""
+        return without_secrets(self.tracking_uri)
+
+    def check_location(self, location: str) -> None:
+        """See :func:`~lynx_pipeline.adapters.mlflow_models.check_location`."""
+        check_location(self.tracking_uri, location, self.locations)
+
+
 def find_model(tracking_uri: str, candidate: str, locations: Sequence[str] = ()) -> Model:
     """The model of a candidate, given by its key. Its files must be served by the tracking server,
     or be in or below one of ``locations``.
@@ -69,7 +86,7 @@ def find_model(tracking_uri: str, candidate: str, locations: Sequence[str] = ())
     """
     key = parse_key(candidate)
     with connected(tracking_uri) as client:
-        return _find(client, tracking_uri, key, None, locations)
+        return _find(_Server(client, tracking_uri, locations), key, None)
 
 
 def choose_model(
@@ -93,51 +110,39 @@ def choose_model(
                 f"{reference!r:.200} already names one model, so it can't be combined with the "
                 f"name {name!r:.200}. Leave the name out."
             )
-        return _find(client, tracking_uri, key, name, locations)
+        return _find(_Server(client, tracking_uri, locations), key, name)
 
 
-def _find(
-    client: "MlflowClient",
-    tracking_uri: str,
-    key: CandidateKey,
-    name: str | None,
-    locations: Sequence[str],
-) -> Model:
+def _find(server: _Server, key: CandidateKey, name: str | None) -> Model:
     if key.model_id is None:
-        found = _model_of_run(client, tracking_uri, key, name, locations)
+        found = _model_of_run(server, key, name)
         if name is None or found.key.model_id is None:
             return found
         key = found.key  # its run may be another one
-    model = logged_model(client, str(key.model_id))
+    model = logged_model(server.client, str(key.model_id))
     if model.status != "READY" or not model.source_run_id:
         raise BadInput(
             f"the logged model {key} has the status {model.status} and the source run "
             f"{model.source_run_id or 'none'}: expected READY and a source run. Log the model "
             "again inside a run."
         )
-    _finished_run(client, tracking_uri, model.source_run_id)
-    check_location(tracking_uri, model.artifact_location, locations)
+    _finished_run(server, model.source_run_id)
+    server.check_location(model.artifact_location)
     return _logged(model).model
 
 
-def _model_of_run(
-    client: "MlflowClient",
-    tracking_uri: str,
-    key: CandidateKey,
-    name: str | None,
-    locations: Sequence[str],
-) -> Model:
+def _model_of_run(server: _Server, key: CandidateKey, name: str | None) -> Model:
     """The run's model at the key's path, or with this name, or else its only one."""
-    run = _finished_run(client, tracking_uri, str(key.run_id))
+    run = _finished_run(server, str(key.run_id))
     root = run.info.artifact_uri
-    check_location(tracking_uri, root, locations)
-    artifacts = artifact_repository(tracking_uri, root)
+    server.check_location(root)
+    artifacts = artifact_repository(server.tracking_uri, root)
     if key.path is not None and is_model(artifacts, "" if key.path == _ROOT else key.path):
         paths = [key.path]  # the other artifacts don't matter
     else:
         paths = [path or _ROOT for path in models_in(artifacts)]
     models = [_artifact(run, path) for path in paths]
-    models += _logged_models(client, run)
+    models += _logged_models(server.client, run)
     ready = [one for one in models if one.ready]
     if key.path is not None:
         found, named = [one for one in ready if one.model.key == key], f" at {key.path!r:.200}"
@@ -153,23 +158,22 @@ def _model_of_run(
             else "Log a model in it with mlflow.<flavor>.log_model"
         )
         raise BadInput(
-            f"run {key.run_id} at {without_secrets(tracking_uri)} has {len(found)} models{named}, "
+            f"run {key.run_id} at {server.name} has {len(found)} models{named}, "
             f"expected exactly one. Its models: {some_of([one.text for one in models])}. Its "
             f"artifacts: {some_of(files)}. {advice}."
         )
     model = found[0].model
-    check_location(tracking_uri, model.location, locations)
+    server.check_location(model.location)
     return model if named else model._replace(key=key, run_id=run.info.run_id)
 
 
-def _finished_run(client: "MlflowClient", tracking_uri: str, run_id: str) -> "Run":
+def _finished_run(server: _Server, run_id: str) -> "Run":
     if not is_run_id(run_id):
         raise BadInput(f"MLflow returned {run_id!r:.80}, which is not a run id. Check the server.")
-    run = client.get_run(run_id)
+    run = server.client.get_run(run_id)
     state = run.info.status if run.info.lifecycle_stage == "active" else "DELETED"
     if state != "FINISHED":
-        server = without_secrets(tracking_uri)
-        raise BadInput(f"run {run_id} at {server} is {state}: expected FINISHED.")
+        raise BadInput(f"run {run_id} at {server.name} is {state}: expected FINISHED.")
     return run
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline.adapters import mlflow_http, oidc
+from lynx_pipeline_tests.support.builders import bundle
 from lynx_pipeline_tests.support.fake_issuer import FakeIssuer, jwk, running
 from lynx_pipeline_tests.support.fake_mlflow import Mlflow
 from lynx_pipeline_tests.support.http_server import serving
@@ -19,6 +20,12 @@ def isolated_git_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep this machine's git configuration out of the tests."""
     for name, value in GIT_ENV.items():
         monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A bundle to log."""
+    return bundle(tmp_path / "bundle")
 
 
 @pytest.fixture

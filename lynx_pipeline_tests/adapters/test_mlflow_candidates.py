@@ -10,16 +10,9 @@ from lynx_pipeline.adapters.mlflow_candidates import find_model
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.conftest import Tracking
-from lynx_pipeline_tests.support.builders import bundle
 from lynx_pipeline_tests.support.mlflow_runs import downloaded, log_model_of, logged_mlflow_3
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A bundle to log."""
-    return bundle(tmp_path / "bundle")
 
 
 def test_a_model_among_the_artifacts_is_found(

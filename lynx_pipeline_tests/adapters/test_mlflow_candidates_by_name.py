@@ -20,12 +20,6 @@ from lynx_pipeline_tests.support.mlflow_runs import log_model_of
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A bundle to log."""
-    return bundle(tmp_path / "bundle")
-
-
 class Several:
     """A run with six models: an artifact "student", an artifact "checkpoints/step 100", two
     checkpoints "adapter", a logged model "student" and a logged "teacher"."""

