@@ -10,13 +10,14 @@ from math import ceil
 
 Progress = Callable[[int, int], None]
 
-LONGEST_SILENCE = 60.0  # seconds
+SHORTEST_SILENCE, LONGEST_SILENCE = 1.0, 60.0  # seconds
 
 
 def lines(write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Call ``write`` with a line at every tenth of the prompts, and at least once a minute."""
-    calls, tenths, last = 0, 0, clock()
-    start = (last, 0)
+    """Call ``write`` with a line at every tenth of the prompts, at most once a second until the
+    last one, and at least once a minute."""
+    calls, tenths, start = 0, 0, (clock(), 0)
+    last = start[0] - SHORTEST_SILENCE
 
     def report(done: int, total: int) -> None:
         nonlocal calls, start, last, tenths
@@ -25,7 +26,8 @@ def lines(write: Callable[[str], object], clock: Callable[[], float] = time.mono
         if calls <= 2:  # exclude loading and the answers of an earlier try from the rate
             start = (now, done)
         reached = done * 10 // total
-        if reached <= tenths and now - last < LONGEST_SILENCE:
+        due = now - last >= SHORTEST_SILENCE or done == total
+        if not (reached > tenths and due) and now - last < LONGEST_SILENCE:
             return
         tenths, last = reached, now
         text = f"{done:,} of {total:,} prompts answered"

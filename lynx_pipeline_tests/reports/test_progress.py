@@ -39,6 +39,12 @@ def test_any_number_of_batches_gives_ten_lines() -> None:
     assert result[-1] == "7,000 of 7,000 prompts answered, 56 per second"
 
 
+def test_a_fast_evaluation_writes_few_lines() -> None:
+    """Nobody can read ten lines in half a second. The last line is never left out."""
+    result = written([(k / 200, k * 70) for k in range(101)], 7000)
+    assert [line.split(" prompts")[0] for line in result] == ["700 of 7,000", "7,000 of 7,000"]
+
+
 def test_a_slow_evaluation_writes_a_line_a_minute() -> None:
     """Without these lines, the process would seem to hang."""
     result = written([(30.0 * k, k) for k in range(10)], 10_000)
