@@ -59,7 +59,7 @@ class PromotionConfig(Config):
 
 
 @asset(group_name="inputs", kinds={"dvc"}, code_version="1")
-def eval_set() -> Result:
+def eval_set(context: AssetExecutionContext) -> Result:
     """The questions with their correct answers, versioned by DVC.
 
     Pulled if it is not on disk; its bytes are hashed and compared with the .dvc file.
@@ -67,11 +67,13 @@ def eval_set() -> Result:
     with failures():
         settings = load_settings()
         items = inputs.read_eval_set(settings)
+    buckets = len(bucket_sizes(items))
+    context.log.info(f"Eval set: {len(items):,} items in {buckets:,} buckets.")
     return MaterializeResult(
         data_version=DataVersion(items.dvc_hash),
         metadata={
             "dagster/row_count": len(items),
-            "buckets": len(bucket_sizes(items)),
+            "buckets": buckets,
             "dvc_md5": items.dvc_hash,
             "sha256": items.sha256,
             "scorer": items.scorer.name,
@@ -101,6 +103,10 @@ def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Re
     with failures():
         settings, key = load_settings(), context.partition_key
         bundle = downloaded(settings, key) if config.fetched else fetch(settings, key)
+    context.log.info(
+        f"Candidate {key}: {bundle.files:,} files, {bundle.size:,} bytes, canonical sha "
+        f"{bundle.canonical_sha}."
+    )
     return MaterializeResult(
         data_version=DataVersion(bundle.canonical_sha),
         metadata={
@@ -141,6 +147,11 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
         )
         write_report(build_report(settings, judged), evaluated.folder)
     evaluation = judged.evidence.evaluation
+    counts = evaluation.counts
+    context.log.info(
+        f"{'Reused the stored evaluation' if reused else 'Evaluated'}: {counts.correct:,} of "
+        f"{counts.n:,} answers are right."
+    )
     return MaterializeResult(
         data_version=DataVersion(evaluation.predictions_sha256),
         metadata={
@@ -180,6 +191,8 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
         entry, is_new = Registry.open(settings).promote(
             sha, semver, evidence=evidence, candidate=key
         )
+    done = "Promoted" if is_new else "Promoted by an earlier run"
+    context.log.info(f"{done}: {entry.fact.model} {semver}, ledger entry {entry.seq}.")
     return MaterializeResult(
         data_version=DataVersion(entry.hash),
         metadata={

@@ -28,7 +28,7 @@ from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate
 from lynx_pipeline.evaluation.judgement import Judged, judge_evidence
-from lynx_pipeline.reports.report import PAGE, build_report, summary
+from lynx_pipeline.reports.report import PAGE, build_report, summary, verdict_line
 
 # Check results per partition are new in Dagster; without them two candidates share one result.
 warnings.simplefilter("ignore", PreviewWarning)
@@ -95,6 +95,7 @@ def candidate_eval_checks(context: AssetCheckExecutionContext) -> Iterator[Asset
         evaluated = candidate(settings, context.partition_key)
         judged = judge_evidence(settings, evaluated.evidence)
         report = build_report(settings, judged)
+    context.log.info(verdict_line(judged.verdict))
     shown = {
         **report_metadata(report),
         **candidate_metadata(settings, evaluated.key),

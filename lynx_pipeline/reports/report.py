@@ -117,6 +117,11 @@ def summary(verdict: Verdict) -> str:
     return f"REFUSED: {len(verdict.failed)} of {total} buckets fell below their floor."
 
 
+def verdict_line(verdict: Verdict) -> str:
+    """The verdict and its worst bucket, for a log."""
+    return f"{summary(verdict)} Worst bucket: {verdict.worst.reason}."
+
+
 def interval(bucket: BucketVerdict) -> tuple[float, float] | None:
     """The candidate's 95 % Wilson interval; None if right answers were not counted."""
     score = bucket.candidate
