@@ -6,6 +6,7 @@ import gc
 from dagster import Definitions, in_process_executor, with_source_code_references
 
 from lynx_pipeline.defs import assets, checks, jobs, sensors
+from lynx_pipeline.defs.messages import LOGGERS
 from lynx_pipeline.defs.owners import with_owners
 
 # At its end Python looks for cycles among all objects, several times, and Dagster has many. The
@@ -17,6 +18,7 @@ defs = Definitions(
     asset_checks=checks.ALL,
     jobs=jobs.ALL,
     sensors=sensors.ALL,
+    loggers=LOGGERS,
     # One process for all steps: the multiprocess executor repeats the imports in each step.
     executor=in_process_executor,
 )

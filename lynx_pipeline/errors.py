@@ -28,6 +28,9 @@ INSTALL_GATE = (
     "Install the extra 'gate': pip install -e '.[gate]' in a clone, or pip install './WHEEL[gate]'."
 )
 
+INTERRUPTED = "interrupted. A promotion is all or nothing; running this again is safe."
+_UNCHANGED = "Nothing was changed."
+
 
 class LynxError(Exception):
     """Base of every error a user can meet. ``exit_code`` is the exit code of the process."""
@@ -80,7 +83,10 @@ def missing_package(error: ModuleNotFoundError) -> NotInstalled | None:
 
 def paragraph(error: LynxError) -> str:
     """What a user reads: the message, and for a refusal that nothing was changed."""
-    return f"{error} Nothing was changed." if isinstance(error, Refused) else str(error)
+    text = str(error)
+    # The error of a Dagster step has gone through here before.
+    adds = isinstance(error, Refused) and not text.endswith(_UNCHANGED)
+    return f"{text} {_UNCHANGED}" if adds else text
 
 
 def some_of(texts: Sequence[str], most: int = 10) -> str:

@@ -1,32 +1,24 @@
 """The demonstration: trains two tutors on this machine, promotes one, and has the other refused.
 
 Both go through the same steps as a team's candidates: they are trained from the versioned corpus,
-logged to MLflow, requested, and evaluated by Dagster in its own process. Running the demo again
-adds to the same state. A version that already belongs to another bundle is not reused; the demo
-takes the next free one.
+logged to MLflow, and run through Dagster. Running the demo again adds to the same state. A version
+that already belongs to another bundle is not reused; the demo takes the next free one.
 """
 
-import shlex
-import subprocess
-import sys
 from dataclasses import dataclass, replace
 
 from examples.grammar_tutor.configs import CANDIDATE, REGRESSED, TrainConfig
 from examples.grammar_tutor.train import train_and_log
 from lynx_pipeline.adapters import mlflow_tracking
-from lynx_pipeline.adapters.files import write_atomic
+from lynx_pipeline.cli import main
 from lynx_pipeline.config import Settings
-from lynx_pipeline.defs.requests import prepare
 from lynx_pipeline.domain.eval_set import bucket_sizes
 from lynx_pipeline.domain.release.request import LABEL
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused, SystemFailed
-from lynx_pipeline.evaluation.candidate import SEMVER_TAG, candidate, fetch
+from lynx_pipeline.evaluation.candidate import SEMVER_TAG, fetch
 from lynx_pipeline.evaluation.inputs import matched_inputs
-from lynx_pipeline.evaluation.judgement import judge_evidence
 from lynx_pipeline.registry import Registry
-from lynx_pipeline.reports.report import PAGE, build_report
-from lynx_pipeline.reports.terminal import print_report
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +52,7 @@ def run(settings: Settings) -> None:
     _print_title("2. A good candidate, trained on the whole corpus")
     parent = baseline.baseline_sha
     good = _train(settings, replace(CANDIDATE, parent_sha=parent), "v0.1.0-dev")
-    _launch(settings, good, expected=0)
+    _run(good, expected=0)
     registry = Registry.open(settings)
     resolved = registry.resolve(good.semver)
     print(f"\nPromoted as {good.semver}. The registry tells a serving process what to load:")
@@ -69,7 +61,7 @@ def run(settings: Settings) -> None:
     _print_title("3. A bad candidate: its data cleaning removed rare word forms, such as 'came'")
     bad = _train(settings, replace(REGRESSED, parent_sha=parent), "v0.1.1-dev")
     before = registry.verify()
-    _launch(settings, bad, expected=1)
+    _run(bad, expected=1)
     if registry.verify() != before:
         raise SystemFailed("the refused run changed the registry. This is a bug; please report it.")
     print(f"\n{bad.semver} was refused. The registry is unchanged.")
@@ -98,32 +90,15 @@ def _free_version(settings: Settings, run_id: str, semver: str) -> str:
     return next(choice for choice in choices if choice not in taken)
 
 
-def _launch(settings: Settings, tutor: Tutor, *, expected: int) -> None:
-    """Run the job as CI does, check its exit code and print the verdict."""
-    arguments = prepare(settings, tutor.run_id, tutor.semver)
-    print("\nEvaluating, judging and promoting it with the command that CI runs:")
-    print(f"$ {shlex.join(['dagster', *arguments])}", flush=True)
-    done = subprocess.run(
-        [sys.executable, "-m", "dagster", *arguments],
-        cwd=settings.root,
-        capture_output=True,
-        check=False,
-    )
-    log = settings.home / "demo" / f"{tutor.name}.log"
-    write_atomic(log, done.stdout + done.stderr)
-    print(f"Exit code {done.returncode}. Log: {log}\n")
-    evidence = candidate(settings, tutor.run_id).evidence
-    if not evidence.exists() or bool(done.returncode) is not bool(expected):
-        tail = (done.stdout + done.stderr).decode(errors="replace").strip().split("\n")[-15:]
+def _run(tutor: Tutor, *, expected: int) -> None:
+    """Run the command that a user would type, in this process, and check its exit code."""
+    print(f"\n$ lynx-pipeline run {tutor.run_id} {tutor.semver}", flush=True)
+    code = main(["run", tutor.run_id, tutor.semver])
+    if code != expected:
         raise SystemFailed(
-            f"the run of {tutor.name!r} ended with exit code {done.returncode}; expected exit code "
-            f"{expected} and a finished evaluation. The end of {log}:\n" + "\n".join(tail)
+            f"the run of {tutor.name!r} ended with exit code {code}, expected {expected}. The "
+            "message above says why."
         )
-    judged = judge_evidence(settings, evidence)
-    if not judged.evidence.evaluation.isolated:
-        print(_NOT_ISOLATED)
-    print_report(build_report(settings, judged), flips=5)
-    print(f"The same report as a web page: {evidence.with_name(PAGE)}")
 
 
 def _print_next_steps() -> None:
@@ -133,12 +108,6 @@ def _print_next_steps() -> None:
     print("  ./dev run lynx-pipeline registry list")
     print("Why a version was promoted, checked again from its evidence:")
     print("  ./dev run lynx-pipeline audit v0.1.0-dev")
-
-
-_NOT_ISOLATED = (
-    "WARNING: this candidate ran WITHOUT isolation and could read your files. Install bubblewrap "
-    "0.7 or newer (Debian and Ubuntu: apt install bubblewrap); the log gives the reason.\n"
-)
 
 
 def _print_title(title: str) -> None:

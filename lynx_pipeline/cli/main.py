@@ -12,7 +12,7 @@ from click.shell_completion import shell_complete
 from lynx_pipeline.adapters import actions
 from lynx_pipeline.cli.framework import LazyGroup, Shared, debug_option, json_option
 from lynx_pipeline.cli.output import warn
-from lynx_pipeline.errors import LynxError, from_os_error, missing_package, paragraph
+from lynx_pipeline.errors import INTERRUPTED, LynxError, from_os_error, missing_package, paragraph
 
 _NAME = "lynx-pipeline"
 _COMPLETE = "_LYNX_PIPELINE_COMPLETE"
@@ -22,6 +22,7 @@ COMMANDS = {
     "minieval": ("minieval", "Evaluate a bundle on an eval set."),
     "compare-baseline": ("compare_baseline", "Apply the gate to two files."),
     "gate": ("gate", "Show what the gate can and cannot detect."),
+    "run": ("run", "Evaluate a candidate through Dagster, and promote it."),
     "request": ("request", "Validate a release request and prepare its run."),
     "baseline": ("baseline", "Propose and check baselines."),
     "registry": ("registry", "Read and change the append-only registry."),
@@ -70,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 3
     except KeyboardInterrupt:
-        actions.fail("interrupted. A promotion is all or nothing; running this again is safe.")
+        actions.fail(INTERRUPTED)
         return 3
     except Exception as error:
         known = _known(error)
