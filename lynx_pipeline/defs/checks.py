@@ -8,6 +8,7 @@ from typing import Any
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
+    AssetChecksDefinition,
     AssetCheckSeverity,
     AssetCheckSpec,
     BetaWarning,
@@ -17,16 +18,23 @@ from dagster import (
     multi_asset_check,
 )
 
-from lynx_pipeline.config import load_settings
+from lynx_pipeline.config import BLOCKING, load_settings
 from lynx_pipeline.defs.assets import candidate_eval, eval_set
 from lynx_pipeline.defs.failures import failures
-from lynx_pipeline.defs.metadata import candidate_metadata, pull_request_metadata, report_metadata
+from lynx_pipeline.defs.metadata import (
+    candidate_metadata,
+    overlap_metadata,
+    pull_request_metadata,
+    report_metadata,
+    shift_metadata,
+)
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.gate.baseline import LATENCY
 from lynx_pipeline.domain.gate.rule import Verdict, unresolvable
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.errors import BadInput, LynxError
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate
+from lynx_pipeline.evaluation.corpus import corpus_findings
 from lynx_pipeline.evaluation.judgement import Judged, judge_evidence
 from lynx_pipeline.reports.report import PAGE, build_report, summary
 
@@ -66,6 +74,59 @@ def buckets_can_resolve_tolerance() -> AssetCheckResult:
         description=text,
         metadata={"buckets": list(coarse)},
     )
+
+
+def _corpus_checks() -> list[AssetChecksDefinition]:
+    """The two checks of a project with a corpus. They are not there without one."""
+    try:
+        settings = load_settings()
+    except LynxError:  # definitions load everywhere; the steps report what is wrong
+        return []
+    if settings.corpus is None:
+        return []
+    blocking = settings.corpus_checks == BLOCKING
+    failed = AssetCheckSeverity.ERROR if blocking else AssetCheckSeverity.WARN
+
+    @multi_asset_check(
+        specs=[
+            AssetCheckSpec(
+                "eval_set_not_in_corpus",
+                asset=eval_set,
+                description="No question of the eval set is in the corpus.",
+                blocking=blocking,
+            ),
+            AssetCheckSpec(
+                "eval_set_represents_corpus",
+                asset=eval_set,
+                description="The eval set's buckets have about the same shares as the corpus's.",
+                blocking=blocking,
+            ),
+        ]
+    )
+    def eval_set_corpus_checks() -> Iterator[AssetCheckResult]:
+        """Both checks, from one comparison. It is repeated only if the eval set or the corpus has
+        changed."""
+        with failures():
+            settings = load_settings()
+            findings = corpus_findings(settings, inputs.read_eval_set(settings))
+        assert findings is not None
+        yield AssetCheckResult(
+            check_name="eval_set_not_in_corpus",
+            passed=findings.separate,
+            severity=failed,
+            description=findings.overlap_text,
+            metadata=overlap_metadata(findings),
+        )
+        yield AssetCheckResult(
+            check_name="eval_set_represents_corpus",
+            passed=findings.represents,
+            # Only what also refuses a promotion is an error.
+            severity=failed if findings.shifted else AssetCheckSeverity.WARN,
+            description=findings.shift_text,
+            metadata=shift_metadata(findings),
+        )
+
+    return [eval_set_corpus_checks]
 
 
 @multi_asset_check(
@@ -143,5 +204,6 @@ def _latency_result(judged: Judged) -> AssetCheckResult:
 ALL = [
     eval_set_matches_baseline,
     buckets_can_resolve_tolerance,
+    *_corpus_checks(),
     candidate_eval_checks,
 ]
