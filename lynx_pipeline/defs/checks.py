@@ -31,7 +31,7 @@ from lynx_pipeline.defs.metadata import (
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.gate.baseline import LATENCY
 from lynx_pipeline.domain.gate.rule import Verdict, unresolvable
-from lynx_pipeline.errors import BadInput, LynxError
+from lynx_pipeline.errors import BadInput, LynxError, Refused
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate
 from lynx_pipeline.evaluation.corpus import corpus_findings
@@ -87,6 +87,7 @@ def _corpus_checks() -> list[AssetChecksDefinition]:
     names = ("eval_set_not_in_corpus", "eval_set_represents_corpus")
     blocking = settings.corpus_checks == BLOCKING
     failed = AssetCheckSeverity.ERROR if blocking else AssetCheckSeverity.WARN
+    refusal = {"exit_code": Refused.exit_code} if blocking else {}
 
     @multi_asset_check(
         specs=[
@@ -119,15 +120,15 @@ def _corpus_checks() -> list[AssetChecksDefinition]:
             passed=findings.separate,
             severity=failed,
             description=findings.overlap_text,
-            metadata=overlap_metadata(findings),
+            metadata={**overlap_metadata(findings), **({} if findings.separate else refusal)},
         )
+        # Only what also refuses a promotion is an error.
         yield AssetCheckResult(
             check_name=names[1],
             passed=findings.represents,
-            # Only what also refuses a promotion is an error.
             severity=failed if findings.shifted else AssetCheckSeverity.WARN,
             description=findings.shift_text,
-            metadata=shift_metadata(findings),
+            metadata={**shift_metadata(findings), **(refusal if findings.shifted else {})},
         )
 
     return [eval_set_corpus_checks]

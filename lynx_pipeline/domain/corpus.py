@@ -98,7 +98,7 @@ def _check_bucket(
     if dimension not in known:
         raise BadInput(
             f"{here}: 'buckets': the eval set has no dimension {dimension!r:.80}. Expected some of "
-            f"{some_of(sorted(known))}."
+            f"{some_of(sorted(known))}. Check that this is the corpus of this eval set."
         )
     name = f"{dimension}.{value}"
     if not isinstance(value, str) or not BUCKET_NAME.fullmatch(name):

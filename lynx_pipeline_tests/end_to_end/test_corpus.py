@@ -122,6 +122,11 @@ def test_blocking_checks_refuse_by_every_route(place: Place, candidate: str) -> 
     found = place.checked("eval_set", CHECKS[0]).found
     assert (found.passed, found.severity.value, found.blocking) == (False, "ERROR", True)
     assert not place.evidence(candidate).exists()
+    outcome = place.lynx("ci", "outcome", candidate, "--output", str(place.root / "out"))
+    assert outcome.returncode == 1
+    assert outcome.stderr == (
+        f"lynx-pipeline: {CHECKS[0]}: {found.description} Nothing was changed.\n"
+    )
     for name in ("candidate_bundle", "candidate_eval"):
         done = place.dagster(*asset(name, candidate))
         assert done.returncode == 0, done.stderr
