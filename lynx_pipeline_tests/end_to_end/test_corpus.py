@@ -17,6 +17,7 @@ from lynx_pipeline_tests.support.places import git
 pytestmark = pytest.mark.slow
 
 V = "v0.1.0-dev"
+CONFIG = json.dumps({"ops": {"promotion_decision": {"config": {"semver": V}}}})
 CHECKS = ("eval_set_not_in_corpus", "eval_set_represents_corpus")
 
 
@@ -70,8 +71,9 @@ def track(place: Place, lines: Iterable[JsonObject] | bytes, checks: str) -> byt
 
 def promote(place: Place, candidate: str) -> tuple[int, str]:
     """The whole job, as CI runs it: its exit code and output."""
-    config = f'{{"ops": {{"promotion_decision": {{"config": {{"semver": "{V}"}}}}}}}}'
-    done = place.dagster(*job("eval_and_promote", candidate), "--config-json", config)
+    config = place.root / "run.json"
+    config.write_text(CONFIG)
+    done = place.dagster(*job("eval_and_promote", candidate), "--config", str(config))
     return done.returncode, done.stdout + done.stderr
 
 
@@ -130,8 +132,7 @@ def test_blocking_checks_refuse_by_every_route(place: Place, candidate: str) -> 
     for name in ("candidate_bundle", "candidate_eval"):
         done = place.dagster(*asset(name, candidate))
         assert done.returncode == 0, done.stderr
-    config = f'{{"ops": {{"promotion_decision": {{"config": {{"semver": "{V}"}}}}}}}}'
-    done = place.dagster(*asset("promotion_decision", candidate), "--config-json", config)
+    done = place.dagster(*asset("promotion_decision", candidate), "--config-json", CONFIG)
     assert done.returncode == 1
     assert (
         "the corpus checks refused: 1 of the 12 questions are in the" in done.stdout + done.stderr
@@ -144,14 +145,11 @@ def test_blocking_checks_refuse_by_every_route(place: Place, candidate: str) -> 
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b'{"prompt": "a"}\n{"prompt"\n', "corpus.jsonl, line 2: not JSON: "),
         (b'\xef\xbb\xbf{"prompt": "a"}\n', "corpus.jsonl, line 1: starts with a byte-order mark"),
-        (b'{"prompt": "a", "prompt": "b"}\n', "corpus.jsonl, line 1: duplicate key 'prompt'"),
         (b'{"prompt": "a", "buckets": {"x": "y"}}\n', "the eval set has no dimension 'x'"),
-        (b"\n", "corpus.jsonl: the corpus contains no lines."),
         (None, "corpus.jsonl: DVC could not pull it: "),
     ],
-    ids=["malformed", "byte-order mark", "duplicate key", "dimension", "empty", "missing"],
+    ids=["byte-order mark", "dimension", "missing"],
 )
 def test_a_bad_corpus_stops_the_run(
     place: Place, candidate: str, raw: bytes | None, message: str

@@ -91,7 +91,7 @@ LOPSIDED: list[JsonObject] = [{"prompt": f"x{k}", "buckets": {"half": "a"}} for 
     ("lines", "message"),
     [
         ([*LINES, LEAKED], "the corpus checks refused: 1 of the 12 questions are in the corpus"),
-        (LOPSIDED, r"the corpus checks refused: Population stability index .* half 1\.\d+ \(diff"),
+        (LOPSIDED, r"the corpus checks refused: Population stability index .* half 2\.\d+ \(diff"),
     ],
     ids=["a leaked question", "other shares"],
 )
