@@ -20,6 +20,16 @@ def files(folder: Path) -> tuple[Path, Path, Path]:
     return folder / "items.parquet", folder / "predictions.parquet", folder / "baseline.json"
 
 
+def million_lines(file: Path) -> None:
+    """Write a corpus with the eval set's dimensions."""
+    with file.open("w") as lines:
+        for k in range(1_000_000):
+            buckets = {"tense": f"t{k % 5}", "person": f"{k % 3 + 1}sg", "verb": f"v{k % 20}"}
+            prompt = f"Every day number {k} they ___ (go) home."
+            values = {"id": f"c{k}", "prompt": prompt, "expected": "go", "buckets": buckets}
+            lines.write(json.dumps(values) + "\n")
+
+
 def ten_million(folder: Path) -> None:
     """Write items in the stored format, predictions of which 9 in 10 are right, and a baseline."""
     import pyarrow as pa

@@ -120,6 +120,21 @@ def test_a_missing_project_is_an_error(tmp_path: Path) -> None:
         pytest.param(
             REQUIRED + 'scorer = "exact"', "'scorer': expected .* or numeric/1", id="unknown scorer"
         ),
+        pytest.param(
+            REQUIRED + 'corpus = "/data/c.jsonl"',
+            "'corpus': expected a path",
+            id="corpus elsewhere",
+        ),
+        pytest.param(
+            REQUIRED + 'corpus = "c"\ncorpus_checks = "block"',
+            "warn or blocking",
+            id="corpus checks",
+        ),
+        pytest.param(
+            REQUIRED + 'corpus_checks = "blocking"',
+            "'corpus_checks': expected warn without a corpus",
+            id="corpus checks without corpus",
+        ),
         pytest.param(REQUIRED + "evaluation = 5", "'evaluation'", id="evaluation a number"),
         pytest.param(REQUIRED + "evaluation.x = 5", "unknown key 'x'", id="unknown limit"),
         pytest.param(REQUIRED + "evaluation.batch_size = 0", "greater than 0", id="batch of 0"),
@@ -175,6 +190,10 @@ def test_settings_are_read(tmp_path: Path) -> None:
     assert found.evaluation.environments is None
     found = load_settings(write(tmp_path, REQUIRED + 'evaluation.env_manager = "uv"\n'), {})
     assert found.evaluation.environments == found.home / "environments"
+    assert (found.corpus, found.corpus_checks) == (None, "warn")
+    text = REQUIRED + 'corpus_checks = "blocking"\ncorpus = "data/c.jsonl"\n'
+    found = load_settings(write(tmp_path, text), {})
+    assert (found.corpus, found.corpus_checks) == (found.root / "data/c.jsonl", "blocking")
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from lynx_pipeline.domain.release.request import LABEL
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused, SystemFailed
 from lynx_pipeline.evaluation.candidate import SEMVER_TAG, fetch
+from lynx_pipeline.evaluation.corpus import corpus_findings
 from lynx_pipeline.evaluation.inputs import matched_inputs
 from lynx_pipeline.registry import Registry
 
@@ -48,6 +49,9 @@ def run(settings: Settings) -> None:
         "The baseline is the accuracy of the reference model in each bucket. A candidate passes\n"
         f"only if no bucket is more than {tolerance:g} percentage points below it."
     )
+    corpus = corpus_findings(settings, eval_set)
+    if corpus is not None:
+        print(corpus.overlap_text)
 
     _print_title("2. A good candidate, trained on the whole corpus")
     parent = baseline.baseline_sha

@@ -10,6 +10,7 @@ commands do.
 
 from lynx_pipeline.config.load import NoProject, load_settings, read_env
 from lynx_pipeline.config.settings import (
+    BLOCKING,
     ENGINES,
     ENV_MANAGERS,
     LOCAL,
@@ -21,6 +22,7 @@ from lynx_pipeline.config.settings import (
 )
 
 __all__ = [
+    "BLOCKING",
     "ENGINES",
     "ENV_MANAGERS",
     "LOCAL",

@@ -92,6 +92,8 @@ def load_settings(
         price_per_hour=table.price_per_hour,
         artifact_locations=table.artifact_locations,
         bundle_store=_bundle_store(root, table.bundle_store),
+        corpus=root / table.corpus if table.corpus else None,
+        corpus_checks=table.corpus_checks,
         scorer=SCORERS[table.scorer],
         identity=Policy(**table.identity.model_dump()) if table.identity else None,
         evaluation=_evaluation(table.evaluation, home),

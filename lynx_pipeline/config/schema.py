@@ -24,11 +24,14 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 
 from lynx_pipeline.config.settings import (
+    BLOCKING,
+    CORPUS_CHECKS,
     ENGINES,
     ENV_MANAGERS,
     LOCAL,
     RAY,
     TABLE,
+    CorpusChecks,
     Engine,
     EnvManager,
     Limits,
@@ -208,6 +211,15 @@ class ProjectTable(_Table):
         description="The baseline: the file with each bucket's accuracy and the tolerance. "
         "Required to evaluate and promote.",
     )
+    corpus: _ProjectPath = Field(
+        default="",
+        description="What the model was trained on or is asked in life: a JSONL file that DVC "
+        "tracks. The eval set is compared with it.",
+    )
+    corpus_checks: Annotated[CorpusChecks, Expected(" or ".join(CORPUS_CHECKS))] = Field(
+        default="warn",
+        description="Whether the comparison with the corpus only warns, or blocks promotions.",
+    )
     registry: Annotated[
         str,
         _PRINTABLE,
@@ -249,6 +261,13 @@ class ProjectTable(_Table):
     identity: Annotated[
         IdentityTable | None, BeforeValidator(_none_if_empty), Expected("a table")
     ] = Field(default=None, description=IdentityTable.__doc__)
+
+    @field_validator("corpus_checks")
+    @classmethod
+    def _check_corpus(cls, corpus_checks: str, info: ValidationInfo) -> str:
+        if corpus_checks == BLOCKING and not info.data.get("corpus"):
+            raise PydanticCustomError(_CROSS_FIELD, "warn without a corpus (nothing to check)")
+        return corpus_checks
 
 
 SUBTABLES: Mapping[str, type[BaseModel]] = {

@@ -13,9 +13,12 @@ from lynx_pipeline.errors import BadInput
 TABLE = "tool.lynx_pipeline"
 Engine = Literal["local", "ray"]
 EnvManager = Literal["local", "uv"]  # MLflow's terms
+CorpusChecks = Literal["warn", "blocking"]
 ENGINES: tuple[str, ...] = get_args(Engine)
 ENV_MANAGERS: tuple[str, ...] = get_args(EnvManager)
 LOCAL, RAY = ENGINES
+CORPUS_CHECKS: tuple[str, ...] = get_args(CorpusChecks)
+WARN, BLOCKING = CORPUS_CHECKS
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,8 @@ class GitRemote:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of a project. Paths are absolute."""
+    """All settings of a project. Paths are absolute. ``corpus_checks`` is one of
+    :data:`CORPUS_CHECKS`."""
 
     root: Path
     home: Path
@@ -78,6 +82,8 @@ class Settings:
     price_per_hour: float
     artifact_locations: tuple[str, ...] = ()
     bundle_store: Path | str | None = None  # a folder, or a URL for DVC
+    corpus: Path | None = None
+    corpus_checks: str = WARN
     scorer: Scorer = EXACT
     identity: Policy | None = None
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)

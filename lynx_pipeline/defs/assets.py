@@ -22,6 +22,7 @@ from lynx_pipeline.defs.metadata import (
     baseline_metadata,
     buckets_metadata,
     candidate_metadata,
+    corpus_metadata,
     entry_metadata,
     evaluation_metadata,
     verdict_metadata,
@@ -30,6 +31,7 @@ from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.eval_set import bucket_sizes
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate, downloaded, fetch, tagged_semver
+from lynx_pipeline.evaluation.corpus import read_corpus
 from lynx_pipeline.evaluation.run import evaluate_candidate
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.mirror import mirror
@@ -62,11 +64,13 @@ class PromotionConfig(Config):
 def eval_set(context: AssetExecutionContext) -> Result:
     """The questions with their correct answers, versioned by DVC.
 
-    Pulled if it is not on disk; its bytes are hashed and compared with the .dvc file.
+    Pulled if it is not on disk; its bytes are hashed and compared with the .dvc file. So is the
+    corpus, if the project has one.
     """
     with failures():
         settings = load_settings()
         items = inputs.read_eval_set(settings)
+        corpus = read_corpus(settings)
     buckets = len(bucket_sizes(items))
     context.log.info(f"Eval set: {len(items):,} items in {buckets:,} buckets.")
     return MaterializeResult(
@@ -78,6 +82,7 @@ def eval_set(context: AssetExecutionContext) -> Result:
             "sha256": items.sha256,
             "scorer": items.scorer.name,
             "path": MetadataValue.path(str(settings.eval_set)),
+            **corpus_metadata(settings, corpus),
         },
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
+    AssetChecksDefinition,
     AssetCheckSeverity,
     AssetCheckSpec,
     BetaWarning,
@@ -17,16 +18,23 @@ from dagster import (
     multi_asset_check,
 )
 
-from lynx_pipeline.config import load_settings
+from lynx_pipeline.config import BLOCKING, load_settings
 from lynx_pipeline.defs.assets import candidate_eval, eval_set
 from lynx_pipeline.defs.failures import failures
-from lynx_pipeline.defs.metadata import candidate_metadata, pull_request_metadata, report_metadata
+from lynx_pipeline.defs.metadata import (
+    candidate_metadata,
+    overlap_metadata,
+    pull_request_metadata,
+    report_metadata,
+    shift_metadata,
+)
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.gate.baseline import LATENCY
 from lynx_pipeline.domain.gate.rule import Verdict, unresolvable
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.errors import BadInput, LynxError, Refused
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate
+from lynx_pipeline.evaluation.corpus import corpus_findings
 from lynx_pipeline.evaluation.judgement import Judged, judge_evidence
 from lynx_pipeline.reports.report import PAGE, build_report, summary, verdict_line
 
@@ -66,6 +74,64 @@ def buckets_can_resolve_tolerance() -> AssetCheckResult:
         description=text,
         metadata={"buckets": list(coarse)},
     )
+
+
+def _corpus_checks() -> list[AssetChecksDefinition]:
+    """The two checks of a project with a corpus. They are not there without one."""
+    try:
+        settings = load_settings()
+    except LynxError:  # definitions load everywhere; the steps report what is wrong
+        return []
+    if settings.corpus is None:
+        return []
+    names = ("eval_set_not_in_corpus", "eval_set_represents_corpus")
+    blocking = settings.corpus_checks == BLOCKING
+    failed = AssetCheckSeverity.ERROR if blocking else AssetCheckSeverity.WARN
+    refusal = {"exit_code": Refused.exit_code} if blocking else {}
+
+    @multi_asset_check(
+        specs=[
+            AssetCheckSpec(
+                names[0],
+                asset=eval_set,
+                description="No question of the eval set is in the corpus.",
+                blocking=blocking,
+            ),
+            AssetCheckSpec(
+                names[1],
+                asset=eval_set,
+                description="The eval set's buckets have about the same shares as the corpus's.",
+                blocking=blocking,
+            ),
+        ]
+    )
+    def eval_set_corpus_checks() -> Iterator[AssetCheckResult]:
+        """Both checks, from one comparison. It is repeated only if the eval set or the corpus has
+        changed."""
+        with failures():
+            settings = load_settings()
+            findings = corpus_findings(settings, inputs.read_eval_set(settings))
+        if findings is None:  # the setting was removed while these definitions were loaded
+            for name in names:
+                yield AssetCheckResult(check_name=name, passed=True, description="No corpus.")
+            return
+        yield AssetCheckResult(
+            check_name=names[0],
+            passed=findings.separate,
+            severity=failed,
+            description=findings.overlap_text,
+            metadata={**overlap_metadata(findings), **({} if findings.separate else refusal)},
+        )
+        # Only what also refuses a promotion is an error.
+        yield AssetCheckResult(
+            check_name=names[1],
+            passed=findings.represents,
+            severity=failed if findings.shifted else AssetCheckSeverity.WARN,
+            description=findings.shift_text,
+            metadata={**shift_metadata(findings), **(refusal if findings.shifted else {})},
+        )
+
+    return [eval_set_corpus_checks]
 
 
 @multi_asset_check(
@@ -144,5 +210,6 @@ def _latency_result(judged: Judged) -> AssetCheckResult:
 ALL = [
     eval_set_matches_baseline,
     buckets_can_resolve_tolerance,
+    *_corpus_checks(),
     candidate_eval_checks,
 ]

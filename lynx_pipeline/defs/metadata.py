@@ -14,8 +14,9 @@ from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 from lynx_pipeline.adapters.actions import run_url
 from lynx_pipeline.adapters.mlflow_tracking import run_page
 from lynx_pipeline.config import Settings
-from lynx_pipeline.domain.candidate_eval import CandidateEval
+from lynx_pipeline.domain.candidate_eval import CandidateEval, corpus_to_json
 from lynx_pipeline.domain.candidate_key import parse_key
+from lynx_pipeline.domain.corpus import CorpusDigests, CorpusFindings
 from lynx_pipeline.domain.gate.baseline import Baseline
 from lynx_pipeline.domain.gate.rule import Verdict
 from lynx_pipeline.domain.ledger.chain import Entry
@@ -72,6 +73,52 @@ def baseline_metadata(baseline: Baseline) -> Shown:
         "justification": baseline.justification or "none given",
         "sha256": baseline.sha256,
     }
+
+
+def corpus_metadata(settings: Settings, corpus: CorpusDigests | None) -> Shown:
+    """Which corpus the eval set is compared with; nothing if the project has none."""
+    if corpus is None:
+        return {}
+    return {
+        **corpus_to_json(corpus),
+        "corpus": MetadataValue.path(str(settings.corpus)),
+        "corpus_checks": settings.corpus_checks,
+    }
+
+
+def overlap_metadata(findings: CorpusFindings) -> Shown:
+    """How many questions are in the corpus, and some of them."""
+    found = findings.overlap
+    shown: dict[str, Any] = {
+        "questions": findings.items,
+        "corpus_lines": findings.lines,
+        "prompts_found": found.prompts,
+        "prompts_found_word_for_word": found.exact_prompts,
+        "found_with_answer": found.pairs,
+        "found_with_answer_word_for_word": found.exact_pairs,
+    }
+    if found.examples:
+        shown["examples"] = _table([{"id": it, "prompt": prompt} for it, prompt in found.examples])
+    return shown
+
+
+def shift_metadata(findings: CorpusFindings) -> Shown:
+    """The population stability index of each dimension."""
+    rows = [
+        {
+            "dimension": shift.dimension,
+            "index": round(shift.index, 4),
+            "result": shift.result,
+            "by chance": round(shift.by_chance, 4),
+            "values": shift.values,
+            "corpus lines": shift.lines,
+        }
+        for shift in findings.shifts
+    ]
+    if not rows:
+        return {"corpus_lines": findings.lines}
+    largest = {"largest_index": rows[0]["index"], "largest_index_dimension": rows[0]["dimension"]}
+    return {**largest, "corpus_lines": findings.lines, "stability_index": _table(rows)}
 
 
 def verdict_metadata(verdict: Verdict) -> Shown:
@@ -141,6 +188,7 @@ def evaluation_metadata(result: CandidateEval) -> Shown:
         "bundle_digest": result.bundle_digest,
         "eval_set_sha256": result.eval_set_sha256,
         "predictions_sha256": result.predictions_sha256,
+        **corpus_to_json(result.corpus),
         **result.metrics,
     }
 

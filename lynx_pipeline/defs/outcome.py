@@ -36,6 +36,8 @@ def failure_of_run(instance: DagsterInstance, run: DagsterRun) -> LynxError | No
         event = log.get_dagster_event()
         failed = event.step_failure_data.user_failure_data
         if failed is None:
+            if refusal := _failed_check(instance, run.run_id):
+                return refusal
             error = event.step_failure_data.error
             if error and error.cls_name == DagsterExecutionInterruptedError.__name__:
                 return SystemFailed(INTERRUPTED)
@@ -45,3 +47,14 @@ def failure_of_run(instance: DagsterInstance, run: DagsterRun) -> LynxError | No
         kind = _ERRORS.get(code.value if code else None, SystemFailed)
         return kind(failed.description or f"{event.step_key} failed without a reason.")
     return SystemFailed(f"Dagster's run {run.run_id} ended as {run.status.value}.")
+
+
+def _failed_check(instance: DagsterInstance, run_id: str) -> LynxError | None:
+    """The error of the blocking check that failed a run, if its metadata has the exit code."""
+    for log in instance.all_logs(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION):
+        check = log.get_dagster_event().asset_check_evaluation_data
+        code: Any = check.metadata.get("exit_code")
+        if check.blocking and not check.passed and code:
+            kind = _ERRORS.get(code.value, SystemFailed)
+            return kind(f"{check.check_name}: {check.description}")
+    return None

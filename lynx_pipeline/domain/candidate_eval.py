@@ -7,9 +7,10 @@ is part of the evidence. Leaves to others: running the candidate (``evaluation``
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
+from lynx_pipeline.domain.corpus import CorpusDigests
 from lynx_pipeline.domain.eval_set import EvalSet, Questions, bucket_sizes
 from lynx_pipeline.domain.scores import Score, Scores, buckets_to_json, read_scores
 from lynx_pipeline.domain.strict_json import Fields, parse_object
@@ -41,6 +42,7 @@ class CandidateEval:
     project's, or the SHA-256 of the contents of the model's own. ``candidate`` is the candidate's
     key; ``mlflow_run_id`` is its run if the key says so. ``candidate`` is None, and the run a label
     of the bundle, if a folder was evaluated. ``bundle_digest`` is None in old evaluations.
+    ``corpus`` is the project's corpus at that time; None, and not in the file, without one.
     """
 
     mlflow_run_id: str | None
@@ -56,6 +58,7 @@ class CandidateEval:
     counts: Counts
     metrics: Mapping[str, float]
     environment: str = LOCAL
+    corpus: CorpusDigests | None = None
 
     @property
     def isolated(self) -> bool:
@@ -80,6 +83,7 @@ class CandidateEval:
             "parent_sha": self.parent_sha,
             "eval_set_dvc_hash": self.eval_set_dvc_hash,
             "eval_set_sha256": self.eval_set_sha256,
+            **corpus_to_json(self.corpus),
             "scorer": self.scorer,
             "n": self.counts.n,
             "correct": self.counts.correct,
@@ -159,4 +163,20 @@ def parse_candidate_eval(raw: bytes, where: str) -> CandidateEval:
         ),
         metrics={key: metrics.number(key) for key in metrics.values},
         environment=fields.optional_text("environment") or LOCAL,
+        corpus=_read_corpus(fields),
     )
+
+
+_CORPUS_KEYS = ("corpus_dvc_hash", "corpus_sha256")
+
+
+def corpus_to_json(corpus: CorpusDigests | None) -> dict[str, str]:
+    """The keys of a corpus in an evaluation and in a ledger entry's evidence: none without one."""
+    return {} if corpus is None else dict(zip(_CORPUS_KEYS, astuple(corpus), strict=True))
+
+
+def _read_corpus(fields: Fields) -> CorpusDigests | None:
+    if not any(key in fields.values for key in _CORPUS_KEYS):
+        return None
+    dvc_hash, sha256 = map(fields.text, _CORPUS_KEYS)
+    return CorpusDigests(dvc_hash, sha256)

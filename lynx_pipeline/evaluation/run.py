@@ -14,10 +14,12 @@ from lynx_pipeline.config import RAY, EvaluationSettings, Settings
 from lynx_pipeline.domain.bundle import LONGEST_MLMODEL, MLMODEL, Bundle, read_mlmodel
 from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP, LOCAL, NONE, CandidateEval
 from lynx_pipeline.domain.candidate_key import is_run_id, parse_key
+from lynx_pipeline.domain.corpus import CorpusDigests
 from lynx_pipeline.domain.gate.baseline import LATENCY
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.candidate import Candidate, locked
+from lynx_pipeline.evaluation.corpus import read_corpus
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, TIMINGS, Evidence, read_evidence
 from lynx_pipeline.evaluation.inputs import matched_inputs
 from lynx_pipeline.evaluation.journal import Journal
@@ -38,6 +40,7 @@ def evaluate(
     *,
     candidate: str | None,
     env: Env,
+    corpus: CorpusDigests | None = None,
     hidden: Iterable[Path] = (),
     warn: Callable[[str], None],
     progress: Callable[[int, int], object],
@@ -47,7 +50,8 @@ def evaluate(
     Until then answers are stored in :func:`journal_file`; an interrupted evaluation resumes from
     there. ``hidden`` are folders that the candidate must not see. ``candidate`` is its key; with
     None the evidence names the run in the bundle's ``MLmodel``, which is a label and proves
-    nothing. ``progress`` is called with the numbers of answered and of all items.
+    nothing. ``corpus`` is recorded in the evidence. ``progress`` is called with the numbers of
+    answered and of all items.
 
     Raises:
         BadInput: the bundle is invalid, its environment can't be built, or the candidate crashed
@@ -85,7 +89,14 @@ def evaluate(
                 progress(journal.done, total)
         run = parse_key(candidate).run_id if candidate else _named_run(bundle_folder)
         evidence = _write_evidence(
-            eval_set, journal, output, bundle, environment, candidate=candidate, run=run
+            eval_set,
+            journal,
+            output,
+            bundle,
+            environment,
+            candidate=candidate,
+            run=run,
+            corpus=corpus,
         )
         journal.remove()
     return evidence
@@ -136,6 +147,7 @@ def _write_evidence(
     *,
     candidate: str | None,
     run: str | None,
+    corpus: CorpusDigests | None,
 ) -> Evidence:
     with tempfile.TemporaryDirectory(prefix=".new-", dir=output.parent) as folder:
         files = Path(folder) / PREDICTIONS, Path(folder) / TIMINGS
@@ -156,13 +168,24 @@ def _write_evidence(
         counts=eval_set.count(predictions, PREDICTIONS),
         metrics=_metrics(stats, eval_set, bundle),
         environment=environment,
+        corpus=corpus,
     )
-    text = json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False)
-    evidence = Evidence(evaluation, text.encode() + b"\n", predictions)
+    evidence = Evidence(evaluation, _encode(evaluation), predictions)
     write_atomic(output.with_name(PREDICTIONS), predictions)
     write_atomic(output.with_name(TIMINGS), timings)
     write_atomic(output, evidence.candidate_eval)
     return evidence
+
+
+def _encode(evaluation: CandidateEval) -> bytes:
+    return json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False).encode() + b"\n"
+
+
+def _with_corpus(evidence: Evidence, corpus: CorpusDigests | None, output: Path) -> Evidence:
+    """The same evidence beside another corpus. The answers don't depend on it."""
+    evaluation = replace(evidence.evaluation, corpus=corpus)
+    write_atomic(output, raw := _encode(evaluation))
+    return replace(evidence, evaluation=evaluation, candidate_eval=raw)
 
 
 @dataclass(slots=True)
@@ -219,6 +242,7 @@ def evaluate_candidate(
         Refused: this is ``prod`` and no isolation works on this machine.
     """
     eval_set, baseline = matched_inputs(settings)
+    corpus = read_corpus(settings)
     with locked(candidate):
         evidence = None if again else _valid_evidence(candidate, eval_set, settings)
         reused = evidence is not None
@@ -232,10 +256,13 @@ def evaluate_candidate(
                 settings.evaluation,
                 candidate=candidate.key,
                 env=settings.env,
+                corpus=corpus,
                 hidden=(settings.root, settings.home),
                 warn=warn,
                 progress=progress,
             )
+        elif evidence.evaluation.corpus != corpus:
+            evidence = _with_corpus(evidence, corpus, candidate.evidence / EVAL)
     return apply_gate(eval_set, evidence, baseline), reused
 
 

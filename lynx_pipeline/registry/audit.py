@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass
 
 from lynx_pipeline.adapters import git_files
 from lynx_pipeline.adapters.ledgers.store import Store
-from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.config import BLOCKING, Settings, load_settings
+from lynx_pipeline.domain.corpus import CorpusDigests, CorpusFindings
 from lynx_pipeline.domain.gate.baseline import Baseline, parse_baseline
 from lynx_pipeline.domain.gate.rule import Verdict
 from lynx_pipeline.domain.ledger.chain import Entry
@@ -21,6 +22,7 @@ from lynx_pipeline.domain.release.identity import Claims, check_identity, check_
 from lynx_pipeline.domain.scorers import scorer_named
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused
+from lynx_pipeline.evaluation.corpus import findings_of
 from lynx_pipeline.evaluation.evidence import check_evidence
 from lynx_pipeline.evaluation.inputs import check_match, read_eval_set_of
 from lynx_pipeline.evaluation.judgement import Judged, apply_gate
@@ -36,8 +38,9 @@ class Audit:
     ``entries`` are all that name it, ``promotion`` is the valid one. ``lineage`` are the promotions
     of its ancestors, nearest first, and ``oldest_parent`` is the first sha that this registry does
     not know. ``baseline`` is the one that applied, ``verdict`` is the replayed one; both are
-    None if the replay failed. Empty ``findings`` mean that the audit passed; ``notes`` are about
-    other, ignored lines of the ledger.
+    None if the replay failed. ``corpus`` is what a comparison with the recorded corpus finds, or
+    why it can't be repeated; None if no corpus is recorded. Empty ``findings`` mean that the audit
+    passed; ``notes`` are about other, ignored lines of the ledger.
     """
 
     entries: tuple[Entry, ...]
@@ -47,6 +50,7 @@ class Audit:
     oldest_parent: str | None
     baseline: Baseline | None
     verdict: Verdict | None
+    corpus: CorpusFindings | str | None
     findings: tuple[str, ...]
     notes: tuple[str, ...]
 
@@ -77,14 +81,15 @@ def audit(registry: Registry, version: str) -> Audit:
         if e.seq in ignored
     }
     findings = [lines.pop(entry.seq) for entry in named if entry.seq in lines]
-    judged = None
+    judged = corpus = None
     if promotion is None:
         findings.append(f"no valid entry promoted {version}.")
     else:
         try:
             judged = _replay(settings, registry.store, promotion)
             findings += _differences(promotion, judged)
-            findings += _authorization_findings(settings, promotion)
+            corpus = _compare_corpus(settings, promotion, judged)
+            findings += _authorization_findings(settings, promotion, corpus)
             digest = judged.evidence.evaluation.bundle_digest
             if digest is not None and digest == promotion.fact.bundle_digest:
                 registry.store.evidence(digest)  # the bundle's manifest
@@ -99,6 +104,7 @@ def audit(registry: Registry, version: str) -> Audit:
         oldest_parent=oldest,
         baseline=judged.baseline if judged else None,
         verdict=judged.verdict if judged else None,
+        corpus=corpus,
         findings=tuple(findings),
         notes=tuple(lines.values()),
     )
@@ -156,7 +162,10 @@ def _differences(promotion: Entry[Promoted], judged: Judged) -> list[str]:
     assert isinstance(fact.evidence, Evidence)  # it was just replayed
     names = ("canonical_sha", "bundle_digest", "mlflow_run_id", "parent_sha")
     recorded = {name: getattr(fact, name) for name in names} | asdict(fact.evidence)
-    shown = {name: getattr(evaluation, name) for name in names} | asdict(summarize(judged))
+    # A folder's evaluation, as by minieval, names no corpus.
+    corpus = evaluation.corpus or _recorded_corpus(fact.evidence)
+    shown = {name: getattr(evaluation, name) for name in names}
+    shown |= asdict(summarize(judged, corpus))
     if evaluation.mlflow_run_id is None:  # it names a logged model instead of a run
         del recorded["mlflow_run_id"]
         recorded["artifact_uri"] = fact.artifact_uri
@@ -173,8 +182,30 @@ def _differences(promotion: Entry[Promoted], judged: Judged) -> list[str]:
     return found
 
 
-def _authorization_findings(settings: Settings, promotion: Entry[Promoted]) -> list[str]:
-    """In prod, whether the policy and gate inputs of the commit that the entry names allow it."""
+def _recorded_corpus(evidence: Evidence) -> CorpusDigests | None:
+    if evidence.corpus_dvc_hash is None or evidence.corpus_sha256 is None:
+        return None
+    return CorpusDigests(evidence.corpus_dvc_hash, evidence.corpus_sha256)
+
+
+def _compare_corpus(
+    settings: Settings, promotion: Entry[Promoted], judged: Judged
+) -> CorpusFindings | str | None:
+    """See :class:`Audit`."""
+    evidence = promotion.fact.evidence
+    assert isinstance(evidence, Evidence)  # it was just replayed
+    corpus = _recorded_corpus(evidence)
+    try:
+        return None if corpus is None else findings_of(settings, judged.eval_set, corpus)
+    except LynxError as error:
+        return f"the comparison with the corpus can't be repeated: {error}"
+
+
+def _authorization_findings(
+    settings: Settings, promotion: Entry[Promoted], corpus: CorpusFindings | str | None
+) -> list[str]:
+    """In prod, whether the policy, gate inputs and corpus checks of the commit that the entry names
+    allow it."""
     fact = promotion.fact
     if fact.env is not Env.PROD or not isinstance(fact.actor, Actor):
         return []
@@ -184,6 +215,10 @@ def _authorization_findings(settings: Settings, promotion: Entry[Promoted]) -> l
         then = load_settings(root, {"LYNX_ENV": "prod"}, pyproject=raw)
         check_identity(check_policy(then.identity), Claims(asdict(fact.actor)), commit)
         check_judged(then, commit, fact)
+        if then.corpus_checks == BLOCKING:
+            return (
+                [corpus] if isinstance(corpus, str) else list(corpus.objections if corpus else ())
+            )
     except LynxError as error:
         return [f"the commit {commit[:12]} that the entry names does not support it: {error}"]
     return []

@@ -1,4 +1,4 @@
-"""Gate inputs: baseline, eval set and settings. In prod the gate uses only committed ones.
+"""Gate inputs: baseline, eval set, corpus and settings. In prod the gate uses only committed ones.
 
 A promotion with an uncommitted edit is refused. So is one with a baseline that the branch has
 replaced since: a workflow run that is repeated weeks later uses its old commit.
@@ -21,7 +21,7 @@ _UNCOMMITTED = (
 )
 _SETTINGS = (
     *("model", "eval_set", "baseline", "registry", "identity", "price_per_hour"),
-    *("artifact_locations", "bundle_store"),
+    *("artifact_locations", "bundle_store", "corpus", "corpus_checks"),
 )
 
 # Also inputs of the gate, in the workflow's repository: who may request a release, the code that
@@ -31,14 +31,14 @@ _LISTED = 5
 
 
 def check_committed(settings: Settings, commit: str) -> None:
-    """Check that baseline, eval set and settings, on disk and in use, are those of the checked-out
-    ``commit``.
+    """Check that baseline, eval set, corpus and settings, on disk and in use, are those of the
+    checked-out ``commit``.
 
     Raises:
         Refused: one of them was changed, or is not committed.
     """
     pyproject = settings.root / "pyproject.toml"
-    for path in (*_files(settings), pyproject):
+    for path in (*_files(settings), *_corpus_files(settings), pyproject):
         name = path.relative_to(settings.root)
         if git_files.file_at(settings.root, commit, path) != read_bytes(path, str(name)):
             raise Refused(f"{name} differs from the commit {commit[:12]}: {_UNCOMMITTED}")
@@ -50,7 +50,8 @@ def check_committed(settings: Settings, commit: str) -> None:
 
 
 def check_judged(settings: Settings, commit: str, promotion: Promoted) -> None:
-    """Check that the promotion was judged by the baseline and on the eval set of ``commit``.
+    """Check that the promotion was judged by the baseline and on the eval set of ``commit``, beside
+    its corpus.
 
     Raises:
         Refused: it was judged by other ones, for example by a file that was edited meanwhile.
@@ -62,6 +63,7 @@ def check_judged(settings: Settings, commit: str, promotion: Promoted) -> None:
     committed = {
         "baseline_sha256": hashlib.sha256(baseline).hexdigest(),
         "eval_set_dvc_hash": tracked_hash(tracked, where, name),
+        "corpus_dvc_hash": _corpus_hash(settings, commit),
     }
     evidence = promotion.evidence
     for key, value in committed.items():
@@ -96,7 +98,7 @@ def changes(settings: Settings, old: str, new: str) -> list[str]:
     root, pyproject = settings.root, settings.root / "pyproject.toml"
     changed = [
         str(path.relative_to(root))
-        for path in _files(settings)
+        for path in (*_files(settings), *_corpus_files(settings))
         if git_files.file_at(root, new, path) != git_files.file_at(root, old, path)
     ]
     if _table(root, new, pyproject) != _table(root, old, pyproject):
@@ -106,6 +108,18 @@ def changes(settings: Settings, old: str, new: str) -> list[str]:
 
 def _files(settings: Settings) -> tuple[Path, Path]:
     return settings.baseline, dvc_file(settings.eval_set)
+
+
+def _corpus_files(settings: Settings) -> tuple[Path, ...]:
+    return () if settings.corpus is None else (dvc_file(settings.corpus),)
+
+
+def _corpus_hash(settings: Settings, commit: str) -> str | None:
+    if settings.corpus is None:
+        return None
+    (file,) = _corpus_files(settings)
+    raw = git_files.file_at(settings.root, commit, file) or b""
+    return tracked_hash(raw, str(file), settings.corpus.name)
 
 
 def _table(root: Path, commit: str, path: Path) -> Any:

@@ -1,8 +1,8 @@
 """Building a promotion: from evidence to the fact that may enter the ledger.
 
-No stored verdict is trusted. The evidence is judged again, and the candidate's bundle is
-downloaded and hashed again. If the project has a bundle store, the bundle is kept there before the
-ledger can name it.
+No stored verdict is trusted. The evidence is judged again, the corpus is checked again if the
+project lets it block, and the candidate's bundle is downloaded and hashed again. If the project has
+a bundle store, the bundle is kept there before the ledger can name it.
 """
 
 import hashlib
@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.config import Settings
-from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP
+from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP, corpus_to_json
+from lynx_pipeline.domain.corpus import CorpusDigests
 from lynx_pipeline.domain.cost import cpqu
 from lynx_pipeline.domain.ledger.facts import Actor, Evidence, Promoted
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.evaluation.candidate import fresh_bundle
+from lynx_pipeline.evaluation.corpus import check_corpus
 from lynx_pipeline.evaluation.judgement import GateRefused, Judged, judge_evidence
 from lynx_pipeline.registry import bundles
 
@@ -60,9 +62,10 @@ def build_promotion(
 
     Raises:
         GateRefused: a bucket fell too far.
+        CorpusRefused: the corpus checks block, and fail.
         Refused: this is ``prod`` and the candidate was not isolated.
-        BadInput: the evidence belongs to another bundle or candidate, or the candidate's bundle has
-            changed in any byte.
+        BadInput: the evidence belongs to another bundle, candidate or corpus, or the candidate's
+            bundle has changed in any byte.
         SystemFailed: MLflow, the bundle store or the disk failed.
     """
     judged = judge_evidence(settings, request.evidence)
@@ -75,6 +78,12 @@ def build_promotion(
         )
     if not judged.verdict.passed:
         raise GateRefused(judged.verdict)
+    corpus = check_corpus(settings, judged.eval_set)
+    if evaluation.corpus not in (None, corpus):
+        raise BadInput(
+            "the corpus has changed since the evaluation, so the evidence names another one. "
+            "Evaluate the candidate again; its stored answers are reused."
+        )
     with fresh_bundle(settings, candidate) as (folder, bundle, model):
         if evaluation.bundle_digest is None:
             raise BadInput(
@@ -100,7 +109,7 @@ def build_promotion(
                 "candidate again."
             )
         bundles.keep(settings, folder, bundle)
-    counts, evidence = evaluation.counts, summarize(judged)
+    counts, evidence = evaluation.counts, summarize(judged, corpus)
     fact = Promoted(
         time=time,
         env=settings.env,
@@ -166,8 +175,8 @@ def unchanged_baseline(settings: Settings, evidence: Evidence) -> bytes:
     return raw
 
 
-def summarize(judged: Judged) -> Evidence:
-    """What the entry records of the evidence."""
+def summarize(judged: Judged, corpus: CorpusDigests | None) -> Evidence:
+    """What the entry records of the evidence, and of the project's corpus."""
     worst = judged.verdict.worst
     evaluation = judged.evidence.evaluation
     return Evidence(
@@ -181,4 +190,5 @@ def summarize(judged: Judged) -> Evidence:
         tolerance=float(judged.verdict.tolerance),
         worst_bucket=worst.name,
         worst_margin=round(float(worst.margin or Fraction(0)), 6),
+        **corpus_to_json(corpus),
     )

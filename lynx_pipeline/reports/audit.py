@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
+from lynx_pipeline.domain.corpus import CorpusFindings
 from lynx_pipeline.domain.gate.baseline import Baseline
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Actor, Promoted, to_json
@@ -10,7 +11,7 @@ from lynx_pipeline.domain.text import printable
 from lynx_pipeline.registry.audit import Audit
 from lynx_pipeline.reports.report import Report
 from lynx_pipeline.reports.terminal import print_report
-from lynx_pipeline.reports.verdict_json import verdict_json
+from lynx_pipeline.reports.verdict_json import corpus_json, verdict_json
 
 
 def entry_line(entry: Entry) -> str:
@@ -44,7 +45,15 @@ def audit_json(audit: Audit) -> dict[str, Any]:
         "oldest_parent": audit.oldest_parent,
         "floors": _floors_json(audit.baseline) if audit.baseline else None,
         "replayed_verdict": verdict_json(audit.verdict) if audit.verdict else None,
+        **_corpus_json(audit.corpus),
     }
+
+
+def _corpus_json(corpus: CorpusFindings | str | None) -> dict[str, Any]:
+    """The comparison with the corpus, or why it can't be repeated; nothing without a corpus."""
+    if corpus is None:
+        return {}
+    return {"corpus": {"problem": corpus} if isinstance(corpus, str) else corpus_json(corpus)}
 
 
 def _floors_json(baseline: Baseline) -> dict[str, Any]:
@@ -58,8 +67,11 @@ def print_audit(audit: Audit) -> None:
         print(printable(line))
     if audit.verdict:
         print("\nThe verdict, recomputed from the stored evidence:\n")
-        print_report(Report(audit.verdict))
+        corpus = None if isinstance(audit.corpus, str) else audit.corpus
+        print_report(Report(audit.verdict, corpus=corpus))
     print()
+    if isinstance(audit.corpus, str):
+        print(f"Note: {printable(audit.corpus)}")
     for note in audit.notes:
         print(f"Note on another entry: {printable(note)}")
     if audit.findings:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from lynx_pipeline.domain.gate.comparison import Flip
 from lynx_pipeline.domain.gate.rule import BucketVerdict
 from lynx_pipeline.reports.report import (
+    CORPUS_TITLE,
     FLIP_COLUMNS,
     Report,
     columns,
@@ -32,6 +33,7 @@ def markdown(report: Report, *, folded: bool = True) -> str:
     parts += [f"- {key}: `{_code(value)}`" for key, value in report.facts.items()]
     parts += [""] if report.facts else []
     budget = LONGEST - sum(len(part) + 1 for part in parts) - 4_000
+    budget -= 12_000 if report.corpus else 0  # escaped text can take six times its length
     if verdict.failed:
         failed = _table(report, verdict.failed, budget // 2)
         parts += [*failed, ""]
@@ -50,6 +52,9 @@ def markdown(report: Report, *, folded: bool = True) -> str:
             table = _flips(flips, budget * 2 // 3)
             parts += [*section(f"{len(flips)} {title}", table), ""]
             budget -= sum(len(line) + 1 for line in table)
+    if report.corpus:
+        texts = [f"- {escaped(text, 1_000)}" for text in report.corpus.texts]
+        parts += [*section(CORPUS_TITLE, texts), ""]
     parts += [f"<sub>{escaped(note, 2_000)}</sub>\n" for note in notes(report, power=True)]
     return "\n".join(parts)
 

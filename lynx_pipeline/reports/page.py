@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lynx_pipeline.reports.figure import COLOURS, figure
 from lynx_pipeline.reports.report import (
+    CORPUS_TITLE,
     FLIP_COLUMNS,
     Report,
     columns,
@@ -37,6 +38,8 @@ def page(report: Report) -> str:
         flip_columns=FLIP_COLUMNS,
         lost=comparison.lost if comparison else (),
         gained=comparison.gained if comparison else (),
+        corpus_title=CORPUS_TITLE,
+        corpus=report.corpus.texts if report.corpus else (),
     )
 
 

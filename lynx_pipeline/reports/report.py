@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lynx_pipeline.adapters.files import write_atomic
+from lynx_pipeline.domain.corpus import CorpusFindings
 from lynx_pipeline.domain.gate.comparison import Comparison
 from lynx_pipeline.domain.gate.rule import BucketVerdict, Verdict, points
 from lynx_pipeline.domain.gate.statistics import wilson
@@ -30,7 +31,7 @@ class Report:
     ``comparison`` is None if the reference's predictions are not available.
     ``false_refusal_rate`` is how often the gate refuses a model exactly as good as the reference,
     None if not computed; ``false_refusal_rates`` are those of the single buckets. ``facts`` are
-    lines such as the candidate and the bundle's sha.
+    lines such as the candidate and the bundle's sha. ``corpus`` is None if the project has none.
     """
 
     verdict: Verdict
@@ -38,6 +39,7 @@ class Report:
     false_refusal_rate: float | None = None
     false_refusal_rates: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
+    corpus: CorpusFindings | None = None
 
     @property
     def buckets(self) -> tuple[BucketVerdict, ...]:
@@ -51,10 +53,12 @@ def build_report(settings: "Settings", judged: "Judged") -> Report:
     reader has to weigh the verdict.
 
     Raises:
-        BadInput: the stored reference predictions are damaged.
+        BadInput: the stored reference predictions are damaged, or the corpus is invalid.
+        SystemFailed: DVC could not deliver one of them.
     """
     # Imported here, because compare-baseline reports too and takes less time than these imports.
     from lynx_pipeline.evaluation.baseline import read_reference
+    from lynx_pipeline.evaluation.corpus import corpus_findings
 
     evaluation = judged.evidence.evaluation
     reference = read_reference(settings, judged.eval_set)
@@ -77,6 +81,7 @@ def build_report(settings: "Settings", judged: "Judged") -> Report:
             "isolation": evaluation.isolation,
             "environment": evaluation.environment,
         },
+        corpus=corpus_findings(settings, judged.eval_set),
     )
 
 
@@ -105,6 +110,7 @@ def write_report(report: Report, folder: Path) -> None:
 
 _COLUMNS = ("bucket", "n", "baseline", "floor", "candidate", "points", "95 % interval")
 _PAIRED_COLUMNS = ("lost", "gained", "p")
+CORPUS_TITLE = "Eval set and corpus"
 SMALLEST_DROP, FALSE_REFUSALS = "smallest visible drop", "false-refusal rate"
 FLIP_COLUMNS = ("prompt", "expected", "reference", "candidate")
 

@@ -21,6 +21,8 @@ def print_report(report: Report, *, flips: int = 0) -> None:
         console.print(f"  {bucket.reason}")
     for note in notes(report, power=False):
         console.print(note, style="dim")
+    for text in report.corpus.texts if report.corpus else ():
+        console.print(text, style="dim")
     lost = report.comparison.lost if report.comparison else ()
     if flips and lost:
         console.print(

@@ -1,7 +1,9 @@
 """A verdict as JSON, for ``--json``."""
 
+from dataclasses import asdict
 from typing import Any
 
+from lynx_pipeline.domain.corpus import CorpusFindings
 from lynx_pipeline.domain.gate.rule import BucketVerdict, Verdict
 
 
@@ -15,6 +17,20 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
         "failed": [bucket.name for bucket in verdict.failed],
         "ungated": list(verdict.ungated),
         "buckets": {bucket.name: _bucket(bucket) for bucket in verdict.buckets},
+    }
+
+
+def corpus_json(findings: CorpusFindings) -> dict[str, Any]:
+    """An eval set compared with a corpus."""
+    overlap = asdict(findings.overlap)
+    overlap["examples"] = [{"id": it, "prompt": prompt} for it, prompt in findings.overlap.examples]
+    return {
+        "not_in_corpus": findings.separate,
+        "represents_corpus": findings.represents,
+        "items": findings.items,
+        "lines": findings.lines,
+        "overlap": overlap,
+        "shifts": [{**asdict(shift), "result": shift.result} for shift in findings.shifts],
     }
 
 

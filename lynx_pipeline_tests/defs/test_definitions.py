@@ -2,13 +2,17 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from dagster import AssetCheckKey, AssetKey
 
 from lynx_pipeline.definitions import defs
+from lynx_pipeline.defs.checks import _corpus_checks
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline_tests.support import REPO
+from lynx_pipeline_tests.support.builders import project
+from lynx_pipeline_tests.support.corpora import configure_corpus
 
 HEAVY = {"mlflow", "dvc", "duckdb", "scipy", "pandas", "pyarrow", "numpy", "polars"}
 CANDIDATE_ASSETS = {"candidate_bundle", "candidate_eval", "promotion_decision", "production_alias"}
@@ -46,17 +50,44 @@ def test_the_assets_depend_on_each_other_in_flow_order() -> None:
 
 
 def test_the_checks_are_exactly_these() -> None:
-    """Two of the four checks block what is downstream."""
+    """Two of the six checks block what is downstream. Two are there because this project has a
+    corpus."""
     graph = defs.resolve_asset_graph()
     blocking = {key: graph.get_check_spec(key).blocking for key in graph.asset_check_keys}
     assert blocking == {
         _check("eval_set", "eval_set_matches_baseline"): True,
         _check("eval_set", "buckets_can_resolve_tolerance"): False,
+        _check("eval_set", "eval_set_not_in_corpus"): False,
+        _check("eval_set", "eval_set_represents_corpus"): False,
         _check("candidate_eval", "no_bucket_regression"): True,
         _check("candidate_eval", "within_latency_budget"): False,
     }
     gate = graph.get_check_spec(_check("candidate_eval", "no_bucket_regression"))
     assert gate.partitions_def == CANDIDATES
+
+
+@pytest.mark.parametrize(
+    ("checks", "blocking"), [(None, []), ("warn", [False] * 2), ("blocking", [True] * 2)]
+)
+def test_the_corpus_checks_follow_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checks: str | None, blocking: list[bool]
+) -> None:
+    """Without a corpus there are none."""
+    project(tmp_path / "p")
+    monkeypatch.chdir(tmp_path / "p")
+    if checks:
+        configure_corpus(tmp_path / "p", checks)
+    found = [spec for it in _corpus_checks() for spec in it.check_specs]
+    assert [spec.blocking for spec in found] == blocking
+
+
+def test_definitions_load_with_invalid_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The steps report what is wrong."""
+    (tmp_path / "pyproject.toml").write_text("[tool.lynx_pipeline]\ncorpus = 7\n")
+    monkeypatch.chdir(tmp_path)
+    assert _corpus_checks() == []
 
 
 def test_the_jobs_are_exactly_these() -> None:

@@ -114,6 +114,7 @@ def project(root: Path) -> Place:
     for before, after in (
         ('model = "grammar-tutor"', 'model = "inflection"'),
         ('eval_set = "data/eval/phase-20.jsonl"', 'eval_set = "data/eval/forms.jsonl"'),
+        ('corpus = "data/processed/train.jsonl"\n', ""),
         ('env_manager = "local"', 'env_manager = "uv"'),
     ):
         assert before in text

@@ -3,7 +3,7 @@
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,14 @@ import pytest
 from lynx_pipeline.adapters.ledgers.directory import DirectoryLedger
 from lynx_pipeline.cli import main
 from lynx_pipeline.domain.ledger.chain import evidence_path, seal
-from lynx_pipeline.domain.ledger.facts import Evidence, Fact, Malformed, Promoted, read_object
+from lynx_pipeline.domain.ledger.facts import (
+    Evidence,
+    Fact,
+    Malformed,
+    Promoted,
+    read_object,
+    to_json,
+)
 from lynx_pipeline.domain.ledger.state import broken_rules
 from lynx_pipeline.domain.scorers import NUMERIC
 from lynx_pipeline.domain.strict_json import canonical
@@ -50,7 +57,7 @@ def recorded(world: World) -> tuple[Promoted, dict[str, Any]]:
     (entry,) = Registry.open(world.settings).history()
     assert isinstance(entry.fact, Promoted)
     assert isinstance(entry.fact.evidence, Evidence)
-    return entry.fact, asdict(entry.fact.evidence)
+    return entry.fact, to_json(entry.fact)["evidence"]
 
 
 def append(world: World, new: Fact) -> None:

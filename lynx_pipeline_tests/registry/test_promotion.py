@@ -4,14 +4,13 @@ import json
 import shutil
 import warnings
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.domain.ledger.chain import Entry
-from lynx_pipeline.domain.ledger.facts import Evidence
+from lynx_pipeline.domain.ledger.facts import Evidence, to_json
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS
@@ -72,7 +71,7 @@ def test_a_promotion_records_the_digests_of_its_evidence(world: World) -> None:
     assert promotion.artifact_uri == str(world.tracking.artifacts(good.run_id) / "model")
     items = read_eval_set(world.settings)
     assert isinstance(promotion.evidence, Evidence)
-    assert asdict(promotion.evidence) == {
+    assert to_json(promotion)["evidence"] == {
         "eval_set_dvc_hash": items.dvc_hash,
         "eval_set_sha256": items.sha256,
         "baseline_sha256": sha256(world.settings.baseline.read_bytes()),

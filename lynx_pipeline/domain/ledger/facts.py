@@ -24,6 +24,8 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 # The keys of a fact's JSON object. An entry adds its place in the chain. Entries from before there
 # was a bundle digest don't have its key.
 DIGEST_KEY = "bundle_digest"
+# Keys of the evidence that are there together or not at all.
+_OPTIONAL = ("corpus_dvc_hash", "corpus_sha256")
 KEYS = (
     *("time", "env", "event", "model", "mlflow_run_id", "artifact_uri"),
     *("canonical_sha", "parent_sha", "semver", "evidence", "cpqu", "actor"),
@@ -36,7 +38,8 @@ class Evidence:
 
     The registry keeps the baseline, the candidate evaluation and the predictions under their
     SHA-256. The numbers are for reading; the files give them again. ``tolerance`` and
-    ``worst_margin`` are fractions.
+    ``worst_margin`` are fractions. The corpus's two digests are None if the project has no corpus;
+    the entry then doesn't have their keys.
     """
 
     eval_set_dvc_hash: str
@@ -49,6 +52,8 @@ class Evidence:
     tolerance: float
     worst_bucket: str
     worst_margin: float
+    corpus_dvc_hash: str | None = None
+    corpus_sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,7 +155,11 @@ def to_json(fact: Fact) -> JsonObject:
         if isinstance(value, Malformed):
             value = dict(value.values)
         elif isinstance(value, Evidence | Actor):
-            value = asdict(value)
+            value = {
+                name: it
+                for name, it in asdict(value).items()
+                if it is not None or name not in _OPTIONAL
+            }
         values[part.name] = value
     if fact.bundle_digest is None:
         del values[DIGEST_KEY]
@@ -190,19 +199,26 @@ def read_fact(keys: Fields) -> Fact:
 _Kind = TypeVar("_Kind", Evidence, Actor)
 _NAMES = {kind: tuple(part.name for part in fields(kind)) for kind in (Evidence, Actor)}
 _NUMBERS = ("tolerance", "worst_margin")
-_TEXTS = {kind: tuple(n for n in names if n not in _NUMBERS) for kind, names in _NAMES.items()}
-_DIGESTS = {
-    kind: tuple(n for n in names if n.endswith("_sha256")) for kind, names in _NAMES.items()
+_TEXTS: dict[type, tuple[str, ...]] = {
+    kind: tuple(n for n in names if n not in (*_NUMBERS, *_OPTIONAL))
+    for kind, names in _NAMES.items()
+}
+_DIGESTS: dict[type, tuple[str, ...]] = {
+    kind: tuple(n for n in names if n.endswith("_sha256")) for kind, names in _TEXTS.items()
 }
 
 
 def read_object(values: Mapping[str, Any], kind: type[_Kind]) -> _Kind | Malformed:
     """``values`` as ``kind``, or as :class:`Malformed` with the first problem."""
-    for name in _TEXTS[kind]:
+    texts: tuple[str, ...] = _TEXTS[kind]
+    digests: tuple[str, ...] = _DIGESTS[kind]
+    if not values.keys().isdisjoint(_OPTIONAL):
+        texts, digests = (*texts, *_OPTIONAL), (*digests, "corpus_sha256")
+    for name in texts:
         value = values.get(name)
         if not isinstance(value, str) or not value.strip():
             return Malformed(values, f"{name!r}: expected text, found {value!r:.60}")
-    for name in _DIGESTS[kind]:
+    for name in digests:
         if not _DIGEST.fullmatch(values[name]):
             return Malformed(
                 values, f"{name!r}: expected 64 hex digits, found {values[name]!r:.80}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lynx_pipeline.domain.candidate_eval import Counts
+from lynx_pipeline.domain.corpus import Line, Overlap
 from lynx_pipeline.domain.eval_set import Questions
 from lynx_pipeline.domain.gate.comparison import Comparison
 from lynx_pipeline.sandbox.engine import Answered
@@ -39,6 +40,13 @@ class StoredEvalSet(Questions, Protocol):
 
         Raises:
             BadInput: one is not a predictions file.
+            SystemFailed: memory or disk was insufficient, or the stored items are missing.
+        """
+
+    def overlap(self, corpus: Iterable[Line]) -> Overlap:
+        """How many items are in a corpus, which is read once and may have any length.
+
+        Raises:
             SystemFailed: memory or disk was insufficient, or the stored items are missing.
         """
 

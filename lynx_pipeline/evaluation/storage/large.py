@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lynx_pipeline.domain.candidate_eval import Counts, build_counts
+from lynx_pipeline.domain.corpus import KINDS, LISTED, PROMPT, Line, Overlap, counted, keys
 from lynx_pipeline.domain.eval_set import Item, parse_eval_set, sum_by_bucket
 from lynx_pipeline.domain.gate.comparison import Comparison, Flip
-from lynx_pipeline.domain.scorers import Scorer
+from lynx_pipeline.domain.scorers import Scorer, normalise
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline.evaluation.storage.pages import check_pages, most_bytes, too_large
 from lynx_pipeline.evaluation.storage.parquet import one_line
@@ -36,6 +37,7 @@ LARGE = 8 << 20
 MEMORY = "512MB"
 _ROWS = 1 << 16  # in a row group, and in memory at a time
 _FORMAT = b"lynx_items_1"
+_FILTER_BITS = 29  # 64 MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,52 @@ class LargeEvalSet:
         with _predictions(where, len(self), predictions) as (database, file):
             joined = _joined(database, where, self.file, file)
             yield from _rows(database, f"SELECT i.id, i.prompt, a.prediction FROM {joined}")
+
+    def overlap(self, corpus: Iterable[Line]) -> Overlap:
+        """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`.
+
+        Keys are compared by their 64-bit hashes, which Python salts anew in each process. Two
+        different keys among ten million on either side have the same one in one of 200,000 runs.
+        """
+        prompts = _Filter()
+        with _database() as database:
+            database.sql("CREATE TABLE wanted (row INTEGER, kind TINYINT, key BIGINT)")
+            database.sql("CREATE TABLE found (key BIGINT)")
+            _insert(database, "wanted", ("row", "kind", "key"), self._wanted(prompts))
+            _insert(database, "found", ("key",), self._hits(corpus, prompts))
+            matching = "FROM wanted SEMI JOIN found USING (key)"
+            rows = _rows(database, f"SELECT kind, count(DISTINCT row) {matching} GROUP BY kind")
+            counts = dict.fromkeys(KINDS, 0) | dict(rows)
+            examples = _rows(
+                database,
+                f"SELECT id, prompt FROM {_read_parquet(self.file, 'file_row_number = true')} "
+                f"WHERE file_row_number IN (SELECT DISTINCT row {matching} WHERE kind = {PROMPT} "
+                f"ORDER BY row LIMIT {LISTED}) ORDER BY file_row_number",
+            )
+            return counted(counts.values(), examples)
+
+    def _wanted(self, prompts: "_Filter") -> Iterator[tuple[int, ...]]:
+        """The row, kind and hash of each key of each item. Prompts are added to ``prompts``."""
+        import pyarrow.parquet as pq
+
+        row = 0
+        for batch in pq.ParquetFile(self.file).iter_batches(
+            _ROWS // 8, columns=["prompt", "answers"]
+        ):
+            for item in batch.to_pylist():
+                for key in keys(
+                    item["prompt"], form := normalise(item["prompt"]), item["answers"], self.scorer
+                ):
+                    yield row, key[0], hash(key)
+                prompts.add(form)
+                row += 1
+
+    def _hits(self, corpus: Iterable[Line], prompts: "_Filter") -> Iterator[tuple[int]]:
+        """The hashes of the keys of all lines that may have the prompt of an item."""
+        for line in corpus:
+            if (form := normalise(line.prompt)) in prompts:
+                for key in keys(line.prompt, form, line.answers, self.scorer):
+                    yield (hash(key),)
 
     def write_answers(self, batches: Iterable[Answered], predictions: Path, timings: Path) -> None:
         """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`."""
@@ -250,6 +298,23 @@ def _check_ids(file: Path, where: str) -> None:
             raise BadInput(f"{where}: duplicate id {duplicate!r} in this file.")
 
 
+class _Filter:
+    """A set of texts of fixed size: it contains all that were added, and few others. Of ten million
+    texts it takes two in a hundred others for one of them."""
+
+    def __init__(self) -> None:
+        self._bits = bytearray(1 << (_FILTER_BITS - 3))
+
+    def add(self, text: str) -> None:
+        """Add a text."""
+        bit = hash(text) & ((1 << _FILTER_BITS) - 1)
+        self._bits[bit >> 3] |= 1 << (bit & 7)
+
+    def __contains__(self, text: str) -> bool:
+        bit = hash(text) & ((1 << _FILTER_BITS) - 1)
+        return bool(self._bits[bit >> 3] >> (bit & 7) & 1)
+
+
 # ----- DuckDB and Parquet ---------------------------------------------------------------------
 
 
@@ -356,6 +421,22 @@ def _rows(database: "duckdb.DuckDBPyConnection", query: str) -> Iterator[tuple[A
     """The rows of the query's result, fetched in batches."""
     for batch in database.sql(query).to_arrow_reader(_ROWS // 8):
         yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
+
+
+def _insert(
+    database: "duckdb.DuckDBPyConnection",
+    table: str,
+    columns: tuple[str, ...],
+    rows: Iterator[tuple[int, ...]],
+) -> None:
+    """Insert rows of whole numbers into a table, in batches."""
+    import pyarrow as pa
+
+    schema = pa.schema([(name, pa.int64()) for name in columns])
+    while chunk := list(islice(rows, _ROWS)):
+        database.register("batch", pa.record_batch(list(zip(*chunk, strict=True)), schema))
+        database.execute(f"INSERT INTO {table} SELECT * FROM batch")
+        database.unregister("batch")
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lynx_pipeline.domain.candidate_eval import Counts, score
+from lynx_pipeline.domain.corpus import Line, Overlap, find_items
 from lynx_pipeline.domain.eval_set import EvalSet
 from lynx_pipeline.domain.gate import comparison
 from lynx_pipeline.domain.gate.comparison import Comparison
@@ -42,6 +43,10 @@ class SmallEvalSet(EvalSet):
             dict(read_predictions(raw, "predictions", len(self))) for raw in (reference, candidate)
         )
         return comparison.compare(self, before, after)
+
+    def overlap(self, corpus: Iterable[Line]) -> Overlap:
+        """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`."""
+        return find_items(self.items, corpus, self.scorer)
 
     def with_predictions(self, predictions: bytes) -> Iterator[tuple[str, str, str | None]]:
         """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`."""
