@@ -24,15 +24,17 @@ if TYPE_CHECKING:
     import requests
 
 PREDICT, INVOCATIONS = "/predict", "/invocations"
+Answer = str | int | float | None  # a JSON value that can be an answer; a bool is an int
+_CONSTANTS = {"NaN": None, "Infinity": float("inf"), "-Infinity": float("-inf")}
 _MAX_BYTES = 16 << 20  # of a response
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A server's answers to a batch, each text or None, and the version that gave them; None if the
-    response does not name one."""
+    """A server's answers to a batch, each text, a number or None, and the version that gave them;
+    None if the response does not name one."""
 
-    answers: list[str | None]
+    answers: list[Answer]
     version: str | None
 
 
@@ -87,14 +89,15 @@ class ModelServer:
             values = self._post({"dataframe_split": frame})
         return Served(self._answers(_one_column(values.get("predictions")), len(prompts)), None)
 
-    def _answers(self, values: Any, count: int) -> list[str | None]:
+    def _answers(self, values: Any, count: int) -> list[Answer]:
         if not isinstance(values, list):
             raise self._failed("the response contains no list of answers")
         if len(values) != count:
             raise self._failed(f"the response has {len(values)} answers to {count} prompts")
         for value in values:
-            if value is not None and not (isinstance(value, str) and _is_unicode(value)):
-                raise self._failed(f"an answer is {printable(repr(value))[:60]}, not text or null")
+            if not isinstance(value, Answer) or (isinstance(value, str) and not _is_unicode(value)):
+                found = printable(repr(value))[:60]
+                raise self._failed(f"an answer is {found}, not text, a number or null")
         return values
 
     def _post(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -120,8 +123,8 @@ class ModelServer:
             raise self._failed(f"status {response.status_code}: {text or 'no reason given'}")
         try:
             # pandas writes a missing answer as NaN.
-            values = json.loads(raw, parse_constant={"NaN": None}.__getitem__)
-        except (ValueError, KeyError, RecursionError):
+            values = json.loads(raw, parse_constant=_CONSTANTS.__getitem__)
+        except (ValueError, RecursionError):
             values = None
         if not isinstance(values, dict):
             raise self._failed(f"the response is not a JSON object: {text[:80]!r}")

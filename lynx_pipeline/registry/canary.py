@@ -2,17 +2,20 @@
 
 A model can find out that it is evaluated, answer well then, and differently once it is served. So a
 sample of the eval set's prompts is sent to the server, and each answer is compared with the stored
-prediction, exactly. Right or wrong does not matter here. A model that recognizes the eval set's
-prompts themselves, or that changes later, is not detected.
+prediction, exactly; a number, by the text that the evaluation gives it. Right or wrong does not
+matter here. A model that recognizes the eval set's prompts themselves, or that changes later, is
+not detected.
 """
 
+import json
 import random
+import struct
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from lynx_pipeline.adapters.model_server import Served
+from lynx_pipeline.adapters.model_server import Answer, Served
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
 from lynx_pipeline.errors import BadInput, Refused
@@ -34,7 +37,7 @@ class Question(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A question to which the server gave another answer."""
+    """A question to which the server gave another answer. A number is shown as text."""
 
     question: Question
     answer: str | None
@@ -101,13 +104,40 @@ def choose(
     return chosen
 
 
-def differences(
-    questions: Iterable[Question], answers: Iterable[str | None]
-) -> Iterator[Difference]:
+def differences(questions: Iterable[Question], answers: Iterable[Answer]) -> Iterator[Difference]:
     """The questions whose answer is not exactly the expected one."""
     for question, answer in zip(questions, answers, strict=True):
-        if answer != question.expected:
-            yield Difference(question, answer)
+        texts = list(_recorded(answer))
+        if question.expected not in texts:
+            yield Difference(question, texts[0])
+
+
+def _recorded(answer: Answer) -> Iterator[str | None]:
+    """The texts that an evaluation may have recorded for a served answer. The worker that evaluates
+    writes a number as JSON does, with the digits that it needs in its own type. JSON has only
+    doubles: a server turns the single-precision number 0.1 into 0.10000000149011612."""
+    if answer is None or isinstance(answer, str):
+        yield answer
+        return
+    yield json.dumps(answer)
+    if isinstance(answer, float):
+        yield from _as_narrower_float(answer)
+
+
+def _as_narrower_float(value: float) -> Iterator[str]:
+    """The shortest texts of a number that is exactly one of 32 or 16 bits, in that type."""
+    for code, digits in (("f", 9), ("e", 5)):
+
+        def narrowed(number: float, code: str = code) -> float:
+            try:
+                (result,) = struct.unpack(code, struct.pack(code, number))
+            except OverflowError:
+                return float("nan")
+            return float(result)
+
+        if narrowed(value) == value:
+            texts = (float(f"{value:.{count}e}") for count in range(digits))
+            yield json.dumps(next(it for it in texts if narrowed(it) == value))
 
 
 def _promotion(registry: Registry, version: str) -> Entry[Promoted]:

@@ -16,6 +16,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 
@@ -127,12 +128,11 @@ def required_input(schema: Any) -> Any:
 def plain(output: Any) -> list[Any]:
     """A model's output as a list of answers, each text or None.
 
-    It may be a list, a tuple, a numpy array of shape (batch,) or (batch, 1), a pandas Series or
-    index, a data frame with one column, or a mapping with one of these as its only value. None is
-    a null answer, as are missing values in pandas; NaN anywhere else is a number.
+    It may be a list, a tuple, an array of shape (batch,) or (batch, 1), a pandas Series or index, a
+    data frame with one column, or a mapping with one of these as its only value.
 
     Raises:
-        ValueError: it is anything else.
+        ValueError: it is anything else, or an answer is.
     """
     if isinstance(output, dict):
         if len(output) != 1:
@@ -142,24 +142,57 @@ def plain(output: Any) -> list[Any]:
         if len(output.columns) != 1:
             raise ValueError(f"the model returned {len(output.columns)} columns, expected one")
         output = output.iloc[:, 0]
-    if hasattr(output, "isna") and output.dtype.kind in "OTU":
-        output = output.astype(object).where(~output.isna(), None)
+    values = enumerate(_values(output), 1)
+    return [it if it is None or type(it) is str else _text(it, number) for number, it in values]
+
+
+def _values(output: Any) -> list[Any]:
+    """The values in a container. Its floats keep their precision."""
+    if hasattr(output, "isna"):
+        # pandas would turn whole numbers into floats if one is missing.
+        output = (output.astype(object) if output.dtype.kind in "iub" else output).to_numpy()
+    elif hasattr(output, "__array__"):
+        import numpy
+
+        output = numpy.asarray(output)
     if hasattr(output, "tolist"):
         if output.ndim != 1 and (output.ndim, *output.shape[1:]) != (2, 1):
             raise ValueError(f"the model returned an array of shape {output.shape}")
-        values = output.reshape(-1).tolist() if output.ndim == 2 else output.tolist()
-    elif isinstance(output, list | tuple):
-        values = list(output)
-    else:
-        raise ValueError(f"the model returned {_type(output)} for a batch, expected a list")
-    for number, value in enumerate(values, 1):
-        if value is not None and not isinstance(value, str):
-            raise ValueError(
-                f"the model returned {_type(value)}, expected text or None, first as answer "
-                f"{number} of a batch"
-            )
+        output = output.reshape(-1)
+        # Faster, but it would turn dates into numbers and all floats into doubles.
+        return output.tolist() if output.dtype.kind in "OUiub" else list(output)
+    if isinstance(output, list | tuple):
+        return list(output)
+    raise ValueError(f"the model returned {_type(output)} for a batch, expected a list")
 
-    return [None if value is None else str(value) for value in values]
+
+def _text(value: Any, number: int) -> str | None:
+    """The answer ``value``. Numbers and booleans become text as JSON writes them: ``3``, ``0.1``,
+    ``1e-05``, ``true``. A float gets the fewest digits that read back equal in its own type, and a
+    decimal number those that it has. None, NaN and pandas' missing values are null answers.
+
+    Raises:
+        ValueError: it is of another type. It is answer ``number`` of a batch.
+    """
+    import numpy
+    import pandas
+
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, numpy.float16 | numpy.float32):
+        value = float(numpy.format_float_scientific(value))
+    elif isinstance(value, numpy.generic) and value.dtype.kind in "biuf":
+        value = value.item()
+    if isinstance(value, Decimal):
+        return None if value.is_nan() else str(value)
+    if isinstance(value, bool | int | float):
+        return None if value != value else json.dumps(value)
+    if pandas.isna(value) is True:
+        return None
+    raise ValueError(
+        f"the model returned {_type(value)}, expected text or a number, first as answer {number} "
+        "of a batch"
+    )
 
 
 def _type(value: Any) -> str:
