@@ -36,10 +36,16 @@ class ModelFailed(Exception):
 
 class ModelProcess:
     """The model of the bundle in ``folder``, which must have this digest, and at most ``mib`` MiB,
-    whenever it is loaded."""
+    whenever it is loaded. ``answer_column`` is the setting of that name."""
 
-    def __init__(self, folder: Path, digest: str, mib: int = BUNDLE_MIB) -> None:
-        self._bundle = folder, digest, mib
+    def __init__(
+        self,
+        folder: Path,
+        digest: str,
+        mib: int = BUNDLE_MIB,
+        answer_column: str | None = None,
+    ) -> None:
+        self._bundle = folder, digest, mib, answer_column
         self._pool = _new_pool()
         self._asking = 0
         self._killed = False
@@ -120,10 +126,12 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _answer(folder: Path, digest: str, mib: int, prompts: list[str]) -> Answers | str:
+def _answer(
+    folder: Path, digest: str, mib: int, answer_column: str | None, prompts: list[str]
+) -> Answers | str:
     """The answers, or why there are none: a model's own exception may not be picklable."""
     try:
-        predict = _loaded(folder, digest, mib)
+        predict = _loaded(folder, digest, mib, answer_column)
         answers = predict(prompts) if prompts else []
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
@@ -133,9 +141,11 @@ def _answer(folder: Path, digest: str, mib: int, prompts: list[str]) -> Answers 
 
 
 @cache
-def _loaded(folder: Path, digest: str, mib: int) -> Callable[[list[str]], list[Any]]:
+def _loaded(
+    folder: Path, digest: str, mib: int, answer_column: str | None
+) -> Callable[[list[str]], list[Any]]:
     """The model, asked in the same form as in its evaluation."""
     found = read_bundle(folder, mib).digest
     if found != digest:
         raise BadInput(f"{folder} was changed: its digest is {found[:12]}, expected {digest[:12]}.")
-    return load(str(folder))
+    return load(str(folder), answer_column)

@@ -70,8 +70,9 @@ class ModelServer:
         if token is not None:
             self._session.auth = _Bearer(token)
 
-    def ask(self, prompts: list[str]) -> Served:
-        """The answers to these prompts, in their order.
+    def ask(self, prompts: list[str], answer_column: str | None = None) -> Served:
+        """The answers to these prompts, in their order. If the model returns several columns,
+        ``answer_column`` names the one with the answers.
 
         Raises:
             SystemFailed: the server can't be reached, or its response is not one answer per prompt.
@@ -87,7 +88,8 @@ class ModelServer:
         else:
             frame = {"columns": [self._column], "data": [[prompt] for prompt in prompts]}
             values = self._post({"dataframe_split": frame})
-        return Served(self._answers(_one_column(values.get("predictions")), len(prompts)), None)
+        answers = _one_column(values.get("predictions"), answer_column)
+        return Served(self._answers(answers, len(prompts)), None)
 
     def _answers(self, values: Any, count: int) -> list[Answer]:
         if not isinstance(values, list):
@@ -203,15 +205,23 @@ def _path(url: str, name: str) -> str:
     return parts.path
 
 
-def _one_column(values: Any) -> Any:
-    """A list of answers from a model that returns a data frame with one column, or an array of
-    shape (batch, 1), as the worker that evaluates models reads it. Other values as they are."""
-    if isinstance(values, dict) and len(values) == 1:
-        (values,) = values.values()
+def _one_column(values: Any, answer_column: str | None) -> Any:
+    """The answers of a model that returns columns, or an array of shape (batch, 1), as the worker
+    that evaluates models reads them. Other values as they are."""
+    values = _chosen(values, answer_column)
     if not isinstance(values, list):
         return values
-    rows = [list(row.values()) if isinstance(row, dict) else row for row in values]
+    rows = [_chosen(row, answer_column) for row in values]
     return [row[0] if isinstance(row, list) and len(row) == 1 else row for row in rows]
+
+
+def _chosen(values: Any, answer_column: str | None) -> Any:
+    """The field of an object with the answers. A Series is an object with one field."""
+    if not isinstance(values, dict):
+        return values
+    if answer_column is not None and answer_column in values:
+        return values[answer_column]
+    return next(iter(values.values())) if len(values) == 1 else values
 
 
 def _is_unicode(text: str) -> bool:

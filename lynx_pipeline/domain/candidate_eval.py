@@ -41,6 +41,8 @@ class CandidateEval:
     project's, or the SHA-256 of the contents of the model's own. ``candidate`` is the candidate's
     key; ``mlflow_run_id`` is its run if the key says so. ``candidate`` is None, and the run a label
     of the bundle, if a folder was evaluated. ``bundle_digest`` is None in old evaluations.
+    ``answer_column`` is the setting that chose the answers among the columns of the candidate's
+    output, None if it was not set.
     """
 
     mlflow_run_id: str | None
@@ -56,6 +58,7 @@ class CandidateEval:
     counts: Counts
     metrics: Mapping[str, float]
     environment: str = LOCAL
+    answer_column: str | None = None
 
     @property
     def isolated(self) -> bool:
@@ -87,6 +90,7 @@ class CandidateEval:
             "predictions_sha256": self.predictions_sha256,
             "isolation": self.isolation,
             "environment": self.environment,
+            "answer_column": self.answer_column,
             "measured": dict(self.metrics),
             "buckets": buckets_to_json(self.counts.buckets),
         }
@@ -159,4 +163,5 @@ def parse_candidate_eval(raw: bytes, where: str) -> CandidateEval:
         ),
         metrics={key: metrics.number(key) for key in metrics.values},
         environment=fields.optional_text("environment") or LOCAL,
+        answer_column=fields.optional_text("answer_column"),
     )

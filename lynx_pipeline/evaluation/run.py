@@ -24,7 +24,7 @@ from lynx_pipeline.evaluation.journal import Journal
 from lynx_pipeline.evaluation.judgement import Judged, apply_gate
 from lynx_pipeline.evaluation.storage import StoredEvalSet
 from lynx_pipeline.evaluation.storage.pages import most_bytes
-from lynx_pipeline.sandbox.engine import Answered, Batch, Engine
+from lynx_pipeline.sandbox.engine import Answered, Batch, Engine, Form
 from lynx_pipeline.sandbox.environment import own_environment
 from lynx_pipeline.sandbox.isolation import choose_isolation
 from lynx_pipeline.sandbox.local import Local
@@ -62,6 +62,7 @@ def evaluate(
         "eval_set_sha256": eval_set.sha256,
         "env": env.value,
         "environment": environment,
+        "answer_column": options.answer_column,
     }
     total = len(eval_set)
     with Journal(journal_file(output), key, total) as journal:
@@ -85,7 +86,14 @@ def evaluate(
                 progress(journal.done, total)
         run = parse_key(candidate).run_id if candidate else _named_run(bundle_folder)
         evidence = _write_evidence(
-            eval_set, journal, output, bundle, environment, candidate=candidate, run=run
+            eval_set,
+            journal,
+            output,
+            bundle,
+            environment,
+            options.answer_column,
+            candidate=candidate,
+            run=run,
         )
         journal.remove()
     return evidence
@@ -100,17 +108,17 @@ def _engine(
     warn: Callable[[str], None],
 ) -> tuple[Engine, str]:
     """Where the candidate runs, and the environment it runs in."""
-    limits, workers = options.limits, options.workers
+    limits, workers, form = options.limits, options.workers, Form(options.answer_column)
     if options.engine == RAY:
         from lynx_pipeline.sandbox.ray.engine import Ray
 
-        return Ray(folder, bundle.digest, env, hidden, limits, warn, workers), LOCAL
+        return Ray(folder, bundle.digest, env, hidden, limits, warn, workers, form), LOCAL
     isolation = choose_isolation(env, hidden, warn)
     environment = LOCAL
     if options.environments is not None:
         own = own_environment(folder, options.environments, isolation)
         isolation, environment = replace(isolation, environment=own.folder), own.sha256
-    return Local(folder, isolation, limits, workers), environment
+    return Local(folder, isolation, limits, workers, form), environment
 
 
 def _bytes(batch: Answered) -> int:
@@ -133,6 +141,7 @@ def _write_evidence(
     output: Path,
     bundle: Bundle,
     environment: str,
+    answer_column: str | None,
     *,
     candidate: str | None,
     run: str | None,
@@ -156,6 +165,7 @@ def _write_evidence(
         counts=eval_set.count(predictions, PREDICTIONS),
         metrics=_metrics(stats, eval_set, bundle),
         environment=environment,
+        answer_column=answer_column,
     )
     text = json.dumps(evaluation.to_json(), indent=2, ensure_ascii=False)
     evidence = Evidence(evaluation, text.encode() + b"\n", predictions)
@@ -242,10 +252,11 @@ def evaluate_candidate(
 def _valid_evidence(
     candidate: Candidate, eval_set: StoredEvalSet, settings: Settings
 ) -> Evidence | None:
-    """The candidate's evidence if it can be reused: it is of this key, bundle, eval set, scorer and
-    ``env_manager``, and in prod the candidate was isolated. Other settings are not compared."""
+    """The candidate's evidence if it can be reused: it is of this key, bundle, eval set, scorer,
+    ``answer_column`` and ``env_manager``, and in prod the candidate was isolated. Other settings
+    are not compared."""
     try:
-        evidence = read_evidence(candidate.evidence, eval_set)
+        evidence = read_evidence(candidate.evidence, eval_set, settings.evaluation.answer_column)
     except BadInput:
         return None
     evaluation = evidence.evaluation

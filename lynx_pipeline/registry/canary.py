@@ -16,6 +16,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from lynx_pipeline.adapters.model_server import Answer, Served
+from lynx_pipeline.domain.candidate_eval import parse_candidate_eval
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
 from lynx_pipeline.errors import BadInput, Refused
@@ -24,8 +25,8 @@ from lynx_pipeline.evaluation.inputs import read_eval_set
 from lynx_pipeline.evaluation.storage import StoredEvalSet
 from lynx_pipeline.registry.registry import Registry
 
-# A server's answers to a batch of prompts.
-Ask = Callable[[list[str]], Served]
+# A server's answers to a batch of prompts, from this column of the model's output.
+Ask = Callable[[list[str], str | None], Served]
 
 
 class Question(NamedTuple):
@@ -66,13 +67,13 @@ def canary(
         SystemFailed: a request to the server, DVC or the registry failed.
     """
     entry = _promotion(registry, version)
-    eval_set, predictions = _stored_predictions(registry, entry)
+    eval_set, predictions, answer_column = _stored_predictions(registry, entry)
     flipped = _flipped(registry, eval_set, predictions)
     questions = (Question(*it) for it in eval_set.with_predictions(predictions))
     chosen = choose(questions, flipped, size, random.SystemRandom())
     found: list[Difference] = []
     for batch in _batches(chosen, batch_size):
-        served = ask([question.prompt for question in batch])
+        served = ask([question.prompt for question in batch], answer_column)
         if served.version not in (None, entry.fact.semver):
             raise Refused(
                 f"the server serves {served.version!r:.80}, expected {entry.fact.semver}. Compare "
@@ -147,8 +148,11 @@ def _promotion(registry: Registry, version: str) -> Entry[Promoted]:
         raise BadInput(str(error)) from None
 
 
-def _stored_predictions(registry: Registry, entry: Entry[Promoted]) -> tuple[StoredEvalSet, bytes]:
-    """The predictions of the promoted version, and the eval set that they answer."""
+def _stored_predictions(
+    registry: Registry, entry: Entry[Promoted]
+) -> tuple[StoredEvalSet, bytes, str | None]:
+    """The eval set that the promoted version was evaluated on, its predictions, and which column of
+    its output they are."""
     semver, evidence = entry.fact.semver, entry.fact.evidence
     if not isinstance(evidence, Evidence):
         raise BadInput(
@@ -165,7 +169,9 @@ def _stored_predictions(registry: Registry, entry: Entry[Promoted]) -> tuple[Sto
         )
     predictions = registry.store.evidence(evidence.predictions_sha256)
     eval_set.count(predictions, f"the stored predictions of {semver}")
-    return eval_set, predictions
+    stored = registry.store.evidence(evidence.candidate_eval_sha256)
+    evaluation = parse_candidate_eval(stored, f"the stored evaluation of {semver}")
+    return eval_set, predictions, evaluation.answer_column
 
 
 def _flipped(registry: Registry, eval_set: StoredEvalSet, predictions: bytes) -> frozenset[str]:

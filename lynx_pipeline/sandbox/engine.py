@@ -13,6 +13,13 @@ class Batch(NamedTuple):
     prompts: list[str]
 
 
+class Form(NamedTuple):
+    """How a candidate is asked. ``answer_column`` names the column of its output with the answers;
+    None if there is only one."""
+
+    answer_column: str | None = None
+
+
 class Answered(NamedTuple):
     """A candidate's answers to one batch, in the order of its rows.
 

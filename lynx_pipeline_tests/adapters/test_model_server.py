@@ -91,6 +91,26 @@ def test_answers_may_be_numbers(predictions: str, answers: list[Any]) -> None:
     assert ask(lambda _: response, "/invocations") == Served(answers, None)
 
 
+@pytest.mark.parametrize(
+    "predictions",
+    [
+        '[{"label": "a", "score": 0.9}, {"label": null, "score": 0.5}]',
+        '{"label": ["a", null], "probabilities": [{"a": 0.9}, {"a": 0.5}]}',
+        '["a", null]',
+        '[{"0": "a"}, {"0": null}]',
+    ],
+)
+def test_the_answers_may_be_one_of_several_columns(predictions: str) -> None:
+    """Output without columns, also a Series, is taken as it is, as in the evaluation."""
+    response = Answer(f'{{"predictions": {predictions}}}'.encode())
+    with serving(lambda _: response) as url:
+        server = ModelServer(f"{url}/invocations")
+        assert server.ask(PROMPTS, "label") == Served(["a", None], None)
+        if "score" in predictions or "prob" in predictions:
+            with pytest.raises(SystemFailed):
+                server.ask(PROMPTS)
+
+
 GOOD = {"version": "v0.1.0", "answers": ["a", "b"]}
 FAULTS = {
     "server error": (Answer(b"out of memory", 500), "status 500: out of memory"),

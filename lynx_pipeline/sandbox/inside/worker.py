@@ -4,6 +4,9 @@ It runs in its own process and sees only the bundle and the prompts: this file m
 standard library and MLflow. The model shares the process and can fake its output, so whoever reads
 it trusts none of it. The model can also read this text, which is an argument of its process.
 
+Arguments: the bundle's folder and, if any differ from the defaults, the keyword arguments of
+:func:`load` as a JSON object.
+
 The protocol is one JSON object per line. In: ``{"ids": [...], "prompts": [...]}``. Out: first
 ``{"ready": seconds}``, then for each batch ``{"ids": [...], "predictions": [...], "seconds": s,
 "peak_mib": m}``, or ``{"error": "..."}`` and the process ends. What the model prints goes to
@@ -15,13 +18,13 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from typing import Any
 
 
 def main() -> None:
-    bundle = sys.argv[1]
+    bundle, form = sys.argv[1], json.loads(sys.argv[2] if sys.argv[2:] else "{}")
     # The model sees neither pipe as its standard input or output, just as in a server.
     batches = os.fdopen(os.dup(0), encoding="utf-8")
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -34,7 +37,7 @@ def main() -> None:
 
     try:
         started = time.perf_counter()
-        predict = load(bundle)
+        predict = load(bundle, **form)
         send({"ready": time.perf_counter() - started})
         for line in batches:
             batch = json.loads(line)
@@ -51,8 +54,9 @@ def main() -> None:
         raise
 
 
-def load(bundle: str) -> Callable[[list[str]], list[Any]]:
-    """A function from a list of prompts to a list of answers, each text or None.
+def load(bundle: str, answer_column: str | None = None) -> Callable[[list[str]], list[Any]]:
+    """A function from a list of prompts to a list of answers, each text or None. See :func:`plain`
+    for ``answer_column``.
 
     The input form is decided once, before the first prompt. The first rule that applies:
 
@@ -84,23 +88,25 @@ def load(bundle: str) -> Callable[[list[str]], list[Any]]:
     required = required_input(info.get_input_schema())
     model = pyfunc.load_model(bundle)
 
+    def answers(ask: Callable[[Any], Any], form: Callable[[list[str]], Any]) -> Any:
+        return lambda prompts: plain(ask(form(prompts)), answer_column)
+
     if loader == "mlflow.sklearn":
         estimator = model.get_raw_model()
         fitted = getattr(estimator, "feature_names_in_", None)
         if fitted is None:
             # Bypass MLflow, which would turn the list into a data frame if there is a signature.
-            predict = getattr(estimator, flavor.get("predict_fn", "predict"))
-            return lambda prompts: plain(predict(prompts))
+            return answers(getattr(estimator, flavor.get("predict_fn", "predict")), list)
         if required is None and len(fitted) == 1:
-            return lambda prompts: plain(model.predict(pandas.DataFrame({fitted[0]: prompts})))
+            return answers(model.predict, lambda prompts: pandas.DataFrame({fitted[0]: prompts}))
 
     if hasattr(required, "shape"):
         shape = tuple(required.shape)
         kind = object if required.type.kind == "O" else str
-        return lambda prompts: plain(model.predict(numpy.array(prompts, kind).reshape(shape)))
+        return answers(model.predict, lambda prompts: numpy.array(prompts, kind).reshape(shape))
 
     column = "prompt" if required is None else 0 if required.name is None else required.name
-    return lambda prompts: plain(model.predict(pandas.DataFrame({column: prompts})))
+    return answers(model.predict, lambda prompts: pandas.DataFrame({column: prompts}))
 
 
 def required_input(schema: Any) -> Any:
@@ -125,25 +131,52 @@ def required_input(schema: Any) -> Any:
     return only
 
 
-def plain(output: Any) -> list[Any]:
+def plain(output: Any, answer_column: str | None = None) -> list[Any]:
     """A model's output as a list of answers, each text or None.
 
-    It may be a list, a tuple, an array of shape (batch,) or (batch, 1), a pandas Series or index, a
-    data frame with one column, or a mapping with one of these as its only value.
+    It may be a list, a tuple, an array of shape (batch,) or (batch, 1), a pandas Series or index;
+    or columns: a data frame, a mapping with one of these for each name, or a list with a mapping
+    for each answer. If there are several columns, ``answer_column`` names the one with the answers.
 
     Raises:
         ValueError: it is anything else, or an answer is.
     """
-    if isinstance(output, dict):
-        if len(output) != 1:
-            raise ValueError(f"the model returned {len(output)} outputs, expected one")
-        (output,) = output.values()
-    if hasattr(output, "columns"):
-        if len(output.columns) != 1:
-            raise ValueError(f"the model returned {len(output.columns)} columns, expected one")
-        output = output.iloc[:, 0]
-    values = enumerate(_values(output), 1)
+    values = enumerate(_values(_only_column(output, answer_column)), 1)
     return [it if it is None or type(it) is str else _text(it, number) for number, it in values]
+
+
+def _only_column(output: Any, answer_column: str | None) -> Any:
+    """The column with the answers; output without columns as it is."""
+    if hasattr(output, "columns"):
+        return output.iloc[:, _position(list(output.columns), answer_column)]
+    if isinstance(output, Mapping):
+        return list(output.values())[_position(list(output), answer_column)]
+    if isinstance(output, list | tuple):
+        rows = [row for row in output if row is not None]
+        if rows and all(isinstance(row, Mapping) for row in rows):
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            name = names[_position(names, answer_column)]
+            if any(name not in row for row in rows):
+                raise ValueError(f"the model returned an answer without the field {name!r}")
+            return [None if row is None else row[name] for row in output]
+    return output
+
+
+def _position(names: list[Any], answer_column: str | None) -> int:
+    """The position of the column with the answers."""
+    found = [k for k, name in enumerate(names) if answer_column in (None, str(name))]
+    if len(found) == 1:
+        return found[0]
+    columns = f"{len(names)} columns ({', '.join(map(repr, names))[:200]})"
+    if answer_column is None:
+        raise ValueError(
+            f"the model returned {columns}, expected one. Name the one with the answers: "
+            "answer_column in [tool.lynx_pipeline.evaluation]"
+        )
+    raise ValueError(
+        f"the model returned {columns}, expected one named {answer_column!r}, as answer_column in "
+        "[tool.lynx_pipeline.evaluation] says"
+    )
 
 
 def _values(output: Any) -> list[Any]:

@@ -41,6 +41,8 @@ NAN, INF = float("nan"), float("inf")
         pytest.param(pandas.Series([1, 2]).astype("category"), ["1", "2"], id="whole categories"),
         pytest.param({"y": numpy.array([1.5])}, ["1.5"], id="one named tensor of numbers"),
         pytest.param(pandas.Series([pandas.NaT]), [None], id="no date"),
+        pytest.param([{"generated_text": "a"}, {"generated_text": None}], ["a", None], id="rows"),
+        pytest.param([{"y": 1}, None], ["1", None], id="rows, one null"),
     ],
 )
 def test_answers_are_text_or_null(output: Any, answers: list[str | None]) -> None:
@@ -82,6 +84,67 @@ def test_any_other_output_is_refused(output: Any, message: str) -> None:
     """The error names the type and the first position."""
     with pytest.raises(ValueError, match=message):
         plain(output)
+
+
+# ----- several columns ---------------------------------------------------------------------------
+
+LABELS, SCORES = ["a", None], [[0.9, 0.1], [0.5, 0.5]]
+SEVERAL = {
+    "frame": pandas.DataFrame({"label": LABELS, "score": [0.9, 0.5]}),
+    "numbered frame": pandas.DataFrame({0: [0.9, 0.5], "label": LABELS}),
+    "rows": [{"label": "a", "score": 0.9}, {"label": None, "score": 0.5}],
+    "tensors": {"label": numpy.array(LABELS, object), "probabilities": numpy.array(SCORES)},
+    "ONNX with ZipMap": {"label": numpy.array(LABELS, object), "p": [{"a": 0.9}, {"a": 0.5}]},
+}
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_one_of_several_columns_is_chosen_by_name(name: str) -> None:
+    """The others may be of any type."""
+    assert plain(SEVERAL[name], "label") == ["a", None]
+
+
+@pytest.mark.parametrize("name", SEVERAL)
+def test_several_columns_without_a_choice_are_refused(name: str) -> None:
+    """The error names them and the setting."""
+    with pytest.raises(ValueError, match=r"2 columns \(.*'label'.*answer_column in \[tool"):
+        plain(SEVERAL[name])
+    with pytest.raises(ValueError, match="2 columns .*'label'.* expected one named 'Label', as"):
+        plain(SEVERAL[name], "Label")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [["a", None], numpy.array(LABELS, object), pandas.Series(LABELS), pandas.Index(LABELS)],
+)
+def test_output_without_columns_needs_no_choice(output: Any) -> None:
+    """So one setting fits models of both kinds."""
+    assert plain(output, "label") == ["a", None]
+
+
+@pytest.mark.parametrize(
+    ("output", "column", "message"),
+    [
+        pytest.param({}, None, "returned 0 columns", id="no column"),
+        pytest.param(pandas.DataFrame({"x": ["a"]}), "label", "one named 'label'", id="another"),
+        pytest.param(
+            pandas.DataFrame([["a", "b"]], columns=["label", "label"]),
+            "label",
+            "2 columns \\('label', 'label'\\), expected one named",
+            id="the same name twice",
+        ),
+        pytest.param([{"a": "x"}, {"b": "y"}], None, "2 columns \\('a', 'b'\\)", id="other fields"),
+        pytest.param([{"y": "x"}, {}], None, "without the field 'y'", id="a missing field"),
+        pytest.param([{"y": "x"}, "x"], None, "returned dict", id="rows and texts"),
+        pytest.param({"label": SCORES}, "label", "returned list", id="no answers in it"),
+    ],
+)
+def test_a_column_that_is_not_clear_is_refused(
+    output: Any, column: str | None, message: str
+) -> None:
+    """Nothing is guessed."""
+    with pytest.raises(ValueError, match=message):
+        plain(output, column)
 
 
 # ----- numbers ----------------------------------------------------------------------------------
