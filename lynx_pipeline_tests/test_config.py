@@ -233,8 +233,8 @@ def test_an_unknown_key_is_reported_with_the_known_ones(tmp_path: Path) -> None:
     assert str(caught.value) == (
         f"{tmp_path}/pyproject.toml, [tool.lynx_pipeline.evaluation]: unknown key 'batch_sizes', "
         "did you mean 'batch_size'? (known keys: engine, env_manager, answer_column, workers, "
-        "batch_size, batch_seconds, load_seconds, total_seconds, memory_mib, processes, output_mib, "
-        "bundle_mib)."
+        "batch_size, batch_seconds, load_seconds, total_seconds, memory_mib, processes, "
+        "output_mib, bundle_mib)."
     )
 
 

@@ -2,9 +2,10 @@
 
 The end of the URL's path decides the form of requests and responses:
 
-- ``/predict``, as miniserve: ``{"prompts": [...]}``, ``{"version": "v0.3.1", "answers": [...]}``
-- ``/invocations``, as MLflow's scoring server: ``{"inputs": [...]}``, or a data frame with one
-  column, ``{"predictions": [...]}``. The response does not name a version.
+- ``/predict``, as miniserve: ``{"prompts": [...]}``, or ``{"inputs": [{...}, ...]}`` for items with
+  several inputs; ``{"version": "v0.3.1", "answers": [...]}``
+- ``/invocations``, as MLflow's scoring server: ``{"inputs": [...]}``, or a data frame;
+  ``{"predictions": [...]}``. The response does not name a version.
 
 What the server returns is not trusted: redirects are not followed, a response has a limited size
 and time, and anything but one answer per prompt is an error. Whether the answers are the expected
@@ -13,6 +14,7 @@ ones is decided elsewhere.
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -70,20 +72,33 @@ class ModelServer:
         if token is not None:
             self._session.auth = _Bearer(token)
 
-    def ask(self, prompts: list[str], answer_column: str | None = None) -> Served:
-        """The answers to these prompts, in their order. If the model returns several columns,
-        ``answer_column`` names the one with the answers.
+    def ask(
+        self, prompts: list[str], inputs: Sequence[str] = (), answer_column: str | None = None
+    ) -> Served:
+        """The answers to these prompts, in their order. With ``inputs``, each is the text of a JSON
+        object that has them. If the model returns several columns, ``answer_column`` names the one
+        with the answers.
 
         Raises:
+            BadInput: a column was chosen, and the items have several inputs.
             SystemFailed: the server can't be reached, or its response is not one answer per prompt.
         """
+        items = [json.loads(prompt) for prompt in prompts] if inputs else []
+        if items and self._column is not None:
+            raise BadInput(
+                f"a column was chosen, but the eval set's items have the inputs "
+                f"{', '.join(inputs)}, which are the columns. Leave it out."
+            )
         if not self.is_mlflow:
-            values = self._post({"prompts": prompts})
+            values = self._post({"inputs": items} if items else {"prompts": prompts})
             version = values.get("version")
             if not isinstance(version, str):
                 raise self._failed("the response names no version")
             return Served(self._answers(values.get("answers"), len(prompts)), version)
-        if self._column is None:
+        if items:
+            rows = [[item[name] for name in inputs] for item in items]
+            values = self._post({"dataframe_split": {"columns": list(inputs), "data": rows}})
+        elif self._column is None:
             values = self._post({"inputs": prompts})
         else:
             frame = {"columns": [self._column], "data": [[prompt] for prompt in prompts]}

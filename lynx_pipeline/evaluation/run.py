@@ -56,7 +56,8 @@ def evaluate(
         SystemFailed: the disk or one of our processes failed.
     """
     bundle = read_bundle(bundle_folder, options.limits.bundle_mib)
-    engine, environment = _engine(bundle_folder, bundle, options, env, tuple(hidden), warn)
+    form = Form(eval_set.inputs, options.answer_column)
+    engine, environment = _engine(bundle_folder, bundle, options, form, env, tuple(hidden), warn)
     key = {
         "bundle_digest": bundle.digest,
         "eval_set_sha256": eval_set.sha256,
@@ -103,12 +104,13 @@ def _engine(
     folder: Path,
     bundle: Bundle,
     options: EvaluationSettings,
+    form: Form,
     env: Env,
     hidden: tuple[Path, ...],
     warn: Callable[[str], None],
 ) -> tuple[Engine, str]:
     """Where the candidate runs, and the environment it runs in."""
-    limits, workers, form = options.limits, options.workers, Form(options.answer_column)
+    limits, workers = options.limits, options.workers
     if options.engine == RAY:
         from lynx_pipeline.sandbox.ray.engine import Ray
 

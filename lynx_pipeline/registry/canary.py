@@ -10,7 +10,7 @@ not detected.
 import json
 import random
 import struct
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
@@ -25,8 +25,9 @@ from lynx_pipeline.evaluation.inputs import read_eval_set
 from lynx_pipeline.evaluation.storage import StoredEvalSet
 from lynx_pipeline.registry.registry import Registry
 
-# A server's answers to a batch of prompts, from this column of the model's output.
-Ask = Callable[[list[str], str | None], Served]
+# A server's answers to a batch of prompts. They have these inputs, and the answers are in this
+# column of the model's output.
+Ask = Callable[[list[str], Sequence[str], str | None], Served]
 
 
 class Question(NamedTuple):
@@ -73,7 +74,8 @@ def canary(
     chosen = choose(questions, flipped, size, random.SystemRandom())
     found: list[Difference] = []
     for batch in _batches(chosen, batch_size):
-        served = ask([question.prompt for question in batch], answer_column)
+        prompts = [question.prompt for question in batch]
+        served = ask(prompts, eval_set.inputs, answer_column)
         if served.version not in (None, entry.fact.semver):
             raise Refused(
                 f"the server serves {served.version!r:.80}, expected {entry.fact.semver}. Compare "

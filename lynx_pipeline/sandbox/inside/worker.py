@@ -4,10 +4,11 @@ It runs in its own process and sees only the bundle and the prompts: this file m
 standard library and MLflow. The model shares the process and can fake its output, so whoever reads
 it trusts none of it. The model can also read this text, which is an argument of its process.
 
-Arguments: the bundle's folder and, if any differ from the defaults, the keyword arguments of
-:func:`load` as a JSON object.
+Arguments: the bundle's folder and, if they are not the defaults, ``inputs`` and ``answer_column``
+in a JSON object. See :func:`load`.
 
-The protocol is one JSON object per line. In: ``{"ids": [...], "prompts": [...]}``. Out: first
+The protocol is one JSON object per line. In: ``{"ids": [...], "prompts": [...]}``; if the items
+have several inputs, each prompt is the JSON text of an object. Out: first
 ``{"ready": seconds}``, then for each batch ``{"ids": [...], "predictions": [...], "seconds": s,
 "peak_mib": m}``, or ``{"error": "..."}`` and the process ends. What the model prints goes to
 standard error.
@@ -18,7 +19,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -37,12 +38,14 @@ def main() -> None:
 
     try:
         started = time.perf_counter()
-        predict = load(bundle, **form)
+        predict = load(bundle, form.get("inputs", ()), form.get("answer_column"))
         send({"ready": time.perf_counter() - started})
         for line in batches:
             batch = json.loads(line)
             started = time.perf_counter()
-            predictions = predict(batch["prompts"])
+            prompts = batch["prompts"]
+            items = [json.loads(it) for it in prompts] if form.get("inputs") else prompts
+            predictions = predict(items)
             seconds = time.perf_counter() - started
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             answer = {"ids": batch["ids"], "predictions": predictions}
@@ -54,81 +57,164 @@ def main() -> None:
         raise
 
 
-def load(bundle: str, answer_column: str | None = None) -> Callable[[list[str]], list[Any]]:
-    """A function from a list of prompts to a list of answers, each text or None. See :func:`plain`
-    for ``answer_column``.
-
-    The input form is decided once, before the first prompt. The first rule that applies:
-
-    1. sklearn, unless it was fitted on named columns: a list of texts, whatever its signature.
-    2. A signature of tensors: a numpy array of text, of shape (batch,) or (batch, 1).
-    3. Any other signature: a data frame with the one column that it requires.
-    4. No signature: a data frame whose column is ``prompt``, or for sklearn the fitted column.
-
-    MLflow turns the data frame into a list if the model's type hint says so.
+def load(
+    bundle: str, inputs: Sequence[str] | None = None, answer_column: str | None = None
+) -> "LoadedModel":
+    """Load a model. If it doesn't take items with these ``inputs`` (none: prompts), that is an
+    error before it is loaded; with None, every call decides. See :func:`plain` for
+    ``answer_column``.
 
     Raises:
-        ValueError: the model doesn't take one text.
+        ValueError: the model doesn't take such items.
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    import numpy
-    import pandas
     from mlflow import pyfunc
     from mlflow.models import Model
 
     info = Model.load(bundle)
-    flavor = info.flavors.get("python_function", {})
-    loader = str(flavor.get("loader_module"))
     task = str((info.metadata or {}).get("task"))
     if task.startswith(("agent/", "llm/")):
         raise ValueError(
             f"a model for {task} takes messages or similar input; expected one that takes text and "
             "returns text. Log a pyfunc that wraps it"
         )
-    required = required_input(info.get_input_schema())
-    model = pyfunc.load_model(bundle)
-
-    def answers(ask: Callable[[Any], Any], form: Callable[[list[str]], Any]) -> Any:
-        return lambda prompts: plain(ask(form(prompts)), answer_column)
-
-    if loader == "mlflow.sklearn":
-        estimator = model.get_raw_model()
-        fitted = getattr(estimator, "feature_names_in_", None)
-        if fitted is None:
-            # Bypass MLflow, which would turn the list into a data frame if there is a signature.
-            return answers(getattr(estimator, flavor.get("predict_fn", "predict")), list)
-        if required is None and len(fitted) == 1:
-            return answers(model.predict, lambda prompts: pandas.DataFrame({fitted[0]: prompts}))
-
-    if hasattr(required, "shape"):
-        shape = tuple(required.shape)
-        kind = object if required.type.kind == "O" else str
-        return answers(model.predict, lambda prompts: numpy.array(prompts, kind).reshape(shape))
-
-    column = "prompt" if required is None else 0 if required.name is None else required.name
-    return answers(model.predict, lambda prompts: pandas.DataFrame({column: prompts}))
+    schema = info.get_input_schema()
+    if inputs is not None:
+        used_inputs(schema, inputs)
+    flavor = info.flavors.get("python_function", {})
+    return LoadedModel(pyfunc.load_model(bundle), schema, flavor, answer_column)
 
 
-def required_input(schema: Any) -> Any:
-    """The only required input of an MLflow schema, which takes text; None without a schema.
+class LoadedModel:
+    """A function from a list of items to a list of answers, each text or None. An item is a prompt
+    or, if items have several inputs, a dictionary of texts.
+
+    The first rule that applies decides what the model gets:
+
+    1. sklearn, unless it was fitted on named columns: a list of texts, whatever its signature.
+    2. A signature of tensors: a numpy array of text, of shape (batch,) or (batch, 1); for items
+       with inputs, a dictionary of these.
+    3. Any other signature: a data frame with the one column that it requires; for items with
+       inputs, with those that it names. If it takes dictionaries: the items.
+    4. No signature: a data frame whose columns are those that sklearn was fitted on, or the items'
+       inputs, or ``prompt``.
+
+    MLflow turns the data frame into a list if the model's type hint says so.
+    """
+
+    def __init__(self, model: Any, schema: Any, flavor: Any, answer_column: str | None) -> None:
+        self.schema, self.answer_column = schema, answer_column
+        self.predict = model.predict
+        self.takes_list, self.fitted = False, list[str]()
+        if flavor.get("loader_module") == "mlflow.sklearn":
+            estimator = model.get_raw_model()
+            self.fitted = list(getattr(estimator, "feature_names_in_", ()))
+            if not self.fitted:
+                # Bypass MLflow, which would turn the list into a data frame if there is a
+                # signature.
+                self.takes_list = True
+                self.predict = getattr(estimator, flavor.get("predict_fn", "predict"))
+
+    def __call__(self, items: Sequence[Any]) -> list[Any]:
+        """The answers to these items, which are all prompts or all have the same inputs.
+
+        Raises:
+            ValueError: the model doesn't take such items, or returned something else than answers.
+        """
+        inputs = list(items[0]) if isinstance(items[0], Mapping) else []
+        return plain(self.predict(self._form(items, inputs)), self.answer_column)
+
+    def _form(self, items: Sequence[Any], inputs: list[str]) -> Any:
+        """The items in the form that the model takes."""
+        import numpy
+        import pandas
+
+        used = used_inputs(self.schema, inputs)
+        if self.takes_list:
+            if inputs:
+                raise ValueError(_several("the model takes one text", inputs))
+            return list(items)
+        if used is None:
+            columns = self.fitted or inputs or ["prompt"]
+            if inputs and not set(columns) <= set(inputs):
+                raise ValueError(_several(f"the model needs the inputs {_names(columns)}", inputs))
+            if not inputs and len(columns) > 1:
+                columns = ["prompt"]
+        elif hasattr(used[0], "shape"):
+            tensors = {
+                each.name: numpy.array(
+                    [item[each.name] for item in items] if inputs else items,
+                    object if each.type.kind == "O" else str,
+                ).reshape(tuple(each.shape))
+                for each in used
+            }
+            return tensors if inputs else next(iter(tensors.values()))
+        elif inputs and used[0].name is None:
+            return list(items)
+        else:
+            columns = [0 if each.name is None else each.name for each in used]  # type: ignore[misc]
+        rows = {name: [item[name] for item in items] if inputs else items for name in columns}
+        return pandas.DataFrame(rows)
+
+
+def used_inputs(schema: Any, inputs: Sequence[str]) -> list[Any] | None:
+    """The inputs of an MLflow schema that an item fills; None without a schema. Without ``inputs``
+    that is the only required one.
 
     Raises:
-        ValueError: it requires several inputs, or one that is not text.
+        ValueError: it requires others, or one that is not text.
     """
     if schema is None:
         return None
-    inputs = list(schema.inputs)
-    required = [each for each in inputs if each.required] or inputs
-    if len(required) != 1:
-        raise ValueError(f"the model needs {len(required)} inputs ({schema}); it is given one text")
-    [only] = required
-    if hasattr(only, "shape"):
-        takes_text = only.type.kind in "OU" and tuple(only.shape) in ((-1,), (-1, 1))
+    specs = list(schema.inputs)
+    if inputs and len(specs) == 1 and specs[0].name is None and _takes_objects(specs[0], inputs):
+        return specs
+    required = [each for each in specs if each.required]
+    if inputs:
+        used = [each for each in specs if each.name in inputs]
+        if not used or any(each not in used for each in required):
+            needed = _names([each.name or "without a name" for each in required or specs])
+            raise ValueError(_several(f"the model needs the inputs {needed}", inputs))
     else:
-        takes_text = str(only.type).rpartition(".")[2].lower() in ("string", "any")
-    if not takes_text:
-        raise ValueError(f"the model needs {only!r}; it is given one text")
-    return only
+        used = required or specs
+        if len(used) != 1:
+            raise ValueError(
+                f"the model needs {len(used)} inputs ({schema}); it is given one text. If all are "
+                "texts, give the eval set's items 'inputs' with these names in place of 'prompt'"
+            )
+    for each in used:
+        if not _takes_text(each):
+            raise ValueError(f"the model needs {each!r}; it is given text")
+    return used
+
+
+def _takes_text(spec: Any) -> bool:
+    if hasattr(spec, "shape"):
+        return spec.type.kind in "OU" and tuple(spec.shape) in ((-1,), (-1, 1))
+    return _is_text(spec.type)
+
+
+def _takes_objects(spec: Any, inputs: Sequence[str]) -> bool:
+    """Whether it takes dictionaries of texts with these keys, as a type hint says."""
+    kind: Any = spec.type
+    if hasattr(kind, "properties"):
+        given = [it for it in kind.properties if it.name in inputs]
+        return all(_is_text(it.dtype) for it in given) and all(
+            it in given or not it.required for it in kind.properties
+        )
+    return _is_text(getattr(kind, "value_type", kind)) and str(kind) != "DataType.string"
+
+
+def _is_text(kind: Any) -> bool:
+    return str(kind).rpartition(".")[2].lower() in ("string", "any")
+
+
+def _several(problem: str, inputs: Sequence[str]) -> str:
+    return f"{problem}; the eval set's items have {_names(inputs)}"
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names))
 
 
 def plain(output: Any, answer_column: str | None = None) -> list[Any]:

@@ -109,7 +109,7 @@ def test_several_columns_without_a_choice_are_refused(name: str) -> None:
     """The error names them and the setting."""
     with pytest.raises(ValueError, match=r"2 columns \(.*'label'.*answer_column in \[tool"):
         plain(SEVERAL[name])
-    with pytest.raises(ValueError, match="2 columns .*'label'.* expected one named 'Label', as"):
+    with pytest.raises(ValueError, match=r"2 columns .*'label'.* one named 'Label', as"):
         plain(SEVERAL[name], "Label")
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from lynx_pipeline.config import Limits
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline.sandbox.inside.worker import required_input
+from lynx_pipeline.sandbox.inside.worker import used_inputs
 from lynx_pipeline_tests.support.worker_scripts import ask
 
 
@@ -231,7 +231,7 @@ def test_a_model_that_takes_no_text_is_refused_before_it_is_loaded(
 def test_a_signature_must_take_one_text(schema: Any, message: str) -> None:
     """Text is not converted to other types."""
     with pytest.raises(ValueError, match=f"the model needs .*{message}.* given"):
-        required_input(schema.inputs)
+        used_inputs(schema.inputs, ())
 
 
 @pytest.mark.slow
