@@ -186,7 +186,8 @@ class _Worker:
         if "error" in reply:
             self._read_to_end()
             error = printable(str(reply["error"]), "\n")[:500]
-            raise self._failed(f"{phase} failed with {error}")
+            hint = printable(str(reply.get("hint") or ""))[:500]
+            raise self._failed(f"{phase} failed with {error}" + (f". {hint}" if hint else ""))
         return reply
 
     def _read_to_end(self) -> None:

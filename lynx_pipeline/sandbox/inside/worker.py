@@ -10,16 +10,20 @@ in a JSON object. See :func:`load`.
 The protocol is one JSON object per line. In: ``{"ids": [...], "prompts": [...]}``; if the items
 have several inputs, each prompt is the JSON text of an object. Out: first
 ``{"ready": seconds}``, then for each batch ``{"ids": [...], "predictions": [...], "seconds": s,
-"peak_mib": m}``, or ``{"error": "..."}`` and the process ends. What the model prints goes to
-standard error.
+"peak_mib": m}``, or ``{"error": "...", "hint": "..."}`` and the process ends. What the model prints
+goes to standard error.
 """
 
+import errno
 import json
 import os
+import re
 import resource
+import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -36,6 +40,7 @@ def main() -> None:
         output.write(json.dumps(message) + "\n")
         output.flush()
 
+    predict = None
     try:
         started = time.perf_counter()
         predict = load(bundle, form.get("inputs", ()), form.get("answer_column"))
@@ -53,7 +58,10 @@ def main() -> None:
         # A regular exit spends a third of a second on unloading libraries.
         os._exit(0)
     except BaseException as error:
-        send({"error": f"{type(error).__name__}: {error}"})
+        message = {"error": f"{type(error).__name__}: {error}"}
+        with suppress(Exception):  # it looks at the model's objects
+            message["hint"] = hint(error, [] if predict is None else predict.columns)
+        send(message)
         raise
 
 
@@ -106,6 +114,7 @@ class LoadedModel:
         self.schema, self.answer_column = schema, answer_column
         self.predict = model.predict
         self.takes_list, self.fitted = False, list[str]()
+        self.columns = list[Any]()  # of the data frame that it got last
         if flavor.get("loader_module") == "mlflow.sklearn":
             estimator = model.get_raw_model()
             self.fitted = list(getattr(estimator, "feature_names_in_", ()))
@@ -135,11 +144,12 @@ class LoadedModel:
                 raise ValueError(_several("the model takes one text", inputs))
             return list(items)
         if used is None:
-            columns = self.fitted or inputs or ["prompt"]
-            if inputs and not set(columns) <= set(inputs):
-                raise ValueError(_several(f"the model needs the inputs {_names(columns)}", inputs))
-            if not inputs and len(columns) > 1:
-                columns = ["prompt"]
+            self.columns = self.fitted or inputs or ["prompt"]
+            if inputs and not set(self.columns) <= set(inputs):
+                needed = _names(self.columns)
+                raise ValueError(_several(f"the model needs the inputs {needed}", inputs))
+            if not inputs and len(self.columns) > 1:
+                self.columns = ["prompt"]
         elif hasattr(used[0], "shape"):
             tensors = {
                 each.name: numpy.array(
@@ -152,8 +162,8 @@ class LoadedModel:
         elif inputs and used[0].name is None:
             return list(items)
         else:
-            columns = [0 if each.name is None else each.name for each in used]  # type: ignore[misc]
-        rows = {name: [item[name] for item in items] if inputs else items for name in columns}
+            self.columns = [0 if each.name is None else each.name for each in used]
+        rows = {it: [item[it] for item in items] if inputs else items for it in self.columns}
         return pandas.DataFrame(rows)
 
 
@@ -213,7 +223,7 @@ def _several(problem: str, inputs: Sequence[str]) -> str:
     return f"{problem}; the eval set's items have {_names(inputs)}"
 
 
-def _names(names: Sequence[str]) -> str:
+def _names(names: Sequence[Any]) -> str:
     return ", ".join(map(repr, names))
 
 
@@ -316,6 +326,82 @@ def _text(value: Any, number: int) -> str | None:
 
 def _type(value: Any) -> str:
     return type(value).__name__
+
+
+# ----- hints for errors of a model --------------------------------------------------------------
+
+_NETWORK = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
+
+
+def hint(error: BaseException, columns: Sequence[Any]) -> str:
+    """What to do about an error that a model raises because it is evaluated in a sandbox, or got a
+    data frame with these ``columns``; empty for any other error."""
+    for each in _chain(error):
+        if isinstance(each, socket.gaierror | ConnectionRefusedError) or (
+            isinstance(each, OSError) and each.errno in _NETWORK
+        ):
+            return (
+                "The sandbox has no network, on purpose: a candidate could look up or leak the "
+                "questions. Log what the model needs with it; a model that only calls an API can't "
+                "be evaluated"
+            )
+        if (name := _missing_variable(each)) is not None:
+            return (
+                "The sandbox has none of your environment variables and no network, on purpose. "
+                "Unless the value is a secret, log it with the model: mlflow.pyfunc.log_model(..., "
+                f"model_config={{{name!r}: 'value'}}), and read context.model_config"
+            )
+        if (name := _missing_column(each, columns)) is not None:
+            return (
+                f"The model was given a data frame with {_columns(columns)}. To get another one, "
+                "log it with a signature: mlflow.pyfunc.log_model(..., signature=mlflow.models."
+                f"infer_signature(pandas.DataFrame({{{name!r}: ['a text']}})))"
+            )
+    return ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, and those that it followed from."""
+    found: BaseException | None = error
+    for _ in range(100):  # it may follow from itself
+        if found is None:
+            return
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _missing_variable(error: BaseException) -> str | None:
+    if isinstance(error, KeyError):
+        reads = type(os.environ).__getitem__.__code__
+        return str(error.args[0]) if any(it.f_code is reads for it in _frames(error)) else None
+    # API clients
+    found = re.search(r"\b[A-Z0-9_]+_(KEY|TOKEN)\b", str(error))
+    return found[0] if found and "environment variable" in str(error) else None
+
+
+def _missing_column(error: BaseException, columns: Sequence[Any]) -> str | None:
+    """A column that the data frame with these ``columns`` does not have."""
+    if isinstance(error, AttributeError):
+        return str(error.name) if list(getattr(error.obj, "columns", ())) == columns else None
+    if not isinstance(error, KeyError) or not columns:
+        return None
+    for frame in _frames(error):
+        index = frame.f_locals.get("self")
+        if hasattr(index, "get_loc") and list(index) == columns:
+            name = str(error.args[0]) if error.args else ""
+            return name if name.isidentifier() else "NAME"
+    return None
+
+
+def _frames(error: BaseException) -> Iterator[Any]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace.tb_frame
+        trace = trace.tb_next
+
+
+def _columns(names: Sequence[Any]) -> str:
+    return f"the column{'s' * (len(names) > 1)} {_names(names)}"
 
 
 if __name__ == "__main__":

@@ -17,14 +17,14 @@ from lynx_pipeline_tests.sandbox.inside.test_worker import (
     LIMITS,
     REQUIREMENTS,
     SOURCE,
-    ColSpec,
-    ModelSignature,
-    Schema,
-    infer_signature,
     no_warnings,
     saved,
 )
 from lynx_pipeline_tests.support.worker_scripts import ask
+
+with no_warnings():
+    from mlflow.models import ModelSignature, infer_signature
+    from mlflow.types import ColSpec, Schema
 
 FORM = Form(inputs=("question", "context"))
 ITEMS = [{"question": f"q{k}", "context": text} for k, text in enumerate(["a", "", "naïve", "'"])]
@@ -89,7 +89,8 @@ def onnx(path: Path) -> Path:
     def info(name: str) -> Any:
         return helper.make_tensor_value_info(name, TensorProto.STRING, [None])
 
-    slash = helper.make_tensor("slash", TensorProto.STRING, [1], [b"/"])
+    texts: Any = [b"/"]
+    slash = helper.make_tensor("slash", TensorProto.STRING, [1], texts)
     nodes = [
         helper.make_node("StringConcat", ["question", "slash"], ["start"]),
         helper.make_node("StringConcat", ["start", "context"], ["y"]),
