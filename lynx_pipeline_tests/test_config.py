@@ -93,6 +93,9 @@ def test_a_missing_project_is_an_error(tmp_path: Path) -> None:
             id="model a number",
         ),
         pytest.param(REQUIRED + "registry = 5", "'registry'", id="registry a number"),
+        pytest.param(
+            REQUIRED + "evaluation.answer_column = 1", "the name of a column, found 1", id="column"
+        ),
         pytest.param(REQUIRED + 'price_per_hour = "5"', "'price_per_hour'", id="price text"),
         pytest.param(REQUIRED + "price_per_hour = true", "'price_per_hour'", id="price true"),
         pytest.param(REQUIRED + "price_per_hour = nan", "'price_per_hour'", id="price NaN"),
@@ -183,10 +186,13 @@ def test_settings_are_read(tmp_path: Path) -> None:
     text = REQUIRED + "price_per_hour = 2\nscorer = 'numeric/1'\n"
     text += "evaluation.total_seconds = 5\nevaluation.batch_size = 3\n"
     text += 'evaluation.engine = "ray"\nevaluation.workers = 7\n'
+    text += 'evaluation.answer_column = "a label"\n'
     found = load_settings(write(tmp_path, text), {})
     assert (found.price_per_hour, found.scorer) == (2.0, NUMERIC)
     limits = Limits(total_seconds=5.0, batch_size=3)
-    assert found.evaluation == EvaluationSettings(limits, engine="ray", workers=7)
+    assert found.evaluation == EvaluationSettings(
+        limits, engine="ray", workers=7, answer_column="a label"
+    )
     assert found.evaluation.environments is None
     found = load_settings(write(tmp_path, REQUIRED + 'evaluation.env_manager = "uv"\n'), {})
     assert found.evaluation.environments == found.home / "environments"
@@ -245,9 +251,9 @@ def test_an_unknown_key_is_reported_with_the_known_ones(tmp_path: Path) -> None:
         load_settings(write(tmp_path, REQUIRED + "evaluation.batch_sizes = 5"), {})
     assert str(caught.value) == (
         f"{tmp_path}/pyproject.toml, [tool.lynx_pipeline.evaluation]: unknown key 'batch_sizes', "
-        "did you mean 'batch_size'? (known keys: engine, env_manager, workers, batch_size, "
-        "batch_seconds, load_seconds, total_seconds, memory_mib, processes, output_mib, "
-        "bundle_mib)."
+        "did you mean 'batch_size'? (known keys: engine, env_manager, answer_column, workers, "
+        "batch_size, batch_seconds, load_seconds, total_seconds, memory_mib, processes, "
+        "output_mib, bundle_mib)."
     )
 
 

@@ -7,18 +7,29 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import FastAPI, HTTPException, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from examples.miniserve.process import ModelFailed
 from examples.miniserve.service import Service, Serving
 from examples.miniserve.versions import Versions
 from lynx_pipeline.config import load_settings
 
+_MOST = 1000  # prompts in a request
+
 
 class PredictRequest(BaseModel):
-    """The body of ``POST /predict``."""
+    """The body of ``POST /predict``: prompts, or for a model that takes several, its inputs."""
 
-    prompts: Annotated[list[str], Field(min_length=1, max_length=1000)]
+    prompts: Annotated[list[str], Field(max_length=_MOST)] = []
+    inputs: Annotated[list[dict[str, str]], Field(max_length=_MOST)] = []
+
+    @model_validator(mode="after")
+    def _check(self) -> "PredictRequest":
+        if bool(self.prompts) == bool(self.inputs):
+            raise ValueError("expected either prompts or inputs")
+        if len({frozenset(item) for item in self.inputs}) > 1:
+            raise ValueError("expected the same inputs in each item")
+        return self
 
 
 def create_app(poll: float) -> FastAPI:
@@ -42,7 +53,7 @@ def create_app(poll: float) -> FastAPI:
         serving = _loaded(service)
         semver = serving.version.semver
         try:
-            answers = await serving.process.ask(request.prompts)
+            answers = await serving.process.ask(request.prompts or request.inputs)
         except ModelFailed as error:
             raise HTTPException(500, f"{semver} did not answer: {error}") from None
         return {"version": semver, "answers": answers}

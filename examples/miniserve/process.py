@@ -13,19 +13,18 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.domain.bundle import BUNDLE_MIB
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline.sandbox.inside.worker import load
+from lynx_pipeline.sandbox.inside.worker import LoadedModel, load
 
 Answers = list[str | None]
+Items = list[str] | list[dict[str, str]]
 _TRIES = 3
 _CLOSE_SECONDS = 60.0
 
@@ -36,10 +35,16 @@ class ModelFailed(Exception):
 
 class ModelProcess:
     """The model of the bundle in ``folder``, which must have this digest, and at most ``mib`` MiB,
-    whenever it is loaded."""
+    whenever it is loaded. ``answer_column`` is the setting of that name."""
 
-    def __init__(self, folder: Path, digest: str, mib: int = BUNDLE_MIB) -> None:
-        self._bundle = folder, digest, mib
+    def __init__(
+        self,
+        folder: Path,
+        digest: str,
+        mib: int = BUNDLE_MIB,
+        answer_column: str | None = None,
+    ) -> None:
+        self._bundle = folder, digest, mib, answer_column
         self._pool = _new_pool()
         self._asking = 0
         self._killed = False
@@ -52,8 +57,8 @@ class ModelProcess:
         """
         await self.ask([])
 
-    async def ask(self, prompts: list[str]) -> Answers:
-        """One answer per prompt.
+    async def ask(self, items: Items) -> Answers:
+        """One answer per item: a prompt, or the inputs of a model that takes several.
 
         Raises:
             ModelFailed: the model raised an error or returned something else, or its process died
@@ -64,7 +69,7 @@ class ModelProcess:
             for _ in range(_TRIES):
                 pool = self._pool
                 try:
-                    found = await asyncio.wrap_future(pool.submit(_answer, *self._bundle, prompts))
+                    found = await asyncio.wrap_future(pool.submit(_answer, *self._bundle, items))
                 except BrokenProcessPool:
                     if self._killed:
                         raise ModelFailed("it did not answer in time, and was ended") from None
@@ -120,22 +125,24 @@ def _end_with_parent() -> None:
     os._exit(1)
 
 
-def _answer(folder: Path, digest: str, mib: int, prompts: list[str]) -> Answers | str:
+def _answer(
+    folder: Path, digest: str, mib: int, answer_column: str | None, items: Items
+) -> Answers | str:
     """The answers, or why there are none: a model's own exception may not be picklable."""
     try:
-        predict = _loaded(folder, digest, mib)
-        answers = predict(prompts) if prompts else []
+        predict = _loaded(folder, digest, mib, answer_column)
+        answers = predict(items) if items else []
     except BaseException as error:
         return f"{type(error).__name__}: {error}"
-    if len(answers) != len(prompts):
-        return f"the model returned {len(answers)} answers to {len(prompts)} prompts"
+    if len(answers) != len(items):
+        return f"the model returned {len(answers)} answers to {len(items)} prompts"
     return answers
 
 
 @cache
-def _loaded(folder: Path, digest: str, mib: int) -> Callable[[list[str]], list[Any]]:
+def _loaded(folder: Path, digest: str, mib: int, answer_column: str | None) -> LoadedModel:
     """The model, asked in the same form as in its evaluation."""
     found = read_bundle(folder, mib).digest
     if found != digest:
         raise BadInput(f"{folder} was changed: its digest is {found[:12]}, expected {digest[:12]}.")
-    return load(str(folder))
+    return load(str(folder), answer_column=answer_column)

@@ -92,7 +92,8 @@ class Service:
             log.warning("no earlier version can be served: %s", error)
 
     async def _switch(self, version: Version, folder: Path, *, only_if_idle: bool = False) -> None:
-        process = ModelProcess(folder, version.bundle_digest, self._versions.mib)
+        versions = self._versions
+        process = ModelProcess(folder, version.bundle_digest, versions.mib, versions.answer_column)
         try:
             async with asyncio.timeout(_LOAD_SECONDS):
                 await process.load()

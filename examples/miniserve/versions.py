@@ -39,6 +39,7 @@ class Versions:
         self._registry = Registry.open(settings)
         self._settings = settings
         self.mib = settings.evaluation.limits.bundle_mib  # the largest bundle
+        self.answer_column = settings.evaluation.answer_column
         self._home = settings.home / "miniserve" / settings.env
         self._state = self._home / "serving.json"
 

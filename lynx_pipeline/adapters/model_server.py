@@ -2,9 +2,10 @@
 
 The end of the URL's path decides the form of requests and responses:
 
-- ``/predict``, as miniserve: ``{"prompts": [...]}``, ``{"version": "v0.3.1", "answers": [...]}``
-- ``/invocations``, as MLflow's scoring server: ``{"inputs": [...]}``, or a data frame with one
-  column, ``{"predictions": [...]}``. The response does not name a version.
+- ``/predict``, as miniserve: ``{"prompts": [...]}``, or ``{"inputs": [{...}, ...]}`` for items with
+  several inputs; ``{"version": "v0.3.1", "answers": [...]}``
+- ``/invocations``, as MLflow's scoring server: ``{"inputs": [...]}``, or a data frame;
+  ``{"predictions": [...]}``. The response does not name a version.
 
 What the server returns is not trusted: redirects are not followed, a response has a limited size
 and time, and anything but one answer per prompt is an error. Whether the answers are the expected
@@ -13,6 +14,7 @@ ones is decided elsewhere.
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -24,15 +26,17 @@ if TYPE_CHECKING:
     import requests
 
 PREDICT, INVOCATIONS = "/predict", "/invocations"
+Answer = str | int | float | None  # a JSON value that can be an answer; a bool is an int
+_CONSTANTS = {"NaN": None, "Infinity": float("inf"), "-Infinity": float("-inf")}
 _MAX_BYTES = 16 << 20  # of a response
 
 
 @dataclass(frozen=True, slots=True)
 class Served:
-    """A server's answers to a batch, each text or None, and the version that gave them; None if the
-    response does not name one."""
+    """A server's answers to a batch, each text, a number or None, and the version that gave them;
+    None if the response does not name one."""
 
-    answers: list[str | None]
+    answers: list[Answer]
     version: str | None
 
 
@@ -68,33 +72,49 @@ class ModelServer:
         if token is not None:
             self._session.auth = _Bearer(token)
 
-    def ask(self, prompts: list[str]) -> Served:
-        """The answers to these prompts, in their order.
+    def ask(
+        self, prompts: list[str], inputs: Sequence[str] = (), answer_column: str | None = None
+    ) -> Served:
+        """The answers to these prompts, in their order. With ``inputs``, each is the text of a JSON
+        object that has them. If the model returns several columns, ``answer_column`` names the one
+        with the answers.
 
         Raises:
+            BadInput: a column was chosen, and the items have several inputs.
             SystemFailed: the server can't be reached, or its response is not one answer per prompt.
         """
+        items = [json.loads(prompt) for prompt in prompts] if inputs else []
+        if items and self._column is not None:
+            raise BadInput(
+                f"a column was chosen, but the eval set's items have the inputs "
+                f"{', '.join(inputs)}, which are the columns. Leave it out."
+            )
         if not self.is_mlflow:
-            values = self._post({"prompts": prompts})
+            values = self._post({"inputs": items} if items else {"prompts": prompts})
             version = values.get("version")
             if not isinstance(version, str):
                 raise self._failed("the response names no version")
             return Served(self._answers(values.get("answers"), len(prompts)), version)
-        if self._column is None:
+        if items:
+            rows = [[item[name] for name in inputs] for item in items]
+            values = self._post({"dataframe_split": {"columns": list(inputs), "data": rows}})
+        elif self._column is None:
             values = self._post({"inputs": prompts})
         else:
             frame = {"columns": [self._column], "data": [[prompt] for prompt in prompts]}
             values = self._post({"dataframe_split": frame})
-        return Served(self._answers(_one_column(values.get("predictions")), len(prompts)), None)
+        answers = _one_column(values.get("predictions"), answer_column)
+        return Served(self._answers(answers, len(prompts)), None)
 
-    def _answers(self, values: Any, count: int) -> list[str | None]:
+    def _answers(self, values: Any, count: int) -> list[Answer]:
         if not isinstance(values, list):
             raise self._failed("the response contains no list of answers")
         if len(values) != count:
             raise self._failed(f"the response has {len(values)} answers to {count} prompts")
         for value in values:
-            if value is not None and not (isinstance(value, str) and _is_unicode(value)):
-                raise self._failed(f"an answer is {printable(repr(value))[:60]}, not text or null")
+            if not isinstance(value, Answer) or (isinstance(value, str) and not _is_unicode(value)):
+                found = printable(repr(value))[:60]
+                raise self._failed(f"an answer is {found}, not text, a number or null")
         return values
 
     def _post(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -120,8 +140,8 @@ class ModelServer:
             raise self._failed(f"status {response.status_code}: {text or 'no reason given'}")
         try:
             # pandas writes a missing answer as NaN.
-            values = json.loads(raw, parse_constant={"NaN": None}.__getitem__)
-        except (ValueError, KeyError, RecursionError):
+            values = json.loads(raw, parse_constant=_CONSTANTS.__getitem__)
+        except (ValueError, RecursionError):
             values = None
         if not isinstance(values, dict):
             raise self._failed(f"the response is not a JSON object: {text[:80]!r}")
@@ -200,15 +220,23 @@ def _path(url: str, name: str) -> str:
     return parts.path
 
 
-def _one_column(values: Any) -> Any:
-    """A list of answers from a model that returns a data frame with one column, or an array of
-    shape (batch, 1), as the worker that evaluates models reads it. Other values as they are."""
-    if isinstance(values, dict) and len(values) == 1:
-        (values,) = values.values()
+def _one_column(values: Any, answer_column: str | None) -> Any:
+    """The answers of a model that returns columns, or an array of shape (batch, 1), as the worker
+    that evaluates models reads them. Other values as they are."""
+    values = _chosen(values, answer_column)
     if not isinstance(values, list):
         return values
-    rows = [list(row.values()) if isinstance(row, dict) else row for row in values]
+    rows = [_chosen(row, answer_column) for row in values]
     return [row[0] if isinstance(row, list) and len(row) == 1 else row for row in rows]
+
+
+def _chosen(values: Any, answer_column: str | None) -> Any:
+    """The field of an object with the answers. A Series is an object with one field."""
+    if not isinstance(values, dict):
+        return values
+    if answer_column is not None and answer_column in values:
+        return values[answer_column]
+    return next(iter(values.values())) if len(values) == 1 else values
 
 
 def _is_unicode(text: str) -> bool:

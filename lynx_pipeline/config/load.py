@@ -106,6 +106,7 @@ def _evaluation(table: "EvaluationTable", home: Path) -> EvaluationSettings:
         table.engine,
         table.workers,
         None if table.env_manager == LOCAL else home / "environments",
+        table.answer_column or None,
     )
 
 

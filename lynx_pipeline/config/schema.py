@@ -118,6 +118,11 @@ class EvaluationTable(_Table):
         description="The candidate's Python environment: this one, or one that uv builds from the "
         "bundle's requirements.",
     )
+    answer_column: Annotated[str, _PRINTABLE, Expected("the name of a column")] = Field(
+        default="",
+        description="The column with the answers, if a model returns several: of a data frame, or "
+        "a key of a dictionary.",
+    )
     workers: Annotated[int, Field(ge=0), Expected("a whole number, 0 or more")] = Field(
         default=0,
         description="Processes that answer at once. 0 means one per core if there is enough work.",

@@ -46,13 +46,15 @@ class EvaluationSettings:
 
     ``engine`` is one of :data:`ENGINES`. ``workers`` is the number of processes that answer at
     once; 0 means one per core. ``environments`` is the folder for the candidates' own Python
-    environments; None if candidates run in ours.
+    environments; None if candidates run in ours. ``answer_column`` names the column of a
+    candidate's output with the answers; None if there is only one.
     """
 
     limits: Limits = field(default_factory=Limits)
     engine: str = LOCAL
     workers: int = 0
     environments: Path | None = None
+    answer_column: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -137,8 +137,8 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
     """The candidate's answers to every question, counted per bucket, and the report.
 
     The candidate runs in its own process, which sees nothing but prompts. A stored evaluation is
-    reused if bundle, eval set, scorer and ``env_manager`` are the same, unless the run config sets
-    ``again: true``.
+    reused if bundle, eval set, scorer, ``answer_column`` and ``env_manager`` are the same, unless
+    the run config sets ``again: true``.
     """
     with failures():
         settings = load_settings()

@@ -43,6 +43,8 @@ class CandidateEval:
     key; ``mlflow_run_id`` is its run if the key says so. ``candidate`` is None, and the run a label
     of the bundle, if a folder was evaluated. ``bundle_digest`` is None in old evaluations.
     ``corpus`` is the project's corpus at that time; None, and not in the file, without one.
+    ``answer_column`` is the setting that chose the answers among the columns of the candidate's
+    output, None if it was not set.
     """
 
     mlflow_run_id: str | None
@@ -59,6 +61,7 @@ class CandidateEval:
     metrics: Mapping[str, float]
     environment: str = LOCAL
     corpus: CorpusDigests | None = None
+    answer_column: str | None = None
 
     @property
     def isolated(self) -> bool:
@@ -91,6 +94,7 @@ class CandidateEval:
             "predictions_sha256": self.predictions_sha256,
             "isolation": self.isolation,
             "environment": self.environment,
+            "answer_column": self.answer_column,
             "measured": dict(self.metrics),
             "buckets": buckets_to_json(self.counts.buckets),
         }
@@ -164,6 +168,7 @@ def parse_candidate_eval(raw: bytes, where: str) -> CandidateEval:
         metrics={key: metrics.number(key) for key in metrics.values},
         environment=fields.optional_text("environment") or LOCAL,
         corpus=_read_corpus(fields),
+        answer_column=fields.optional_text("answer_column"),
     )
 
 

@@ -4,6 +4,7 @@ Guarantees that ids are unique and that all items have the same dimensions, so t
 be counted. Leaves to the DVC adapter: whether the bytes are the versioned ones.
 """
 
+import json
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -18,12 +19,16 @@ from lynx_pipeline.errors import BadInput
 @dataclass(frozen=True, slots=True)
 class Item:
     """One question. ``answers`` are all right answers, the expected one first;
-    ``buckets`` are full names such as ``tense.past_simple``."""
+    ``buckets`` are full names such as ``tense.past_simple``.
+
+    If the question has several ``inputs``, ``prompt`` is the text of a JSON object that has them,
+    in the order of the names in ``inputs``."""
 
     id: str
     prompt: str
     answers: tuple[str, ...]
     buckets: tuple[str, ...]
+    inputs: tuple[str, ...] = ()
 
 
 class Questions(Protocol):
@@ -40,6 +45,10 @@ class Questions(Protocol):
     @property
     def scorer(self) -> Scorer:
         """The rule by which answers are right."""
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The names of the inputs that all items have; none if they have a prompt."""
 
     def __len__(self) -> int:
         """The number of items."""
@@ -60,6 +69,11 @@ class EvalSet:
     dvc_hash: str
     sha256: str
     scorer: Scorer = EXACT
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """See :class:`Questions`."""
+        return self.items[0].inputs
 
     def __len__(self) -> int:
         return len(self.items)
@@ -101,16 +115,18 @@ def parse_eval_set(
 
     Raises:
         BadInput: a line is not an item, ``scorer`` could never match an expected answer, an id
-            is a duplicate, dimensions differ between items, or there are no items.
+            is a duplicate, dimensions or inputs differ between items, or there are no items.
     """
     dimensions: frozenset[str] | None = None
+    inputs: tuple[str, ...] | None = None
     ids: set[str] = set()
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         here = f"{where}, line {number}"
         fields = Fields(parse_object(line, here), here)
-        item = _read_item(fields, scorer)
+        item = _read_item(fields, scorer, inputs)
+        inputs = item.inputs
         found = frozenset(fields.object("buckets"))
         if dimensions is None:
             dimensions = found
@@ -128,8 +144,9 @@ def parse_eval_set(
         raise BadInput(f"{where}: the eval set contains no items.")
 
 
-def _read_item(fields: Fields, scorer: Scorer) -> Item:
-    fields.refuse_unknown(("id", "prompt", "expected", "accept", "buckets"))
+def _read_item(fields: Fields, scorer: Scorer, inputs: tuple[str, ...] | None) -> Item:
+    """``inputs`` are those of the items before, None if this is the first."""
+    fields.refuse_unknown(("id", "prompt", "inputs", "expected", "accept", "buckets"))
     accept: Any = fields.values.get("accept", [])
     if not isinstance(accept, list) or not all(isinstance(a, str) and a.strip() for a in accept):
         fields.fail("accept", "a list of answers that are not empty", "something else")
@@ -144,4 +161,34 @@ def _read_item(fields: Fields, scorer: Scorer) -> Item:
     for answer in answers:
         if scorer.form(answer) is None:
             fields.fail("expected", scorer.expects, repr(answer)[:80])
-    return Item(fields.text("id"), fields.text("prompt"), answers, tuple(names))
+    prompt, inputs = _read_question(fields, inputs)
+    return Item(fields.text("id"), prompt, answers, tuple(names), inputs)
+
+
+def _read_question(fields: Fields, expected: tuple[str, ...] | None) -> tuple[str, tuple[str, ...]]:
+    """An item's prompt and the names of its inputs."""
+    names: tuple[str, ...] = ()
+    if "inputs" not in fields.values:
+        prompt = fields.text("prompt")
+    else:
+        values = fields.object("inputs")
+        if "prompt" in fields.values:
+            fields.fail("inputs", "either this or 'prompt'", "both")
+        if not all(isinstance(value, str) for value in values.values()) or not all(
+            name.strip() and name.isprintable() for name in values
+        ):
+            fields.fail("inputs", "names with texts", "something else")
+        if not any(value.strip() for value in values.values()):
+            fields.fail("inputs", "a text that is not empty", "only empty ones")
+        names = tuple(values) if expected is None or set(expected) != set(values) else expected
+        prompt = json.dumps({name: values[name] for name in names}, ensure_ascii=False)
+    if expected not in (None, names):
+        raise BadInput(
+            f"{fields.where}: this item has {_inputs(names)}; earlier items have "
+            f"{_inputs(expected or ())}."
+        )
+    return prompt, names
+
+
+def _inputs(names: tuple[str, ...]) -> str:
+    return f"the inputs {', '.join(sorted(names))}" if names else "a prompt"

@@ -64,7 +64,7 @@ def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[B
     if evaluation.name != EVAL:
         raise BadInput(f"{evaluation}: expected a file named {EVAL} with its evidence beside it.")
     eval_set = read_eval_set(settings)
-    evidence = read_evidence(evaluation.parent, eval_set)
+    evidence = read_evidence(evaluation.parent, eval_set, settings.evaluation.answer_column)
     proposed = evidence.evaluation
     before = read_baseline(settings.baseline) if settings.baseline.exists() else None
     values = {

@@ -36,16 +36,24 @@ class Evidence:
         return hashlib.sha256(self.candidate_eval).hexdigest()
 
 
-def read_evidence(folder: Path, eval_set: StoredEvalSet) -> Evidence:
-    """The evaluation in ``folder``, its predictions scored again on ``eval_set``.
+def read_evidence(
+    folder: Path, eval_set: StoredEvalSet, answer_column: str | None = None
+) -> Evidence:
+    """The evaluation in ``folder``, its predictions scored again on ``eval_set``. They must be
+    those that the setting ``answer_column`` chose.
 
     Raises:
-        BadInput: a file is missing, or see :func:`check_evidence`.
+        BadInput: a file is missing, the answers are of another column, or see
+            :func:`check_evidence`.
     """
     candidate_eval = read_bytes(folder / EVAL, "the candidate was not evaluated", LONGEST)
     limit = most_bytes(len(eval_set))
     predictions = read_bytes(folder / PREDICTIONS, "the evaluation has no predictions", limit)
-    return check_evidence(candidate_eval, predictions, eval_set, str(folder))
+    evidence = check_evidence(candidate_eval, predictions, eval_set, str(folder))
+    found = evidence.evaluation.answer_column
+    if found != answer_column:
+        raise _outdated(folder / EVAL, "answer_column", found, answer_column)
+    return evidence
 
 
 def check_evidence(
@@ -67,10 +75,7 @@ def check_evidence(
     }
     for key, value in expected.items():
         if getattr(evaluation, key) != value:
-            raise BadInput(
-                f"{file}: {key!r} is {getattr(evaluation, key)}, expected {value}: the evaluation "
-                "is out of date. Evaluate the candidate again."
-            )
+            raise _outdated(file, key, getattr(evaluation, key), value)
     if hashlib.sha256(predictions).hexdigest() != evaluation.predictions_sha256:
         raise BadInput(
             f"{predictions_file}: its SHA-256 differs from the one in {EVAL}: the predictions "
@@ -82,6 +87,13 @@ def check_evidence(
             "Evaluate the candidate again."
         )
     return Evidence(evaluation, candidate_eval, predictions)
+
+
+def _outdated(file: Path | str, key: str, found: str | None, expected: str | None) -> BadInput:
+    return BadInput(
+        f"{file}: {key!r} is {found}, expected {expected}: the evaluation is out of date. Evaluate "
+        "the candidate again."
+    )
 
 
 def check_handed_over(folder: Path, sha256: str, candidate: str) -> None:

@@ -44,7 +44,7 @@ def judge_evidence(settings: Settings, folder: Path) -> Judged:
         BadInput: evidence, eval set or baseline is invalid.
     """
     eval_set, baseline = matched_inputs(settings)
-    evidence = read_evidence(folder, eval_set)
+    evidence = read_evidence(folder, eval_set, settings.evaluation.answer_column)
     return apply_gate(eval_set, evidence, baseline)
 
 

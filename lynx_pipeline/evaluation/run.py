@@ -26,7 +26,7 @@ from lynx_pipeline.evaluation.journal import Journal
 from lynx_pipeline.evaluation.judgement import Judged, apply_gate
 from lynx_pipeline.evaluation.storage import StoredEvalSet
 from lynx_pipeline.evaluation.storage.pages import most_bytes
-from lynx_pipeline.sandbox.engine import Answered, Batch, Engine
+from lynx_pipeline.sandbox.engine import Answered, Batch, Engine, Form
 from lynx_pipeline.sandbox.environment import own_environment
 from lynx_pipeline.sandbox.isolation import choose_isolation
 from lynx_pipeline.sandbox.local import Local
@@ -60,12 +60,14 @@ def evaluate(
         SystemFailed: the disk or one of our processes failed.
     """
     bundle = read_bundle(bundle_folder, options.limits.bundle_mib)
-    engine, environment = _engine(bundle_folder, bundle, options, env, tuple(hidden), warn)
+    form = Form(eval_set.inputs, options.answer_column)
+    engine, environment = _engine(bundle_folder, bundle, options, form, env, tuple(hidden), warn)
     key = {
         "bundle_digest": bundle.digest,
         "eval_set_sha256": eval_set.sha256,
         "env": env.value,
         "environment": environment,
+        "answer_column": options.answer_column,
     }
     total = len(eval_set)
     with Journal(journal_file(output), key, total) as journal:
@@ -94,6 +96,7 @@ def evaluate(
             output,
             bundle,
             environment,
+            options.answer_column,
             candidate=candidate,
             run=run,
             corpus=corpus,
@@ -106,6 +109,7 @@ def _engine(
     folder: Path,
     bundle: Bundle,
     options: EvaluationSettings,
+    form: Form,
     env: Env,
     hidden: tuple[Path, ...],
     warn: Callable[[str], None],
@@ -115,13 +119,13 @@ def _engine(
     if options.engine == RAY:
         from lynx_pipeline.sandbox.ray.engine import Ray
 
-        return Ray(folder, bundle.digest, env, hidden, limits, warn, workers), LOCAL
+        return Ray(folder, bundle.digest, env, hidden, limits, warn, workers, form), LOCAL
     isolation = choose_isolation(env, hidden, warn)
     environment = LOCAL
     if options.environments is not None:
         own = own_environment(folder, options.environments, isolation)
         isolation, environment = replace(isolation, environment=own.folder), own.sha256
-    return Local(folder, isolation, limits, workers), environment
+    return Local(folder, isolation, limits, workers, form), environment
 
 
 def _bytes(batch: Answered) -> int:
@@ -144,6 +148,7 @@ def _write_evidence(
     output: Path,
     bundle: Bundle,
     environment: str,
+    answer_column: str | None,
     *,
     candidate: str | None,
     run: str | None,
@@ -169,6 +174,7 @@ def _write_evidence(
         metrics=_metrics(stats, eval_set, bundle),
         environment=environment,
         corpus=corpus,
+        answer_column=answer_column,
     )
     evidence = Evidence(evaluation, _encode(evaluation), predictions)
     write_atomic(output.with_name(PREDICTIONS), predictions)
@@ -269,10 +275,11 @@ def evaluate_candidate(
 def _valid_evidence(
     candidate: Candidate, eval_set: StoredEvalSet, settings: Settings
 ) -> Evidence | None:
-    """The candidate's evidence if it can be reused: it is of this key, bundle, eval set, scorer and
-    ``env_manager``, and in prod the candidate was isolated. Other settings are not compared."""
+    """The candidate's evidence if it can be reused: it is of this key, bundle, eval set, scorer,
+    ``answer_column`` and ``env_manager``, and in prod the candidate was isolated. Other settings
+    are not compared."""
     try:
-        evidence = read_evidence(candidate.evidence, eval_set)
+        evidence = read_evidence(candidate.evidence, eval_set, settings.evaluation.answer_column)
     except BadInput:
         return None
     evaluation = evidence.evaluation

@@ -2,17 +2,21 @@
 
 A model can find out that it is evaluated, answer well then, and differently once it is served. So a
 sample of the eval set's prompts is sent to the server, and each answer is compared with the stored
-prediction, exactly. Right or wrong does not matter here. A model that recognizes the eval set's
-prompts themselves, or that changes later, is not detected.
+prediction, exactly; a number, by the text that the evaluation gives it. Right or wrong does not
+matter here. A model that recognizes the eval set's prompts themselves, or that changes later, is
+not detected.
 """
 
+import json
 import random
-from collections.abc import Callable, Collection, Iterable, Iterator
+import struct
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import NamedTuple
 
-from lynx_pipeline.adapters.model_server import Served
+from lynx_pipeline.adapters.model_server import Answer, Served
+from lynx_pipeline.domain.candidate_eval import parse_candidate_eval
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
 from lynx_pipeline.errors import BadInput, Refused
@@ -21,8 +25,9 @@ from lynx_pipeline.evaluation.inputs import read_eval_set
 from lynx_pipeline.evaluation.storage import StoredEvalSet
 from lynx_pipeline.registry.registry import Registry
 
-# A server's answers to a batch of prompts.
-Ask = Callable[[list[str]], Served]
+# A server's answers to a batch of prompts. They have these inputs, and the answers are in this
+# column of the model's output.
+Ask = Callable[[list[str], Sequence[str], str | None], Served]
 
 
 class Question(NamedTuple):
@@ -34,7 +39,7 @@ class Question(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A question to which the server gave another answer."""
+    """A question to which the server gave another answer. A number is shown as text."""
 
     question: Question
     answer: str | None
@@ -63,13 +68,14 @@ def canary(
         SystemFailed: a request to the server, DVC or the registry failed.
     """
     entry = _promotion(registry, version)
-    eval_set, predictions = _stored_predictions(registry, entry)
+    eval_set, predictions, answer_column = _stored_predictions(registry, entry)
     flipped = _flipped(registry, eval_set, predictions)
     questions = (Question(*it) for it in eval_set.with_predictions(predictions))
     chosen = choose(questions, flipped, size, random.SystemRandom())
     found: list[Difference] = []
     for batch in _batches(chosen, batch_size):
-        served = ask([question.prompt for question in batch])
+        prompts = [question.prompt for question in batch]
+        served = ask(prompts, eval_set.inputs, answer_column)
         if served.version not in (None, entry.fact.semver):
             raise Refused(
                 f"the server serves {served.version!r:.80}, expected {entry.fact.semver}. Compare "
@@ -101,13 +107,40 @@ def choose(
     return chosen
 
 
-def differences(
-    questions: Iterable[Question], answers: Iterable[str | None]
-) -> Iterator[Difference]:
+def differences(questions: Iterable[Question], answers: Iterable[Answer]) -> Iterator[Difference]:
     """The questions whose answer is not exactly the expected one."""
     for question, answer in zip(questions, answers, strict=True):
-        if answer != question.expected:
-            yield Difference(question, answer)
+        texts = list(_recorded(answer))
+        if question.expected not in texts:
+            yield Difference(question, texts[0])
+
+
+def _recorded(answer: Answer) -> Iterator[str | None]:
+    """The texts that an evaluation may have recorded for a served answer. The worker that evaluates
+    writes a number as JSON does, with the digits that it needs in its own type. JSON has only
+    doubles: a server turns the single-precision number 0.1 into 0.10000000149011612."""
+    if answer is None or isinstance(answer, str):
+        yield answer
+        return
+    yield json.dumps(answer)
+    if isinstance(answer, float):
+        yield from _as_narrower_float(answer)
+
+
+def _as_narrower_float(value: float) -> Iterator[str]:
+    """The shortest texts of a number that is exactly one of 32 or 16 bits, in that type."""
+    for code, digits in (("f", 9), ("e", 5)):
+
+        def narrowed(number: float, code: str = code) -> float:
+            try:
+                (result,) = struct.unpack(code, struct.pack(code, number))
+            except OverflowError:
+                return float("nan")
+            return float(result)
+
+        if narrowed(value) == value:
+            texts = (float(f"{value:.{count}e}") for count in range(digits))
+            yield json.dumps(next(it for it in texts if narrowed(it) == value))
 
 
 def _promotion(registry: Registry, version: str) -> Entry[Promoted]:
@@ -117,8 +150,11 @@ def _promotion(registry: Registry, version: str) -> Entry[Promoted]:
         raise BadInput(str(error)) from None
 
 
-def _stored_predictions(registry: Registry, entry: Entry[Promoted]) -> tuple[StoredEvalSet, bytes]:
-    """The predictions of the promoted version, and the eval set that they answer."""
+def _stored_predictions(
+    registry: Registry, entry: Entry[Promoted]
+) -> tuple[StoredEvalSet, bytes, str | None]:
+    """The eval set that the promoted version was evaluated on, its predictions, and which column of
+    its output they are."""
     semver, evidence = entry.fact.semver, entry.fact.evidence
     if not isinstance(evidence, Evidence):
         raise BadInput(
@@ -135,7 +171,9 @@ def _stored_predictions(registry: Registry, entry: Entry[Promoted]) -> tuple[Sto
         )
     predictions = registry.store.evidence(evidence.predictions_sha256)
     eval_set.count(predictions, f"the stored predictions of {semver}")
-    return eval_set, predictions
+    stored = registry.store.evidence(evidence.candidate_eval_sha256)
+    evaluation = parse_candidate_eval(stored, f"the stored evaluation of {semver}")
+    return eval_set, predictions, evaluation.answer_column
 
 
 def _flipped(registry: Registry, eval_set: StoredEvalSet, predictions: bytes) -> frozenset[str]:

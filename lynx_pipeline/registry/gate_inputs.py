@@ -6,6 +6,7 @@ replaced since: a workflow run that is repeated weeks later uses its old commit.
 
 import hashlib
 import tomllib
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ _UNCOMMITTED = (
 _SETTINGS = (
     *("model", "eval_set", "baseline", "registry", "identity", "price_per_hour"),
     *("artifact_locations", "bundle_store", "corpus", "corpus_checks"),
+    *("scorer", "evaluation.answer_column"),
 )
 
 # Also inputs of the gate, in the workflow's repository: who may request a release, the code that
@@ -45,7 +47,8 @@ def check_committed(settings: Settings, commit: str) -> None:
     raw = git_files.file_at(settings.root, commit, pyproject) or b""
     committed = load_settings(settings.root, {"LYNX_ENV": settings.env.value}, pyproject=raw)
     for key in _SETTINGS:
-        if getattr(settings, key) != getattr(committed, key):
+        value = attrgetter(key)
+        if value(settings) != value(committed):
             raise Refused(f"{key!r} differs from the commit {commit[:12]}: {_UNCOMMITTED}")
 
 

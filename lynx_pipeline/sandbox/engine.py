@@ -7,10 +7,19 @@ from typing import NamedTuple, Protocol
 
 
 class Batch(NamedTuple):
-    """Prompts, and their row numbers in the eval set."""
+    """Prompts, and their row numbers in the eval set. See :attr:`Form.inputs`."""
 
     rows: list[int]
     prompts: list[str]
+
+
+class Form(NamedTuple):
+    """How a candidate is asked. With ``inputs``, each prompt is the text of a JSON object that has
+    them. ``answer_column`` names the column of its output with the answers; None if there is only
+    one."""
+
+    inputs: tuple[str, ...] = ()
+    answer_column: str | None = None
 
 
 class Answered(NamedTuple):

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lynx_pipeline.config import Limits
-from lynx_pipeline.sandbox.engine import Answered, Batch
+from lynx_pipeline.sandbox.engine import Answered, Batch, Form
 from lynx_pipeline.sandbox.isolation import Isolation
 from lynx_pipeline.sandbox.process import serve
 
@@ -24,6 +24,7 @@ class Local:
     isolation: Isolation
     limits: Limits
     max_workers: int = 0
+    form: Form = Form()  # noqa: RUF009  # immutable
 
     def answer(self, batches: Iterator[Batch], prompt_count: int) -> Iterator[Answered]:
         """See :class:`~lynx_pipeline.sandbox.engine.Engine`."""
@@ -46,7 +47,7 @@ class Local:
         def work() -> None:
             try:
                 for answered in serve(
-                    self.bundle, self.isolation, self.limits, take, deadline, stop
+                    self.bundle, self.isolation, self.limits, take, deadline, stop, self.form
                 ):
                     put(answered)
                 put(None)

@@ -21,7 +21,7 @@ from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.candidate_eval import NONE
 from lynx_pipeline.domain.text import printable
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
-from lynx_pipeline.sandbox.engine import Answered, Batch
+from lynx_pipeline.sandbox.engine import Answered, Batch, Form
 from lynx_pipeline.sandbox.isolation import Isolation
 from lynx_pipeline.sandbox.watch import Watch
 
@@ -36,6 +36,7 @@ def serve(
     take: Callable[[], Batch | None],
     end: float,
     stop: threading.Event,
+    form: Form = Form(),  # noqa: B008  # immutable
 ) -> Iterator[Answered]:
     """Run one worker process on the batches from ``take`` until it returns None, ``end`` (on the
     monotonic clock) is reached, or ``stop`` is set. The next batch is sent before the current one
@@ -47,7 +48,7 @@ def serve(
         BadInput, SystemFailed: see :class:`~lynx_pipeline.sandbox.engine.Engine`.
     """
     sent = 0
-    with _started(isolation, bundle, limits, stop) as worker:
+    with _started(isolation, bundle, limits, stop, form) as worker:
         ready = worker.receive(min(end, time.monotonic() + limits.load_seconds), "loading")
         load_seconds = _amount(ready, "ready")
 
@@ -185,7 +186,8 @@ class _Worker:
         if "error" in reply:
             self._read_to_end()
             error = printable(str(reply["error"]), "\n")[:500]
-            raise self._failed(f"{phase} failed with {error}")
+            hint = printable(str(reply.get("hint") or ""))[:500]
+            raise self._failed(f"{phase} failed with {error}" + (f". {hint}" if hint else ""))
         return reply
 
     def _read_to_end(self) -> None:
@@ -247,13 +249,14 @@ class _Worker:
 
 @contextmanager
 def _started(
-    isolation: Isolation, bundle: Path, limits: Limits, stop: threading.Event
+    isolation: Isolation, bundle: Path, limits: Limits, stop: threading.Event, form: Form
 ) -> Iterator[_Worker]:
+    arguments = [] if form == Form() else [json.dumps(form._asdict())]
     with tempfile.TemporaryDirectory(prefix="lynx-worker-", ignore_cleanup_errors=True) as scratch:
         environ = {"HOME": scratch, "TMPDIR": scratch, "PATH": os.defpath, "LANG": "C.UTF-8"}
         try:
             process = subprocess.Popen(
-                isolation.command(bundle, limits),
+                [*isolation.command(bundle, limits), *arguments],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

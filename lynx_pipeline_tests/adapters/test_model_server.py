@@ -75,6 +75,42 @@ def test_the_form_of_mlflow_is_a_list_or_a_data_frame(
     assert got == [expected]
 
 
+@pytest.mark.parametrize(
+    ("predictions", "answers"),
+    [
+        ("[3, 0.1]", [3, 0.1]),
+        ("[true, NaN]", [True, None]),
+        ("[Infinity, -Infinity]", [float("inf"), -float("inf")]),
+        ('[{"label": 1}, {"label": 0}]', [1, 0]),
+        ("[[1.5], [null]]", [1.5, None]),
+    ],
+)
+def test_answers_may_be_numbers(predictions: str, answers: list[Any]) -> None:
+    """MLflow's server writes what the model returned."""
+    response = Answer(f'{{"predictions": {predictions}}}'.encode())
+    assert ask(lambda _: response, "/invocations") == Served(answers, None)
+
+
+@pytest.mark.parametrize(
+    "predictions",
+    [
+        '[{"label": "a", "score": 0.9}, {"label": null, "score": 0.5}]',
+        '{"label": ["a", null], "probabilities": [{"a": 0.9}, {"a": 0.5}]}',
+        '["a", null]',
+        '[{"0": "a"}, {"0": null}]',
+    ],
+)
+def test_the_answers_may_be_one_of_several_columns(predictions: str) -> None:
+    """Output without columns, also a Series, is taken as it is, as in the evaluation."""
+    response = Answer(f'{{"predictions": {predictions}}}'.encode())
+    with serving(lambda _: response) as url:
+        server = ModelServer(f"{url}/invocations")
+        assert server.ask(PROMPTS, "label") == Served(["a", None], None)
+        if "score" in predictions or "prob" in predictions:
+            with pytest.raises(SystemFailed):
+                server.ask(PROMPTS)
+
+
 GOOD = {"version": "v0.1.0", "answers": ["a", "b"]}
 FAULTS = {
     "server error": (Answer(b"out of memory", 500), "status 500: out of memory"),
@@ -92,15 +128,16 @@ FAULTS = {
     "garbage": (Answer(b"\xff\x00<html>"), "not a JSON object"),
     "empty": (Answer(b""), "not a JSON object"),
     "deep": (Answer(b"[" * 100_000), "not a JSON object"),
-    "infinity": (Answer(b'{"version": Infinity}'), "not a JSON object"),
+    "constant": (Answer(b'{"version": Infinite}'), "not a JSON object"),
     "a list": (body(["a", "b"]), "not a JSON object"),
     "no version": (body({"answers": ["a", "b"]}), "the response names no version"),
     "version is a number": (body({**GOOD, "version": 1}), "the response names no version"),
     "no answers": (body({"version": "v0.1.0"}), "no list of answers"),
     "too few": (body({**GOOD, "answers": ["a"]}), "1 answers to 2 prompts"),
     "too many": (body({**GOOD, "answers": ["a"] * 3}), "3 answers to 2 prompts"),
-    "a number": (body({**GOOD, "answers": ["a", 1]}), "an answer is 1, not text or null"),
-    "half a character": (body({**GOOD, "answers": ["a", "\ud800"]}), "not text or null"),
+    "a list of lists": (body({**GOOD, "answers": ["a", [1]]}), "an answer is [1], not text, a"),
+    "an object": (body({**GOOD, "answers": ["a", {"x": 1}]}), "not text, a number or null"),
+    "half a character": (body({**GOOD, "answers": ["a", "\ud800"]}), "not text, a number or null"),
 }
 
 

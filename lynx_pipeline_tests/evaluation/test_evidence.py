@@ -152,6 +152,20 @@ def test_evidence_without_an_environment_counts_as_local(evidence: Path) -> None
     assert read_evidence(evidence, ITEMS).evaluation.environment == LOCAL
 
 
+def test_evidence_says_which_column_the_answers_are_from(evidence: Path) -> None:
+    """Answers from another one than the settings name are out of date, also in older evidence,
+    which doesn't say."""
+    edit(evidence, lambda v: v.update(answer_column="label"))
+    assert read_evidence(evidence, ITEMS, "label").evaluation.answer_column == "label"
+    for column in (None, "score"):
+        with pytest.raises(BadInput, match=f"'answer_column' is label, expected {column}: .* out"):
+            read_evidence(evidence, ITEMS, column)
+    edit(evidence, lambda v: v.pop("answer_column"))
+    assert read_evidence(evidence, ITEMS).evaluation.answer_column is None
+    with pytest.raises(BadInput, match="'answer_column' is None, expected label"):
+        read_evidence(evidence, ITEMS, "label")
+
+
 def _all(n: int) -> dict[str, object]:
     return {"accuracy": 1.0, "n": n, "correct": n}
 

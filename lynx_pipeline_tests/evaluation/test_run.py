@@ -20,6 +20,7 @@ from lynx_pipeline.evaluation.judgement import judge_evidence
 from lynx_pipeline.evaluation.run import evaluate, evaluate_candidate
 from lynx_pipeline.evaluation.storage import StoredEvalSet
 from lynx_pipeline.evaluation.storage.large import build
+from lynx_pipeline.evaluation.storage.parquet import read_predictions
 from lynx_pipeline.sandbox.inside import worker
 from lynx_pipeline.sandbox.isolation import choose_isolation
 from lynx_pipeline_tests.support.builders import RUN, bundle, eval_items, eval_set, jsonl, project
@@ -35,6 +36,7 @@ def run(
     eval_set: StoredEvalSet = ITEMS,
     workers: int = 0,
     progress: Callable[[int, int], object] = lambda *_: None,
+    answer_column: str | None = None,
     **limits: int,
 ) -> CandidateEval:
     """Evaluate a bundle and ignore warnings."""
@@ -42,7 +44,7 @@ def run(
         folder,
         eval_set,
         output / EVAL,
-        EvaluationSettings(Limits(**limits), workers=workers),
+        EvaluationSettings(Limits(**limits), workers=workers, answer_column=answer_column),
         candidate=None,
         env=env,
         warn=lambda _: None,
@@ -221,6 +223,63 @@ def test_evidence_from_a_different_environment_is_not_reused(
     digest = evaluated(own)[0]
     assert len(digest) == 64
     assert [evaluated(own), evaluated(ours)] == [(digest, True), (LOCAL, False)]
+
+
+# Answers with the name of the column that is asked for.
+COLUMN_WORKER = """
+import json, sys
+form = json.loads(sys.argv[-1]) if sys.argv[-1].startswith("{") else {}
+print(json.dumps({"ready": 0.5}), flush=True)
+for line in sys.stdin:
+    ids = json.loads(line)["ids"]
+    predictions = [form.get("answer_column")] * len(ids)
+    answer = {"ids": ids, "predictions": predictions, "seconds": 0.1, "peak_mib": 1}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+def test_answers_of_two_columns_are_never_mixed(model: Path, tmp_path: Path) -> None:
+    """An evaluation that was interrupted under another setting starts again."""
+    script, out = model.parent / "script.py", tmp_path / "out"
+    script.write_text(COLUMN_WORKER + "    ids[-1] == 5 and sys.exit(3)\n")
+    with pytest.raises(BadInput, match="exit code 3"):
+        run(model, out, batch_size=2, workers=1, answer_column="score")
+    script.write_text(COLUMN_WORKER)
+    result = run(model, out, answer_column="label")
+    found = read_predictions((out / PREDICTIONS).read_bytes(), PREDICTIONS, 12)
+    assert {answer for _, answer in found} == {"label"}
+    assert result.answer_column == "label"
+
+
+def test_another_answer_column_evaluates_an_unchanged_candidate_again(
+    model: Path, tmp_path: Path
+) -> None:
+    """So does none. With the same one the evidence is reused."""
+    (model.parent / "script.py").write_text(COLUMN_WORKER)
+    settings = project(tmp_path / "project")
+    target = candidate(settings, RUN)
+    target.folder.mkdir(parents=True)
+    model.rename(target.bundle)
+    found = []
+    for column in ("label", "label", "score", None, None):
+        options = replace(settings.evaluation, answer_column=column)
+        judged, reused = evaluate_candidate(
+            replace(settings, evaluation=options),
+            target,
+            again=False,
+            warn=lambda _: None,
+            progress=lambda *_: None,
+        )
+        found.append((judged.evidence.evaluation.answer_column, reused))
+    assert found == [
+        *(("label", False), ("label", True), ("score", False)),
+        *((None, False), (None, True)),
+    ]
+    with pytest.raises(BadInput, match="'answer_column' is None, expected label"):
+        judge_evidence(
+            replace(settings, evaluation=EvaluationSettings(answer_column="label")),
+            target.evidence,
+        )
 
 
 @pytest.mark.slow

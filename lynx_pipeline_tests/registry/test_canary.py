@@ -6,16 +6,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from lynx_pipeline.adapters.ledgers.directory import DirectoryLedger
+from lynx_pipeline.adapters.model_server import _CONSTANTS
 from lynx_pipeline.cli import main
 from lynx_pipeline.domain.ledger.chain import evidence_path
 from lynx_pipeline.domain.ledger.facts import Evidence
 from lynx_pipeline.evaluation.baseline import reference_file
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.canary import Difference, Question, choose, differences
+from lynx_pipeline.sandbox.inside.worker import plain
 from lynx_pipeline_tests.cli.helpers import Capsys, one_paragraph
 from lynx_pipeline_tests.support.builders import PROMOTED, fact, jsonl, md5
 from lynx_pipeline_tests.support.http_server import Answer, Request, serving
@@ -66,6 +72,38 @@ def test_answers_are_compared_exactly() -> None:
         Difference(asked[0], "X"),
         Difference(asked[1], ""),
     ]
+
+
+ARRAYS = st.one_of(
+    *(
+        st.lists(values, min_size=1).map(lambda found, kind=kind: numpy.array(found, kind))
+        for kind, values in {
+            **{f"f{size}": st.floats(width=8 * size) for size in (2, 4, 8)},
+            "i8": st.integers(-(2**63), 2**63 - 1),
+            "?": st.booleans(),
+        }.items()
+    )
+)
+
+
+@given(ARRAYS)
+def test_a_number_is_the_answer_that_evaluation_recorded(array: Any) -> None:
+    """Whatever its type was: JSON widens it to a double."""
+    recorded = plain(array)
+    asked = [Question(f"i{k}", "Say", text) for k, text in enumerate(recorded)]
+    served = json.loads(json.dumps(array.tolist()), parse_constant=_CONSTANTS.__getitem__)
+    assert list(differences(asked, served)) == []
+
+
+@pytest.mark.parametrize(
+    ("recorded", "served"),
+    [("3", 3.0), ("3.0", 3), ("0.1", 0.1000000000000001), ("1", True), ("true", 1), ("0.1", None)],
+)
+def test_another_number_is_another_answer(recorded: str, served: Any) -> None:
+    """Also one that is equal and of another type, or differs in the last digit."""
+    question = Question("a", "A", recorded)
+    shown = None if served is None else json.dumps(served)
+    assert list(differences([question], [served])) == [Difference(question, shown)]
 
 
 # ----- against a server -----------------------------------------------------------------------

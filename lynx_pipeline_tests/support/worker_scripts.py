@@ -6,10 +6,11 @@ from pathlib import Path
 
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline.sandbox.engine import Answered, Batch
+from lynx_pipeline.sandbox.engine import Answered, Batch, Form
 from lynx_pipeline.sandbox.isolation import Isolation, choose_isolation
 from lynx_pipeline.sandbox.local import Local
 
+NO_FORM = Form()
 PROMPTS = [f"Say word{k}" for k in range(12)]
 LIMITS = Limits(batch_size=5, batch_seconds=20, load_seconds=60, total_seconds=60, output_mib=1)
 QUICK = Limits(batch_size=5, batch_seconds=1, load_seconds=10, total_seconds=15, output_mib=1)
@@ -49,9 +50,10 @@ def ask_batches(
     prompts: Sequence[str] = PROMPTS,
     workers: int = 1,
     chosen: Isolation | None = None,
+    form: Form = NO_FORM,
 ) -> list[Answered]:
     """Run the bundle in ``folder`` on all prompts; returns the batches in order of arrival."""
-    engine = Local(folder, chosen or isolation(), limits, workers)
+    engine = Local(folder, chosen or isolation(), limits, workers, form)
     return list(engine.answer(batches(prompts, limits.batch_size), len(prompts)))
 
 
@@ -61,10 +63,11 @@ def ask(
     prompts: Sequence[str] = PROMPTS,
     workers: int = 1,
     chosen: Isolation | None = None,
+    form: Form = NO_FORM,
 ) -> list[str | None]:
     """Run the bundle on all prompts; returns the answers in the order of the prompts."""
     answers: dict[int, str | None] = {}
-    for batch in ask_batches(folder, limits, prompts, workers, chosen):
+    for batch in ask_batches(folder, limits, prompts, workers, chosen, form):
         answers.update(zip(batch.rows, batch.answers, strict=True))
     return [answers[row] for row in range(len(prompts))]
 

@@ -44,7 +44,8 @@ _FILTER_BITS = 29  # 64 MiB
 class LargeEvalSet:
     """A :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet` whose items are in ``file``, in
     the eval set's order. ``cell_sizes`` are the combinations of buckets with their item counts, by
-    the number that ``file`` gives each. ``folder`` is deleted together with this object."""
+    the number that ``file`` gives each. ``inputs`` are the names of each item's inputs. ``folder``
+    is deleted together with this object."""
 
     dvc_hash: str
     sha256: str
@@ -52,6 +53,7 @@ class LargeEvalSet:
     file: Path
     cell_sizes: tuple[tuple[tuple[str, ...], int], ...]
     prompt_words: int
+    inputs: tuple[str, ...] = ()
     folder: "tempfile.TemporaryDirectory[str] | None" = None
 
     def __len__(self) -> int:
@@ -124,7 +126,8 @@ class LargeEvalSet:
                 was, now = (
                     a is not None and _is_right(self.scorer, a, right) for a in (before, after)
                 )
-                flip = Flip(Item(item_id, prompt, right, self.cell_sizes[cell][0]), before, after)
+                item = Item(item_id, prompt, right, self.cell_sizes[cell][0], self.inputs)
+                flip = Flip(item, before, after)
                 if was and not now:
                     lost.append(flip)
                 elif now and not was:
@@ -258,8 +261,10 @@ def _convert(items: Iterator[Item], file: Path) -> None:
     index: dict[tuple[str, ...], int] = {}
     counts: list[int] = []
     words = 0
+    inputs: tuple[str, ...] = ()
     with _parquet_writer(file, schema) as writer:
         while chunk := list(islice(items, _ROWS)):
+            inputs = chunk[0].inputs
             cells = [index.setdefault(item.buckets, len(index)) for item in chunk]
             counts += [0] * (len(index) - len(counts))
             for cell in cells:
@@ -267,7 +272,8 @@ def _convert(items: Iterator[Item], file: Path) -> None:
             words += sum(len(item.prompt.split()) for item in chunk)
             columns = [[i.id for i in chunk], [i.prompt for i in chunk], [i.answers for i in chunk]]
             writer.write_batch(pa.record_batch([*columns, cells], schema))
-        about = {"cells": list(zip(index, counts, strict=True)), "words": words}
+        cells_with_counts = list(zip(index, counts, strict=True))
+        about = {"cells": cells_with_counts, "words": words, "inputs": inputs}
         writer.add_key_value_metadata({_FORMAT: json.dumps(about).encode()})
 
 
@@ -283,12 +289,14 @@ def _open(
     try:
         about = json.loads(pq.read_metadata(file).metadata[_FORMAT])
         cell_sizes = tuple((tuple(buckets), count) for buckets, count in about["cells"])
+        inputs = tuple(about.get("inputs", ()))  # older files have none
     except (OSError, ValueError, KeyError, TypeError) as error:  # pyarrow raises ValueErrors
         raise SystemFailed(
             f"{file}: the cached eval set can't be read: {one_line(error)}. "
             "Delete this file, then run this again."
         ) from None
-    return LargeEvalSet(dvc_hash, sha256, scorer, file, cell_sizes, about["words"], folder)
+    words = about["words"]
+    return LargeEvalSet(dvc_hash, sha256, scorer, file, cell_sizes, words, inputs, folder)
 
 
 def _check_ids(file: Path, where: str) -> None:

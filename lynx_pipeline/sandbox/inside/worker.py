@@ -4,23 +4,32 @@ It runs in its own process and sees only the bundle and the prompts: this file m
 standard library and MLflow. The model shares the process and can fake its output, so whoever reads
 it trusts none of it. The model can also read this text, which is an argument of its process.
 
-The protocol is one JSON object per line. In: ``{"ids": [...], "prompts": [...]}``. Out: first
+Arguments: the bundle's folder and, if they are not the defaults, ``inputs`` and ``answer_column``
+in a JSON object. See :func:`load`.
+
+The protocol is one JSON object per line. In: ``{"ids": [...], "prompts": [...]}``; if the items
+have several inputs, each prompt is the JSON text of an object. Out: first
 ``{"ready": seconds}``, then for each batch ``{"ids": [...], "predictions": [...], "seconds": s,
-"peak_mib": m}``, or ``{"error": "..."}`` and the process ends. What the model prints goes to
-standard error.
+"peak_mib": m}``, or ``{"error": "...", "hint": "..."}`` and the process ends. What the model prints
+goes to standard error.
 """
 
+import errno
 import json
 import os
+import re
 import resource
+import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from decimal import Decimal
 from typing import Any
 
 
 def main() -> None:
-    bundle = sys.argv[1]
+    bundle, form = sys.argv[1], json.loads(sys.argv[2] if sys.argv[2:] else "{}")
     # The model sees neither pipe as its standard input or output, just as in a server.
     batches = os.fdopen(os.dup(0), encoding="utf-8")
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
@@ -31,14 +40,17 @@ def main() -> None:
         output.write(json.dumps(message) + "\n")
         output.flush()
 
+    predict = None
     try:
         started = time.perf_counter()
-        predict = load(bundle)
+        predict = load(bundle, form.get("inputs", ()), form.get("answer_column"))
         send({"ready": time.perf_counter() - started})
         for line in batches:
             batch = json.loads(line)
             started = time.perf_counter()
-            predictions = predict(batch["prompts"])
+            prompts = batch["prompts"]
+            items = [json.loads(it) for it in prompts] if form.get("inputs") else prompts
+            predictions = predict(items)
             seconds = time.perf_counter() - started
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
             answer = {"ids": batch["ids"], "predictions": predictions}
@@ -46,124 +58,350 @@ def main() -> None:
         # A regular exit spends a third of a second on unloading libraries.
         os._exit(0)
     except BaseException as error:
-        send({"error": f"{type(error).__name__}: {error}"})
+        message = {"error": f"{type(error).__name__}: {error}"}
+        with suppress(Exception):  # it looks at the model's objects
+            message["hint"] = hint(error, [] if predict is None else predict.columns)
+        send(message)
         raise
 
 
-def load(bundle: str) -> Callable[[list[str]], list[Any]]:
-    """A function from a list of prompts to a list of answers, each text or None.
-
-    The input form is decided once, before the first prompt. The first rule that applies:
-
-    1. sklearn, unless it was fitted on named columns: a list of texts, whatever its signature.
-    2. A signature of tensors: a numpy array of text, of shape (batch,) or (batch, 1).
-    3. Any other signature: a data frame with the one column that it requires.
-    4. No signature: a data frame whose column is ``prompt``, or for sklearn the fitted column.
-
-    MLflow turns the data frame into a list if the model's type hint says so.
+def load(
+    bundle: str, inputs: Sequence[str] | None = None, answer_column: str | None = None
+) -> "LoadedModel":
+    """Load a model. If it doesn't take items with these ``inputs`` (none: prompts), that is an
+    error before it is loaded; with None, every call decides. See :func:`plain` for
+    ``answer_column``.
 
     Raises:
-        ValueError: the model doesn't take one text.
+        ValueError: the model doesn't take such items.
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-    import numpy
-    import pandas
     from mlflow import pyfunc
     from mlflow.models import Model
 
     info = Model.load(bundle)
-    flavor = info.flavors.get("python_function", {})
-    loader = str(flavor.get("loader_module"))
     task = str((info.metadata or {}).get("task"))
     if task.startswith(("agent/", "llm/")):
         raise ValueError(
             f"a model for {task} takes messages or similar input; expected one that takes text and "
             "returns text. Log a pyfunc that wraps it"
         )
-    required = required_input(info.get_input_schema())
-    model = pyfunc.load_model(bundle)
-
-    if loader == "mlflow.sklearn":
-        estimator = model.get_raw_model()
-        fitted = getattr(estimator, "feature_names_in_", None)
-        if fitted is None:
-            # Bypass MLflow, which would turn the list into a data frame if there is a signature.
-            predict = getattr(estimator, flavor.get("predict_fn", "predict"))
-            return lambda prompts: plain(predict(prompts))
-        if required is None and len(fitted) == 1:
-            return lambda prompts: plain(model.predict(pandas.DataFrame({fitted[0]: prompts})))
-
-    if hasattr(required, "shape"):
-        shape = tuple(required.shape)
-        kind = object if required.type.kind == "O" else str
-        return lambda prompts: plain(model.predict(numpy.array(prompts, kind).reshape(shape)))
-
-    column = "prompt" if required is None else 0 if required.name is None else required.name
-    return lambda prompts: plain(model.predict(pandas.DataFrame({column: prompts})))
+    schema = info.get_input_schema()
+    if inputs is not None:
+        used_inputs(schema, inputs)
+    flavor = info.flavors.get("python_function", {})
+    return LoadedModel(pyfunc.load_model(bundle), schema, flavor, answer_column)
 
 
-def required_input(schema: Any) -> Any:
-    """The only required input of an MLflow schema, which takes text; None without a schema.
+class LoadedModel:
+    """A function from a list of items to a list of answers, each text or None. An item is a prompt
+    or, if items have several inputs, a dictionary of texts.
+
+    The first rule that applies decides what the model gets:
+
+    1. sklearn, unless it was fitted on named columns: a list of texts, whatever its signature.
+    2. A signature of tensors: a numpy array of text, of shape (batch,) or (batch, 1); for items
+       with inputs, a dictionary of these.
+    3. Any other signature: a data frame with the one column that it requires; for items with
+       inputs, with those that it names. If it takes dictionaries: the items.
+    4. No signature: a data frame whose columns are those that sklearn was fitted on, or the items'
+       inputs, or ``prompt``.
+
+    MLflow turns the data frame into a list if the model's type hint says so.
+    """
+
+    def __init__(self, model: Any, schema: Any, flavor: Any, answer_column: str | None) -> None:
+        self.schema, self.answer_column = schema, answer_column
+        self.predict = model.predict
+        self.takes_list, self.fitted = False, list[str]()
+        self.columns = list[Any]()  # of the data frame that it got last
+        if flavor.get("loader_module") == "mlflow.sklearn":
+            estimator = model.get_raw_model()
+            self.fitted = list(getattr(estimator, "feature_names_in_", ()))
+            if not self.fitted:
+                # Bypass MLflow, which would turn the list into a data frame if there is a
+                # signature.
+                self.takes_list = True
+                self.predict = getattr(estimator, flavor.get("predict_fn", "predict"))
+
+    def __call__(self, items: Sequence[Any]) -> list[Any]:
+        """The answers to these items, which are all prompts or all have the same inputs.
+
+        Raises:
+            ValueError: the model doesn't take such items, or returned something else than answers.
+        """
+        inputs = list(items[0]) if isinstance(items[0], Mapping) else []
+        return plain(self.predict(self._form(items, inputs)), self.answer_column)
+
+    def _form(self, items: Sequence[Any], inputs: list[str]) -> Any:
+        """The items in the form that the model takes."""
+        import numpy
+        import pandas
+
+        used = used_inputs(self.schema, inputs)
+        if self.takes_list:
+            if inputs:
+                raise ValueError(_several("the model takes one text", inputs))
+            return list(items)
+        if used is None:
+            self.columns = self.fitted or inputs or ["prompt"]
+            if inputs and not set(self.columns) <= set(inputs):
+                needed = _names(self.columns)
+                raise ValueError(_several(f"the model needs the inputs {needed}", inputs))
+            if not inputs and len(self.columns) > 1:
+                self.columns = ["prompt"]
+        elif hasattr(used[0], "shape"):
+            tensors = {
+                each.name: numpy.array(
+                    [item[each.name] for item in items] if inputs else items,
+                    object if each.type.kind == "O" else str,
+                ).reshape(tuple(each.shape))
+                for each in used
+            }
+            return tensors if inputs else next(iter(tensors.values()))
+        elif inputs and used[0].name is None:
+            return list(items)
+        else:
+            self.columns = [0 if each.name is None else each.name for each in used]
+        rows = {it: [item[it] for item in items] if inputs else items for it in self.columns}
+        return pandas.DataFrame(rows)
+
+
+def used_inputs(schema: Any, inputs: Sequence[str]) -> list[Any] | None:
+    """The inputs of an MLflow schema that an item fills; None without a schema. Without ``inputs``
+    that is the only required one.
 
     Raises:
-        ValueError: it requires several inputs, or one that is not text.
+        ValueError: it requires others, or one that is not text.
     """
     if schema is None:
         return None
-    inputs = list(schema.inputs)
-    required = [each for each in inputs if each.required] or inputs
-    if len(required) != 1:
-        raise ValueError(f"the model needs {len(required)} inputs ({schema}); it is given one text")
-    [only] = required
-    if hasattr(only, "shape"):
-        takes_text = only.type.kind in "OU" and tuple(only.shape) in ((-1,), (-1, 1))
+    specs = list(schema.inputs)
+    if inputs and len(specs) == 1 and specs[0].name is None and _takes_objects(specs[0], inputs):
+        return specs
+    required = [each for each in specs if each.required]
+    if inputs:
+        used = [each for each in specs if each.name in inputs]
+        if not used or any(each not in used for each in required):
+            needed = _names([each.name or "without a name" for each in required or specs])
+            raise ValueError(_several(f"the model needs the inputs {needed}", inputs))
     else:
-        takes_text = str(only.type).rpartition(".")[2].lower() in ("string", "any")
-    if not takes_text:
-        raise ValueError(f"the model needs {only!r}; it is given one text")
-    return only
+        used = required or specs
+        if len(used) != 1:
+            raise ValueError(
+                f"the model needs {len(used)} inputs ({schema}); it is given one text. If all are "
+                "texts, give the eval set's items 'inputs' with these names in place of 'prompt'"
+            )
+    for each in used:
+        if not _takes_text(each):
+            raise ValueError(f"the model needs {each!r}; it is given text")
+    return used
 
 
-def plain(output: Any) -> list[Any]:
+def _takes_text(spec: Any) -> bool:
+    if hasattr(spec, "shape"):
+        return spec.type.kind in "OU" and tuple(spec.shape) in ((-1,), (-1, 1))
+    return _is_text(spec.type)
+
+
+def _takes_objects(spec: Any, inputs: Sequence[str]) -> bool:
+    """Whether it takes dictionaries of texts with these keys, as a type hint says."""
+    kind: Any = spec.type
+    if hasattr(kind, "properties"):
+        given = [it for it in kind.properties if it.name in inputs]
+        return all(_is_text(it.dtype) for it in given) and all(
+            it in given or not it.required for it in kind.properties
+        )
+    return _is_text(getattr(kind, "value_type", kind)) and str(kind) != "DataType.string"
+
+
+def _is_text(kind: Any) -> bool:
+    return str(kind).rpartition(".")[2].lower() in ("string", "any")
+
+
+def _several(problem: str, inputs: Sequence[str]) -> str:
+    return f"{problem}; the eval set's items have {_names(inputs)}"
+
+
+def _names(names: Sequence[Any]) -> str:
+    return ", ".join(map(repr, names))
+
+
+def plain(output: Any, answer_column: str | None = None) -> list[Any]:
     """A model's output as a list of answers, each text or None.
 
-    It may be a list, a tuple, a numpy array of shape (batch,) or (batch, 1), a pandas Series or
-    index, a data frame with one column, or a mapping with one of these as its only value. None is
-    a null answer, as are missing values in pandas; NaN anywhere else is a number.
+    It may be a list, a tuple, an array of shape (batch,) or (batch, 1), a pandas Series or index;
+    or columns: a data frame, a mapping with one of these for each name, or a list with a mapping
+    for each answer. If there are several columns, ``answer_column`` names the one with the answers.
 
     Raises:
-        ValueError: it is anything else.
+        ValueError: it is anything else, or an answer is.
     """
-    if isinstance(output, dict):
-        if len(output) != 1:
-            raise ValueError(f"the model returned {len(output)} outputs, expected one")
-        (output,) = output.values()
+    values = enumerate(_values(_only_column(output, answer_column)), 1)
+    return [it if it is None or type(it) is str else _text(it, number) for number, it in values]
+
+
+def _only_column(output: Any, answer_column: str | None) -> Any:
+    """The column with the answers; output without columns as it is."""
     if hasattr(output, "columns"):
-        if len(output.columns) != 1:
-            raise ValueError(f"the model returned {len(output.columns)} columns, expected one")
-        output = output.iloc[:, 0]
-    if hasattr(output, "isna") and output.dtype.kind in "OTU":
-        output = output.astype(object).where(~output.isna(), None)
+        return output.iloc[:, _position(list(output.columns), answer_column)]
+    if isinstance(output, Mapping):
+        return list(output.values())[_position(list(output), answer_column)]
+    if isinstance(output, list | tuple):
+        rows = [row for row in output if row is not None]
+        if rows and all(isinstance(row, Mapping) for row in rows):
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            name = names[_position(names, answer_column)]
+            if any(name not in row for row in rows):
+                raise ValueError(f"the model returned an answer without the field {name!r}")
+            return [None if row is None else row[name] for row in output]
+    return output
+
+
+def _position(names: list[Any], answer_column: str | None) -> int:
+    """The position of the column with the answers."""
+    found = [k for k, name in enumerate(names) if answer_column in (None, str(name))]
+    if len(found) == 1:
+        return found[0]
+    columns = f"{len(names)} columns ({', '.join(map(repr, names))[:200]})"
+    if answer_column is None:
+        raise ValueError(
+            f"the model returned {columns}, expected one. Name the one with the answers: "
+            "answer_column in [tool.lynx_pipeline.evaluation]"
+        )
+    raise ValueError(
+        f"the model returned {columns}, expected one named {answer_column!r}, as answer_column in "
+        "[tool.lynx_pipeline.evaluation] says"
+    )
+
+
+def _values(output: Any) -> list[Any]:
+    """The values in a container. Its floats keep their precision."""
+    if hasattr(output, "isna"):
+        # pandas would turn whole numbers into floats if one is missing.
+        output = (output.astype(object) if output.dtype.kind in "iub" else output).to_numpy()
+    elif hasattr(output, "__array__"):
+        import numpy
+
+        output = numpy.asarray(output)
     if hasattr(output, "tolist"):
         if output.ndim != 1 and (output.ndim, *output.shape[1:]) != (2, 1):
             raise ValueError(f"the model returned an array of shape {output.shape}")
-        values = output.reshape(-1).tolist() if output.ndim == 2 else output.tolist()
-    elif isinstance(output, list | tuple):
-        values = list(output)
-    else:
-        raise ValueError(f"the model returned {_type(output)} for a batch, expected a list")
-    for number, value in enumerate(values, 1):
-        if value is not None and not isinstance(value, str):
-            raise ValueError(
-                f"the model returned {_type(value)}, expected text or None, first as answer "
-                f"{number} of a batch"
-            )
+        output = output.reshape(-1)
+        # Faster, but it would turn dates into numbers and all floats into doubles.
+        return output.tolist() if output.dtype.kind in "OUiub" else list(output)
+    if isinstance(output, list | tuple):
+        return list(output)
+    raise ValueError(f"the model returned {_type(output)} for a batch, expected a list")
 
-    return [None if value is None else str(value) for value in values]
+
+def _text(value: Any, number: int) -> str | None:
+    """The answer ``value``. Numbers and booleans become text as JSON writes them: ``3``, ``0.1``,
+    ``1e-05``, ``true``. A float gets the fewest digits that read back equal in its own type, and a
+    decimal number those that it has. None, NaN and pandas' missing values are null answers.
+
+    Raises:
+        ValueError: it is of another type. It is answer ``number`` of a batch.
+    """
+    import numpy
+    import pandas
+
+    if isinstance(value, str):
+        return str(value)
+    if isinstance(value, numpy.float16 | numpy.float32):
+        value = float(numpy.format_float_scientific(value))
+    elif isinstance(value, numpy.generic) and value.dtype.kind in "biuf":
+        value = value.item()
+    if isinstance(value, Decimal):
+        return None if value.is_nan() else str(value)
+    if isinstance(value, bool | int | float):
+        return None if value != value else json.dumps(value)
+    if pandas.isna(value) is True:
+        return None
+    raise ValueError(
+        f"the model returned {_type(value)}, expected text or a number, first as answer {number} "
+        "of a batch"
+    )
 
 
 def _type(value: Any) -> str:
     return type(value).__name__
+
+
+# ----- hints for errors of a model --------------------------------------------------------------
+
+_NETWORK = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
+
+
+def hint(error: BaseException, columns: Sequence[Any]) -> str:
+    """What to do about an error that a model raises because it is evaluated in a sandbox, or got a
+    data frame with these ``columns``; empty for any other error."""
+    for each in _chain(error):
+        if isinstance(each, socket.gaierror | ConnectionRefusedError) or (
+            isinstance(each, OSError) and each.errno in _NETWORK
+        ):
+            return (
+                "The sandbox has no network, on purpose: a candidate could look up or leak the "
+                "questions. Log what the model needs with it; a model that only calls an API can't "
+                "be evaluated"
+            )
+        if (name := _missing_variable(each)) is not None:
+            return (
+                "The sandbox has none of your environment variables and no network, on purpose. "
+                "Unless the value is a secret, log it with the model: mlflow.pyfunc.log_model(..., "
+                f"model_config={{{name!r}: 'value'}}), and read context.model_config"
+            )
+        if (name := _missing_column(each, columns)) is not None:
+            return (
+                f"The model was given a data frame with {_columns(columns)}. To get another one, "
+                "log it with a signature: mlflow.pyfunc.log_model(..., signature=mlflow.models."
+                f"infer_signature(pandas.DataFrame({{{name!r}: ['a text']}})))"
+            )
+    return ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """The error, and those that it followed from."""
+    found: BaseException | None = error
+    for _ in range(100):  # it may follow from itself
+        if found is None:
+            return
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _missing_variable(error: BaseException) -> str | None:
+    if isinstance(error, KeyError):
+        reads = type(os.environ).__getitem__.__code__
+        return str(error.args[0]) if any(it.f_code is reads for it in _frames(error)) else None
+    # API clients
+    found = re.search(r"\b[A-Z0-9_]+_(KEY|TOKEN)\b", str(error))
+    return found[0] if found and "environment variable" in str(error) else None
+
+
+def _missing_column(error: BaseException, columns: Sequence[Any]) -> str | None:
+    """A column that the data frame with these ``columns`` does not have."""
+    if isinstance(error, AttributeError):
+        return str(error.name) if list(getattr(error.obj, "columns", ())) == columns else None
+    if not isinstance(error, KeyError) or not columns:
+        return None
+    for frame in _frames(error):
+        index = frame.f_locals.get("self")
+        if hasattr(index, "get_loc") and list(index) == columns:
+            name = str(error.args[0]) if error.args else ""
+            return name if name.isidentifier() else "NAME"
+    return None
+
+
+def _frames(error: BaseException) -> Iterator[Any]:
+    trace = error.__traceback__
+    while trace is not None:
+        yield trace.tb_frame
+        trace = trace.tb_next
+
+
+def _columns(names: Sequence[Any]) -> str:
+    return f"the column{'s' * (len(names) > 1)} {_names(names)}"
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import IO, Any
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, SystemFailed
-from lynx_pipeline.sandbox.engine import Answered, Batch
+from lynx_pipeline.sandbox.engine import Answered, Batch, Form
 from lynx_pipeline.sandbox.ray.driver import GRACE, KEPT, Order
 from lynx_pipeline.sandbox.ray.node import Task, software
 
@@ -42,6 +42,7 @@ class Ray:
     limits: Limits
     warn: Callable[[str], None]
     max_workers: int = 0
+    form: Form = Form()  # noqa: RUF009  # immutable
 
     def answer(self, batches: Iterator[Batch], prompt_count: int) -> Iterator[Answered]:
         """See :class:`~lynx_pipeline.sandbox.engine.Engine`.
@@ -53,7 +54,7 @@ class Ray:
             raise BadInput(
                 "the engine is ray, but Ray is not installed: pip install 'lynx-pipeline[ray]'."
             )
-        task = Task(self.bundle_digest, self.env, self.hidden, self.limits)
+        task = Task(self.bundle_digest, self.env, self.hidden, self.limits, self.form)
         timeout = self.limits.load_seconds
         on_timeout = (
             "no Ray cluster answered within load_seconds. Check RAY_ADDRESS, and that the "

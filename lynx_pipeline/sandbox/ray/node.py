@@ -24,7 +24,7 @@ from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import LynxError, Refused, SystemFailed
-from lynx_pipeline.sandbox.engine import Answered, Batch
+from lynx_pipeline.sandbox.engine import Answered, Batch, Form
 from lynx_pipeline.sandbox.isolation import choose_isolation
 from lynx_pipeline.sandbox.process import serve
 
@@ -47,6 +47,7 @@ class Task:
     env: Env
     hidden: tuple[Path, ...]
     limits: Limits
+    form: Form
 
 
 class Ready(NamedTuple):
@@ -157,7 +158,7 @@ class Node:
             )
         tempfile.tempdir = str(folder)  # so that the worker's files are removed, too
         take, stop = self._batches.popleft, threading.Event()
-        self._answers = serve(bundle, isolation, task.limits, take, end, stop)
+        self._answers = serve(bundle, isolation, task.limits, take, end, stop, task.form)
         return warnings
 
 

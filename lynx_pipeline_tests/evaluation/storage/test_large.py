@@ -107,6 +107,24 @@ def test_large_and_small_give_the_same_counts_and_flips(seed: int) -> None:
         assert [*eval_set.with_predictions(files[0])] == [*zip(ids, prompts, first, strict=True)]
 
 
+def test_items_with_inputs_are_the_same_in_both(tmp_path: Path) -> None:
+    """Also in a file that was converted before."""
+    raw = []
+    for line in lines(count=20):
+        item = json.loads(line)
+        item["inputs"] = {"question": item.pop("prompt"), "context": "'"}
+        raw.append(json.dumps(item).encode())
+    in_memory, cache = small(raw), tmp_path / "items.parquet"
+    for _ in range(2):
+        on_disk = build(raw, "f", "md5", "sha", EXACT, cache)
+        assert on_disk.inputs == in_memory.inputs == ("question", "context")
+        assert sorted(on_disk.shuffled("a")) == sorted(in_memory.shuffled("a"))
+        right, wrong = answers(in_memory, 1), [None] * 20
+        files = encoded(in_memory, right), encoded(in_memory, list(wrong))
+        assert on_disk.compare(*files) == in_memory.compare(*files)
+    assert large(lines(count=5)).inputs == ()
+
+
 def test_the_seed_decides_the_order_of_prompts() -> None:
     """Every prompt comes once, with its row."""
     raw = lines()

@@ -53,7 +53,7 @@ def test_requests_of_a_process_that_died_are_asked_again(tmp_path: Path) -> None
     [
         ("import os; os._exit(1)", "the model's process died 3 times"),
         ("return prompts[1:]", "returned 1 answers to 2 prompts"),
-        ("return [1 for prompt in prompts]", "returned int, expected text or None"),
+        ("return [b'1' for prompt in prompts]", "returned bytes, expected text or a number"),
         ("raise SystemExit('bye')", "SystemExit: bye"),
         (
             "class Odd(Exception):\n    def __reduce__(self): raise ValueError\nraise Odd('odd')",

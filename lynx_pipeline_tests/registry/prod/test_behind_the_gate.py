@@ -19,6 +19,12 @@ pytestmark = pytest.mark.slow
         ('"production"', '"mine"', "identity"),
         ('registry = "registry"', 'registry = "elsewhere"', "registry"),
         ('model = "tiny"', 'model = "other"', "model"),
+        ('model = "tiny"', 'model = "tiny"\nscorer = "numeric/1"', "scorer"),
+        (
+            'model = "tiny"',
+            'model = "tiny"\nevaluation.answer_column = "score"',
+            "evaluation.answer_column",
+        ),
     ],
 )
 def test_settings_read_before_the_file_was_restored_are_refused(

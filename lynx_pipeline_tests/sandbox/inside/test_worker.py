@@ -12,7 +12,7 @@ import pytest
 
 from lynx_pipeline.config import Limits
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline.sandbox.inside.worker import plain, required_input
+from lynx_pipeline.sandbox.inside.worker import used_inputs
 from lynx_pipeline_tests.support.worker_scripts import ask
 
 
@@ -231,7 +231,7 @@ def test_a_model_that_takes_no_text_is_refused_before_it_is_loaded(
 def test_a_signature_must_take_one_text(schema: Any, message: str) -> None:
     """Text is not converted to other types."""
     with pytest.raises(ValueError, match=f"the model needs .*{message}.* given"):
-        required_input(schema.inputs)
+        used_inputs(schema.inputs, ())
 
 
 @pytest.mark.slow
@@ -240,72 +240,3 @@ def test_a_failing_model_is_not_retried_with_a_different_input_type(tmp_path: Pa
     body = "self.n = getattr(self, 'n', 0) + 1; raise TypeError(f'call {self.n}')"
     with pytest.raises(BadInput, match="items 1 to 2 failed with TypeError: call 1"):
         ask(saved(tmp_path / "model", body), LIMITS, PROMPTS)
-
-
-# ----- what a model may return --------------------------------------------------------------
-
-NAN = float("nan")
-
-
-@pytest.mark.parametrize(
-    ("output", "answers"),
-    [
-        pytest.param(["a", None, ""], ["a", None, ""], id="list"),
-        pytest.param(("a", "b"), ["a", "b"], id="tuple"),
-        pytest.param([], [], id="empty list"),
-        pytest.param([numpy.str_("a")], ["a"], id="numpy texts"),
-        pytest.param(numpy.array(["a", "bc"]), ["a", "bc"], id="array"),
-        pytest.param(numpy.array(["a", None], dtype=object), ["a", None], id="array of objects"),
-        pytest.param(numpy.array([["a"], ["b"]]), ["a", "b"], id="n by 1"),
-        pytest.param(pandas.Series(["a", None]), ["a", None], id="Series"),
-        pytest.param(pandas.Series(["a", NAN], dtype=object), ["a", None], id="objects, NaN"),
-        pytest.param(pandas.Series(["a", pandas.NA], dtype="string"), ["a", None], id="strings"),
-        pytest.param(pandas.Series([None, None], dtype=object), [None, None], id="all missing"),
-        pytest.param(pandas.Series(["a", "b"]).astype("category"), ["a", "b"], id="categories"),
-        pytest.param(pandas.DataFrame({"x": ["a", None]}, index=[7, 3]), ["a", None], id="frame"),
-        pytest.param(pandas.Index(["a", "b"]), ["a", "b"], id="Index"),
-        pytest.param({"y": numpy.array(["a"])}, ["a"], id="one named tensor"),
-    ],
-)
-def test_answers_are_text_or_null(output: Any, answers: list[str | None]) -> None:
-    """Every type that MLflow's flavors return is supported."""
-    found = plain(output)
-    assert found == answers
-    assert {type(text) for text in found} <= {str, type(None)}
-
-
-def _each() -> Iterator[str]:
-    yield "a"
-
-
-@pytest.mark.parametrize(
-    ("output", "message"),
-    [
-        pytest.param(["a", 1], "returned int, .* first as answer 2 of a batch", id="number"),
-        pytest.param(["a", NAN], "returned float, .* answer 2", id="NaN in a list"),
-        pytest.param(numpy.array([1.0, NAN]), "returned float, .* answer 1", id="numbers"),
-        pytest.param(numpy.array(["a", NAN], dtype=object), "float, .* answer 2", id="NaN, array"),
-        pytest.param(
-            pandas.Series([1.0, NAN]), "returned float, .* answer 1", id="Series of numbers"
-        ),
-        pytest.param(pandas.Series([True]), "returned bool", id="booleans"),
-        pytest.param([b"a"], "returned bytes", id="bytes"),
-        pytest.param([{"generated_text": "a"}], "returned dict", id="mappings"),
-        pytest.param([["a"], ["b"]], "returned list", id="lists"),
-        pytest.param("ab", "returned str for a batch", id="one text"),
-        pytest.param(b"ab", "returned bytes for a batch", id="one text in bytes"),
-        pytest.param(None, "returned NoneType for a batch", id="None"),
-        pytest.param({"a", "b"}, "returned set for a batch", id="a set"),
-        pytest.param(_each(), "returned generator for a batch", id="a stream"),
-        pytest.param({"a": ["x"], "b": ["y"]}, "returned 2 outputs", id="two outputs"),
-        pytest.param({}, "returned 0 outputs", id="no output"),
-        pytest.param(pandas.DataFrame({"a": ["x"], "b": ["y"]}), "2 columns", id="two columns"),
-        pytest.param(numpy.array([["a", "b"]]), r"of shape \(1, 2\)", id="1 by n"),
-        pytest.param(numpy.array("a"), r"of shape \(\)", id="no dimensions"),
-        pytest.param(numpy.array([[["a"]]]), r"of shape \(1, 1, 1\)", id="three dimensions"),
-    ],
-)
-def test_any_other_output_is_refused(output: Any, message: str) -> None:
-    """The error names the type and the first position."""
-    with pytest.raises(ValueError, match=message):
-        plain(output)
