@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lynx_pipeline.domain.scorers import EXACT, Scorer
-from lynx_pipeline.domain.scores import BUCKET_NAME
+from lynx_pipeline.domain.scores import NAME_RULE, name_problem
 from lynx_pipeline.domain.strict_json import Fields, parse_object
 from lynx_pipeline.errors import BadInput
 
@@ -93,6 +93,23 @@ def sum_by_bucket(cells: Mapping[tuple[str, ...], int]) -> dict[str, int]:
     return sums
 
 
+def bucket_name(dimension: str, value: Any, where: str) -> str:
+    """The name of the bucket that an item is in.
+
+    Raises:
+        BadInput: ``value`` is not text, or the name breaks :data:`.scores.NAME_RULE`.
+    """
+    name = f"{dimension}.{value}"
+    problem = name_problem(name)
+    if "." in dimension:
+        problem = "its dimension contains a dot"
+    if not isinstance(value, str):
+        problem = "its value is not text"
+    if problem:
+        raise BadInput(f"{where}: 'buckets': the bucket {name!r:.80}: {problem}. {NAME_RULE}.")
+    return name
+
+
 def parse_eval_set(
     lines: Iterable[bytes], where: str, scorer: Scorer = EXACT, *, check_ids: bool = True
 ) -> Iterator[Item]:
@@ -136,10 +153,7 @@ def _read_item(fields: Fields, scorer: Scorer) -> Item:
     buckets = fields.object("buckets")
     names = []
     for dimension, value in buckets.items():
-        name = f"{dimension}.{value}"
-        if "." in dimension or not isinstance(value, str) or not BUCKET_NAME.fullmatch(name):
-            fields.fail("buckets", "dimension names without a dot and text values", repr(name))
-        names.append(name)
+        names.append(bucket_name(dimension, value, fields.where))
     answers = (fields.text("expected"), *accept)
     for answer in answers:
         if scorer.form(answer) is None:

@@ -245,9 +245,9 @@ def _line(**changes: Any) -> JsonObject:
         pytest.param([_line(accept=[" "])], "'accept'", id="accepts a blank"),
         pytest.param([_line(accepts=["x"])], "'accepts'.*unknown", id="misspelt key"),
         pytest.param([_line(buckets={})], "'buckets'", id="no buckets"),
-        pytest.param([_line(buckets={"half": 1})], "text values", id="bucket a number"),
-        pytest.param([_line(buckets={"a.b": "c"})], "without a dot", id="dot in dimension"),
-        pytest.param([_line(buckets={"half": " a"})], "text values", id="space before"),
+        pytest.param([_line(buckets={"half": 1})], "value is not text", id="bucket a number"),
+        pytest.param([_line(buckets={"a.b": "c"})], "contains a dot", id="dot in dimension"),
+        pytest.param([_line(buckets={"half": " a"})], "whitespace", id="space before"),
         pytest.param(
             [_line(), _line(id="j", buckets={"half": "a"})],
             "line 2: has the bucket dimensions half; earlier items have all, half",
