@@ -23,6 +23,7 @@ from lynx_pipeline.config.settings import (
     Limits,
     Settings,
 )
+from lynx_pipeline.domain.file_kinds import recognise
 from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.domain.scorers import SCORERS
 from lynx_pipeline.domain.versioning import Env
@@ -202,6 +203,8 @@ def _our_table(raw: bytes, file: Path) -> dict[str, Any] | None:
     try:
         tool = tomllib.loads(raw.decode("utf-8")).get("tool")
     except (ValueError, RecursionError) as error:
+        if kind := recognise(raw):
+            raise BadInput(f"{file}: not TOML in UTF-8: {kind.sentence}") from None
         raise BadInput(f"{file}: not valid TOML: {error}.") from None
     table = tool.get("lynx_pipeline") if isinstance(tool, dict) else None
     if table is not None and not isinstance(table, dict):

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from lynx_pipeline.domain.file_kinds import ARCHIVES, PARQUET, recognise
 from lynx_pipeline.domain.scorers import EXACT, Scorer
 from lynx_pipeline.domain.scores import NAME_RULE, name_problem
 from lynx_pipeline.domain.strict_json import Fields, parse_object
@@ -125,6 +126,8 @@ def parse_eval_set(
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        if dimensions is None:
+            _check_kind(line, where)
         here = f"{where}, line {number}"
         fields = Fields(parse_object(line, here), here)
         item = _read_item(fields, scorer)
@@ -143,6 +146,38 @@ def parse_eval_set(
         yield item
     if dimensions is None:
         raise BadInput(f"{where}: the eval set contains no items.")
+
+
+IMPORT = (
+    "lynx-pipeline eval-set import FILE --prompt COLUMN --expected COLUMN --bucket COLUMN "
+    "--output NEW_FILE"
+)
+
+
+def _check_kind(first: bytes, where: str) -> None:
+    """Check that the file whose first line is ``first`` may be JSON lines.
+
+    Raises:
+        BadInput: it is another kind of file. The message says how to convert it.
+    """
+    expected = f"{where}: expected JSON lines in UTF-8, one object per line, but this is"
+    if kind := recognise(first):
+        advice = kind.advice or "Export it as CSV or JSON lines"
+        if kind.what == PARQUET:
+            advice = f"Convert it: {IMPORT}"
+        elif kind.what in ARCHIVES:
+            advice = "Unpack it"
+        raise BadInput(f"{expected} {kind.what}. {advice}.")
+    start = first.strip()
+    if start.startswith(b"["):
+        raise BadInput(f"{expected} a JSON array. Convert it: jq -c '.[]' FILE > NEW_FILE.")
+    if start == b"{":
+        raise BadInput(
+            f"{expected} JSON with an object over several lines. Convert it: jq -c . FILE > "
+            "NEW_FILE."
+        )
+    if not start.startswith(b"{") and any(mark in start for mark in (b",", b";", b"\t")):
+        raise BadInput(f"{expected} probably a CSV file. Convert it: {IMPORT}.")
 
 
 def _read_item(fields: Fields, scorer: Scorer) -> Item:

@@ -34,9 +34,9 @@ from lynx_pipeline_tests.support.builders import (
 MALFORMED = [
     pytest.param(b"", "not JSON", id="empty"),
     pytest.param(b" \n", "not JSON", id="blank"),
-    pytest.param(b"\xef\xbb\xbf{}", "not JSON", id="byte-order mark"),
+    pytest.param(b"\xef\xbb\xbf{}", "it is UTF-8 with a byte-order mark", id="byte-order mark"),
     pytest.param(b'{"a": "\xff"}', "byte 7 is not UTF-8", id="not UTF-8"),
-    pytest.param('{"a": 1}'.encode("utf-16"), "not UTF-8", id="UTF-16"),
+    pytest.param('{"a": 1}'.encode("utf-16"), "it is UTF-16 text", id="UTF-16"),
     pytest.param(b'{"a": "\xed\xa0\x80"}', "not UTF-8", id="surrogate as bytes"),
     pytest.param(b'{"a": "\\ud800"}', "half a surrogate pair", id="lone surrogate"),
     pytest.param(b'{"\\udc00": 1}', "half a surrogate pair", id="lone surrogate in a key"),
