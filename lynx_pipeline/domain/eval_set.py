@@ -26,6 +26,11 @@ class Item:
     answers: tuple[str, ...]
     buckets: tuple[str, ...]
 
+    @property
+    def dimensions(self) -> frozenset[str]:
+        """The dimensions of its buckets."""
+        return frozenset(name.partition(".")[0] for name in self.buckets)
+
 
 class Questions(Protocol):
     """An eval set, in memory or on disk: its size, its buckets and its prompts."""
@@ -127,11 +132,10 @@ def parse_eval_set(
         if not line.strip():
             continue
         if dimensions is None:
-            _check_kind(line, where)
+            check_kind(line, where)
         here = f"{where}, line {number}"
-        fields = Fields(parse_object(line, here), here)
-        item = _read_item(fields, scorer)
-        found = frozenset(fields.object("buckets"))
+        item = parse_item(line, here, scorer)
+        found = item.dimensions
         if dimensions is None:
             dimensions = found
         elif found != dimensions:
@@ -148,13 +152,22 @@ def parse_eval_set(
         raise BadInput(f"{where}: the eval set contains no items.")
 
 
+def parse_item(line: bytes, where: str, scorer: Scorer) -> Item:
+    """The item in one line.
+
+    Raises:
+        BadInput: the line is not an item, or ``scorer`` could never match an expected answer.
+    """
+    return _read_item(Fields(parse_object(line, where), where), scorer)
+
+
 IMPORT = (
     "lynx-pipeline eval-set import FILE --prompt COLUMN --expected COLUMN --bucket COLUMN "
     "--output NEW_FILE"
 )
 
 
-def _check_kind(first: bytes, where: str) -> None:
+def check_kind(first: bytes, where: str) -> None:
     """Check that the file whose first line is ``first`` may be JSON lines.
 
     Raises:

@@ -1,5 +1,5 @@
-"""Progress of an evaluation, as a bar or as lines. It never shows accuracy, so that nobody stops an
-evaluation early because it looks good."""
+"""Progress of an evaluation or of reading a file, as a bar or as lines. It never shows accuracy, so
+that nobody stops an evaluation early because it looks good."""
 
 import sys
 import time
@@ -11,10 +11,15 @@ from math import ceil
 Progress = Callable[[int, int], None]
 
 LONGEST_SILENCE = 60.0  # seconds
+PROMPTS, BYTES = "prompts answered", "bytes read"
 
 
-def lines(write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Call ``write`` with a line at every tenth of the prompts, and at least once a minute."""
+def lines(
+    write: Callable[[str], object],
+    clock: Callable[[], float] = time.monotonic,
+    what: str = PROMPTS,
+) -> Progress:
+    """Call ``write`` with a line at every tenth of ``what``, and at least once a minute."""
     calls, tenths, last = 0, 0, clock()
     start = (last, 0)
 
@@ -28,7 +33,7 @@ def lines(write: Callable[[str], object], clock: Callable[[], float] = time.mono
         if reached <= tenths and now - last < LONGEST_SILENCE:
             return
         tenths, last = reached, now
-        text = f"{done:,} of {total:,} prompts answered"
+        text = f"{done:,} of {total:,} {what}"
         if done > start[1] and now > start[0]:
             rate = (done - start[1]) / (now - start[0])
             text += f", {rate:,.3g} per second" if rate < 100 else f", {rate:,.0f} per second"
@@ -40,10 +45,11 @@ def lines(write: Callable[[str], object], clock: Callable[[], float] = time.mono
 
 
 @contextmanager
-def shown(*, always: bool) -> Iterator[Progress]:
+def shown(*, always: bool, what: str = PROMPTS) -> Iterator[Progress]:
     """Show a bar on standard error if it is a terminal; otherwise lines, if ``always``."""
     if not sys.stderr.isatty():
-        yield lines(lambda text: print(text, file=sys.stderr)) if always else lambda *_: None
+        as_lines = lines(lambda text: print(text, file=sys.stderr), what=what)
+        yield as_lines if always else lambda *_: None
         return
     from rich import progress
     from rich.console import Console
