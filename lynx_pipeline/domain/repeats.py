@@ -61,12 +61,16 @@ class Repeated:
         ``keys`` are all keys once more, with their rows' numbers."""
         found: dict[object, list[int]] = {}
         for key, number in keys:
-            if key not in found and (len(found) == most or key not in self):
-                continue
-            rows = found.setdefault(key, [])
-            if len(rows) < _SHOWN_ROWS:
-                rows.append(number)
+            self.note(key, number, found, most)
         return found
+
+    def note(self, key: object, number: int, found: dict[object, list[int]], most: int) -> None:
+        """Add one row to what :meth:`rows` has found so far."""
+        if key not in found and (len(found) == most or key not in self):
+            return
+        rows = found.setdefault(key, [])
+        if len(rows) < _SHOWN_ROWS:
+            rows.append(number)
 
 
 def _repeated(hashes: "Array") -> Repeated:

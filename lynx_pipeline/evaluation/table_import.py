@@ -101,12 +101,9 @@ def _duplicates(table: _Table, columns: Columns, ids: Keys) -> str:
 
 
 def _open(file: Path, columns: Columns) -> _Table:
-    try:
-        with file.open("rb") as opened:
-            head = opened.read(4096)
-            size = opened.seek(0, 2)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-        raise BadInput(f"there is no file {file} to import.") from None
+    with file.open("rb") as opened:
+        head = opened.read(4096)
+        size = opened.seek(0, 2)
     kind = recognise(head)
     if kind is not None and kind.what == PARQUET:
         return _Parquet(file, columns, size)

@@ -23,8 +23,8 @@ def test_repeats_equal_plain_counting(rows: list[tuple[str, int]]) -> None:
     assert {key for key in "abcde" if key in repeated} == {k for k, n in counts.items() if n > 1}
     found = repeated.rows(((key, number) for number, (key, _) in enumerate(rows)), 2)
     assert len(found) == min(2, sum(n > 1 for n in counts.values()))
-    for key, numbers in found.items():
-        assert numbers == [n for n, (it, _) in enumerate(rows) if it == key][:5]
+    for repeat, numbers in found.items():
+        assert numbers == [n for n, (it, _) in enumerate(rows) if it == repeat][:5]
     ambiguous = mine.ambiguous(others)
     assert {key for key in "abcde" if key in ambiguous} == {
         key for key, values in seen.items() if len(values) > 1
