@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from lynx_pipeline.errors import BadInput, SystemFailed
 
@@ -46,12 +47,24 @@ def write_atomic(path: Path, data: bytes) -> None:
         SystemFailed: the disk failed. The file has its old bytes, or the new ones if only the last
             sync failed.
     """
+    with writing_atomic(path) as file:
+        file.write(data)
+
+
+@contextlib.contextmanager
+def writing_atomic(path: Path) -> Iterator[BinaryIO]:
+    """Like :func:`write_atomic`, for what the block writes. If the block raises an exception,
+    ``path`` stays as it was.
+
+    Raises:
+        SystemFailed: the disk failed, here or in the block.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f".{path.name}.{os.urandom(16).hex()}")
         try:
             with new.open("xb") as file:
-                file.write(data)
+                yield file
                 file.flush()
                 os.fsync(file.fileno())
             new.replace(path)

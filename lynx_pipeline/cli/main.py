@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": ("demo", "Run the example project: promote a good model, refuse a regressed one."),
     "minieval": ("minieval", "Evaluate a bundle on an eval set."),
     "compare-baseline": ("compare_baseline", "Apply the gate to two files."),
+    "eval-set": ("eval_set", "Make an eval set from a table, and check one."),
     "gate": ("gate", "Show what the gate can and cannot detect."),
     "run": ("run", "Evaluate a candidate through Dagster, and promote it."),
     "request": ("request", "Validate a release request and prepare its run."),

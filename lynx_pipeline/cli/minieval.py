@@ -1,14 +1,23 @@
 """``minieval``: evaluate a bundle outside Dagster."""
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
 
-from lynx_pipeline.cli.framework import Command, path_option, with_json
+from lynx_pipeline.cli.framework import (
+    CANDIDATE_FORMS,
+    Command,
+    model_option,
+    path_option,
+    with_json,
+)
 from lynx_pipeline.cli.output import print_json, warn
-from lynx_pipeline.config import EvaluationSettings, NoProject, load_settings, read_env
+from lynx_pipeline.config import EvaluationSettings, find_settings, load_settings, read_env
 from lynx_pipeline.domain.scorers import EXACT
+from lynx_pipeline.errors import BadInput
+from lynx_pipeline.evaluation.candidate import choose, fresh_bundle
 from lynx_pipeline.evaluation.inputs import read_eval_file
 from lynx_pipeline.evaluation.run import evaluate
 from lynx_pipeline.reports.progress import shown
@@ -18,11 +27,17 @@ from lynx_pipeline.reports.progress import shown
     cls=Command,
     data=True,
     example=(
-        "lynx-pipeline minieval --bundle model/ --eval-set data/eval/phase-20.jsonl --output "
-        "out/candidate_eval.json"
+        "lynx-pipeline minieval --run-id models:/tutor@champion --eval-set "
+        "data/eval/phase-20.jsonl --output out/candidate_eval.json"
     ),
 )
-@path_option("--bundle", metavar="DIR", required=True, help="An MLflow model directory.")
+@path_option("--bundle", metavar="DIR", help="An MLflow model directory.")
+@click.option(
+    "--run-id",
+    metavar="CANDIDATE",
+    help=f"A model in MLflow instead of a directory: {CANDIDATE_FORMS}.",
+)
+@model_option
 @path_option("--eval-set", metavar="FILE", required=True, help="A bucketed JSONL eval set.")
 @path_option(
     "--output",
@@ -32,27 +47,44 @@ from lynx_pipeline.reports.progress import shown
 )
 @click.option("--progress", is_flag=True, help="Print progress lines when not on a TTY.")
 @with_json
-def minieval(bundle: Path, eval_set: Path, output: Path, progress: bool, as_json: bool) -> int:
+def minieval(
+    bundle: Path | None,
+    run_id: str | None,
+    model: str | None,
+    eval_set: Path,
+    output: Path,
+    progress: bool,
+    as_json: bool,
+) -> int:
     """Evaluate a bundle on an eval set.
 
-    Runs the model in the sandbox and writes the candidate eval, the predictions and the timings.
+    The bundle is a directory, or a model that is downloaded from the project's MLflow. Runs the
+    model in the sandbox and writes the candidate eval, the predictions and the timings.
     """
+    if (bundle is None) == (run_id is None):
+        raise BadInput("give either --bundle or --run-id.")
+    if model and run_id is None:
+        raise BadInput("--model chooses one of a run's models, so it needs --run-id.")
     eval_file, output = eval_set.absolute(), output.absolute()
     hidden = [eval_file.parent, output.parent]
-    try:
-        settings = load_settings()
-    except NoProject:  # a bundle and an eval set are enough
-        env, options, scorer = read_env(os.environ), EvaluationSettings(), EXACT
-    else:
-        env, options, scorer = settings.env, settings.evaluation, settings.scorer
+    settings = load_settings() if bundle is None else find_settings()
+    env, options, scorer = read_env(os.environ), EvaluationSettings(), EXACT
+    if settings is not None:
+        options, scorer = settings.evaluation, settings.scorer
         hidden += [settings.root, settings.home]
-    with shown(always=progress) as report:
+    with ExitStack() as stack:
+        items, key = read_eval_file(eval_file, scorer), None
+        if settings is not None and run_id is not None:
+            key = str(choose(settings, run_id, model).key)
+            bundle, _, _ = stack.enter_context(fresh_bundle(settings, key))
+        assert bundle is not None  # checked above
+        report = stack.enter_context(shown(always=progress))
         evidence = evaluate(
             bundle.absolute(),
-            read_eval_file(eval_file, scorer),
+            items,
             output,
             options,
-            candidate=None,
+            candidate=key,
             env=env,
             hidden=hidden,
             warn=warn,

@@ -8,7 +8,7 @@
 commands do.
 """
 
-from lynx_pipeline.config.load import NoProject, load_settings, read_env
+from lynx_pipeline.config.load import NoProject, find_settings, load_settings, read_env
 from lynx_pipeline.config.settings import (
     BLOCKING,
     ENGINES,
@@ -32,6 +32,7 @@ __all__ = [
     "Limits",
     "NoProject",
     "Settings",
+    "find_settings",
     "load_settings",
     "read_env",
 ]

@@ -23,6 +23,7 @@ from lynx_pipeline.config.settings import (
     Limits,
     Settings,
 )
+from lynx_pipeline.domain.file_kinds import recognise
 from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.domain.scorers import SCORERS
 from lynx_pipeline.domain.versioning import Env
@@ -98,6 +99,18 @@ def load_settings(
         identity=Policy(**table.identity.model_dump()) if table.identity else None,
         evaluation=_evaluation(table.evaluation, home),
     )
+
+
+def find_settings() -> Settings | None:
+    """The settings of the project that contains the working folder; None outside a project.
+
+    Raises:
+        BadInput: a setting is invalid.
+    """
+    try:
+        return load_settings()
+    except NoProject:
+        return None
 
 
 def _evaluation(table: "EvaluationTable", home: Path) -> EvaluationSettings:
@@ -205,6 +218,8 @@ def _our_table(raw: bytes, file: Path) -> dict[str, Any] | None:
     try:
         tool = tomllib.loads(raw.decode("utf-8")).get("tool")
     except (ValueError, RecursionError) as error:
+        if kind := recognise(raw):
+            raise BadInput(f"{file}: not TOML in UTF-8: {kind.sentence}") from None
         raise BadInput(f"{file}: not valid TOML: {error}.") from None
     table = tool.get("lynx_pipeline") if isinstance(tool, dict) else None
     if table is not None and not isinstance(table, dict):

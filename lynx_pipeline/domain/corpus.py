@@ -5,8 +5,8 @@ corpus, so that a model could have learned their answers by heart? And does the 
 corpus's shares of each bucket, so that its accuracies say something about life? Neither changes a
 verdict. Leaves to ``evaluation.corpus``: reading the file, and remembering the result.
 
-Only ``prompt``, ``expected``, ``accept`` and ``buckets`` are read, as strictly as in an eval set;
-a line may have any other key, because a log of real questions usually does.
+Only ``prompt`` or ``inputs``, ``expected``, ``accept`` and ``buckets`` are read, as strictly as in
+an eval set; a line may have any other key, because a log of real questions usually does.
 """
 
 import math
@@ -14,9 +14,15 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, NamedTuple
 
-from lynx_pipeline.domain.eval_set import Item, Questions, bucket_sizes
+from lynx_pipeline.domain.eval_set import (
+    Item,
+    Questions,
+    bucket_name,
+    bucket_sizes,
+    check_kind,
+    read_question,
+)
 from lynx_pipeline.domain.scorers import Scorer, normalise
-from lynx_pipeline.domain.scores import BUCKET_NAME
 from lynx_pipeline.domain.strict_json import Fields, parse_object
 from lynx_pipeline.errors import BadInput, some_of
 
@@ -26,7 +32,6 @@ SOME_SHIFT, LARGE_SHIFT = 0.10, 0.25
 LISTED = 10  # items named in a report
 # A bucket is a slice. More values than this are ids or free text, and would fill the memory.
 _MOST_VALUES = 10_000
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,29 +50,29 @@ class Line(NamedTuple):
     buckets: Mapping[str, str]
 
 
-def parse_corpus(lines: Iterable[bytes], where: str, dimensions: Collection[str]) -> Iterator[Line]:
-    """The lines of a JSONL corpus, in file order. ``dimensions`` are those of the eval set.
+def parse_corpus(
+    lines: Iterable[bytes], where: str, dimensions: Collection[str], inputs: tuple[str, ...] = ()
+) -> Iterator[Line]:
+    """The lines of a JSONL corpus, in file order. ``dimensions`` and ``inputs`` are those of the
+    eval set.
 
     Raises:
-        BadInput: a line is not a JSON object with a prompt, or names a dimension that the eval
-            set does not have; or there are no lines.
+        BadInput: a line is not a JSON object with a prompt, or with these inputs if there are any,
+            or names a dimension that the eval set does not have; or there are no lines.
     """
     empty = True
     known: dict[str, set[str]] = {dimension: set() for dimension in dimensions}
     for number, raw in enumerate(lines, start=1):
         here = f"{where}, line {number}"
-        if number == 1 and raw.startswith(_BYTE_ORDER_MARK):
-            raise BadInput(
-                f"{here}: starts with a byte-order mark, which JSON does not allow. Save the file "
-                "as UTF-8 without a byte-order mark, then run 'dvc add' again."
-            )
         if not raw.strip():
             continue
+        if empty:
+            check_kind(raw, where)
         empty = False
         values = parse_object(raw, here)
         prompt, buckets = values.get("prompt"), values.get("buckets")
-        if not isinstance(prompt, str) or not prompt.strip():
-            prompt = Fields(values, here).text("prompt")
+        if inputs or not isinstance(prompt, str) or not prompt.strip():
+            prompt, _ = read_question(Fields(values, here), inputs)
         if buckets is None:
             buckets = {}
         elif not isinstance(buckets, dict):
@@ -100,9 +105,7 @@ def _check_bucket(
             f"{here}: 'buckets': the eval set has no dimension {dimension!r:.80}. Expected some of "
             f"{some_of(sorted(known))}. Check that this is the corpus of this eval set."
         )
-    name = f"{dimension}.{value}"
-    if not isinstance(value, str) or not BUCKET_NAME.fullmatch(name):
-        raise BadInput(f"{here}: 'buckets': expected text values, found {name!r:.80}.")
+    bucket_name(dimension, value, here)
     if len(known[dimension]) == _MOST_VALUES:
         raise BadInput(
             f"{here}: 'buckets': the dimension {dimension!r} has more than {_MOST_VALUES} values. "

@@ -10,8 +10,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from lynx_pipeline.domain.file_kinds import ARCHIVES, PARQUET, recognise
 from lynx_pipeline.domain.scorers import EXACT, Scorer
-from lynx_pipeline.domain.scores import BUCKET_NAME
+from lynx_pipeline.domain.scores import NAME_RULE, name_problem
 from lynx_pipeline.domain.strict_json import Fields, parse_object
 from lynx_pipeline.errors import BadInput
 
@@ -29,6 +30,11 @@ class Item:
     answers: tuple[str, ...]
     buckets: tuple[str, ...]
     inputs: tuple[str, ...] = ()
+
+    @property
+    def dimensions(self) -> frozenset[str]:
+        """The dimensions of its buckets."""
+        return frozenset(name.partition(".")[0] for name in self.buckets)
 
 
 class Questions(Protocol):
@@ -107,6 +113,23 @@ def sum_by_bucket(cells: Mapping[tuple[str, ...], int]) -> dict[str, int]:
     return sums
 
 
+def bucket_name(dimension: str, value: Any, where: str) -> str:
+    """The name of the bucket that an item is in.
+
+    Raises:
+        BadInput: ``value`` is not text, or the name breaks :data:`.scores.NAME_RULE`.
+    """
+    name = f"{dimension}.{value}"
+    problem = name_problem(name)
+    if "." in dimension:
+        problem = "its dimension contains a dot"
+    if not isinstance(value, str):
+        problem = "its value is not text"
+    if problem:
+        raise BadInput(f"{where}: 'buckets': the bucket {name!r:.80}: {problem}. {NAME_RULE}.")
+    return name
+
+
 def parse_eval_set(
     lines: Iterable[bytes], where: str, scorer: Scorer = EXACT, *, check_ids: bool = True
 ) -> Iterator[Item]:
@@ -123,11 +146,12 @@ def parse_eval_set(
     for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
+        if dimensions is None:
+            check_kind(line, where)
         here = f"{where}, line {number}"
-        fields = Fields(parse_object(line, here), here)
-        item = _read_item(fields, scorer, inputs)
+        item = parse_item(line, here, scorer, inputs)
         inputs = item.inputs
-        found = frozenset(fields.object("buckets"))
+        found = item.dimensions
         if dimensions is None:
             dimensions = found
         elif found != dimensions:
@@ -144,8 +168,51 @@ def parse_eval_set(
         raise BadInput(f"{where}: the eval set contains no items.")
 
 
+def parse_item(
+    line: bytes, where: str, scorer: Scorer, inputs: tuple[str, ...] | None = None
+) -> Item:
+    """The item in one line. ``inputs`` are those of the items before, None if this is the first.
+
+    Raises:
+        BadInput: the line is not an item, ``scorer`` could never match an expected answer, or it
+            has other inputs.
+    """
+    return _read_item(Fields(parse_object(line, where), where), scorer, inputs)
+
+
+IMPORT = (
+    "lynx-pipeline eval-set import FILE --prompt COLUMN --expected COLUMN --bucket COLUMN "
+    "--output NEW_FILE"
+)
+
+
+def check_kind(first: bytes, where: str) -> None:
+    """Check that the file whose first line is ``first`` may be JSON lines.
+
+    Raises:
+        BadInput: it is another kind of file. The message says how to convert it.
+    """
+    expected = f"{where}: expected JSON lines in UTF-8, one object per line, but this is"
+    if kind := recognise(first):
+        advice = kind.advice or "Export it as CSV or JSON lines"
+        if kind.what == PARQUET:
+            advice = f"Convert it: {IMPORT}"
+        elif kind.what in ARCHIVES:
+            advice = "Unpack it"
+        raise BadInput(f"{expected} {kind.what}. {advice}.")
+    start = first.strip()
+    if start.startswith(b"["):
+        raise BadInput(f"{expected} a JSON array. Convert it: jq -c '.[]' FILE > NEW_FILE.")
+    if start == b"{":
+        raise BadInput(
+            f"{expected} JSON with an object over several lines. Convert it: jq -c . FILE > "
+            "NEW_FILE."
+        )
+    if not start.startswith(b"{") and any(mark in start for mark in (b",", b";", b"\t")):
+        raise BadInput(f"{expected} probably a CSV file. Convert it: {IMPORT}.")
+
+
 def _read_item(fields: Fields, scorer: Scorer, inputs: tuple[str, ...] | None) -> Item:
-    """``inputs`` are those of the items before, None if this is the first."""
     fields.refuse_unknown(("id", "prompt", "inputs", "expected", "accept", "buckets"))
     accept: Any = fields.values.get("accept", [])
     if not isinstance(accept, list) or not all(isinstance(a, str) and a.strip() for a in accept):
@@ -153,20 +220,21 @@ def _read_item(fields: Fields, scorer: Scorer, inputs: tuple[str, ...] | None) -
     buckets = fields.object("buckets")
     names = []
     for dimension, value in buckets.items():
-        name = f"{dimension}.{value}"
-        if "." in dimension or not isinstance(value, str) or not BUCKET_NAME.fullmatch(name):
-            fields.fail("buckets", "dimension names without a dot and text values", repr(name))
-        names.append(name)
+        names.append(bucket_name(dimension, value, fields.where))
     answers = (fields.text("expected"), *accept)
     for answer in answers:
         if scorer.form(answer) is None:
             fields.fail("expected", scorer.expects, repr(answer)[:80])
-    prompt, inputs = _read_question(fields, inputs)
+    prompt, inputs = read_question(fields, inputs)
     return Item(fields.text("id"), prompt, answers, tuple(names), inputs)
 
 
-def _read_question(fields: Fields, expected: tuple[str, ...] | None) -> tuple[str, tuple[str, ...]]:
-    """An item's prompt and the names of its inputs."""
+def read_question(fields: Fields, expected: tuple[str, ...] | None) -> tuple[str, tuple[str, ...]]:
+    """An item's prompt and the names of its inputs. ``expected`` are the names of earlier items.
+
+    Raises:
+        BadInput: it has neither a prompt nor inputs, or other inputs than expected.
+    """
     names: tuple[str, ...] = ()
     if "inputs" not in fields.values:
         prompt = fields.text("prompt")

@@ -5,18 +5,34 @@ A score is a rational. Where the file gives ``correct``, the score is ``correct 
 digit for digit as the file has it. Leaves the comparison of scores to ``gate``.
 """
 
-import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any
 
 from lynx_pipeline.domain.strict_json import Fields
 from lynx_pipeline.errors import BadInput
 
-# <dimension>.<value>; the dimension has no dot, so the first dot splits the name.
-BUCKET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\.[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*\S)?")
+NAME_RULE = (
+    "Names of buckets are <dimension>.<value>, split at the first dot: two printable texts in "
+    "Unicode NFC, in any alphabet, with ordinary spaces only inside"
+)
+# What Unicode calls ignorable by default and Python calls printable, and the blank Braille cell.
+# DerivedCoreProperties.txt, Default_Ignorable_Code_Point.
+_INVISIBLE = frozenset(
+    map(
+        chr,
+        (
+            *(0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x2800, 0x3164, 0xFFA0),
+            *range(0x180B, 0x1810),
+            *range(0xFE00, 0xFE10),
+            *range(0xE0100, 0xE01F0),
+        ),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +83,26 @@ def read_buckets(values: Mapping[str, Any], where: str) -> dict[str, Score]:
     return {name: _read_score(name, value, where) for name, value in values.items()}
 
 
+@lru_cache(maxsize=1 << 14)
+def name_problem(name: str) -> str | None:
+    """What is wrong with a bucket's name; None if it follows :data:`NAME_RULE`."""
+    dimension, dot, value = name.partition(".")
+    if not dot:
+        return "it has no dot"
+    for part, text in (("dimension", dimension), ("value", value)):
+        if not text:
+            return f"its {part} is empty"
+        if text != text.strip():
+            return f"its {part} starts or ends with whitespace"
+    for character in name:
+        if not character.isprintable() or character in _INVISIBLE:
+            described = unicodedata.name(character, "a control character")
+            return f"it contains U+{ord(character):04X} ({described})"
+    if not unicodedata.is_normalized("NFC", name):
+        return "it is not in Unicode NFC, so it can look like another name without being equal"
+    return None
+
+
 def buckets_to_json(buckets: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
     """The buckets as JSON values. :func:`read_buckets` reads them back as the same scores.
 
@@ -87,8 +123,8 @@ def buckets_to_json(buckets: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
 
 def _read_score(name: str, value: Any, where: str) -> Score:
     place = f"{where}: bucket {name!r:.80}"
-    if not BUCKET_NAME.fullmatch(name):
-        raise BadInput(f"{place}: expected a name of the form <dimension>.<value>.")
+    if problem := name_problem(name):
+        raise BadInput(f"{place}: {problem}. {NAME_RULE}.")
     if not isinstance(value, dict):
         raise BadInput(f'{place}: expected an object {{"accuracy", "n", "correct"}}.')
     fields = Fields(value, place)

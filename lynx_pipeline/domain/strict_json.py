@@ -15,6 +15,7 @@ from functools import lru_cache
 from math import isfinite
 from typing import Any, NoReturn
 
+from lynx_pipeline.domain.file_kinds import recognise
 from lynx_pipeline.errors import BadInput
 
 JsonObject = dict[str, Any]
@@ -45,6 +46,7 @@ def parse(raw: bytes, where: str, *, number: Callable[[str], Any] = exact) -> An
         BadInput: ``raw`` is not strict JSON. The message starts with ``where``.
     """
     if len(raw) > LONGEST:
+        _check_kind(raw, where)
         raise BadInput(f"{where}: has {len(raw)} bytes, expected at most {LONGEST}.")
     try:
         text = raw.decode("utf-8")
@@ -52,12 +54,14 @@ def parse(raw: bytes, where: str, *, number: Callable[[str], Any] = exact) -> An
         if "\\u" in text:  # only an escape can produce a lone surrogate
             json.dumps(value, ensure_ascii=False, default=str).encode("utf-8")
     except UnicodeDecodeError as error:
+        _check_kind(raw, where)
         raise BadInput(f"{where}: byte {error.start} is not UTF-8 text.") from None
     except UnicodeEncodeError:
         raise BadInput(
             f"{where}: contains half a surrogate pair, which is not valid text."
         ) from None
     except json.JSONDecodeError as error:
+        _check_kind(raw, where)
         raise BadInput(
             f"{where}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
         ) from None
@@ -66,6 +70,13 @@ def parse(raw: bytes, where: str, *, number: Callable[[str], Any] = exact) -> An
     except (ValueError, ArithmeticError) as error:
         raise BadInput(f"{where}: {error}.") from None
     return value
+
+
+def _check_kind(raw: bytes, where: str) -> None:
+    """Name the kind of a file that is not JSON, if its first bytes show it. Only for bytes that
+    can't be read, because it takes a while for each of many lines."""
+    if kind := recognise(raw):
+        raise BadInput(f"{where}: not JSON in UTF-8: {kind.sentence}")
 
 
 @lru_cache

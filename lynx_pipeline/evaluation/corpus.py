@@ -147,7 +147,7 @@ def _stored_scan(settings: Settings, eval_set: StoredEvalSet, corpus: CorpusDige
 
 def _scan(eval_set: StoredEvalSet, raw: Iterable[bytes], where: str) -> CorpusScan:
     counts = BucketCounts()
-    lines = parse_corpus(raw, where, dimensions_of(eval_set))
+    lines = parse_corpus(raw, where, dimensions_of(eval_set), eval_set.inputs)
     overlap = eval_set.overlap(counts.counting(lines))
     return CorpusScan(counts.lines, overlap, counts.buckets)
 

@@ -34,12 +34,15 @@ def print_power(power: GatePower) -> None:
 
 def explanation(power: GatePower) -> list[str]:
     """The false-refusal rate of the whole gate, and what the table's columns mean."""
+    limit = "" if power.refusal_limit is None else f" (at most {power.refusal_limit:.1%})"
     return [
         "",
         f"This gate of {len(power.buckets)} buckets with {power.tolerance * 100:g} points of "
-        f"tolerance refuses a model exactly as good as the reference {power.refusal:.1%} of the "
+        f"tolerance refuses a model exactly as good as the reference "
+        f"{power.refusal:.1%}{limit} of the "
         "time, assuming that each of its answers is an independent draw. A model that shares most "
         "of its answers with the reference is refused less often.",
+        *_perfect(power),
         "",
         f"{SMALLEST_DROP}: the weight of one answer, in points.",
         "tolerated misses: how many more wrong answers than the reference still pass.",
@@ -48,6 +51,22 @@ def explanation(power: GatePower) -> list[str]:
         f"{TARGET_POWER:.0%} of the time.",
         "n needed: about how many questions would bring the false-refusal rate down to "
         f"{TARGET_REFUSAL:.0%}.",
+    ]
+
+
+def _perfect(power: GatePower) -> list[str]:
+    """What a reference without a mistake can and can't promise, for the smallest such bucket."""
+    if not power.perfect:
+        return []
+    bucket = min(power.perfect, key=lambda it: it.n)
+    assert bucket.lowest_accuracy is not None  # by the definition of perfect
+    return [
+        "",
+        f"In {len(power.perfect)} buckets the reference made no mistake. That does not show a true "
+        f"accuracy of 100 %: {bucket.n} of {bucket.n} right in {bucket.name} shows at least "
+        f"{bucket.lowest_accuracy:.1%}, with 95 % confidence. The rates of these buckets are those "
+        f"of a model with that accuracy, which {bucket.name} refuses {bucket.refusal:.1%} of the "
+        "time. A model that gives the same answers as the reference always passes.",
     ]
 
 
@@ -128,7 +147,7 @@ def _row(bucket: BucketPower) -> tuple[str, ...]:
         f"{bucket.accuracy:.2%}",
         f"{bucket.smallest_drop * 100:.2f}",
         str(bucket.allowed),
-        f"{bucket.refusal:.1%}",
+        f"{'' if bucket.lowest_accuracy is None else 'up to '}{bucket.refusal:.1%}",
         "never" if drop is None else f"{drop * 100:.1f}",
         str(bucket.needed_n or "-"),
     )

@@ -1,5 +1,5 @@
-"""Progress of an evaluation, as a bar or as lines. It never shows accuracy, so that nobody stops an
-evaluation early because it looks good."""
+"""Progress of an evaluation or of reading a file, as a bar or as lines. It never shows accuracy, so
+that nobody stops an evaluation early because it looks good."""
 
 import sys
 import time
@@ -11,11 +11,16 @@ from math import ceil
 Progress = Callable[[int, int], None]
 
 SHORTEST_SILENCE, LONGEST_SILENCE = 1.0, 60.0  # seconds
+PROMPTS, BYTES = "prompts answered", "bytes read"
 
 
-def lines(write: Callable[[str], object], clock: Callable[[], float] = time.monotonic) -> Progress:
-    """Call ``write`` with a line at every tenth of the prompts, at most once a second until the
-    last one, and at least once a minute."""
+def lines(
+    write: Callable[[str], object],
+    clock: Callable[[], float] = time.monotonic,
+    what: str = PROMPTS,
+) -> Progress:
+    """Call ``write`` with a line at every tenth of ``what``, at most once a second until the last
+    one, and at least once a minute."""
     calls, tenths, start = 0, 0, (clock(), 0)
     last = start[0] - SHORTEST_SILENCE
 
@@ -30,7 +35,7 @@ def lines(write: Callable[[str], object], clock: Callable[[], float] = time.mono
         if not (reached > tenths and due) and now - last < LONGEST_SILENCE:
             return
         tenths, last = reached, now
-        text = f"{done:,} of {total:,} prompts answered"
+        text = f"{done:,} of {total:,} {what}"
         if done > start[1] and now > start[0]:
             rate = (done - start[1]) / (now - start[0])
             text += f", {rate:,.3g} per second" if rate < 100 else f", {rate:,.0f} per second"
@@ -42,10 +47,11 @@ def lines(write: Callable[[str], object], clock: Callable[[], float] = time.mono
 
 
 @contextmanager
-def shown(*, always: bool) -> Iterator[Progress]:
+def shown(*, always: bool, what: str = PROMPTS) -> Iterator[Progress]:
     """Show a bar on standard error if it is a terminal; otherwise lines, if ``always``."""
     if not sys.stderr.isatty():
-        yield lines(lambda text: print(text, file=sys.stderr)) if always else lambda *_: None
+        as_lines = lines(lambda text: print(text, file=sys.stderr), what=what)
+        yield as_lines if always else lambda *_: None
         return
     from rich import progress
     from rich.console import Console

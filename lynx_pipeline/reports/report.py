@@ -30,8 +30,9 @@ class Report:
 
     ``comparison`` is None if the reference's predictions are not available.
     ``false_refusal_rate`` is how often the gate refuses a model exactly as good as the reference,
-    None if not computed; ``false_refusal_rates`` are those of the single buckets. ``facts`` are
-    lines such as the candidate and the bundle's sha. ``corpus`` is None if the project has none.
+    None if not computed; ``false_refusal_limit`` is the most that it can be, if the reference made
+    no mistake in some bucket; ``false_refusal_rates`` are those of the single buckets. ``facts``
+    are lines such as the candidate and the bundle's sha. ``corpus`` is None without a corpus.
     """
 
     verdict: Verdict
@@ -40,6 +41,7 @@ class Report:
     false_refusal_rates: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
     corpus: CorpusFindings | None = None
+    false_refusal_limit: float | None = None
 
     @property
     def buckets(self) -> tuple[BucketVerdict, ...]:
@@ -71,6 +73,7 @@ def build_report(settings: "Settings", judged: "Judged") -> Report:
         verdict=judged.verdict,
         comparison=comparison,
         false_refusal_rate=power.refusal if power else None,
+        false_refusal_limit=power.refusal_limit if power else None,
         false_refusal_rates={b.name: b.refusal for b in power.buckets} if power else {},
         facts={
             "candidate": evaluation.candidate or evaluation.mlflow_run_id or "unknown",
@@ -162,9 +165,14 @@ def row(report: Report, bucket: BucketVerdict, *, power: bool) -> tuple[str, ...
     if power and report.false_refusal_rates:
         cells += [
             f"{100 / bucket.baseline.n:.2f}",
-            f"{report.false_refusal_rates[bucket.name]:.1%}",
+            f"{_at_most(bucket)}{report.false_refusal_rates[bucket.name]:.1%}",
         ]
     return (*cells, "ok" if bucket.passed else "FAILED")
+
+
+def _at_most(bucket: BucketVerdict) -> str:
+    """Where the reference made no mistake, the false-refusal rate is a limit."""
+    return "up to " if bucket.baseline.accuracy == 1 else ""
 
 
 def shown_answer(answer: str | None) -> str:
@@ -186,10 +194,12 @@ def notes(report: Report, *, power: bool) -> list[str]:
             "equally good models differ at least this much."
         )
     if report.false_refusal_rate is not None:
+        limit = report.false_refusal_limit
+        at_most = "" if limit is None else f" (at most {limit:.0%})"
         lines.append(
             "This gate refuses a model exactly as good as the reference "
-            f"{report.false_refusal_rate:.0%} of the time, assuming that each of its answers is "
-            "an independent draw."
+            f"{report.false_refusal_rate:.0%}{at_most} of the time, assuming that each of its "
+            "answers is an independent draw."
         )
     if power and report.false_refusal_rates:
         lines.append(

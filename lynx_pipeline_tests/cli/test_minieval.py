@@ -5,10 +5,20 @@ from pathlib import Path
 
 import pytest
 
+from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.cli import main
 from lynx_pipeline.sandbox.inside import worker
 from lynx_pipeline_tests.cli.helpers import Capsys, compare, one_paragraph, write_files
-from lynx_pipeline_tests.support.builders import baseline_json, bundle, eval_items, jsonl
+from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support.builders import (
+    RUN,
+    baseline_json,
+    bundle,
+    eval_items,
+    jsonl,
+    project,
+)
+from lynx_pipeline_tests.support.mlflow_runs import log_model_of
 
 WORKER = """
 import json, sys
@@ -41,6 +51,67 @@ def test_minieval_needs_no_project(
         "predictions.parquet",
         "timings.parquet",
     }
+
+
+@pytest.fixture
+def in_mlflow(
+    folder: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, tuple[str, str]]:
+    """A project, and two runs with a model; the working directory is in the project. The names of
+    the models in every form that a user may give, each with the candidate's key."""
+    (folder / "script.py").write_text(WORKER)
+    monkeypatch.setattr(worker, "__file__", str(folder / "script.py"))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
+    model = bundle(folder / "bundle")
+    artifact = tracking.run({"model": model})
+    run_id = tracking.run()
+    model_id = log_model_of(tracking, run_id, model)
+    with connected(tracking.uri) as client:
+        client.create_registered_model("tiny")
+        client.create_model_version("tiny", f"models:/{model_id}", model_id=model_id)
+        client.set_registered_model_alias("tiny", "champion", "1")
+    project(folder / "p")
+    monkeypatch.chdir(folder / "p")
+    return {
+        "a run id": (artifact, artifact),
+        "a run id and a path": (f"{artifact}:model", f"{artifact}:model"),
+        "a logged model's id": (model_id, model_id),
+        "a registered version": ("models:/tiny/1", model_id),
+        "an alias": ("models:/tiny@champion", model_id),
+    }
+
+
+@pytest.mark.slow(seconds=15)
+def test_a_model_in_mlflow_is_evaluated_by_any_of_its_names(
+    in_mlflow: dict[str, tuple[str, str]], capsys: Capsys
+) -> None:
+    """The evaluation records the candidate's key, and no download is left behind."""
+    command = ["minieval", "--eval-set", "data/eval.jsonl", "--output", "o/c.json", "--json"]
+    for reference, key in in_mlflow.values():
+        assert main([*command, "--run-id", reference]) == 0
+        measured = json.loads(capsys.readouterr().out)
+        assert (measured["candidate"], measured["correct"]) == (key, 12)
+        assert measured == json.loads(Path("o/c.json").read_bytes())
+    assert list(Path(".lynx").rglob("MLmodel")) == []
+    assert main([*command, "--run-id", "models:/tiny@challenger"]) != 0
+    assert "challenger" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        pytest.param([], "either --bundle or --run-id", id="neither"),
+        pytest.param(["--bundle", "b", "--run-id", RUN], "either --bundle or --run-id", id="both"),
+        pytest.param(["--bundle", "b", "--model", "m"], "needs --run-id", id="model of a folder"),
+        pytest.param(["--run-id", RUN], "no project here", id="no project"),
+    ],
+)
+def test_exactly_one_bundle_is_named(capsys: Capsys, options: list[str], message: str) -> None:
+    """MLflow is configured by the project, so a name in it needs one."""
+    Path("e.jsonl").write_bytes(jsonl(eval_items()))
+    assert main(["minieval", *options, "--eval-set", "e.jsonl", "--output", "o/c.json"]) == 2
+    assert message in one_paragraph(capsys)
+    assert not Path("o").exists()
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ def test_the_longest_json_takes_little_time_and_memory(kind: str) -> None:
         ),
         pytest.param(
             b'{"eval_set_dvc_hash": "x", "buckets": {"%s": 1}}' % (b"b" * 10**6),
-            "expected a name of the form",
+            "it has no dot",
             id="a huge bucket name",
         ),
     ],

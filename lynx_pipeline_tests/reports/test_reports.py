@@ -1,7 +1,9 @@
 """Reports as terminal table, Markdown and HTML: complete, bounded and escaped."""
 
+import html
 import html.parser
 from fractions import Fraction
+from xml.etree import ElementTree
 
 import pytest
 from hypothesis import given
@@ -14,12 +16,15 @@ from lynx_pipeline.domain.gate.power import BucketPower, GatePower
 from lynx_pipeline.domain.gate.rule import Verdict, judge
 from lynx_pipeline.domain.scorers import EXACT, normalise
 from lynx_pipeline.domain.scores import Score, Scores
+from lynx_pipeline.reports.figure import figure_file
 from lynx_pipeline.reports.markdown import LONGEST, markdown
 from lynx_pipeline.reports.page import page
+from lynx_pipeline.reports.power import figure as power_figure
 from lynx_pipeline.reports.power import print_power
 from lynx_pipeline.reports.report import Report
 from lynx_pipeline.reports.terminal import print_report
 from lynx_pipeline.reports.verdict_json import verdict_json
+from lynx_pipeline_tests.support.names import BUCKET_NAMES
 
 
 def verdict_of(floors: dict[str, int], reached: dict[str, int], n: int = 100) -> Verdict:
@@ -119,13 +124,38 @@ def test_markdown_escapes_the_answers_of_a_model(prompt: str, answer: str) -> No
     assert not set("<>@`[]$") & set(line)
 
 
+@given(BUCKET_NAMES)
+def test_every_format_shows_a_bucket_with_any_name(name: str) -> None:
+    """One row of the Markdown table, one cell of the page, and a well-formed figure."""
+    report = Report(verdict_of({name: 90}, {name: 10, f"{name} 2": 10}))
+    (line,) = [li for li in markdown(report).splitlines() if li.endswith("| FAILED |")]
+    cells = [html.unescape(cell).strip() for cell in line.strip("|").split("|")]
+    assert len(cells) == 8
+    assert cells[0] == " ".join(name.split())
+    shown = _Tags()
+    shown.feed(page(report))
+    assert name in shown.texts
+    figure = ElementTree.fromstring(figure_file(report))  # our own bytes
+    assert name in [text.text for text in figure.iter() if text.tag.endswith("text")]
+    assert list(verdict_json(report.verdict)["buckets"]) == [name]
+    drops = (0.0, 0.1)
+    bucket = BucketPower(name, 60, 0.9, 1 / 60, 1, 0.3, None, 609, (0.3, 0.5))
+    curves = power_figure(GatePower(0.02, (bucket,), 0.3, drops))
+    titles = [it.text for it in ElementTree.fromstring(curves).iter() if it.tag.endswith("title")]
+    assert titles == [f"{name}, n = 60"]
+
+
 class _Tags(html.parser.HTMLParser):
-    """Collects the tags and attributes of a page."""
+    """Collects the tags, attributes and texts of a page."""
 
     def __init__(self) -> None:
         super().__init__()
         self.tags: list[str] = []
         self.outside: list[str] = []
+        self.texts: list[str] = []
+
+    def handle_data(self, data: str) -> None:
+        self.texts.append(data)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)

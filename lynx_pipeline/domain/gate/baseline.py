@@ -15,6 +15,8 @@ from lynx_pipeline.domain.scorers import EXACT, Scorer, scorer_named
 from lynx_pipeline.domain.scores import Score, read_buckets
 from lynx_pipeline.domain.strict_json import Fields, parse_object
 
+# Two percentage points, where no baseline sets a tolerance yet.
+USUAL_TOLERANCE = Fraction(2, 100)
 LATENCY = "latency_p95_ms"
 # Times the baseline's latency. The same model on two machines easily differs by half.
 LATENCY_ALLOWED = 2.0

@@ -18,9 +18,19 @@ counts (R. B. Nelsen, An Introduction to Copulas, 2006). Its orthant probability
 numerically (A. Genz, Journal of Computational and Graphical Statistics 1, 1992). The tests check
 the result against simulated candidates.
 
+A reference without a mistake. 92 right answers of 92 don't mean a true accuracy of 100 %, with
+which no equally good model would ever be refused. Its true accuracy is at least
+``0.05 ** (1 / 92)``, or 96.8 %, with 95 % confidence (the one-sided limit of C. J. Clopper and
+E. S. Pearson, Biometrika 26, 1934; about ``1 - 3 / n``, the rule of three of J. A. Hanley and
+A. Lippman-Hand, JAMA 249, 1983).
+Such a bucket's false-refusal rate is that of a model with this accuracy: the most it can be. The
+whole gate has two rates: with the measured accuracies, and as a limit, for which all questions of
+such buckets have the lowest accuracy that their answers together show.
+
 For information only: the verdict does not use it.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -29,7 +39,7 @@ from typing import TYPE_CHECKING, Any
 
 from lynx_pipeline.domain.eval_set import Questions
 from lynx_pipeline.domain.scores import Score
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.errors import BadInput, some_of
 
 if TYPE_CHECKING:
     from numpy import ndarray
@@ -40,6 +50,7 @@ DROPS = tuple(k / 200 for k in range(31))  # 0 to 15 points, in steps of half a 
 TARGET_POWER = 0.8
 TARGET_REFUSAL = 0.05
 _Z_REFUSAL = 1.6448536269514722  # the normal distribution's 95 % quantile
+_ERROR = 0.05  # of the limit for a reference without a mistake
 _FIT_ROUNDS = 10_000
 _FIT_EXACT = 1e-9
 
@@ -61,7 +72,10 @@ class BucketPower:
 
     - ``smallest_drop``: the drop caused by one question.
     - ``allowed``: how many questions the tolerance allows to be lost.
-    - ``refusal``: the chance that this bucket refuses a candidate that is just as good.
+    - ``refusal``: the chance that this bucket refuses a candidate that is just as good; the most
+      that it can be where the reference made no mistake.
+    - ``lowest_accuracy``: where the reference made no mistake, the 95 % lower limit of its true
+      accuracy; otherwise None.
     - ``caught_drop``: the smallest true drop of this bucket that is refused with probability
       :data:`TARGET_POWER`; None if even a drop to zero is not.
     - ``needed_n``: about how many questions the bucket would need for its false-refusal rate to be
@@ -77,18 +91,26 @@ class BucketPower:
     caught_drop: float | None
     needed_n: int
     curve: tuple[float, ...] = ()
+    lowest_accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class GatePower:
     """The gate as a whole. ``refusal`` is the chance that at least one bucket rejects an equally
     good candidate. Each bucket's ``curve`` is its chance of refusing a candidate that is worse by
-    each of ``drops``."""
+    each of ``drops``. ``refusal_limit`` is ``refusal`` if, where the reference made no mistake, its
+    true accuracy is as low as it can be; None if it made mistakes in all buckets."""
 
     tolerance: float
     buckets: tuple[BucketPower, ...]
     refusal: float
     drops: tuple[float, ...] = ()
+    refusal_limit: float | None = None
+
+    @property
+    def perfect(self) -> tuple[BucketPower, ...]:
+        """The buckets in which the reference made no mistake."""
+        return tuple(bucket for bucket in self.buckets if bucket.lowest_accuracy is not None)
 
 
 def cells_of(eval_set: Questions, names: Sequence[str]) -> Cells:
@@ -108,8 +130,9 @@ def cells_of(eval_set: Questions, names: Sequence[str]) -> Cells:
     return Cells(tuple(names), np.array(list(counts.values()), dtype=float), member)
 
 
-def equally_good(cells: Cells, scores: Mapping[str, Score]) -> "Array":
+def equally_good(cells: Cells, scores: Mapping[str, Score], start: float | None = None) -> "Array":
     """Each cell's probability of a right answer, for a candidate exactly as good as ``scores``.
+    Cells outside all buckets of ``cells`` keep ``start``, which is the mean by default.
 
     Raises:
         BadInput: no probabilities reproduce the scores, so they don't come from these questions.
@@ -118,7 +141,7 @@ def equally_good(cells: Cells, scores: Mapping[str, Score]) -> "Array":
 
     size = cells.member @ cells.sizes
     wanted = np.array([float(scores[name].accuracy) for name in cells.names]) * size
-    right = cells.sizes * (wanted.sum() / size.sum())
+    right = cells.sizes * (wanted.sum() / size.sum() if start is None else start)
     wrong = cells.sizes - right
     for _ in range(_FIT_ROUNDS):
         for bucket, row in enumerate(cells.member):
@@ -137,6 +160,40 @@ def equally_good(cells: Cells, scores: Mapping[str, Score]) -> "Array":
         "no model could have these bucket accuracies on this eval set, so they were not measured "
         "on it. Evaluate the reference again and propose a new baseline."
     )
+
+
+def assumed(cells: Cells, accuracy: Fraction, buckets: Mapping[str, Fraction]) -> dict[str, Score]:
+    """The scores of an imagined reference: ``accuracy`` everywhere, except in ``buckets``. Buckets
+    that share questions with those get what follows for them.
+
+    Raises:
+        BadInput: a name is not a bucket, or no model could have these accuracies.
+    """
+    import numpy as np
+
+    if unknown := sorted(set(buckets) - set(cells.names)):
+        raise BadInput(
+            f"the eval set has no bucket {unknown[0]!r}. It has {some_of(cells.names, 20)}."
+        )
+    sizes = {name: int(n) for name, n in zip(cells.names, cells.member @ cells.sizes, strict=True)}
+    chance = np.full(len(cells.sizes), float(accuracy))
+    if buckets:
+        rows = [cells.names.index(name) for name in buckets]
+        named = Cells(tuple(buckets), cells.sizes, cells.member[rows])
+        wanted = {name: Score(share, sizes[name]) for name, share in buckets.items()}
+        try:
+            chance = equally_good(named, wanted, float(accuracy))
+        except BadInput:
+            raise BadInput(
+                "no model could have these accuracies on this eval set: their buckets share "
+                "questions. Assume accuracies that are closer, or for fewer buckets."
+            ) from None
+    right = cells.member @ (cells.sizes * chance)
+    # Rounded, because the floor of an assumed 90 % of 60 must not depend on the last bit.
+    return {
+        name: Score(Fraction(round(float(k) * 10**9), sizes[name] * 10**9), sizes[name])
+        for name, k in zip(cells.names, right, strict=True)
+    }
 
 
 def gate_power(
@@ -162,6 +219,7 @@ def gate_power(
     buckets = []
     for row, name, need, refusal in zip(cells.member, cells.names, needed, refusals, strict=True):
         score = scores[name]
+        lowest = lowest_accuracy(score.n) if score.accuracy == 1 else None
         buckets.append(
             BucketPower(
                 name=name,
@@ -169,27 +227,69 @@ def gate_power(
                 accuracy=float(score.accuracy),
                 smallest_drop=1 / score.n,
                 allowed=ceil(score.accuracy * score.n) - need,
-                refusal=refusal,
+                refusal=refusal if lowest is None else _refused(score.n, need, lowest),
                 caught_drop=None if drops is None else _caught_drop(cells, row, chance, need),
                 needed_n=needed_n(float(score.accuracy), float(tolerance)),
+                lowest_accuracy=lowest,
                 curve=tuple(
                     _below(_distribution(cells, row, _worse(cells, row, chance, drop)), need)
                     for drop in drops or ()
                 ),
             )
         )
-    joint = _joint(cells, chance, refusals)
-    return GatePower(float(tolerance), tuple(buckets), joint, tuple(drops or ()))
+    joint, limit = _joint(cells, chance, refusals), None
+    if any(bucket.lowest_accuracy is not None for bucket in buckets):
+        chance = at_limit(cells, scores, chance)
+        refusals = [
+            _below(_distribution(cells, row, chance), need)
+            for row, need in zip(cells.member, needed, strict=True)
+        ]
+        limit = _joint(cells, chance, refusals)
+    return GatePower(float(tolerance), tuple(buckets), joint, tuple(drops or ()), limit)
+
+
+def at_limit(cells: Cells, scores: Mapping[str, Score], chance: "Array") -> "Array":
+    """``chance`` with, for all questions of buckets without a mistake, the lower limit of their
+    true accuracy together."""
+    import numpy as np
+
+    perfect = [scores[name].accuracy == 1 for name in cells.names]
+    inside = cells.member[perfect].any(axis=0)
+    questions = int(cells.sizes[inside].sum())
+    result: Array = np.where(inside, lowest_accuracy(questions), chance) if questions else chance
+    return result
+
+
+def lowest_accuracy(n: int) -> float:
+    """The one-sided 95 % lower limit (Clopper and Pearson) of the true accuracy of a model that
+    answered all of ``n`` questions right."""
+    return float(_ERROR ** (1 / n))
 
 
 def needed_n(accuracy: float, tolerance: float) -> int:
     """About how many questions a bucket needs so that a model of this accuracy falls below its
     floor by chance at most :data:`TARGET_REFUSAL` of the time. Normal approximation:
-    ``n = z**2 * p * (1 - p) / tolerance**2``. 0 if the tolerance is 0, where no number is
-    enough."""
+    ``n = z**2 * p * (1 - p) / tolerance**2``. For an accuracy of 1: the smallest number with which
+    that holds for the lower limit of what so many right answers show. 0 if the tolerance is 0,
+    where no number is enough."""
     if tolerance <= 0:
         return 0
-    return max(1, ceil(_Z_REFUSAL**2 * accuracy * (1 - accuracy) / tolerance**2))
+    if accuracy < 1:
+        return max(1, ceil(_Z_REFUSAL**2 * accuracy * (1 - accuracy) / tolerance**2))
+    # As n grows, the number of misses tends to a Poisson distribution with mean -ln(0.05) = 3,
+    # which exceeds 6 with a chance below 5 %; so at most 6 misses have to be allowed.
+    for misses in itertools.count():
+        n = max(1, ceil(misses / Fraction(tolerance).limit_denominator(10**9)))
+        if _refused(n, n - misses, lowest_accuracy(n)) <= TARGET_REFUSAL:
+            return n
+    raise AssertionError("unreachable")
+
+
+def _refused(n: int, need: int, accuracy: float) -> float:
+    """The chance that a model of this accuracy has fewer than ``need`` right answers of ``n``."""
+    from scipy.stats import binom
+
+    return float(binom.cdf(need - 1, n, accuracy))
 
 
 def least_right(score: Score, tolerance: Fraction) -> int:

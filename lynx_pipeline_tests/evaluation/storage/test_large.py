@@ -48,7 +48,7 @@ def lines(count: int = N, seed: int = 1) -> list[bytes]:
             "prompt": f"Say  {dice.choice(ODD)} {number}",
             "expected": dice.choice(ODD),
             "accept": dice.sample(ODD, dice.randint(0, 2)),
-            "buckets": {"d": dice.choice("abc"), "e": dice.choice("xy")},
+            "buckets": {"d": dice.choice("abc"), "язык 'e\"": dice.choice(("x", "y | z; --"))},
         }
         raw.append(json.dumps(item).encode())
     return raw
