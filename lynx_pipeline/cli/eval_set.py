@@ -117,9 +117,18 @@ def import_(
     type=Tolerance(),
     help="A tolerance to use instead of the baseline's; 0.02 is two points.",
 )
+@path_option(
+    "--corpus", metavar="FILE", help="Also compare it with this corpus: JSON lines with prompts."
+)
 @click.option("--progress", is_flag=True, help="Print progress lines when not on a TTY.")
 @with_json
-def check(file: Path | None, tolerance: Fraction | None, progress: bool, as_json: bool) -> int:
+def check(
+    file: Path | None,
+    tolerance: Fraction | None,
+    corpus: Path | None,
+    progress: bool,
+    as_json: bool,
+) -> int:
     """Show everything that is wrong or risky in an eval set, all at once.
 
     FILE is the project's eval set by default, as it is on disk. Errors make the eval set unusable
@@ -136,7 +145,7 @@ def check(file: Path | None, tolerance: Fraction | None, progress: bool, as_json
         if not file.exists():
             pulled(settings.root, file)
     with shown(always=progress, what=BYTES) as report:
-        checked = check_eval_set(file, _scorer(settings), tolerance, report)
+        checked = check_eval_set(file, _scorer(settings), tolerance, report, corpus)
     errors = sum(finding.severity is Severity.ERROR for finding in checked.findings)
     if as_json:
         print_json(

@@ -61,10 +61,7 @@ class _Accuracy(click.ParamType[tuple[str, Fraction]]):
 @gate.command(
     cls=Command,
     data=True,
-    example=(
-        "lynx-pipeline gate power --tolerance 0.05 --figure power.svg\n\n"
-        "Before there is a baseline: lynx-pipeline gate power --accuracy 0.9"
-    ),
+    example="lynx-pipeline gate power --accuracy 0.9 --tolerance 0.05 --figure power.svg",
 )
 @path_option("--eval-set", metavar="FILE", help="An eval set to use instead of the project's.")
 @path_option("--baseline", metavar="FILE", help="A baseline to use instead of the project's.")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 
+from lynx_pipeline.domain.corpus import SOME_SHIFT, CorpusFindings
 from lynx_pipeline.domain.eval_set import Item, parse_item
 from lynx_pipeline.domain.repeats import Keys
 from lynx_pipeline.domain.scorers import Scorer
@@ -244,6 +245,19 @@ class Findings:
             shown = some_of([" and ".join(map(_escaped, sorted(names))) for names in alike], 5)
             text = f"groups of bucket names look alike: {shown}"
             yield Finding(Severity.WARNING, "names_look_alike", text, len(alike))
+
+
+def corpus_warnings(found: CorpusFindings) -> list[Finding]:
+    """What a comparison with a corpus found, as warnings."""
+    warnings = []
+    if not found.separate:
+        text = found.overlap_text.removesuffix(".")
+        warnings.append(Finding(Severity.WARNING, "in_corpus", text, found.overlap.prompts))
+    if not found.represents:
+        count = sum(shift.index >= SOME_SHIFT for shift in found.shifts)
+        text = found.shift_text.removesuffix(".")
+        warnings.append(Finding(Severity.WARNING, "other_shares_than_corpus", text, count))
+    return warnings
 
 
 def skeleton(name: str) -> str:

@@ -7,10 +7,12 @@ from fractions import Fraction
 from pathlib import Path
 
 from lynx_pipeline.domain.eval_set import check_kind
-from lynx_pipeline.domain.eval_set_findings import Finding, Findings
+from lynx_pipeline.domain.eval_set_findings import Finding, Findings, Severity, corpus_warnings
 from lynx_pipeline.domain.scorers import Scorer
 from lynx_pipeline.domain.strict_json import LONGEST
 from lynx_pipeline.errors import BadInput
+from lynx_pipeline.evaluation.corpus import compare_with_file
+from lynx_pipeline.evaluation.inputs import read_eval_file
 
 Progress = Callable[[int, int], None]
 
@@ -26,11 +28,19 @@ class Checked:
     findings: tuple[Finding, ...]
 
 
-def check_eval_set(file: Path, scorer: Scorer, tolerance: Fraction, progress: Progress) -> Checked:
-    """Check the eval set in ``file``. ``progress`` gets the bytes that were read, and their total.
+def check_eval_set(
+    file: Path,
+    scorer: Scorer,
+    tolerance: Fraction,
+    progress: Progress,
+    corpus: Path | None = None,
+) -> Checked:
+    """Check the eval set in ``file``, and compare it with ``corpus`` unless it has errors.
+    ``progress`` gets the bytes that were read, and their total.
 
     Raises:
-        BadInput: there is no such file, or it is another kind of file than JSON lines.
+        BadInput: there is no such file, or it is another kind of file than JSON lines; or
+            ``corpus`` is not a corpus of this eval set.
     """
     if not file.is_file():
         raise BadInput(f"there is no eval set {file}.")
@@ -40,6 +50,8 @@ def check_eval_set(file: Path, scorer: Scorer, tolerance: Fraction, progress: Pr
             check_kind(line, str(file))
         findings.add(number, line)
     found = findings.all(lambda: _lines(file, lambda *_: None))
+    if corpus is not None and not any(it.severity is Severity.ERROR for it in found):
+        found += corpus_warnings(compare_with_file(read_eval_file(file, scorer), corpus))
     return Checked(findings.items, findings.sizes, tuple(found))
 
 

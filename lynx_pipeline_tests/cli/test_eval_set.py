@@ -115,3 +115,20 @@ def test_a_line_of_any_length_is_one_malformed_line(capsys: Capsys, folder: Path
     out = capsys.readouterr().out
     assert "malformed_line (1): more than 4194304 bytes (line 2)" in out
     assert "duplicate_id (1): items have the id of an earlier item (lines 1, 3)" in out
+
+
+def test_an_eval_set_is_compared_with_a_corpus(capsys: Capsys) -> None:
+    """A question that is in the corpus, and other shares of a dimension, are warnings."""
+    assert main(IMPORT) == 0
+    rare = '{"prompt": "other", "buckets": {"question type": "hard"}}\n'
+    Path("corpus.jsonl").write_text('{"prompt": "SAY A."}\n' + rare * 20)
+    capsys.readouterr()
+    arguments = ["eval-set", "check", "new/out.jsonl", "--tolerance", "1", "--corpus"]
+    assert main([*arguments, "corpus.jsonl", "--json"]) == 0
+    findings = json.loads(capsys.readouterr().out)["findings"]
+    assert [(it["severity"], it["kind"], it["count"]) for it in findings] == [
+        ("warning", "in_corpus", 1),
+        ("warning", "other_shares_than_corpus", 1),
+    ]
+    assert main([*arguments, "missing.jsonl"]) == 2
+    assert "there is no file missing.jsonl" in one_paragraph(capsys)
