@@ -123,10 +123,11 @@ def test_an_eval_set_is_compared_with_a_corpus(capsys: Capsys) -> None:
     rare = '{"prompt": "other", "buckets": {"question type": "hard"}}\n'
     Path("corpus.jsonl").write_text('{"prompt": "SAY A."}\n' + rare * 20)
     capsys.readouterr()
-    arguments = ["eval-set", "check", "new/out.jsonl", "--tolerance", "1", "--corpus"]
+    arguments = ["eval-set", "check", "new/out.jsonl", "--corpus"]
     assert main([*arguments, "corpus.jsonl", "--json"]) == 0
     findings = json.loads(capsys.readouterr().out)["findings"]
     assert [(it["severity"], it["kind"], it["count"]) for it in findings] == [
+        ("warning", "small_bucket", 2),
         ("warning", "in_corpus", 1),
         ("warning", "other_shares_than_corpus", 1),
     ]
