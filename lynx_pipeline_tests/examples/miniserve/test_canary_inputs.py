@@ -2,10 +2,13 @@
 servers."""
 
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
+import requests
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.cli import main
@@ -92,6 +95,13 @@ def test_the_canary_asks_with_inputs_and_compares_numbers(world: World, capsys: 
         service.wait(lambda: service.serves(V))
         assert main(["canary", V, "--url", f"{service.url}/predict"]) == 0
         assert main(["canary", V, "--url", f"{service.url}/predict", "--batch", "5"]) == 0
+        inputs: Any = [{"question": "a", "context": ""}, {"context": "b", "question": ""}]
+        asked = partial(requests.post, f"{service.url}/predict", timeout=60)
+        assert asked(json={"inputs": inputs}).json() == {"version": V, "answers": ["0.1", "0.1"]}
+        for body in ({}, {"prompts": ["a"], "inputs": inputs}, {"inputs": [*inputs, {"q": "a"}]}):
+            assert asked(json=body).status_code == 422
+        without = asked(json={"prompts": ["a"]})
+        assert (without.status_code, "needs 2 inputs" in without.text) == (500, True)
 
     folder, port = world.folder / "models" / V, free_port()
     fetching.fetch(Registry.open(world.settings), V, folder)
