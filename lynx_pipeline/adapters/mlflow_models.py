@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from lynx_pipeline.adapters import mlflow_http, mlflow_server
-from lynx_pipeline.adapters.mlflow_tracking import connected, without_secrets
+from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.domain.bundle import BUNDLE_MIB, MLMODEL, Tally
 from lynx_pipeline.domain.candidate_key import is_model_id
+from lynx_pipeline.domain.text import without_secrets
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 
 if TYPE_CHECKING:
