@@ -7,6 +7,7 @@ import subprocess
 from contextlib import suppress
 from pathlib import Path
 
+from lynx_pipeline.domain.text import printable, without_secrets
 from lynx_pipeline.errors import SystemFailed
 
 GIT_SECONDS = 120.0
@@ -66,8 +67,10 @@ def run(folder: Path, *arguments: str, stdin: bytes = b"") -> Done:
 
 
 def stderr_line(done: Done) -> str:
-    """git's standard error on one line, cut to 500 characters."""
-    return " ".join(done.stderr.decode(errors="replace").split())[:500]
+    """git's standard error for a message: on one line, printable, without passwords, at most 1000
+    characters, and without a full stop at its end."""
+    text = printable(" ".join(done.stderr.decode(errors="replace").split()))
+    return without_secrets(text)[:1000].rstrip(".")
 
 
 def ref_of(listed: bytes, ref: str) -> str | None:
