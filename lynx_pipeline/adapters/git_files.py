@@ -1,10 +1,13 @@
 """Git: files at a commit, the commits that changed them, and the tip of a remote's branch."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
 from lynx_pipeline.adapters.git import Done, ref_of, run, stderr_line, without_user
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
+
+_CONVERTING = ("filter", "ident", "working-tree-encoding")
 
 
 def file_at(root: Path, ref: str, path: Path) -> bytes | None:
@@ -24,6 +27,27 @@ def file_at(root: Path, ref: str, path: Path) -> bytes | None:
     if not _git(root, "ls-tree", sha, "--", name).strip():
         return None
     return _git(root, "show", f"{sha}:{name}")
+
+
+def checked_out(blob: bytes) -> tuple[bytes, bytes]:
+    """What git may write on disk for a committed text: its bytes, or the same with CRLF at the end
+    of each line (``core.autocrlf`` and the attribute ``eol=crlf``)."""
+    return blob, re.sub(rb"\r?\n", b"\r\n", blob)
+
+
+def conversion(root: Path, path: Path) -> str | None:
+    """The attribute by which git converts ``path`` at checkout in any other way, such as
+    ``filter=lfs``; None if there is none.
+
+    Raises:
+        SystemFailed: git failed.
+    """
+    listed = _git(root, "check-attr", "-z", *_CONVERTING, "--", path.relative_to(root).as_posix())
+    fields = listed.decode(errors="replace").split("\0")  # path, attribute and value of each
+    for name, value in zip(fields[1::3], fields[2::3], strict=True):
+        if value not in ("unspecified", "unset"):
+            return name if value == "set" else f"{name}={value}"
+    return None
 
 
 def head(root: Path) -> str:
