@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -22,8 +23,11 @@ _REMOVED_VARIABLES = (
 Done = subprocess.CompletedProcess[bytes]
 
 
-def run(folder: Path, *arguments: str, stdin: bytes = b"") -> Done:
-    """Run git in ``folder`` and wait for it. Any exit code is returned.
+def run(
+    folder: Path, *arguments: str, stdin: bytes = b"", variables: Mapping[str, str] | None = None
+) -> Done:
+    """Run git in ``folder``, with ``variables`` in its environment, and wait for it. Any exit code
+    is returned.
 
     Raises:
         SystemFailed: git is not installed, or took too long.
@@ -31,6 +35,7 @@ def run(folder: Path, *arguments: str, stdin: bytes = b"") -> Done:
     environ = {k: v for k, v in os.environ.items() if k not in _REMOVED_VARIABLES}
     # No substitute commits (git replace), no prompts, English messages.
     environ |= {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    environ |= variables or {}
     command = ["git", *arguments]
     try:
         process = subprocess.Popen(
