@@ -118,8 +118,8 @@ def _check_file(root: Path, commit: str, path: Path) -> None:
     raise Refused(
         f"{name} differs from the commit {commit[:12]}: either it was edited and not committed, or "
         f"its git attribute {attribute!r} changes it at checkout. prod uses files exactly as they "
-        f"are committed: add the line '{name} -filter -ident -working-tree-encoding' to the end of "
-        f".gitattributes, run 'git add --renormalize {name}', and commit both."
+        f"are committed: in {root}, add the line '{name} -filter -ident -working-tree-encoding' to "
+        f"the end of .gitattributes, run 'git add --renormalize {name}', and commit both."
     )
 
 
