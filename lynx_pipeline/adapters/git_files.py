@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lynx_pipeline.adapters.git import Done, ref_of, run, stderr_line, without_user
+from lynx_pipeline.domain.text import without_secrets
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 
 _CONVERTING = ("filter", "ident", "working-tree-encoding")
@@ -80,8 +81,8 @@ def tip(root: Path, ref: str) -> str:
     used = _git(root, "ls-remote", "--get-url", "origin").decode().strip()
     if own and without_user(used) != without_user(own):
         raise Refused(
-            f"git's configuration (url.*.insteadOf) redirects {without_user(own)} to "
-            f"{without_user(used)}. In prod only the checkout's own remote may be used. Remove "
+            f"git's configuration (url.*.insteadOf) redirects {without_secrets(own)} to "
+            f"{without_secrets(used)}. In prod only the checkout's own remote may be used. Remove "
             "that setting."
         )
     listed = run(root, "ls-remote", "origin", ref)

@@ -12,7 +12,7 @@ from lynx_pipeline.errors import BadInput
 
 _TRACEBACK = "Traceback (most recent call last):"
 _FRAME = re.compile(r'\s+File "(?P<file>.+)", line (?P<line>\d+)(?:, in (?P<function>.+))?')
-_LONGEST = 500  # characters of one text in a message
+_LONGEST = 1000  # characters of one text in a message
 
 
 class CandidateFailed(BadInput):
@@ -32,13 +32,15 @@ def failed(reason: str, error: str = "", stderr: bytes = b"", bundle: str = "") 
     """
     printed = printable(stderr.decode(errors="replace"), "\n\t").strip("\n")
     raised, where = _last_exception(printed.split("\n"), bundle.rstrip("/"))
-    reason += "".join(f": {_short(text)}" for text in [error or raised] if text)
-    reason = f"{reason.rstrip('.')}{where}."
+    if error:
+        reason += f" with {_short(error)}"
+    elif raised:
+        reason += f": {_short(raised)}"
+    message = f"the candidate could not be evaluated: {reason.rstrip('.')}.{where}"
     if printed and not raised:
-        reason += (
-            f" The last line that it printed: {_short(printed.rstrip().rpartition(chr(10))[2])}"
-        )
-    return CandidateFailed(f"the candidate could not be evaluated: {reason}", printed)
+        last = printed.rstrip().rpartition("\n")[2]
+        message += f" The last line that it printed: {_short(last)}"
+    return CandidateFailed(message, printed)
 
 
 def _last_exception(lines: list[str], bundle: str) -> tuple[str, str]:
@@ -54,8 +56,9 @@ def _last_exception(lines: list[str], bundle: str) -> tuple[str, str]:
             return line, where
         frame = _FRAME.fullmatch(line)
         if frame and bundle and frame["file"].startswith(f"{bundle}/"):
-            where = f", at {_short(frame['file'].removeprefix(f'{bundle}/'))}, line {frame['line']}"
-            where += f", in {_short(frame['function'])}" if frame["function"] else ""
+            file = _short(frame["file"].removeprefix(f"{bundle}/"))
+            function = f", in {_short(frame['function'])}" if frame["function"] else ""
+            where = f" That was at {file}, line {frame['line']}{function}."
     return "", where
 
 

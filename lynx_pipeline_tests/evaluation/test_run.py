@@ -103,8 +103,8 @@ def test_what_a_failed_candidate_printed_is_kept(tmp_path: Path) -> None:
     printed = output / PRINTED
     message = str(caught.value)
     assert message.endswith(
-        f"failed: KeyError: 'go', at code/tiny_loader.py, line 2, in answer. What it printed is in "
-        f"the file {printed}."
+        "failed with KeyError: 'go'. That was at code/tiny_loader.py, line 2, in answer. What it "
+        f"printed is in the file {printed}."
     )
     assert " the end\n" in printed.read_text()
     assert "Traceback (most recent call last):" in printed.read_text()

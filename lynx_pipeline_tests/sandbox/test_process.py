@@ -78,10 +78,10 @@ def test_long_batches_do_not_block_the_pipes(scripted: Path) -> None:
         pytest.param("seconds = '1'", "seconds", id="seconds as text"),
         pytest.param("peak = float('inf')", "peak_mib", id="infinite memory"),
         pytest.param("peak = True", "peak_mib", id="memory true"),
-        pytest.param("send(error='no\\x1b[2J idea')", r"failed: no\?\[2J idea", id="an error"),
+        pytest.param("send(error='no\\x1b[2J idea')", r"failed with no\?\[2J idea", id="an error"),
         pytest.param(
             "send(error='no'); time.sleep(0.5); sys.exit('in line 7')",
-            "failed: no. The last line that it printed: in line 7",
+            "failed with no. The last line that it printed: in line 7",
             id="an error and a traceback",
         ),
         pytest.param("print('hello', flush=True)", "not a JSON object", id="prose"),
@@ -222,14 +222,15 @@ def _processes(mark: str) -> list[int]:
         pytest.param(
             "pass",
             "raise RuntimeError('at load')",
-            r"loading failed: RuntimeError: at load, at code/tiny_loader.py, line 11, in "
-            r"_load_pyfunc\.$",
+            r"loading failed with RuntimeError: at load. That was at code/tiny_loader.py, line 11, "
+            r"in _load_pyfunc\.$",
             id="load",
         ),
         pytest.param(
             "raise KeyError('inside')",
             "pass",
-            r"batch.* failed: KeyError: 'inside', at code/tiny_loader.py, line 2, in answer\.$",
+            r"batch.* failed with KeyError: 'inside'. That was at code/tiny_loader.py, line 2, "
+            r"in answer\.$",
             id="predict",
         ),
         pytest.param("return prompts[:-1]", "pass", "4 predictions for 5", id="too few"),

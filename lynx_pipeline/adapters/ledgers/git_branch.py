@@ -12,6 +12,7 @@ from pathlib import Path
 
 from lynx_pipeline.adapters.git import Done, ref_of, run, stderr_line, without_user
 from lynx_pipeline.config import GitRemote
+from lynx_pipeline.domain.text import without_secrets
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 
 _NO_FILTER = "--no-filter"
@@ -181,8 +182,8 @@ class Branch:
             if without_user(url) != without_user(self.remote.url):
                 raise Refused(
                     f"git's configuration (url.*.insteadOf, pushInsteadOf) redirects "
-                    f"{self.remote.url} to {without_user(url)}. In prod the registry must be the "
-                    "one in pyproject.toml. Remove that setting."
+                    f"{self.remote.url} to {without_secrets(url)}. In prod the registry must be "
+                    "the one in pyproject.toml. Remove that setting."
                 )
 
     def _git(self, *arguments: str, stdin: bytes = b"") -> bytes:
