@@ -77,7 +77,7 @@ def test_the_reported_exception_counts_more_than_the_printed_one() -> None:
     """A model may catch and print exceptions before it fails."""
     stderr = f"{START}{OURS}KeyError: 'go'\n"
     assert message(stderr, "ValueError: a\n  b").startswith(
-        " with ValueError: a b, at code/tutor.py"
+        " with ValueError: a b. That was at code/tutor.py"
     )
 
 
