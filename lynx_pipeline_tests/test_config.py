@@ -110,15 +110,25 @@ def test_a_missing_project_is_an_error(tmp_path: Path) -> None:
             id="location not in a list",
         ),
         pytest.param(
-            REQUIRED + "artifact_locations = [5]", "such as s3://", id="location a number"
+            REQUIRED + "artifact_locations = [5]",
+            "such as /mnt/mlruns or s3://",
+            id="location a number",
         ),
         pytest.param(
-            REQUIRED + 'artifact_locations = ["/"]', "such as s3://", id="location without scheme"
+            REQUIRED + 'artifact_locations = ["/"]',
+            "such as /mnt/mlruns or s3://",
+            id="location everywhere",
         ),
         pytest.param(
             REQUIRED + 'artifact_locations = ["s3://"]',
-            "such as s3://",
+            "such as /mnt/mlruns or s3://",
             id="location without bucket",
+        ),
+        pytest.param(
+            REQUIRED + 'artifact_locations = ["mlruns"]', "such as /mnt", id="location relative"
+        ),
+        pytest.param(
+            REQUIRED + 'artifact_locations = ["/mnt/../etc"]', "such as /mnt", id="location upwards"
         ),
         pytest.param(
             REQUIRED + 'scorer = "exact"', "'scorer': expected .* or numeric/1", id="unknown scorer"
@@ -311,6 +321,8 @@ def test_a_price_that_is_too_large_is_refused(tmp_path: Path) -> None:
         'registry = {url = "https://user:hunter2@example.org/r"}',
         'artifact_locations = ["https://user:hunter2@example.org/r?a"]',
         'artifact_locations = ["https://example.org/r?signature=hunter2"]',
+        'artifact_locations = ["sftp://user:hunter2@example.org/r"]',
+        'artifact_locations = ["https://hunter2@example.org/r"]',
         'identity.issuer = "http://user:hunter2@example.org"',
         'pasword = "hunter2"',
     ],

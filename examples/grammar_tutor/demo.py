@@ -11,6 +11,7 @@ from examples.grammar_tutor.configs import CANDIDATE, REGRESSED, TrainConfig
 from examples.grammar_tutor.train import train_and_log
 from lynx_pipeline.adapters import mlflow_tracking
 from lynx_pipeline.cli import main
+from lynx_pipeline.cli.output import command_line
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.eval_set import bucket_sizes
 from lynx_pipeline.domain.release.request import LABEL
@@ -71,7 +72,7 @@ def run(settings: Settings) -> None:
     print(f"\n{bad.semver} was refused. The registry is unchanged.")
 
     _print_title("4. What to look at next")
-    _print_next_steps()
+    _print_next_steps(settings)
 
 
 def _train(settings: Settings, config: TrainConfig, semver: str) -> Tutor:
@@ -105,13 +106,16 @@ def _run(tutor: Tutor, *, expected: int) -> None:
         )
 
 
-def _print_next_steps() -> None:
+def _print_next_steps(settings: Settings) -> None:
+    def show(*command: str) -> None:
+        print(f"  {command_line(settings, ['./dev', 'run', *command])}")
+
     print("Both runs and their checks in the Dagster UI, at http://127.0.0.1:3000:")
-    print("  ./dev run dagster dev")
+    show("dagster", "dev")
     print("All promoted versions:")
-    print("  ./dev run lynx-pipeline registry list")
+    show("lynx-pipeline", "registry", "list")
     print("Why a version was promoted, checked again from its evidence:")
-    print("  ./dev run lynx-pipeline audit v0.1.0-dev")
+    show("lynx-pipeline", "audit", "v0.1.0-dev")
 
 
 def _print_title(title: str) -> None:

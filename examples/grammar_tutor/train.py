@@ -11,8 +11,8 @@ import hashlib
 import json
 import platform
 import shutil
-import subprocess
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -22,12 +22,12 @@ from examples.grammar_tutor import grammar_tutor
 from examples.grammar_tutor.configs import CONFIGS, TrainConfig
 from examples.grammar_tutor.corpus import TRAIN_FILE
 from examples.grammar_tutor.learner import Lesson, learn
-from lynx_pipeline.adapters import mlflow_tracking
+from lynx_pipeline.adapters import git, mlflow_tracking
 from lynx_pipeline.adapters.dvc_data import read_versioned
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.bundle import MANIFEST
 from lynx_pipeline.domain.eval_set import parse_eval_set
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.errors import BadInput, SystemFailed
 
 
 def train_tutor(corpus: Path, config: TrainConfig, out: Path) -> Path:
@@ -96,12 +96,18 @@ def _origin(corpus: Path) -> tuple[str | None, str]:
 
 
 def _rev_parse(folder: Path, what: str) -> str | None:
-    command = ["git", "-C", str(folder), "rev-parse", what]
     try:
-        done = subprocess.run(command, check=True, capture_output=True, text=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None  # no git, no checkout, or no commit yet
-    return done.stdout.strip()
+        done = git.run(folder, "rev-parse", what)
+    except SystemFailed:
+        return None  # git is not installed
+    if done.returncode == 0:
+        return done.stdout.decode().strip()
+    expected = (b"not a git repository", b"unknown revision")  # no checkout, or no commit yet
+    if not any(text in done.stderr for text in expected):
+        warnings.warn(
+            f"the manifest names no commit: git says: {git.stderr_line(done)}.", stacklevel=2
+        )
+    return None
 
 
 def log_tutor(

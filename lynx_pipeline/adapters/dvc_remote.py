@@ -11,7 +11,7 @@ from typing import Any
 
 from lynx_pipeline.adapters import files
 from lynx_pipeline.adapters.dvc_data import silenced
-from lynx_pipeline.adapters.mlflow_tracking import without_secrets
+from lynx_pipeline.domain.text import without_secrets
 from lynx_pipeline.errors import LynxError, NotInstalled, SystemFailed
 
 

@@ -4,9 +4,11 @@ import os
 import re
 import signal
 import subprocess
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from lynx_pipeline.domain.text import printable, without_secrets
 from lynx_pipeline.errors import SystemFailed
 
 GIT_SECONDS = 120.0
@@ -21,8 +23,11 @@ _REMOVED_VARIABLES = (
 Done = subprocess.CompletedProcess[bytes]
 
 
-def run(folder: Path, *arguments: str, stdin: bytes = b"") -> Done:
-    """Run git in ``folder`` and wait for it. Any exit code is returned.
+def run(
+    folder: Path, *arguments: str, stdin: bytes = b"", variables: Mapping[str, str] | None = None
+) -> Done:
+    """Run git in ``folder``, with ``variables`` in its environment, and wait for it. Any exit code
+    is returned.
 
     Raises:
         SystemFailed: git is not installed, or took too long.
@@ -30,6 +35,7 @@ def run(folder: Path, *arguments: str, stdin: bytes = b"") -> Done:
     environ = {k: v for k, v in os.environ.items() if k not in _REMOVED_VARIABLES}
     # No substitute commits (git replace), no prompts, English messages.
     environ |= {"GIT_NO_REPLACE_OBJECTS": "1", "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"}
+    environ |= variables or {}
     command = ["git", *arguments]
     try:
         process = subprocess.Popen(
@@ -66,8 +72,10 @@ def run(folder: Path, *arguments: str, stdin: bytes = b"") -> Done:
 
 
 def stderr_line(done: Done) -> str:
-    """git's standard error on one line, cut to 500 characters."""
-    return " ".join(done.stderr.decode(errors="replace").split())[:500]
+    """git's standard error for a message: on one line, printable, without passwords, at most 1000
+    characters, and without a full stop at its end."""
+    text = printable(" ".join(done.stderr.decode(errors="replace").split()))
+    return without_secrets(text)[:1000].rstrip(".")
 
 
 def ref_of(listed: bytes, ref: str) -> str | None:

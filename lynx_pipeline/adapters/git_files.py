@@ -1,10 +1,14 @@
 """Git: files at a commit, the commits that changed them, and the tip of a remote's branch."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from lynx_pipeline.adapters.git import ref_of, run, stderr_line, without_user
+from lynx_pipeline.adapters.git import Done, ref_of, run, stderr_line, without_user
+from lynx_pipeline.domain.text import without_secrets
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
+
+_CONVERTING = ("filter", "ident", "working-tree-encoding")
 
 
 def file_at(root: Path, ref: str, path: Path) -> bytes | None:
@@ -12,26 +16,39 @@ def file_at(root: Path, ref: str, path: Path) -> bytes | None:
 
     Raises:
         BadInput: there is no such commit, or the project is not a git checkout.
-        SystemFailed: git is not installed, or took too long.
+        SystemFailed: git failed.
     """
-    commit = run(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
-    if commit.returncode != 0:
+    sha = _commit(root, ref)
+    if sha is None:
         raise BadInput(
             f"{root}: git has no commit {ref!r}. Name an existing commit; in CI, check out the "
             "whole history (fetch-depth: 0)."
         )
-    sha = commit.stdout.decode().strip()
     name = f"./{path.relative_to(root).as_posix()}"
-    listed = run(root, "ls-tree", sha, "--", name)
-    if listed.returncode == 0 and not listed.stdout.strip():
+    if not _git(root, "ls-tree", sha, "--", name).strip():
         return None
-    shown = run(root, "show", f"{sha}:{name}")
-    if shown.returncode != 0:
-        raise SystemFailed(
-            f"{root}: git show {ref}:{name} failed: {stderr_line(shown)}. Check the repository "
-            "with 'git fsck'."
-        )
-    return shown.stdout
+    return _git(root, "show", f"{sha}:{name}")
+
+
+def checked_out(blob: bytes) -> tuple[bytes, bytes]:
+    """What git may write on disk for a committed text: its bytes, or the same with CRLF at the end
+    of each line (``core.autocrlf`` and the attribute ``eol=crlf``)."""
+    return blob, re.sub(rb"\r?\n", b"\r\n", blob)
+
+
+def conversion(root: Path, path: Path) -> str | None:
+    """The attribute by which git converts ``path`` at checkout in any other way, such as
+    ``filter=lfs``; None if there is none.
+
+    Raises:
+        SystemFailed: git failed.
+    """
+    listed = _git(root, "check-attr", "-z", *_CONVERTING, "--", path.relative_to(root).as_posix())
+    fields = listed.decode(errors="replace").split("\0")  # path, attribute and value of each
+    for name, value in zip(fields[1::3], fields[2::3], strict=True):
+        if value not in ("unspecified", "unset"):
+            return name if value == "set" else f"{name}={value}"
+    return None
 
 
 def head(root: Path) -> str:
@@ -39,15 +56,15 @@ def head(root: Path) -> str:
 
     Raises:
         BadInput: ``root`` is not a git checkout, or it has no commit yet.
-        SystemFailed: git is not installed, or took too long.
+        SystemFailed: git failed.
     """
-    found = run(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
-    if found.returncode != 0:
+    sha = _commit(root, "HEAD")
+    if sha is None:
         raise BadInput(
-            f"{root} is not a git checkout with a commit: {stderr_line(found) or 'no HEAD'}. Run "
-            "this in a clone of the project."
+            f"{root} is not a git checkout with a commit: it has none yet. Run this in a clone of "
+            "the project."
         )
-    return found.stdout.decode().strip()
+    return sha
 
 
 def tip(root: Path, ref: str) -> str:
@@ -58,12 +75,14 @@ def tip(root: Path, ref: str) -> str:
         Refused: git's configuration redirects to another remote than the checkout's.
         SystemFailed: the remote can't be reached, or has no such ref.
     """
-    own = run(root, "config", "--local", "--get", "remote.origin.url").stdout.decode().strip()
-    used = run(root, "ls-remote", "--get-url", "origin").stdout.decode().strip()
+    head(root)  # in a checkout that git refuses, the other commands' errors name another cause
+    local = ("config", "--local", "--get", "--default=", "remote.origin.url")
+    own = _git(root, *local).decode().strip()
+    used = _git(root, "ls-remote", "--get-url", "origin").decode().strip()
     if own and without_user(used) != without_user(own):
         raise Refused(
-            f"git's configuration (url.*.insteadOf) redirects {without_user(own)} to "
-            f"{without_user(used)}. In prod only the checkout's own remote may be used. Remove "
+            f"git's configuration (url.*.insteadOf) redirects {without_secrets(own)} to "
+            f"{without_secrets(used)}. In prod only the checkout's own remote may be used. Remove "
             "that setting."
         )
     listed = run(root, "ls-remote", "origin", ref)
@@ -90,13 +109,9 @@ def changed(root: Path, old: str, new: str, paths: Sequence[str]) -> list[str]:
     Raises:
         SystemFailed: git failed.
     """
-    done = run(root, "diff", "--name-only", "--no-renames", "-z", old, new, "--", *paths)
-    if done.returncode != 0:
-        raise SystemFailed(
-            f"{root}: git diff {old[:12]} {new[:12]} failed: {stderr_line(done)}. In CI, check out "
-            "the whole history (fetch-depth: 0)."
-        )
-    return [name for name in done.stdout.decode(errors="replace").split("\0") if name]
+    options = ("-r", "--name-only", "--no-renames", "-z")
+    names = _git(root, "diff-tree", *options, old, new, "--", *paths).decode(errors="replace")
+    return [name for name in names.split("\0") if name]
 
 
 def commits_of(root: Path, path: Path) -> list[str]:
@@ -105,10 +120,39 @@ def commits_of(root: Path, path: Path) -> list[str]:
     Raises:
         SystemFailed: git failed.
     """
-    done = run(root, "log", "--format=%H", "--first-parent", "--", str(path))
-    if done.returncode != 0:
-        raise SystemFailed(
-            f"{root}: git log of {path} failed: {stderr_line(done)}. Check the repository with "
-            "'git fsck'."
+    log = _git(root, "log", "--format=%H", "--first-parent", "--", str(path))
+    return log.decode().split()[::-1]
+
+
+def _commit(root: Path, ref: str) -> str | None:
+    """The commit that ``ref`` names; None if there is none."""
+    found = run(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")
+    if found.returncode == 0:
+        return found.stdout.decode().strip()
+    if not stderr_line(found):  # git says nothing if there is only no such commit
+        return None
+    if b"not a git repository" in found.stderr:
+        raise BadInput(
+            f"{root} is not a git checkout: git says: {stderr_line(found)}. Run this in a clone of "
+            "the project."
         )
-    return done.stdout.decode().split()[::-1]
+    raise _failed(root, "rev-parse", found)
+
+
+def _git(root: Path, *arguments: str) -> bytes:
+    done = run(root, *arguments)
+    if done.returncode != 0:
+        raise _failed(root, arguments[0], done)
+    return done.stdout
+
+
+def _failed(root: Path, command: str, done: Done) -> SystemFailed:
+    """The error for a failed command, with what git itself says about it."""
+    words = stderr_line(done) or f"exit code {done.returncode}"
+    if b"dubious ownership" in done.stderr:
+        advice = "Or run this as the user who owns the checkout"
+    elif b"bad object" in done.stderr:
+        advice = "Check out the whole history (in CI, fetch-depth: 0), or see 'git fsck'"
+    else:
+        advice = "Check the repository with 'git fsck'"
+    return SystemFailed(f"{root}: git {command} failed: {words}. {advice}.")

@@ -20,8 +20,9 @@ from lynx_pipeline.adapters.mlflow_models import (
     logged_model,
     models_in,
 )
-from lynx_pipeline.adapters.mlflow_tracking import connected, without_secrets
+from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.domain.candidate_key import CandidateKey, is_model_id, is_run_id, parse_key
+from lynx_pipeline.domain.text import without_secrets
 from lynx_pipeline.errors import BadInput, some_of
 
 if TYPE_CHECKING:

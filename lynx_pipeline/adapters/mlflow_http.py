@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
-from lynx_pipeline.adapters.mlflow_tracking import without_secrets
-from lynx_pipeline.domain.text import printable
+from lynx_pipeline.domain.text import printable, without_secrets
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 if TYPE_CHECKING:

@@ -11,17 +11,25 @@
 MLflow takes seconds to import, so it is imported when first used.
 """
 
+import json
 import posixpath
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import urlsplit
 
 from lynx_pipeline.adapters import mlflow_http, mlflow_server
-from lynx_pipeline.adapters.mlflow_tracking import connected, without_secrets
+from lynx_pipeline.adapters.mlflow_tracking import connected
+from lynx_pipeline.domain.artifact_location import (
+    InvalidLocation,
+    SecretInLocation,
+    artifact_root,
+    parse_location,
+)
 from lynx_pipeline.domain.bundle import BUNDLE_MIB, MLMODEL, Tally
 from lynx_pipeline.domain.candidate_key import is_model_id
+from lynx_pipeline.domain.text import printable, without_secrets
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 
 if TYPE_CHECKING:
@@ -90,39 +98,34 @@ def check_location(tracking_uri: str, location: str, locations: Sequence[str]) -
         BadInput: nothing can be downloaded from there.
         Refused: they may not.
     """
-    server, place = without_secrets(tracking_uri), without_secrets(location)[:200]
-    stored = f"MLflow at {server} stores the model at {place!r}"
+    shown = f"{printable(without_secrets(location)):.200}"
+    stored = f"MLflow at {without_secrets(tracking_uri)} stores the model at {shown!r}"
     if "#" in location:
         raise BadInput(
             f"{stored}, and can't download from a name with '#'. Log the model again under another "
             "name."
         )
+    local_store = urlsplit(tracking_uri).scheme in ("", "file", "sqlite")
     try:
-        parts = urlsplit(location)
-    except ValueError:
-        raise BadInput(f"{stored}, which is not a URI. Check the server.") from None
-    if not _may_be_fetched(tracking_uri, location, parts, locations):
-        raise Refused(
-            f"{stored}, which is neither its own artifact service nor in 'artifact_locations' of "
-            "[tool.lynx_pipeline] in pyproject.toml. If that is your team's artifact store, add it "
-            "there."
-        )
-    if parts.scheme and (parts.password is not None or parts.query):
+        place = parse_location(location)
+    except SecretInLocation:
         raise Refused(
             f"{stored}, with a password or a query, and the registry would publish it. Give the "
             "credentials to the client instead, and log the model again."
-        )
-
-
-def _may_be_fetched(
-    tracking_uri: str, location: str, parts: SplitResult, locations: Sequence[str]
-) -> bool:
-    if urlsplit(tracking_uri).scheme in ("", "file", "sqlite"):
-        return True
-    if ".." in unquote(location).split("/"):
-        return False
-    own = parts.scheme == "mlflow-artifacts" and not parts.netloc
-    return own or any(f"{location}/".startswith(f"{base.rstrip('/')}/") for base in locations)
+        ) from None
+    except InvalidLocation as error:
+        if local_store:
+            return
+        raise Refused(f"{stored}, which can't be fetched: {error}. Check the server.") from None
+    own = place.scheme == "mlflow-artifacts" and not place.host
+    if local_store or own or any(parse_location(base).contains(place) for base in locations):
+        return
+    allowed = json.dumps([*locations, artifact_root(location)], ensure_ascii=False)
+    raise Refused(
+        f"{stored}, which is neither its own artifact service nor in 'artifact_locations' of "
+        "[tool.lynx_pipeline] in pyproject.toml. If that is your team's artifact store, write "
+        f"there: artifact_locations = {allowed}"
+    )
 
 
 def download(tracking_uri: str, location: str, folder: Path, mib: int = BUNDLE_MIB) -> None:

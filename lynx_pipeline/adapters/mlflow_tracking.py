@@ -4,7 +4,6 @@ MLflow takes seconds to import, so it is imported when first used.
 """
 
 import os
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit
 
 from lynx_pipeline.adapters.files import make_folder
 from lynx_pipeline.config import Settings
+from lynx_pipeline.domain.text import without_secrets
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed, missing_package
 
 if TYPE_CHECKING:
@@ -127,12 +127,6 @@ def artifact_root(settings: Settings) -> Path | None:
     if settings.tracking_uri.startswith("sqlite:///"):
         return settings.home / "mlflow-artifacts"
     return None
-
-
-def without_secrets(uri: str) -> str:
-    """A text without the passwords and query strings of the URIs in it."""
-    bare = re.sub(r"//[^/\s]*@", "//", uri)
-    return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]+", r"\1?…", bare)
 
 
 def run_page(tracking_uri: str, run_id: str) -> str | None:

@@ -1,6 +1,5 @@
 """``request``: validate a release request and prepare its run."""
 
-import shlex
 from pathlib import Path
 
 import click
@@ -13,12 +12,12 @@ from lynx_pipeline.cli.framework import (
     path_option,
     with_json,
 )
-from lynx_pipeline.cli.output import print_json
-from lynx_pipeline.config import load_settings
+from lynx_pipeline.cli.output import command_line, print_json
+from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.defs.requests import prepare
-from lynx_pipeline.domain.release.request import Request, parse_comment
-from lynx_pipeline.domain.versioning import check_semver
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.domain.release.request import LABEL, Request, parse_comment
+from lynx_pipeline.domain.versioning import Env, check_semver
+from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.evaluation.candidate import choose
 
 
@@ -59,6 +58,7 @@ def request(
     settings = load_settings()
     asked = _requested(run_id, model, semver, from_comment)
     check_semver(asked.semver, settings.env)
+    check_dev(settings, asked)
     found = choose(settings, asked.reference, asked.model)
     config = output.absolute() if output else None
     command = ["dagster", *prepare(settings, str(found.key), asked.semver, config)]
@@ -70,12 +70,30 @@ def request(
                 "semver": asked.semver,
                 "config": command[-1],
                 "command": command,
+                "folder": str(settings.root),
             }
         )
     else:
         print(f"Request accepted: candidate {found.key} as {asked.semver}. To run it:")
-        print(f"  {shlex.join(command)}")
+        print(f"  {command_line(settings, command)}")
     return 0
+
+
+def check_dev(settings: Settings, asked: Request) -> None:
+    """Check that a run on this machine can promote.
+
+    Raises:
+        Refused: this is ``prod``.
+    """
+    if settings.env is not Env.PROD:
+        return
+    model = f" model={asked.model}" if asked.model else ""
+    raise Refused(
+        "LYNX_ENV is prod, where only the deploy workflow can promote; a run on this machine would "
+        f"be refused at its end. Label a pull request {LABEL!r} and write the comment "
+        f"'mlflow_run_id={asked.reference} semver={asked.semver}{model}' there. To try the "
+        "candidate on this machine, unset LYNX_ENV and request a version such as v0.1.0-dev."
+    )
 
 
 def _requested(

@@ -15,8 +15,10 @@ from lynx_pipeline.cli.framework import (
     with_json,
 )
 from lynx_pipeline.cli.output import print_json
+from lynx_pipeline.cli.request import check_dev
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.defs.launch import Finished, launch
+from lynx_pipeline.domain.release.request import Request
 from lynx_pipeline.domain.versioning import check_semver
 from lynx_pipeline.errors import LynxError, Refused, paragraph
 from lynx_pipeline.evaluation.candidate import candidate as candidate_folder
@@ -61,6 +63,7 @@ def run(
     output = junit_file.absolute() if junit_file else None
     if version is not None:
         check_semver(version, settings.env)
+        check_dev(settings, Request(candidate, version, model))
     key = str(choose(settings, candidate, model).key)
     finished = launch(key, version, verbose=verbose)
     folder = candidate_folder(settings, key)

@@ -36,6 +36,7 @@ from lynx_pipeline.config.settings import (
     EnvManager,
     Limits,
 )
+from lynx_pipeline.domain.artifact_location import is_too_wide, parse_location
 from lynx_pipeline.domain.scorers import EXACT, SCORERS
 from lynx_pipeline.errors import BadInput
 
@@ -68,6 +69,12 @@ def _check_scorer(name: str) -> str:
     if name not in SCORERS:
         raise ValueError("unknown")
     return name
+
+
+def _check_location(text: str) -> str:
+    if is_too_wide(parse_location(text)):
+        raise ValueError("too wide")
+    return text
 
 
 def _none_if_empty(table: object) -> object:
@@ -244,9 +251,9 @@ class ProjectTable(_Table):
         description="US dollars per hour for the machine that serves the model, for CpQU.",
     )
     artifact_locations: Annotated[
-        tuple[Annotated[str, Field(pattern=r"\A[a-z][a-z0-9+.-]*:/{0,3}[^\s/?#][^\s?#]*\Z")], ...],
+        tuple[Annotated[str, AfterValidator(_check_location)], ...],
         Field(strict=False),  # TOML has lists only
-        Expected("a list of URIs such as s3://bucket/folder"),
+        Expected("a list of folders and URIs, such as /mnt/mlruns or s3://bucket/folder"),
     ] = Field(
         default=(),
         description="Where an MLflow server may keep models besides its own artifact service.",

@@ -7,14 +7,36 @@ this package share one history without ``DAGSTER_HOME``. A ``DAGSTER_HOME`` that
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import IO, Any
 
-from dagster import DagsterInstance
+import click
+from dagster import DagsterError, DagsterInstance
+from dagster._check import CheckError
 from dagster._core.instance import InstanceRef
+from yaml import YAMLError
 
+from lynx_pipeline.adapters import actions
 from lynx_pipeline.adapters.files import make_folder
 from lynx_pipeline.config import load_settings
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.domain.text import printable, without_secrets
+from lynx_pipeline.errors import BadInput, LynxError, SystemFailed, paragraph
+
+# What a project without a dagster.yaml needs in it.
+DAGSTER_YAML = "instance_class: {module: lynx_pipeline.defs.instance, class: LynxInstance}"
+
+
+class StartFailed(click.ClickException):
+    """The settings are invalid, or the state folder can't be created. Dagster's commands print it
+    as one paragraph and exit with the error's code, as they do with errors in their arguments."""
+
+    def __init__(self, error: LynxError) -> None:
+        super().__init__(paragraph(error))
+        self.error = error
+        self.exit_code = error.exit_code  # type: ignore[misc]  # read from the instance
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Print it like our own commands do."""
+        actions.fail(self.message)
 
 
 class LynxInstance(DagsterInstance):
@@ -27,8 +49,15 @@ class LynxInstance(DagsterInstance):
 
     @staticmethod
     def config_defaults(base_dir: str) -> Mapping[str, Any]:
-        """Dagster's defaults in another folder; ``base_dir`` is a temporary one."""
-        folder = make_folder(load_settings().home / "dagster")
+        """Dagster's defaults in another folder; ``base_dir`` is a temporary one.
+
+        Raises:
+            StartFailed: the project's settings don't say where.
+        """
+        try:
+            folder = make_folder(load_settings().home / "dagster")
+        except LynxError as error:
+            raise StartFailed(error) from None
         return InstanceRef.config_defaults(str(folder))
 
 
@@ -37,20 +66,41 @@ def open_instance() -> Iterator[DagsterInstance]:
     """The instance that Dagster's commands use in this working directory.
 
     Raises:
-        BadInput: the project has no ``dagster.yaml``.
-        SystemFailed: its folder cannot be created.
+        BadInput: the project has no ``dagster.yaml``, or Dagster can't use it or ``DAGSTER_HOME``.
+        SystemFailed: its folder cannot be created, or its storage can't be reached.
     """
-    if os.environ.get("DAGSTER_HOME"):
-        with DagsterInstance.get() as instance:
-            yield instance
-        return
-    settings = load_settings()
-    if not (settings.root / "dagster.yaml").is_file():
-        raise BadInput(
-            f"{settings.root}: has no dagster.yaml, which says where Dagster keeps its state. "
-            "Restore it."
-        )
-    folder = make_folder(settings.home / "dagster")
-    ref = InstanceRef.from_dir(str(folder), config_dir=str(settings.root))
-    with DagsterInstance.from_ref(ref) as instance:
+    if home := os.environ.get("DAGSTER_HOME"):
+        with _usable(f"DAGSTER_HOME is {home!r}"):
+            instance = DagsterInstance.get()
+    else:
+        settings = load_settings()
+        file = settings.root / "dagster.yaml"
+        if not file.is_file():
+            raise BadInput(
+                f"{settings.root} has no dagster.yaml, which says where Dagster keeps its state. "
+                f"Create {file} with this line: {DAGSTER_YAML}"
+            )
+        folder = make_folder(settings.home / "dagster")
+        with _usable(str(file)):
+            ref = InstanceRef.from_dir(str(folder), config_dir=str(settings.root))
+            instance = DagsterInstance.from_ref(ref)
+    with instance:
         yield instance
+
+
+@contextmanager
+def _usable(where: str) -> Iterator[None]:
+    """Report what Dagster raises while it opens an instance."""
+    try:
+        yield
+    except StartFailed as error:
+        raise error.error from None
+    except (LynxError, OSError):
+        raise
+    except Exception as error:  # of Dagster, YAML, or a storage's library
+        reason = printable(without_secrets(" ".join(str(error).split())))[:500].rstrip(".")
+        message = f"{where}: Dagster can't use it: {reason}."
+        if isinstance(error, DagsterError | CheckError | YAMLError):
+            advice = "Name an existing folder with a valid dagster.yaml, or unset DAGSTER_HOME."
+            raise BadInput(f"{message} {advice}") from None
+        raise SystemFailed(f"{message} Check its storage, then run this again.") from None

@@ -1,7 +1,20 @@
 """Untrusted text made safe to print."""
 
+import re
+
 
 def printable(text: str, keep: str = "") -> str:
     """``text`` with ``?`` in place of control and other unprintable characters, except those in
     ``keep``."""
     return "".join(c if c.isprintable() or c in keep else "?" for c in text)
+
+
+def without_secrets(text: str) -> str:
+    """``text`` without the passwords and query strings of the URLs in it.
+
+    A password may contain characters that should have been escaped, such as ``/`` and ``@``. Then
+    everything up to the last ``@`` is replaced, which may remove a part of the path too.
+    """
+    bare = re.sub(r"//[^/\s@]*:\S*@", lambda found: "//…@" if "/" in found[0][2:] else "//", text)
+    bare = re.sub(r"//(?!…@)[^/\s]*@", "//", bare)
+    return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]+", r"\1?…", bare)

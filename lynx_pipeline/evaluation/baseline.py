@@ -5,6 +5,7 @@ The predictions that a baseline was counted from are stored beside the eval set,
 answer by answer. Committing a baseline, and who may do so, is left to git.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -111,7 +112,8 @@ def check(settings: Settings, base: str) -> Change:
     before_raw = git_files.file_at(settings.root, base, settings.baseline)
     before = parse_baseline(before_raw, f"{base}:{settings.baseline.name}") if before_raw else None
     after = read_baseline(settings.baseline)
-    changed = before is None or before.sha256 != after.sha256
+    same = git_files.checked_out(before_raw) if before_raw else ()
+    changed = after.sha256 not in [hashlib.sha256(raw).hexdigest() for raw in same]
     reasons = objections(before, after, _reference_buckets(settings)) if changed else []
     return Change(
         changed=changed,

@@ -28,8 +28,12 @@ from lynx_pipeline.evaluation.storage import StoredEvalSet
 from lynx_pipeline.evaluation.storage.pages import most_bytes
 from lynx_pipeline.sandbox.engine import Answered, Batch, Engine, Form
 from lynx_pipeline.sandbox.environment import own_environment
+from lynx_pipeline.sandbox.failure import CandidateFailed
 from lynx_pipeline.sandbox.isolation import choose_isolation
 from lynx_pipeline.sandbox.local import Local
+
+# What a candidate that failed had printed, beside where its evidence would be.
+PRINTED = "candidate_output.txt"
 
 
 def evaluate(
@@ -55,7 +59,8 @@ def evaluate(
 
     Raises:
         BadInput: the bundle is invalid, its environment can't be built, or the candidate crashed
-            or returned malformed output; no evidence is written.
+            or returned malformed output; no evidence is written, and what the candidate printed is
+            in the file :data:`PRINTED`.
         Refused: this is ``prod`` and no isolation works on this machine.
         SystemFailed: the disk or one of our processes failed.
     """
@@ -80,7 +85,7 @@ def evaluate(
             batches = _batches(unanswered, options.limits.batch_size)
             # The other half is for ids and for what Parquet adds.
             size, most = sum(map(_bytes, journal)), most_bytes(total) // 2
-            for batch in engine.answer(batches, total - journal.done):
+            for batch in _answers(engine, batches, total - journal.done, output):
                 size += _bytes(batch)
                 if size > most:
                     raise BadInput(
@@ -130,6 +135,21 @@ def _engine(
 
 def _bytes(batch: Answered) -> int:
     return sum(len(text.encode()) for text in batch.answers if text)
+
+
+def _answers(
+    engine: Engine, batches: Iterator[Batch], count: int, output: Path
+) -> Iterator[Answered]:
+    """The engine's answers. If the candidate fails, what it printed is kept beside ``output``."""
+    file = output.with_name(PRINTED)
+    file.unlink(missing_ok=True)
+    try:
+        yield from engine.answer(batches, count)
+    except CandidateFailed as error:
+        if not error.printed:
+            raise
+        write_atomic(file, f"{error.printed}\n".encode())
+        raise BadInput(f"{error} What it printed is in the file {file}.") from None
 
 
 def journal_file(output: Path) -> Path:

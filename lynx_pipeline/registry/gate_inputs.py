@@ -41,9 +41,7 @@ def check_committed(settings: Settings, commit: str) -> None:
     """
     pyproject = settings.root / "pyproject.toml"
     for path in (*_files(settings), *_corpus_files(settings), pyproject):
-        name = path.relative_to(settings.root)
-        if git_files.file_at(settings.root, commit, path) != read_bytes(path, str(name)):
-            raise Refused(f"{name} differs from the commit {commit[:12]}: {_UNCOMMITTED}")
+        _check_file(settings.root, commit, path)
     raw = git_files.file_at(settings.root, commit, pyproject) or b""
     committed = load_settings(settings.root, {"LYNX_ENV": settings.env.value}, pyproject=raw)
     for key in _SETTINGS:
@@ -63,14 +61,16 @@ def check_judged(settings: Settings, commit: str, promotion: Promoted) -> None:
         git_files.file_at(settings.root, commit, path) or b"" for path in _files(settings)
     )
     where, name = str(_files(settings)[1]), settings.eval_set.name
-    committed = {
-        "baseline_sha256": hashlib.sha256(baseline).hexdigest(),
-        "eval_set_dvc_hash": tracked_hash(tracked, where, name),
-        "corpus_dvc_hash": _corpus_hash(settings, commit),
+    committed: dict[str, list[str | None]] = {
+        "baseline_sha256": [
+            hashlib.sha256(raw).hexdigest() for raw in git_files.checked_out(baseline)
+        ],
+        "eval_set_dvc_hash": [tracked_hash(tracked, where, name)],
+        "corpus_dvc_hash": [_corpus_hash(settings, commit)],
     }
     evidence = promotion.evidence
-    for key, value in committed.items():
-        if not isinstance(evidence, Evidence) or getattr(evidence, key) != value:
+    for key, values in committed.items():
+        if not isinstance(evidence, Evidence) or getattr(evidence, key) not in values:
             raise Refused(f"{key} differs from the commit {commit[:12]}: {_UNCOMMITTED}")
 
 
@@ -107,6 +107,25 @@ def changes(settings: Settings, old: str, new: str) -> list[str]:
     if _table(root, new, pyproject) != _table(root, old, pyproject):
         changed.append("[tool.lynx_pipeline] in pyproject.toml")
     return changed
+
+
+def _check_file(root: Path, commit: str, path: Path) -> None:
+    """Check that the file on disk is the committed one. Only its line endings may differ, which
+    mean nothing in JSON, YAML and TOML. Other conversions at checkout are not followed: what a
+    filter program makes of a file is up to whoever configured it."""
+    name = path.relative_to(root)
+    on_disk, committed = read_bytes(path, str(name)), git_files.file_at(root, commit, path)
+    if committed is not None and on_disk in git_files.checked_out(committed):
+        return
+    attribute = git_files.conversion(root, path)
+    if committed is None or attribute is None:
+        raise Refused(f"{name} differs from the commit {commit[:12]}: {_UNCOMMITTED}")
+    raise Refused(
+        f"{name} differs from the commit {commit[:12]}: either it was edited and not committed, or "
+        f"its git attribute {attribute!r} changes it at checkout. prod uses files exactly as they "
+        f"are committed: in {root}, add the line '{name} -filter -ident -working-tree-encoding' to "
+        f"the end of .gitattributes, run 'git add --renormalize {name}', and commit both."
+    )
 
 
 def _files(settings: Settings) -> tuple[Path, Path]:

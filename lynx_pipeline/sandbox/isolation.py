@@ -83,8 +83,12 @@ class Isolation:
             launch = _launch(sys.executable, limits.memory_mib, 0)
             own = self.environment
             python = str(own / "bin/python") if own else sys.executable
-            return [*launch, python, *work, str(bundle)]
-        return [*self.jail({BUNDLE: bundle}, limits), self._python, *work, BUNDLE]
+            return [*launch, python, *work, self.inside(bundle)]
+        return [*self.jail({BUNDLE: bundle}, limits), self._python, *work, self.inside(bundle)]
+
+    def inside(self, bundle: Path) -> str:
+        """The bundle's folder as the worker sees it."""
+        return str(bundle) if self.bwrap is None else BUNDLE
 
     @property
     def _python(self) -> str:

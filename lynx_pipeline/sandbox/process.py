@@ -19,13 +19,13 @@ from typing import IO, Any
 
 from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.candidate_eval import NONE
-from lynx_pipeline.domain.text import printable
-from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
+from lynx_pipeline.errors import LynxError, SystemFailed
 from lynx_pipeline.sandbox.engine import Answered, Batch, Form
+from lynx_pipeline.sandbox.failure import CandidateFailed, failed
 from lynx_pipeline.sandbox.isolation import Isolation
 from lynx_pipeline.sandbox.watch import Watch
 
-_STDERR_KEPT = 4000
+_STDERR_KEPT = 1 << 20  # bytes
 _EXIT_SECONDS = 5.0
 
 
@@ -79,16 +79,16 @@ def _validated(reply: Mapping[str, Any], ids: list[int]) -> tuple[float, list[st
     """Seconds and answers of a reply to the prompts ``ids``."""
     answers = reply.get("predictions")
     if not isinstance(answers, list):
-        raise _invalid(f"it returned no list of predictions for {len(ids)} prompts")
+        raise failed(f"it returned no list of predictions for {len(ids)} prompts")
     if len(answers) != len(ids):
-        raise _invalid(f"it returned {len(answers)} predictions for {len(ids)} prompts")
+        raise failed(f"it returned {len(answers)} predictions for {len(ids)} prompts")
     if reply.get("ids") != ids:
-        raise _invalid("it returned ids that differ from the requested ones")
+        raise failed("it returned ids that differ from the requested ones")
     for text in answers:
         if text is not None and not isinstance(text, str):
-            raise _invalid(f"it returned {type(text).__name__}, expected text or null")
+            raise failed(f"it returned {type(text).__name__}, expected text or null")
         if text is not None and not text.isprintable() and not _is_unicode(text):
-            raise _invalid("it returned an unpaired surrogate, which is not valid text")
+            raise failed("it returned an unpaired surrogate, which is not valid text")
     return _amount(reply, "seconds"), answers
 
 
@@ -112,13 +112,8 @@ def _is_unicode(text: str) -> bool:
 def _amount(reply: Mapping[str, Any], key: str) -> float:
     value = reply.get(key)
     if isinstance(value, bool) or not isinstance(value, float | int) or not 0 <= value < 1e9:
-        raise _invalid(f"it reported {key} = {value!r:.40}, expected a number from 0 to 1e9")
+        raise failed(f"it reported {key} = {value!r:.40}, expected a number from 0 to 1e9")
     return float(value)
-
-
-def _invalid(reason: str, stderr: str = "") -> BadInput:
-    tail = f" It printed: {stderr}" if stderr else ""
-    return BadInput(f"the candidate could not be evaluated: {reason}.{tail}")
 
 
 class _Worker:
@@ -133,11 +128,13 @@ class _Worker:
         watch: Watch,
         limits: Limits,
         stop: threading.Event,
+        bundle: str,
     ) -> None:
         assert process.stdin and process.stdout and process.stderr
         self.process = process
         self.watch = watch
         self.stop = stop
+        self.bundle = bundle
         self.stdin: IO[bytes] = process.stdin
         self.max_output = self.output_left = limits.output_mib << 20
         self.stdout = bytearray()
@@ -185,9 +182,7 @@ class _Worker:
             raise self._failed("it returned something that is not a JSON object")
         if "error" in reply:
             self._read_to_end()
-            error = printable(str(reply["error"]), "\n")[:500]
-            hint = printable(str(reply.get("hint") or ""))[:500]
-            raise self._failed(f"{phase} failed with {error}" + (f". {hint}" if hint else ""))
+            raise self._failed(f"{phase} failed", str(reply["error"]), str(reply.get("hint") or ""))
         return reply
 
     def _read_to_end(self) -> None:
@@ -242,9 +237,8 @@ class _Worker:
             time.sleep(0.01)
         return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
 
-    def _failed(self, reason: str) -> BadInput:
-        lines = printable(self.stderr.decode(errors="replace"), "\n").split("\n")
-        return _invalid(reason, " / ".join(line for line in lines if line.strip())[-600:])
+    def _failed(self, reason: str, error: str = "", hint: str = "") -> CandidateFailed:
+        return failed(reason, error, bytes(self.stderr), self.bundle, hint)
 
 
 @contextmanager
@@ -269,7 +263,7 @@ def _started(
         mark = f"HOME={scratch}".encode() if isolation.level == NONE else None
         watch = Watch(process.pid, limits, mark)
         try:
-            yield _Worker(process, watch, limits, stop)
+            yield _Worker(process, watch, limits, stop, isolation.inside(bundle))
         except LynxError:
             raise
         except OSError as error:

@@ -1,5 +1,6 @@
 """Where a model of a real MLflow store may be fetched from, and its download."""
 
+import json
 import shutil
 import warnings
 from pathlib import Path
@@ -10,10 +11,12 @@ from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.mlflow_candidates import find_model
 from lynx_pipeline.adapters.mlflow_models import check_location, download
 from lynx_pipeline.adapters.mlflow_tracking import connected
+from lynx_pipeline.config import load_settings
 from lynx_pipeline.errors import BadInput, LynxError, Refused
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import GOOD, bundle
 from lynx_pipeline_tests.support.mlflow_runs import downloaded, log_model_of, logged_mlflow_3
+from lynx_pipeline_tests.support.mlflow_server import running
 
 pytestmark = pytest.mark.slow
 
@@ -82,16 +85,33 @@ def test_a_servers_own_artifacts_and_listed_locations_are_allowed(location: str)
         "hf://x",
         "s3://[x/y",
         "mlflow-artifacts:/1/abc/a#b",
+        "mlruns/1",
+        "/mnt/nfs/mlruns2",
+        "/mnt/nfs/mlruns/../other",
+        "/mnt/nfs/mlruns/%2e%2e/other",
+        "file://evil.example/mnt/nfs/mlruns",
+        "wasbs://theirs@account.blob.core.windows.net/models",
+        "s3://ours/models/\n1",
     ],
 )
 def test_any_other_location_is_refused(location: str) -> None:
     """Whoever creates an experiment chooses its location, and MLflow would send its token there."""
-    with pytest.raises((Refused, BadInput), match=r"'artifact_locations' of|not a URI|with '#'"):
-        check_location("https://:secret@mlflow.example", location, ["s3://ours/models"])
+    azure = "wasbs://ours@account.blob.core.windows.net/models"
+    listed = ["s3://ours/models", "/mnt/nfs/mlruns", azure]
+    with pytest.raises(
+        (Refused, BadInput), match=r"'artifact_locations' of|can't be fetched|with '#'"
+    ):
+        check_location("https://:secret@mlflow.example", location, listed)
 
 
 @pytest.mark.parametrize(
-    "location", ["sftp://me:secret@ours/models", "s3://ours/models?secret=x", "ftp://:@ours/models"]
+    "location",
+    [
+        "sftp://me:secret@ours/models",
+        "s3://ours/models?secret=x",
+        "ftp://:@ours/models",
+        "https://secret@ours/models",
+    ],
 )
 @pytest.mark.parametrize("uri", ["https://mlflow.example", "sqlite:///mlflow.db"])
 def test_a_location_with_a_secret_is_refused(uri: str, location: str) -> None:
@@ -101,6 +121,69 @@ def test_a_location_with_a_secret_is_refused(uri: str, location: str) -> None:
     assert "secret" not in str(caught.value)
     azure = "abfss://container@account.dfs.core.windows.net/models"
     check_location(uri, azure, [azure])
+
+
+IN_A_RUN = f"1/{'a' * 32}/artifacts/model"
+IN_A_MODEL = f"12/models/m-{'b' * 32}/artifacts"
+
+
+@pytest.mark.parametrize(
+    ("location", "root"),
+    [
+        (f"/mnt/nfs/mlruns/{IN_A_RUN}", "/mnt/nfs/mlruns"),
+        (f"/mnt/team share/mlruns/{IN_A_MODEL}", "/mnt/team share/mlruns"),
+        (f"file:///mnt/nfs/mlruns/{IN_A_RUN}", "file:///mnt/nfs/mlruns"),
+        (f"s3://ours/{IN_A_MODEL}", "s3://ours"),
+        (f"s3://ours/own/{'a' * 32}/artifacts", "s3://ours/own"),
+        (f"gs://ours/models/{IN_A_RUN}", "gs://ours/models"),
+        (f"dbfs:/databricks/mlflow/{IN_A_RUN}", "dbfs:/databricks/mlflow"),
+        (f"dbfs:/{IN_A_RUN}", "dbfs:"),
+        (f"hdfs://name:8020/models/{IN_A_RUN}", "hdfs://name:8020/models"),
+        (f"wasbs://c@a.blob.core.windows.net/m/{IN_A_RUN}", "wasbs://c@a.blob.core.windows.net/m"),
+        (f"mlflow-artifacts://host:80/{IN_A_MODEL}", "mlflow-artifacts://host:80"),
+        (f"sftp://me@host/models/{IN_A_RUN}", "sftp://me@host/models"),
+        (f"/{IN_A_RUN}", "/1"),
+        (f"file:///{IN_A_RUN}", f"file:///{IN_A_RUN}"),
+        ("s3://ours/anything/else", "s3://ours/anything/else"),
+    ],
+)
+def test_the_advice_works_when_it_is_pasted(tmp_path: Path, location: str, root: str) -> None:
+    """The error has the line for the settings, with the locations that are already there."""
+    server = "https://mlflow.example"
+    with pytest.raises(Refused) as caught:
+        check_location(server, location, ["s3://before"])
+    line = str(caught.value).partition("write there: ")[2]
+    (tmp_path / "pyproject.toml").write_text(f'[tool.lynx_pipeline]\nmodel = "m"\n{line}\n')
+    allowed = load_settings(tmp_path, {}).artifact_locations
+    assert allowed == ("s3://before", root)
+    check_location(server, location, allowed)
+
+
+@pytest.mark.parametrize(
+    "listed", ["/mnt/nfs/runs", "file:/mnt/nfs/runs/", "file:///mnt/nfs//runs"]
+)
+@pytest.mark.parametrize(
+    "location", ["/mnt/nfs/runs/1", "file:///mnt/nfs/runs/1", "file://localhost/mnt/nfs/%72uns"]
+)
+def test_a_folder_is_the_same_as_a_path_and_as_a_uri(listed: str, location: str) -> None:
+    """MLflow stores either form, depending on how the server was started."""
+    check_location("https://mlflow.example", location, [listed])
+
+
+def test_models_in_a_folder_that_the_server_does_not_serve(folder: Path, tmp_path: Path) -> None:
+    """A server whose artifact root is a bare path on a shared file system."""
+    shared = tmp_path / "nfs"
+    with running(tmp_path, "--no-serve-artifacts", "--default-artifact-root", str(shared)) as uri:
+        tracking = Tracking(uri, "0")
+        runs = [tracking.run({"model": folder}), logged_mlflow_3(tracking, folder)]
+        for number, run_id in enumerate(runs):
+            with pytest.raises(Refused) as caught:
+                find_model(uri, run_id)
+            allowed = json.loads(str(caught.value).partition("artifact_locations = ")[2])
+            assert allowed == [str(shared)]
+            location = find_model(uri, run_id, allowed).location
+            download(uri, location, tmp_path / f"{number}")
+            assert (tmp_path / f"{number}" / "MLmodel").is_file()
 
 
 def test_missing_artifacts_are_an_error(tracking: Tracking, folder: Path, tmp_path: Path) -> None:

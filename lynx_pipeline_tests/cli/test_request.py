@@ -1,4 +1,4 @@
-"""``request``: a release request on the command line."""
+"""``request``: a release request on the command line; and ``demo`` where it can't run."""
 
 from pathlib import Path
 
@@ -6,6 +6,7 @@ import pytest
 
 from lynx_pipeline.cli import main
 from lynx_pipeline.config import Settings
+from lynx_pipeline.domain.release.request import Request, parse_comment
 from lynx_pipeline_tests.cli.helpers import Capsys, one_paragraph
 from lynx_pipeline_tests.support.builders import RUN
 
@@ -34,3 +35,36 @@ def test_an_invalid_request_is_bad_input(
     Path("comment").write_text("please deploy\n")
     assert main(["request", *arguments]) == 2
     assert message in one_paragraph(capsys)
+
+
+@pytest.mark.parametrize("model", [None, "student@3"])
+def test_a_request_in_prod_is_refused_and_says_where_to_make_it(
+    promoted: Settings, capsys: Capsys, monkeypatch: pytest.MonkeyPatch, model: str | None
+) -> None:
+    """The printed command would fail at its end. The comment in the message is a valid request."""
+    monkeypatch.setenv("LYNX_ENV", "prod")
+    more = ["--model", model] if model else []
+    assert main(["request", "--run-id", RUN, "--semver", "v0.1.0", *more]) == 1
+    message = one_paragraph(capsys)
+    assert "'deploy-candidate'" in message
+    comment = message.partition("write the comment '")[2].partition("'")[0]
+    assert parse_comment(comment.encode()) == Request(RUN, "v0.1.0", model)
+    assert not promoted.home.exists()
+    assert main(["request", "--run-id", RUN, "--semver", "v0.1.0-dev"]) == 2
+    assert "can't name a promotion in prod" in one_paragraph(capsys)
+
+
+def test_the_demo_elsewhere_says_where_to_run_it(
+    promoted: Settings, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a folder that is no project, and in another project."""
+    for folder, says in (
+        (promoted.root.parent, "is not in a project"),
+        (promoted.root, "has no examples/grammar_tutor/demo.py"),
+    ):
+        monkeypatch.chdir(folder)
+        assert main(["demo"]) == 2
+        message = one_paragraph(capsys)
+        assert f"{folder} {says}" in message
+        assert "Run it in a clone of the lynx-pipeline repository" in message
+    assert not promoted.home.exists()

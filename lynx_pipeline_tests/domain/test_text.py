@@ -1,8 +1,8 @@
-"""Which characters of untrusted text reach a terminal."""
+"""What of untrusted text reaches a terminal or a log."""
 
 import pytest
 
-from lynx_pipeline.domain.text import printable
+from lynx_pipeline.domain.text import printable, without_secrets
 
 CONTROLS = {"colour": "\x1b[31m", "bell": "\a", "newline": "\n", "right-to-left": "\u202e"}
 
@@ -17,3 +17,31 @@ def test_control_characters_are_replaced(text: str) -> None:
 def test_ordinary_text_is_unchanged() -> None:
     """This holds for any language."""
     assert printable("l'été, 日本 \N{GRINNING FACE}") == "l'été, 日本 \N{GRINNING FACE}"
+
+
+def test_passwords_and_query_strings_are_removed_from_text() -> None:
+    """Object stores put signatures into query strings."""
+    text = without_secrets(
+        "GET https://me:secret@host/a?sig=secret&x=secret failed. Why? 'sftp://h/b?k=secret'"
+    )
+    assert text == "GET https://host/a?… failed. Why? 'sftp://h/b?…'"
+
+
+@pytest.mark.parametrize(
+    ("uri", "text"),
+    [
+        ("http://user:secret@host/x", "http://host/x"),
+        ("http://user:s@cr@t@host/x", "http://host/x"),
+        ("no http://a:b@c, no http://d:e@f", "no http://c, no http://f"),
+        ("http://user:pa/ss@host/x", "http://…@host/x"),
+        ("http://user:s@cr/et@host/x", "http://…@host/x"),
+        ("postgresql://u:p/w?r#d@host/db failed", "postgresql://…@host/db failed"),
+        ("http://token@host/x", "http://host/x"),
+        ("http://host/x@y", "http://host/x@y"),
+        ("http://host:5000/x and a@b", "http://host:5000/x and a@b"),
+        ("sqlite:////a/b.db", "sqlite:////a/b.db"),
+    ],
+)
+def test_a_password_is_not_shown(uri: str, text: str) -> None:
+    """Error messages end up in logs that anyone can read."""
+    assert without_secrets(uri) == text

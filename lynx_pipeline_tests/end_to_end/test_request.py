@@ -1,8 +1,9 @@
 """A release request prepares a run."""
 
 import json
-import shlex
+import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,18 +19,21 @@ pytestmark = pytest.mark.slow
 def test_the_printed_command_runs(demo: Demo, tmp_path: Path, dagster_home: bool) -> None:
     """A repeated request for a promoted version is prepared and run, and changes nothing.
 
-    Partition and run are in ``DAGSTER_HOME`` if it is set, otherwise in LYNX_HOME.
+    Partition and run are in ``DAGSTER_HOME`` if it is set, otherwise in LYNX_HOME. The request is
+    made in a subfolder in that case, and the command pasted there.
     """
     place = demo.copy(tmp_path / "home")
     if dagster_home:
         (tmp_path / "dagster").mkdir()
         place = place.with_variables(DAGSTER_HOME=str(tmp_path / "dagster"))
     registry, history = files_in(place.registry), _runs(demo.place)
-    done = place.lynx("request", "--run-id", demo.good, "--semver", "v0.1.0-dev")
+    there = place if dagster_home else replace(place, root=REPO / "docs")
+    done = there.lynx("request", "--run-id", demo.good, "--semver", "v0.1.0-dev")
     assert done.returncode == 0, done.stderr
-    command = shlex.split(done.stdout.splitlines()[-1])
-    assert command[:3] == ["dagster", "job", "execute"]
-    ran = place.run(*command)
+    command = done.stdout.splitlines()[-1].strip()
+    start = "" if dagster_home else f"cd {REPO} && {Path(sys.executable).parent}/"
+    assert command.startswith(f"{start}dagster job execute ")
+    ran = there.run("bash", "-c", command)
     assert ran.returncode == 0, ran.stderr
     assert files_in(place.registry) == registry
 

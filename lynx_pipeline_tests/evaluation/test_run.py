@@ -1,6 +1,7 @@
 """An evaluation: run, resumed, and written completely or not at all."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from lynx_pipeline.evaluation import run as run_module
 from lynx_pipeline.evaluation.candidate import candidate
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, TIMINGS, read_evidence
 from lynx_pipeline.evaluation.judgement import judge_evidence
-from lynx_pipeline.evaluation.run import evaluate, evaluate_candidate
+from lynx_pipeline.evaluation.run import PRINTED, evaluate, evaluate_candidate
 from lynx_pipeline.evaluation.storage import StoredEvalSet
 from lynx_pipeline.evaluation.storage.large import build
 from lynx_pipeline.evaluation.storage.parquet import read_predictions
@@ -91,6 +92,29 @@ def test_answers_that_are_too_long_together_end_the_evaluation(
     with pytest.raises(BadInput, match=r"its answers have \d+ bytes, expected at most 24 for"):
         run(model, tmp_path / "out", batch_size=5)
     assert not (tmp_path / "out" / EVAL).exists()
+
+
+@pytest.mark.slow
+def test_what_a_failed_candidate_printed_is_kept(tmp_path: Path) -> None:
+    """The error names the file and the line that failed. The file is for the last failure only."""
+    folder, output = tmp_path / "bundle", tmp_path / "out"
+    long = "print('x' * 2_000_000, 'the end'); "
+    bundle(folder, body=f"{long}raise KeyError('go')")
+    with pytest.raises(BadInput) as caught:
+        run(folder, output, batch_size=5)
+    printed = output / PRINTED
+    message = str(caught.value)
+    assert message.endswith(
+        "failed with KeyError: 'go'. That was at code/tiny_loader.py, line 2, in answer. What it "
+        f"printed is in the file {printed}."
+    )
+    assert " the end\n" in printed.read_text()
+    assert "Traceback (most recent call last):" in printed.read_text()
+    assert printed.stat().st_size <= 1 << 20
+    assert not (output / EVAL).exists()
+    shutil.rmtree(folder)
+    run(bundle(folder), output)
+    assert not printed.exists()
 
 
 def test_predictions_do_not_depend_on_the_batch_size(model: Path, tmp_path: Path) -> None:

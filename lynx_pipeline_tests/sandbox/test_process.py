@@ -81,7 +81,7 @@ def test_long_batches_do_not_block_the_pipes(scripted: Path) -> None:
         pytest.param("send(error='no\\x1b[2J idea')", r"failed with no\?\[2J idea", id="an error"),
         pytest.param(
             "send(error='no'); time.sleep(0.5); sys.exit('in line 7')",
-            "failed with no.* It printed: in line 7",
+            "failed with no. The last line that it printed: in line 7",
             id="an error and a traceback",
         ),
         pytest.param("print('hello', flush=True)", "not a JSON object", id="prose"),
@@ -219,8 +219,20 @@ def _processes(mark: str) -> list[int]:
 @pytest.mark.parametrize(
     ("body", "load", "message"),
     [
-        pytest.param("pass", "raise RuntimeError('at load')", "loading.*at load", id="load"),
-        pytest.param("raise KeyError('inside')", "pass", "batch.*KeyError: 'inside'", id="predict"),
+        pytest.param(
+            "pass",
+            "raise RuntimeError('at load')",
+            r"loading failed with RuntimeError: at load. That was at code/tiny_loader.py, line 11, "
+            r"in _load_pyfunc\.$",
+            id="load",
+        ),
+        pytest.param(
+            "raise KeyError('inside')",
+            "pass",
+            r"batch.* failed with KeyError: 'inside'. That was at code/tiny_loader.py, line 2, "
+            r"in answer\.$",
+            id="predict",
+        ),
         pytest.param("return prompts[:-1]", "pass", "4 predictions for 5", id="too few"),
         pytest.param("return [1.5 for _ in prompts]", "pass", "model returned float", id="numbers"),
         pytest.param("pass", "bytearray(1 << 40)", "MemoryError", id="memory"),

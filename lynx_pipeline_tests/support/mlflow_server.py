@@ -16,19 +16,21 @@ SECONDS = 90.0
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[str]:
-    """An MLflow server that also serves artifacts; yields its URL."""
+def running(folder: Path, *artifacts: str) -> Iterator[str]:
+    """An MLflow server that also serves artifacts, unless the options ``artifacts`` say otherwise;
+    yields its URL."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
     environ = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
+    destination = str(folder / "artifacts")
     with (folder / "mlflow.log").open("wb") as log:
         process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1"),
-                *("--port", str(port), "--workers", "1", "--serve-artifacts"),
+                *("--port", str(port), "--workers", "1"),
                 *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
-                *("--artifacts-destination", str(folder / "artifacts")),
+                *(artifacts or ("--serve-artifacts", "--artifacts-destination", destination)),
             ],
             env={
                 **environ,

@@ -10,11 +10,13 @@ branch's move is the commit point. A remote that crashed between branch and tag 
 tag is missing. Reading fails there until the same promotion, run again, has restored the tag.
 
 Each operation works in its own temporary clone, without files and without the evidence.
-Transport and credentials are git's, as configured. A branch contains the ledger of one model.
+Transport, credentials and signing are git's, as configured. A branch contains the ledger of one
+model.
 """
 
 import hashlib
 import random
+import re
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,7 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from lynx_pipeline.adapters.ledgers.git_branch import Branch
+from lynx_pipeline.adapters.ledgers.git_branch import SIGNATURE, Branch
 from lynx_pipeline.adapters.ledgers.store import Decision, Recorded
 from lynx_pipeline.config import GitRemote
 from lynx_pipeline.domain.ledger.chain import (
@@ -108,7 +110,7 @@ class GitLedger:
                         raise SystemFailed(
                             f"{self.remote}: the remote rejected the entry: {error}. The registry "
                             "did not change as far as we can see. Check the remote's rules and "
-                            "hooks; running this again is safe."
+                            f"hooks{_signing_advice(error)}; running this again is safe."
                         )
                 time.sleep(random.uniform(0.05, 0.4))  # noqa: S311  # only spreads the writers
         raise SystemFailed(
@@ -191,7 +193,9 @@ class _Clone:
         ledger = Ledger(entries, snapshot.ledger.size + len(line))
         files = {evidence_path(hashlib.sha256(raw).hexdigest()): raw for raw in evidence}
         files[_INDEX] = snapshot.raw + line
-        self.branch.add(_commit(ref, snapshot.commit, entry, files), _tag(ref, ledger))
+        self.branch.add(_commit(ref, snapshot.commit, entry, files))
+        self.branch.sign_commit(ref)
+        self._add_tag(ref, ledger)
         refs = (f"{ref}:{self.branch.ref}", f"refs/tags/{tag}:refs/tags/{tag}")
         return self.branch.push(snapshot.commit, *refs)
 
@@ -203,14 +207,18 @@ class _Clone:
         """
         if snapshot.untagged is None or snapshot.commit is None:
             return
-        self.branch.add(_tag(snapshot.commit, snapshot.ledger))
+        self._add_tag(snapshot.commit, snapshot.ledger)
         tag = _tag_name(snapshot.untagged)
         error = self.branch.push(snapshot.commit, f"refs/tags/{tag}:refs/tags/{tag}")
         if error is not None:
             raise SystemFailed(
                 f"{self.remote}: the remote rejected the tag {tag}: {error}. Check the remote's "
-                "rules and hooks, then run this again."
+                f"rules and hooks{_signing_advice(error)}, then run this again."
             )
+
+    def _add_tag(self, commit: str, ledger: Ledger) -> None:
+        self.branch.add(_tag(commit, ledger))
+        self.branch.sign_tag(_tag_name(ledger.entries[-1]))
 
     def _read(self) -> _Snapshot:
         commits: list[str] = []
@@ -281,6 +289,15 @@ class _Clone:
         }
 
 
+def _signing_advice(error: str) -> str:
+    if not re.search(r"\bsign|\bGPG\b|\bverified\b", error, re.IGNORECASE):
+        return ""
+    return (
+        ", and if they require signed commits and tags, set commit.gpgSign, tag.gpgSign, "
+        "gpg.format and user.signingKey with 'git config --global'"
+    )
+
+
 def _tag_name(entry: Entry) -> str:
     fact = entry.fact
     name = fact.semver if isinstance(fact, Promoted) else f"{fact.event}-{entry.seq}"
@@ -288,9 +305,10 @@ def _tag_name(entry: Entry) -> str:
 
 
 def _checkpoint_in(message: bytes) -> Checkpoint | None:
-    """The checkpoint on the last line of a tag's message, if there is one."""
+    """The checkpoint on the last line of a tag's message, before the signature if it is signed."""
+    unsigned = message.partition(SIGNATURE.encode())[0]
     try:
-        return read_checkpoint(message.strip(b"\n").rpartition(b"\n")[2], "tag")
+        return read_checkpoint(unsigned.strip(b"\n").rpartition(b"\n")[2], "tag")
     except BadInput:
         return None
 

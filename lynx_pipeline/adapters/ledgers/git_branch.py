@@ -1,18 +1,23 @@
 """One branch of a remote and the annotated tags that belong to it, in a bare clone without files.
 
 A push succeeds completely or not at all, and only if the branch has not moved since it was
-fetched. Transport and credentials are git's, as configured.
+fetched. Transport, credentials and signing are git's, as configured for the user; settings in the
+project's own checkout don't apply to this clone.
 """
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
-from lynx_pipeline.adapters.git import ref_of, run, stderr_line, without_user
+from lynx_pipeline.adapters.git import Done, ref_of, run, stderr_line, without_user
 from lynx_pipeline.config import GitRemote
-from lynx_pipeline.errors import BadInput, Refused, SystemFailed
+from lynx_pipeline.domain.text import without_secrets
+from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 
 _NO_FILTER = "--no-filter"
-# Override the user's settings that would block or change our pushes, such as hooks and signing.
+# Override the user's settings that would block or change our pushes, such as hooks. Signing commits
+# and tags is up to the user's settings.
 _OVERRIDES = tuple(
     part
     for setting in (
@@ -21,6 +26,10 @@ _OVERRIDES = tuple(
     )
     for part in ("-c", setting)
 )
+SIGNATURE = "\n-----BEGIN "  # in a tag's message; git's formats all start like this
+_PERSON = re.compile(r"(.*) <(.*)> (.*)")
+# What git says to, and of, a remote with another object format.
+_OTHER_FORMAT = ("mismatched algorithms", "does not support this repository's hash algorithm")
 
 
 class Branch:
@@ -103,6 +112,56 @@ class Branch:
         script = b"".join((*commands, b"done\n"))
         self._git("fast-import", "--quiet", "--force", "--done", stdin=script)
 
+    def sign_commit(self, ref: str) -> None:
+        """Sign the new commit at ``ref``, if git's configuration says so (``commit.gpgSign``)."""
+        if not self._is_set("commit.gpgSign"):
+            return
+        fields, message = self._read("commit", ref)
+        tree, parents = fields[0][1], [value for key, value in fields if key == "parent"]
+        name, email, date = _PERSON.findall(dict(fields)["author"])[0]
+        variables = {
+            "GIT_AUTHOR_NAME": name,
+            "GIT_AUTHOR_EMAIL": email,
+            **{f"GIT_{role}_DATE": date for role in ("AUTHOR", "COMMITTER")},
+        }
+        options = [part for parent in parents for part in ("-p", parent)]
+        signed = self._sign(
+            "commit-tree", "-S", *options, "-F", "-", tree, text=message, variables=variables
+        )
+        self._git("update-ref", ref, signed.stdout.decode().strip())
+
+    def sign_tag(self, name: str) -> None:
+        """Sign the new tag ``name``, if git's configuration says so (``tag.gpgSign`` or
+        ``tag.forceSignAnnotated``)."""
+        if not (self._is_set("tag.gpgSign") or self._is_set("tag.forceSignAnnotated")):
+            return
+        fields, message = self._read("tag", f"refs/tags/{name}")
+        commit, (_, _, date) = fields[0][1], _PERSON.findall(dict(fields)["tagger"])[0]
+        options = ("-s", "-f", "--cleanup=verbatim", "-F", "-")
+        variables = {"GIT_COMMITTER_DATE": date}
+        done = self._sign("tag", *options, name, commit, text=message, variables=variables)
+        # If git can't load an SSH key, it writes a tag without signature, and ends with 0.
+        if SIGNATURE not in self._read("tag", f"refs/tags/{name}")[1]:
+            raise _unsigned(self._failed(done, "tag"))
+
+    def _read(self, kind: str, name: str) -> tuple[list[tuple[str, str]], str]:
+        """The fields and the message of a commit or an annotated tag."""
+        head, _, message = self._git("cat-file", kind, name).decode().partition("\n\n")
+        lines = (line.partition(" ") for line in head.split("\n"))
+        return [(key, value) for key, _, value in lines], message
+
+    def _is_set(self, setting: str) -> bool:
+        found = self._git("config", "--type=bool", "--default=false", "--get", setting)
+        return found.strip() == b"true"
+
+    def _sign(self, *arguments: str, text: str, variables: Mapping[str, str]) -> Done:
+        """Run a command that signs ``text``. The committer or tagger is the user whom git's
+        configuration names, because servers accept a signature only from the key's owner."""
+        try:
+            return self._run(*arguments, stdin=text.encode(), variables=variables)
+        except SystemFailed as error:
+            raise _unsigned(error) from None
+
     def push(self, old: str | None, *refs: str) -> str | None:
         """Push all of ``refs`` or none, if the branch is still at ``old``. None if the remote
         accepted them, else the error."""
@@ -110,7 +169,7 @@ class Branch:
         try:
             self._git("push", "--quiet", "--no-verify", "--atomic", lease, self.name, *refs)
         except SystemFailed as error:
-            return str(error)
+            return str(error).removeprefix(f"{self.remote}: ")
         return None
 
     def _fetch(self, *arguments: str) -> None:
@@ -123,12 +182,35 @@ class Branch:
             if without_user(url) != without_user(self.remote.url):
                 raise Refused(
                     f"git's configuration (url.*.insteadOf, pushInsteadOf) redirects "
-                    f"{self.remote.url} to {without_user(url)}. In prod the registry must be the "
-                    "one in pyproject.toml. Remove that setting."
+                    f"{self.remote.url} to {without_secrets(url)}. In prod the registry must be "
+                    "the one in pyproject.toml. Remove that setting."
                 )
 
     def _git(self, *arguments: str, stdin: bytes = b"") -> bytes:
-        done = run(self.folder, *_OVERRIDES, *arguments, stdin=stdin)
+        return self._run(*arguments, stdin=stdin).stdout
+
+    def _run(
+        self, *arguments: str, stdin: bytes = b"", variables: Mapping[str, str] | None = None
+    ) -> Done:
+        done = run(self.folder, *_OVERRIDES, *arguments, stdin=stdin, variables=variables)
         if done.returncode != 0:
-            raise SystemFailed(f"{self.remote}: git {arguments[0]} failed: {stderr_line(done)}")
-        return done.stdout
+            raise self._failed(done, arguments[0])
+        return done
+
+    def _failed(self, done: Done, command: str) -> LynxError:
+        words = stderr_line(done)
+        if any(text in words for text in _OTHER_FORMAT):
+            return BadInput(
+                f"{self.remote}: that repository uses another object format (SHA-256) than git's "
+                f"default, SHA-1: git {command} failed: {words}. A registry needs SHA-1. Create a "
+                "repository with 'git init --bare --object-format=sha1', and name it in 'registry' "
+                "in pyproject.toml. Nothing was changed."
+            )
+        return SystemFailed(f"{self.remote}: git {command} failed: {words}")
+
+
+def _unsigned(error: LynxError) -> SystemFailed:
+    return SystemFailed(
+        f"{error}. The entry could not be signed, and nothing was changed. Check git's "
+        "configuration: commit.gpgSign, tag.gpgSign, gpg.format and user.signingKey."
+    )

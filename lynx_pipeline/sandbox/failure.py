@@ -1,0 +1,75 @@
+"""How a candidate failed: the last line of its traceback, where that is in its own files, and
+everything that it printed.
+
+All of it is the candidate's own text, so it explains and proves nothing. Control characters are
+replaced, and lengths are limited.
+"""
+
+import re
+
+from lynx_pipeline.domain.text import printable
+from lynx_pipeline.errors import BadInput
+
+_TRACEBACK = "Traceback (most recent call last):"
+_FRAME = re.compile(r'\s+File "(?P<file>.+)", line (?P<line>\d+)(?:, in (?P<function>.+))?')
+_LONGEST = 1000  # characters of one text in a message
+
+
+class CandidateFailed(BadInput):
+    """The candidate crashed, exceeded a limit or returned malformed output. ``printed`` is what it
+    wrote to standard error."""
+
+    def __init__(self, message: str, printed: str = "") -> None:
+        super().__init__(message)
+        self.printed = printed
+
+
+def failed(
+    reason: str, error: str = "", stderr: bytes = b"", bundle: str = "", hint: str = ""
+) -> CandidateFailed:
+    """The error of a candidate that failed for ``reason``.
+
+    ``error`` is the exception that it reported, if it did, and ``hint`` what may help. ``stderr`` is
+    what it wrote, and ``bundle`` its folder as it sees it.
+    """
+    printed = printable(stderr.decode(errors="replace"), "\n\t").strip("\n")
+    raised, where = _last_exception(printed.split("\n"), bundle.rstrip("/"))
+    if error:
+        reason += f" with {_short(error)}"
+    elif raised:
+        reason += f": {_short(raised)}"
+    message = f"the candidate could not be evaluated: {reason.rstrip('.')}.{where}"
+    if hint:
+        message += f" {_short(hint)}"
+    if printed and not raised:
+        last = printed.rstrip().rpartition("\n")[2]
+        message += f" The last line that it printed: {_short(last)}"
+    return CandidateFailed(message, printed)
+
+
+def _last_exception(lines: list[str], bundle: str) -> tuple[str, str]:
+    """The last traceback's exception, and the innermost place in the bundle; "" for what is not
+    there."""
+    # Something printed before, such as a progress bar, may be on the same line.
+    starts = [number for number, line in enumerate(lines) if line.rstrip().endswith(_TRACEBACK)]
+    if not starts:
+        return "", ""
+    where = ""
+    for line in lines[starts[-1] + 1 :]:
+        if not line.startswith(" "):
+            return line, where
+        frame = _FRAME.fullmatch(line)
+        if frame and bundle and frame["file"].startswith(f"{bundle}/"):
+            file = _short(frame["file"].removeprefix(f"{bundle}/"))
+            function = f", in {_short(frame['function'])}" if frame["function"] else ""
+            where = f" That was at {file}, line {frame['line']}{function}."
+    return "", where
+
+
+def _short(text: str) -> str:
+    """``text`` on one line, cut between words if it is long."""
+    line = printable(" ".join(text.split()))
+    if len(line) <= _LONGEST:
+        return line
+    cut = line[:_LONGEST]
+    return f"{cut.rpartition(' ')[0] or cut} …"
