@@ -29,8 +29,8 @@ def failed(
 ) -> CandidateFailed:
     """The error of a candidate that failed for ``reason``.
 
-    ``error`` is the exception that it reported, if it did, and ``hint`` what may help. ``stderr`` is
-    what it wrote, and ``bundle`` its folder as it sees it.
+    ``error`` is the exception that it reported, if it did, and ``hint`` what may help.
+    ``stderr`` is what it wrote, and ``bundle`` its folder as it sees it.
     """
     printed = printable(stderr.decode(errors="replace"), "\n\t").strip("\n")
     raised, where = _last_exception(printed.split("\n"), bundle.rstrip("/"))
