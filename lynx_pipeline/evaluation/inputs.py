@@ -13,6 +13,7 @@ from lynx_pipeline.adapters.dvc_data import (
     read_object,
     read_versioned,
 )
+from lynx_pipeline.adapters.dvc_files import OnDisk, find_if_tracked
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.eval_set import Questions, bucket_sizes, parse_eval_set
@@ -33,13 +34,13 @@ def read_eval_set(settings: Settings) -> StoredEvalSet:
         SystemFailed: DVC could not deliver it.
     """
     path = settings.eval_set
-    expected = pulled(settings.root, path)
+    tracked = pulled(path)
     if path.is_file() and path.stat().st_size > LARGE:
         dvc_hash, sha256 = digests(path)
-        check_hash(path, dvc_hash, expected)
+        check_hash(tracked, dvc_hash)
         cache = _cache_file(settings, sha256, settings.scorer)
         return _large(path, dvc_hash, sha256, settings.scorer, cache)
-    return _small(read_versioned(settings.root, path), path, settings.scorer)
+    return _small(read_versioned(path), path, settings.scorer)
 
 
 def read_eval_file(path: Path, scorer: Scorer) -> StoredEvalSet:
@@ -67,7 +68,14 @@ def read_eval_set_of(
     elif path.is_file():
         data = digest(read_bytes(path, "the eval set"))
     if data is None or (data.dvc_hash, data.sha256) != expected:
-        data = digest(read_object(settings.root, dvc_hash))
+        tracked = find_if_tracked(path, OnDisk())
+        raw = read_object(path, dvc_hash, tracked.remote if tracked else None)
+        if raw is None:
+            raise BadInput(
+                f"{settings.root}: neither DVC's cache nor its remote has the eval set "
+                f"{dvc_hash}. Run 'dvc push' where the file exists, then run this again."
+            )
+        data = digest(raw)
     if (data.dvc_hash, data.sha256) != expected:
         raise BadInput(
             f"the eval set {dvc_hash}: DVC's copy has the SHA-256 {data.sha256}, expected "

@@ -5,12 +5,15 @@ replaced since: a workflow run that is repeated weeks later uses its old commit.
 """
 
 import hashlib
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.adapters import git_files
-from lynx_pipeline.adapters.dvc_data import dvc_file, tracked_hash
+from lynx_pipeline.adapters.dvc import repository
+from lynx_pipeline.adapters.dvc_data import recorded_md5
+from lynx_pipeline.adapters.dvc_files import AtCommit, OnDisk, find, find_if_tracked
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
@@ -38,10 +41,17 @@ def check_committed(settings: Settings, commit: str) -> None:
         Refused: one of them was changed, or is not committed.
     """
     pyproject = settings.root / "pyproject.toml"
-    for path in (*_files(settings), pyproject):
-        name = path.relative_to(settings.root)
-        if git_files.file_at(settings.root, commit, path) != read_bytes(path, str(name)):
+    tracked = find(settings.eval_set, OnDisk())
+    files = AtCommit(settings.root, commit)
+    for path in (settings.baseline, tracked.record, pyproject, *_dvc_config(settings)):
+        name = os.path.relpath(path, settings.root)
+        if files.read(path) != read_bytes(path, name):
             raise Refused(f"{name} differs from the commit {commit[:12]}: {_UNCOMMITTED}")
+    if find_if_tracked(settings.eval_set, files) != tracked:
+        raise Refused(
+            f"DVC's record of {settings.eval_set.name} differs from the commit {commit[:12]}: "
+            f"{_UNCOMMITTED}"
+        )
     raw = git_files.file_at(settings.root, commit, pyproject) or b""
     committed = load_settings(settings.root, {"LYNX_ENV": settings.env.value}, pyproject=raw)
     for key in _SETTINGS:
@@ -55,13 +65,10 @@ def check_judged(settings: Settings, commit: str, promotion: Promoted) -> None:
     Raises:
         Refused: it was judged by other ones, for example by a file that was edited meanwhile.
     """
-    baseline, tracked = (
-        git_files.file_at(settings.root, commit, path) or b"" for path in _files(settings)
-    )
-    where, name = str(_files(settings)[1]), settings.eval_set.name
+    files = AtCommit(settings.root, commit)
     committed = {
-        "baseline_sha256": hashlib.sha256(baseline).hexdigest(),
-        "eval_set_dvc_hash": tracked_hash(tracked, where, name),
+        "baseline_sha256": hashlib.sha256(files.read(settings.baseline) or b"").hexdigest(),
+        "eval_set_dvc_hash": recorded_md5(find(settings.eval_set, files)),
     }
     evidence = promotion.evidence
     for key, value in committed.items():
@@ -94,18 +101,24 @@ def check_current(settings: Settings, commit: str, ref: str) -> None:
 def changes(settings: Settings, old: str, new: str) -> list[str]:
     """The gate inputs that differ between two commits."""
     root, pyproject = settings.root, settings.root / "pyproject.toml"
-    changed = [
-        str(path.relative_to(root))
-        for path in _files(settings)
-        if git_files.file_at(root, new, path) != git_files.file_at(root, old, path)
-    ]
+    before, after = AtCommit(root, old), AtCommit(root, new)
+    compared = (settings.baseline, *_dvc_config(settings))
+    changed = [path for path in compared if before.read(path) != after.read(path)]
+    records = [find_if_tracked(settings.eval_set, files) for files in (before, after)]
+    if records[0] != records[1]:
+        changed += sorted({it.record for it in records if it is not None})
+    names = [os.path.relpath(path, root) for path in changed]
     if _table(root, new, pyproject) != _table(root, old, pyproject):
-        changed.append("[tool.lynx_pipeline] in pyproject.toml")
-    return changed
+        names.append("[tool.lynx_pipeline] in pyproject.toml")
+    return names
 
 
-def _files(settings: Settings) -> tuple[Path, Path]:
-    return settings.baseline, dvc_file(settings.eval_set)
+def _dvc_config(settings: Settings) -> list[Path]:
+    """DVC's configuration, if it says where promoted bundles are kept. Otherwise it only says where
+    data comes from, whose hashes are committed."""
+    root = repository(settings.root / "pyproject.toml")
+    named = str(settings.bundle_store).startswith("remote://")
+    return [root / ".dvc" / "config"] if root is not None and named else []
 
 
 def _table(root: Path, commit: str, path: Path) -> Any:

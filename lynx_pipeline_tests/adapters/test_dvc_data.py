@@ -31,7 +31,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvc(root, "config", "core.analytics", "false")
     dvc(root, "remote", "add", "-d", "here", "remote")
     (root / "eval.jsonl").write_bytes(RAW)
-    track(root, root / "eval.jsonl")
+    track(root / "eval.jsonl", None)
     return root
 
 
@@ -53,7 +53,7 @@ def test_tracking_adds_and_pushes_the_file(root: Path) -> None:
 def test_an_existing_file_is_read_without_dvc(root: Path) -> None:
     """The result has its MD5, as in the ``.dvc`` file, and its SHA-256."""
     shutil.rmtree(root / ".dvc")
-    data = read_versioned(root, root / "eval.jsonl")
+    data = read_versioned(root / "eval.jsonl")
     assert (data.raw, data.dvc_hash, data.sha256) == (RAW, md5(RAW), sha256(RAW))
 
 
@@ -61,7 +61,7 @@ def test_a_missing_file_is_pulled(root: Path) -> None:
     """The remote has the file, as in a fresh clone."""
     (root / "eval.jsonl").unlink()
     shutil.rmtree(root / ".dvc" / "cache")
-    assert read_versioned(root, root / "eval.jsonl").raw == RAW
+    assert read_versioned(root / "eval.jsonl").raw == RAW
     assert (root / "eval.jsonl").read_bytes() == RAW
 
 
@@ -73,7 +73,7 @@ def test_one_changed_byte_is_refused(root: Path, mode: int) -> None:
     file.write_bytes(RAW.replace(b"2", b"3"))
     file.chmod(mode)
     with pytest.raises(BadInput, match=r"the file was changed: .*dvc checkout"):
-        read_versioned(root, file)
+        read_versioned(file)
     file.chmod(0o644)
 
 
@@ -85,7 +85,7 @@ def test_a_damaged_cache_is_refused(root: Path) -> None:
     cached.chmod(0o444)
     (root / "eval.jsonl").unlink()
     with pytest.raises(BadInput, match=r"damaged: remove .dvc/cache"):
-        read_versioned(root, root / "eval.jsonl")
+        read_versioned(root / "eval.jsonl")
 
 
 def test_damaged_data_in_the_remote_is_refused(root: Path) -> None:
@@ -96,7 +96,7 @@ def test_damaged_data_in_the_remote_is_refused(root: Path) -> None:
     (root / "eval.jsonl").unlink()
     shutil.rmtree(root / ".dvc" / "cache")
     with pytest.raises((BadInput, SystemFailed)):
-        read_versioned(root, root / "eval.jsonl")
+        read_versioned(root / "eval.jsonl")
 
 
 GOOD = f"outs:\n- md5: {md5(RAW)}\n  path: eval.jsonl\n"
@@ -126,14 +126,14 @@ def test_a_damaged_dvc_file_is_refused(root: Path, text: str) -> None:
     """The message names the ``.dvc`` file, even though the data beside it is intact."""
     (root / "eval.jsonl.dvc").write_text(text)
     with pytest.raises(BadInput, match=r"eval\.jsonl\.dvc: expected"):
-        read_versioned(root, root / "eval.jsonl")
+        read_versioned(root / "eval.jsonl")
 
 
 def test_data_that_is_not_under_dvc_is_refused(root: Path) -> None:
     """Without a ``.dvc`` file the version of the data is unknown."""
     (root / "eval.jsonl.dvc").unlink()
     with pytest.raises(BadInput, match=r"not under DVC.*eval\.jsonl\.dvc"):
-        read_versioned(root, root / "eval.jsonl")
+        read_versioned(root / "eval.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_failed_pull_is_a_system_failure(root: Path, damage: Callable[[Path], 
     shutil.rmtree(root / ".dvc" / "cache")
     damage(root)
     with pytest.raises(SystemFailed, match="DVC could not pull it") as caught:
-        read_versioned(root, root / "eval.jsonl")
+        read_versioned(root / "eval.jsonl")
     assert "\n" not in str(caught.value)
 
 
