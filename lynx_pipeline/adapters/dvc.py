@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lynx_pipeline.adapters.mlflow_tracking import without_secrets
-from lynx_pipeline.errors import LynxError, SystemFailed, install_extra, missing_package
+from lynx_pipeline.errors import BadInput, LynxError, SystemFailed, install_extra, missing_package
 
 _ADVICE = (
     "Check the network, the credentials and the remote ('dvc remote list', 'dvc pull'), then run "
@@ -70,6 +70,31 @@ def opened(path: Path, failure: str) -> Iterator[Any]:
         with Repo(str(root)) as repo:
             limit_waiting(repo.config)
             yield repo
+
+
+@contextmanager
+def local_config(path: Path, text: str) -> Iterator[None]:
+    """If there is a ``text``, it is the ``.dvc/config.local`` of the repository of ``path`` while
+    the block runs.
+
+    Raises:
+        BadInput: that file exists already.
+    """
+    root = repository(path)
+    if root is None or not text:
+        yield
+        return
+    file = root / ".dvc" / "config.local"
+    try:
+        handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise BadInput(f"{file} exists. Remove it, or leave DVC_CONFIG_LOCAL empty.") from None
+    try:
+        with os.fdopen(handle, "w") as opened_file:
+            opened_file.write(text)
+        yield
+    finally:
+        file.unlink(missing_ok=True)
 
 
 def limit_waiting(config: Any) -> None:

@@ -7,7 +7,9 @@ imported only when it is needed.
 
 import hashlib
 import json
+import os
 import shlex
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -16,8 +18,14 @@ from typing import Any
 
 from lynx_pipeline.adapters.dvc import opened, repository
 from lynx_pipeline.adapters.dvc_files import OnDisk, Tracked, find, is_md5, own_record
-from lynx_pipeline.adapters.files import LONGEST_FILE, locked, read_bytes
-from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline.adapters.files import (
+    LONGEST_FILE,
+    locked,
+    make_folder,
+    read_bytes,
+    write_atomic,
+)
+from lynx_pipeline.errors import BadInput, SystemFailed, from_os_error
 
 PULL_SECONDS = 600.0
 LONGEST_LIST = 1 << 30  # bytes, of the list of a folder's files
@@ -73,8 +81,29 @@ def pulled(path: Path) -> Tracked:
     if not path.exists():  # nor if it is a link into a cache that no longer has it
         with _dvc_lock(path):
             if not path.exists():
+                _copy_from_cache(tracked)
+            if not path.exists():
                 _pull(tracked)
     return tracked
+
+
+def hand_on(path: Path, folder: Path) -> None:
+    """Copy what :func:`pulled` needs for ``path`` into ``folder``, laid out like DVC's cache. On
+    another machine it goes to ``.dvc/cache``, which is trusted as little as any cache.
+
+    Raises:
+        BadInput: like :func:`read_versioned`.
+        SystemFailed: likewise.
+    """
+    tracked = pulled(path)
+    check_hash(tracked, digests(path)[0])
+
+    def place(md5: str) -> Path:
+        return make_folder(folder / "files" / "md5" / md5[:2]) / md5[2:]
+
+    shutil.copyfile(path, place(recorded_md5(tracked)))
+    if tracked.member is not None and tracked.member_md5 is None:
+        write_atomic(place(tracked.md5), _folder_object(tracked))
 
 
 def check_hash(tracked: Tracked, found: str) -> None:
@@ -124,14 +153,22 @@ def recorded_md5(tracked: Tracked) -> str:
     )
 
 
-def _folder_entries(tracked: Tracked) -> list[dict[str, Any]]:
-    raw = _cached_folder(tracked) or read_object(tracked.path, tracked.md5, tracked.remote)
+def _folder_object(tracked: Tracked) -> bytes:
+    """The object that lists the files of the tracked folder."""
+    if cached := _cached(tracked.path, tracked.md5):
+        return read_bytes(cached, "DVC's cache", LONGEST_LIST)
+    raw = read_object(tracked.path, tracked.md5, tracked.remote)
     if raw is None:
         raise SystemFailed(
             f"{tracked.path}: neither DVC's cache nor its remote has the list of files of "
             f"{tracked.output}, {tracked.md5}. Run 'dvc push' where the folder exists, then run "
             "this again."
         )
+    return raw
+
+
+def _folder_entries(tracked: Tracked) -> list[dict[str, Any]]:
+    raw = _folder_object(tracked)
     try:
         return [entry for entry in json.loads(raw) if isinstance(entry, dict)]
     except (ValueError, TypeError, RecursionError):
@@ -141,14 +178,29 @@ def _folder_entries(tracked: Tracked) -> list[dict[str, Any]]:
         ) from None
 
 
-def _cached_folder(tracked: Tracked) -> bytes | None:
-    """The folder's object, if it is where a cache usually is: this saves importing DVC."""
-    root, name = repository(tracked.path), tracked.md5
-    file = (root or tracked.path.parent) / ".dvc/cache/files/md5" / name[:2] / name[2:]
-    if not file.is_file():
-        return None
-    raw = read_bytes(file, "DVC's cache", LONGEST_LIST)
-    return raw if f"{digest(raw).dvc_hash}.dir" == name else None
+def _cached(path: Path, md5: str) -> Path | None:
+    """The undamaged object with this hash, if the cache is where it usually is. This saves
+    importing DVC, and works without the package and the credentials of the remote."""
+    cache = (repository(path) or path.parent) / ".dvc" / "cache"
+    for file in (cache / "files" / "md5" / md5[:2] / md5[2:], cache / md5[:2] / md5[2:]):
+        if file.is_file() and digests(file)[0] == md5.removesuffix(".dir"):
+            return file
+    return None
+
+
+def _copy_from_cache(tracked: Tracked) -> None:
+    path, listed = tracked.path, tracked.member is None or tracked.member_md5 is not None
+    if not listed and _cached(path, tracked.md5) is None:
+        return
+    if cached := _cached(path, recorded_md5(tracked)):
+        make_folder(path.parent)
+        new = path.with_name(f".{path.name}.{os.urandom(16).hex()}")
+        try:
+            shutil.copyfile(cached, new)
+            new.replace(path)
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            raise from_os_error(error) from None
 
 
 def read_object(path: Path, md5: str, remote: str | None = None) -> bytes | None:

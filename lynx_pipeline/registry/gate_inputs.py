@@ -17,7 +17,7 @@ from lynx_pipeline.adapters.dvc_files import AtCommit, OnDisk, find, find_if_tra
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
-from lynx_pipeline.errors import Refused
+from lynx_pipeline.errors import STORAGES, Refused
 
 _UNCOMMITTED = (
     "it was edited and not committed. prod uses committed files only; restore it with git."
@@ -29,7 +29,8 @@ _SETTINGS = (
 
 # Also inputs of the gate, in the workflow's repository: who may request a release, the code that
 # runs, and its packages.
-_CODE = (".github", "dev", "lynx_pipeline", "requirements.lock")
+_LOCKS = ("requirements.lock", *(f"requirements-{storage}.lock" for storage in STORAGES))
+_CODE = (".github", "dev", "lynx_pipeline", *_LOCKS)
 _LISTED = 5
 
 
