@@ -1,15 +1,19 @@
 """Repositories made by DVC's own commands, cloned fresh, and run through the whole pipeline."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 
+from lynx_pipeline.cli import main
+from lynx_pipeline.domain.ledger.facts import Evidence
+from lynx_pipeline.evaluation.baseline import check, propose
+from lynx_pipeline.registry import Registry
+from lynx_pipeline.registry.audit import audit
 from lynx_pipeline_tests.conftest import Tracking
-from lynx_pipeline_tests.end_to_end.conftest import Place, files_in, job
+from lynx_pipeline_tests.end_to_end.conftest import Place
 from lynx_pipeline_tests.end_to_end.dvc_projects import BUILDERS, dvc
-from lynx_pipeline_tests.support.builders import bundle
+from lynx_pipeline_tests.support.builders import bundle, eval_set
 from lynx_pipeline_tests.support.places import GIT_ENV, git
 
 pytestmark = pytest.mark.slow(seconds=30)
@@ -36,16 +40,14 @@ def test_a_fresh_clone_is_evaluated_promoted_and_audited(
     root = clone / project.relative_to(origin)
     place = Place(root, root / ".lynx").with_variables(MLFLOW_TRACKING_URI=tracking.uri, **GIT_ENV)
 
-    asked = place.lynx("request", "--run-id", run_id, "--semver", VERSION, "--output", "run.json")
-    assert asked.returncode == 0, asked.stderr
-    (root / "run.json").rename(tmp_path / "run.json")
-    done = place.dagster(*job("eval_and_promote", run_id), "-c", str(tmp_path / "run.json"))
-    assert done.returncode == 0, done.stderr[-3000:]
-    (entry,) = json.loads(place.lynx("registry", "list", "--json").stdout)
-    assert (
-        entry["evidence"]["eval_set_dvc_hash"]
-        == json.loads((root / "eval_baseline.json").read_bytes())["eval_set_dvc_hash"]
-    )
+    with place.instance() as instance:
+        instance.add_dynamic_partitions("candidates", [run_id])
+    config = {"ops": {"promotion_decision": {"config": {"semver": VERSION}}}}
+    assert place.execute("eval_and_promote", run_id, run_config=config).success
+    registry = Registry.open(place.settings)
+    evidence = registry.promoted(VERSION).fact.evidence
+    assert isinstance(evidence, Evidence)
+    assert evidence.eval_set_dvc_hash == eval_set().dvc_hash
 
     assert git(clone, "status", "--porcelain") == ""
     assert [it.parent for it in clone.rglob(".dvc") if it.is_dir()] == [clone]
@@ -53,31 +55,22 @@ def test_a_fresh_clone_is_evaluated_promoted_and_audited(
 
     shutil.rmtree(clone / ".dvc/cache")
     place.settings.eval_set.unlink()
-    before = files_in(place.registry)
-    audit = place.lynx("audit", VERSION)
-    assert audit.returncode == 0, audit.stdout + audit.stderr
-    assert files_in(place.registry) == before
+    assert audit(registry, VERSION).findings == ()
 
 
 def test_a_proposal_in_an_added_folder_keeps_its_predictions_beside_the_baseline(
-    tmp_path: Path, tracking: Tracking, run_id: str
+    tmp_path: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DVC tracks no further file in a folder that it tracks."""
     root = BUILDERS["in an added folder"](tmp_path / "project", str(tmp_path / "remote"))
     place = Place(root, root / ".lynx").with_variables(MLFLOW_TRACKING_URI=tracking.uri, **GIT_ENV)
-    folder = bundle(tmp_path / "model")
-    evaluation = ".lynx/out/candidate_eval.json"
-    done = place.lynx(
-        *("minieval", "--bundle", str(folder), "--eval-set", "data/eval/sets/eval.jsonl"),
-        *("--output", evaluation),
-    )
-    assert done.returncode == 0, done.stderr
-    proposed = place.lynx("baseline", "propose", "--from", evaluation, "--justification", "New.")
-    assert proposed.returncode == 0, proposed.stderr
+    monkeypatch.chdir(root)
+    folder, evaluation = bundle(tmp_path / "model"), root / ".lynx/out/candidate_eval.json"
+    given = ("--bundle", str(folder), "--eval-set", "data/eval/sets/eval.jsonl")
+    assert main(["minieval", *given, "--output", str(evaluation)]) == 0
+    propose(place.settings, evaluation, "New.")
     git(root, "add", "--all")
     git(root, "commit", "--quiet", "--message", "baseline")
     shutil.rmtree(root / ".dvc/cache")
     (root / "eval_baseline.reference.parquet").unlink()
-    checked = place.lynx("baseline", "check", "--base", "HEAD~1")
-    assert checked.returncode == 0, checked.stdout + checked.stderr
-    assert "its numbers are supported" in checked.stdout
+    assert check(place.settings, "HEAD~1").objections == ()

@@ -1,16 +1,16 @@
 """Data, models and promoted bundles in S3, on a real server that checks keys and signatures."""
 
-import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from lynx_pipeline.adapters.mlflow_tracking import connected
+from lynx_pipeline.registry import Registry
 from lynx_pipeline_tests.conftest import Tracking
-from lynx_pipeline_tests.end_to_end.conftest import Place, files_in, job
+from lynx_pipeline_tests.end_to_end.conftest import Place, files_in
 from lynx_pipeline_tests.end_to_end.dvc_projects import RAW, dvc, finish, start, write_project
 from lynx_pipeline_tests.support import s3_server
 from lynx_pipeline_tests.support.builders import bundle
@@ -56,11 +56,10 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
         run_id = Tracking(uri, experiment).run({"model": bundle(folder / "model")})
         root = folder / "clone"
         place = Place(root, root / ".lynx").with_variables(MLFLOW_TRACKING_URI=uri, **GIT_ENV)
-        config = str(folder / "run.json")
-        asked = place.lynx("request", "--run-id", run_id, "--semver", VERSION, "--output", config)
-        assert asked.returncode == 0, asked.stderr
-        done = place.dagster(*job("eval_and_promote", run_id), "-c", config)
-        assert done.returncode == 0, done.stderr[-3000:]
+        with place.instance() as instance:
+            instance.add_dynamic_partitions("candidates", [run_id])
+        config = {"ops": {"promotion_decision": {"config": {"semver": VERSION}}}}
+        assert place.execute("eval_and_promote", run_id, run_config=config).success
         yield Team(s3, place, run_id)
 
 
@@ -87,56 +86,45 @@ _DAMAGE = {
 }
 
 
-def _evaluate(team: Team) -> tuple[str, ...]:
-    return ("gate", "power")
-
-
-def _promote(team: Team) -> tuple[str, ...]:
-    (evidence,) = team.place.home.glob("candidates/*/evidence")
-    entry = team.place.lynx("registry", "resolve", VERSION, "--json").stdout
-    sha = re.search(r'"canonical_sha": ?"(\w+)"', entry)
-    assert sha
-    return ("registry", "promote", sha[1], "v0.2.0-dev", "--evidence", str(evidence))
-
-
-def _audit(team: Team) -> tuple[str, ...]:
-    return ("audit", VERSION)
-
-
 @pytest.mark.parametrize("damage", _DAMAGE)
-@pytest.mark.parametrize("command", [_evaluate, _promote, _audit])
-def test_an_unusable_s3_is_a_system_failure_that_changes_nothing(
-    team: Team, damage: str, command: Callable[[Team], tuple[str, ...]]
+def test_data_in_an_unusable_s3_is_a_system_failure_that_changes_nothing(
+    team: Team, damage: str
 ) -> None:
     """One paragraph that names the cause, without the secret."""
-    arguments = command(team)
     team.forget()
-    _assert_fails(team, team.place.with_variables(**_DAMAGE[damage]), arguments)
+    _assert_fails(team, team.place.with_variables(**_DAMAGE[damage]), "gate", "power")
 
 
-@pytest.mark.parametrize("command", [_evaluate, _audit])
-def test_a_missing_bucket_is_a_system_failure(
-    team: Team, command: Callable[[Team], tuple[str, ...]]
-) -> None:
+def test_an_audit_without_its_data_is_a_system_failure(team: Team) -> None:
+    """It is no finding about the version."""
+    team.forget()
+    _assert_fails(team, team.place.with_variables(**_DAMAGE["dead server"]), "audit", VERSION)
+
+
+@pytest.mark.parametrize("command", [("gate", "power"), ("audit", VERSION)])
+def test_a_missing_bucket_is_a_system_failure(team: Team, command: tuple[str, ...]) -> None:
     """It is not the same as missing data."""
     config = team.place.root / ".dvc/config"
     before = config.read_text()
     config.write_text(before.replace(f"s3://{BUCKET}/", "s3://missing/"))
     team.forget()
     try:
-        _assert_fails(team, team.place, command(team))
+        _assert_fails(team, team.place, *command)
     finally:
         config.write_text(before)
 
 
-def test_a_promotion_whose_model_is_out_of_reach_changes_nothing(team: Team) -> None:
+@pytest.mark.parametrize("damage", ["wrong key", "dead server"])
+def test_a_promotion_whose_model_is_out_of_reach_changes_nothing(team: Team, damage: str) -> None:
     """The data is there, and MLflow's artifacts and the bundle store can't be reached."""
     dvc(team.place.root, "pull", "-q")
-    place = team.place.with_variables(**_DAMAGE["wrong key"])
-    _assert_fails(team, place, _promote(team))
+    sha = Registry.open(team.place.settings).resolve(VERSION).canonical_sha
+    evidence = str(team.place.evidence(team.run_id))
+    place = team.place.with_variables(**_DAMAGE[damage])
+    _assert_fails(team, place, "registry", "promote", sha, "v0.2.0-dev", "--evidence", evidence)
 
 
-def _assert_fails(team: Team, place: Place, arguments: tuple[str, ...]) -> None:
+def _assert_fails(team: Team, place: Place, *arguments: str) -> None:
     before, ledger = _files(place), files_in(team.place.registry)
     objects = team.s3.objects()
     done = place.lynx(*arguments)
