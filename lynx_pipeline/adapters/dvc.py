@@ -174,8 +174,9 @@ class _Collector(logging.Handler):
 
 
 def one_line(text: object) -> str:
-    """``text`` on one line, cut, without secrets and a final full stop."""
-    return without_secrets(" ".join(str(text).split()))[:_LONGEST].rstrip(". ")
+    """``text`` on one line, cut, without colours, secrets and a final full stop."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(text))
+    return without_secrets(" ".join(plain.split()))[:_LONGEST].rstrip(". ")
 
 
 def _cause(error: Exception, messages: list[str], advice: str) -> str:
