@@ -104,10 +104,12 @@ def changes(settings: Settings, old: str, new: str) -> list[str]:
     root, pyproject = settings.root, settings.root / "pyproject.toml"
     before, after = AtCommit(root, old), AtCommit(root, new)
     compared = (settings.baseline, *_dvc_config(settings))
-    changed = [path for path in compared if before.read(path) != after.read(path)]
     records = [find_if_tracked(settings.eval_set, files) for files in (before, after)]
+    # dvc.lock changes with every stage, so only its record of the eval set counts.
+    own = {it.record for it in records if it is not None and it.stage is None}
+    changed = [it for it in (*compared, *sorted(own)) if before.read(it) != after.read(it)]
     if records[0] != records[1]:
-        changed += sorted({it.record for it in records if it is not None})
+        changed += sorted({it.record for it in records if it is not None} - {*changed})
     names = [os.path.relpath(path, root) for path in changed]
     if _table(root, new, pyproject) != _table(root, old, pyproject):
         names.append("[tool.lynx_pipeline] in pyproject.toml")
