@@ -27,6 +27,18 @@ GATE_MODULES = frozenset(
 INSTALL_GATE = (
     "Install the extra 'gate': pip install -e '.[gate]' in a clone, or pip install './WHEEL[gate]'."
 )
+STORAGES = ("s3", "gs", "azure", "ssh")  # extras for DVC's remotes
+
+
+def install_extra(extra: str, package: str) -> str:
+    """How to install ``package``, which is part of our extra if that is one of the storages."""
+    if extra not in STORAGES:
+        return f"Install it: pip install {package}."
+    return (
+        f"Install the extra {extra!r}: pip install -e '.[{extra}]' in a clone, or pip install "
+        f"'./WHEEL[{extra}]'."
+    )
+
 
 INTERRUPTED = "interrupted. A promotion is all or nothing; running this again is safe."
 _UNCHANGED = "Nothing was changed."

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lynx_pipeline.adapters.dvc_data import tracked_hash
+from lynx_pipeline.adapters.dvc_files import find
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.domain.bundle import parent_sha, stable_mlmodel
 from lynx_pipeline.domain.candidate_eval import parse_candidate_eval
@@ -104,6 +104,9 @@ MLMODEL = b"flavors:\n  python_function:\n    loader_module: x\nmodel_uuid: abc\
 
 
 DVC_FILE = b"outs:\n- md5: " + b"7" * 32 + b"\n  size: 12\n  hash: md5\n  path: e.jsonl\n"
+DVC_LOCK = b"schema: '2.0'\nstages:\n  make:\n    cmd: x\n    outs:\n" + b"".join(
+    f"    {line}\n".encode() for line in DVC_FILE.decode().splitlines()[1:]
+)
 PROJECT = b"""[tool.lynx_pipeline]
 model = "m"
 eval_set = "e.jsonl"
@@ -113,6 +116,25 @@ price_per_hour = 0.05
 [tool.lynx_pipeline.evaluation]
 batch_size = 64
 """
+
+
+@dataclass(frozen=True)
+class OneFile:
+    """A project with a single file."""
+
+    name: str
+    raw: bytes
+
+    def read(self, file: Path) -> bytes | None:
+        return self.raw if file.name == self.name else None
+
+    def locks(self, root: Path) -> tuple[Path, ...]:
+        return ()
+
+
+def read_record(name: str) -> Callable[[bytes], object]:
+    """A parser of the file that tracks an eval set."""
+    return lambda raw: find(Path("/nowhere/e.jsonl"), OneFile(name, raw))
 
 
 def read_project(raw: bytes) -> object:
@@ -196,7 +218,8 @@ TARGETS = (
         predictions_bytes(["a", "b"], ["went", None]),
         (lambda rng, good: good[: rng.randrange(len(good))],),
     ),
-    Target(".dvc file", lambda raw: tracked_hash(raw, "f", "e.jsonl"), DVC_FILE, (dvc_fault,)),
+    Target(".dvc file", read_record("e.jsonl.dvc"), DVC_FILE, (dvc_fault,)),
+    Target("dvc.lock", read_record("dvc.lock"), DVC_LOCK, (dvc_fault,)),
     Target("pyproject.toml", read_project, PROJECT, (project_fault,)),
     Target("request comment", parse_comment, COMMENT, (comment_fault,)),
     Target("MLmodel", stable_mlmodel, MLMODEL, ()),

@@ -167,7 +167,7 @@ def train_and_log(settings: Settings, config: TrainConfig, tags: Mapping[str, st
         SystemFailed: DVC or MLflow failed.
     """
     corpus = settings.root / "data" / TRAIN_FILE
-    read_versioned(settings.root, corpus)
+    read_versioned(corpus)
     with tempfile.TemporaryDirectory(prefix="tutor-") as scratch:
         return log_tutor(
             train_tutor(corpus, config, Path(scratch)),

@@ -1,21 +1,41 @@
-"""DVC: reads the data file that a ``.dvc`` file names, pulling it first if it is missing.
+"""DVC: reads the data files that DVC tracks, pulling them first if they are missing.
 
 DVC trusts a read-only cached file without reading it, so this module hashes the bytes on disk
-every time. DVC itself is imported only when it is needed.
+every time. How a file can be tracked is in :mod:`lynx_pipeline.adapters.dvc_files`. DVC itself is
+imported only when it is needed.
 """
 
 import hashlib
-import re
+import json
+import os
+import shlex
+import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lynx_pipeline.adapters.files import LONGEST_FILE, locked, read_bytes
-from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline.adapters.dvc import opened, repository
+from lynx_pipeline.adapters.dvc_files import (
+    OnDisk,
+    Tracked,
+    find,
+    find_if_tracked,
+    is_md5,
+    own_record,
+)
+from lynx_pipeline.adapters.files import (
+    LONGEST_FILE,
+    locked,
+    make_folder,
+    read_bytes,
+    write_atomic,
+)
+from lynx_pipeline.errors import BadInput, SystemFailed, from_os_error
 
 PULL_SECONDS = 600.0
+LONGEST_LIST = 1 << 30  # bytes, of the list of a folder's files
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,11 +45,6 @@ class DataFile:
     raw: bytes
     dvc_hash: str
     sha256: str
-
-
-def dvc_file(path: Path) -> Path:
-    """The ``.dvc`` file beside a data file."""
-    return path.with_name(path.name + ".dvc")
 
 
 def digests(path: Path) -> tuple[str, str]:
@@ -48,155 +63,253 @@ def digest(raw: bytes) -> DataFile:
     return DataFile(raw, md5, hashlib.sha256(raw).hexdigest())
 
 
-def read_versioned(root: Path, path: Path, limit: int = LONGEST_FILE) -> DataFile:
-    """The bytes of ``path``, verified against its ``.dvc`` file. Pulls the file if it is missing.
+def read_versioned(path: Path, limit: int = LONGEST_FILE) -> DataFile:
+    """The bytes of ``path``, verified against what DVC recorded. Pulls the file if it is missing.
 
     Raises:
-        BadInput: there is no usable ``.dvc`` file, or the bytes on disk don't match it, or are
+        BadInput: DVC does not track it, or the bytes on disk are other ones than it recorded, or
             more than ``limit``.
         SystemFailed: the disk failed, or DVC could not pull the file.
     """
-    expected = pulled(root, path)
+    tracked = pulled(path)
     data = digest(read_bytes(path, "the versioned data", limit))
-    check_hash(path, data.dvc_hash, expected)
+    check_hash(tracked, data.dvc_hash)
     return data
 
 
-def pulled(root: Path, path: Path) -> str:
-    """The MD5 that the ``.dvc`` file of ``path`` records. Pulls ``path`` if it is missing, but
-    does not verify it.
+def pulled(path: Path) -> Tracked:
+    """How DVC tracks ``path``. Pulls it if it is missing, but does not verify it.
 
     Raises:
-        BadInput: there is no usable ``.dvc`` file.
+        BadInput: DVC does not track it.
         SystemFailed: the disk failed, or DVC could not pull the file.
     """
-    file = dvc_file(path)
-    raw = read_bytes(file, "the data is not under DVC")
-    expected = tracked_hash(raw, str(file), path.name)
-    if not path.exists():
-        with _dvc_lock(root):
+    tracked = find(path, OnDisk())
+    if not path.exists():  # nor if it is a link into a cache that no longer has it
+        with _dvc_lock(path):
             if not path.exists():
-                pull(root, path)
-    return expected
+                _copy_from_cache(tracked)
+            if not path.exists():
+                _pull(tracked)
+    return tracked
 
 
-def check_hash(path: Path, found: str, expected: str) -> None:
-    """Check that ``found``, the MD5 of ``path``, is ``expected``.
+def hand_on(path: Path, folder: Path) -> None:
+    """Copy what :func:`pulled` needs for ``path`` into ``folder``, laid out like DVC's cache. On
+    another machine it goes to ``.dvc/cache``, which is trusted as little as any cache.
+
+    Raises:
+        BadInput: like :func:`read_versioned`.
+        SystemFailed: likewise.
+    """
+    tracked = pulled(path)
+    check_hash(tracked, digests(path)[0])
+
+    def place(md5: str) -> Path:
+        return make_folder(folder / "files" / "md5" / md5[:2]) / md5[2:]
+
+    shutil.copyfile(path, place(recorded_md5(tracked)))
+    if tracked.member is not None and tracked.member_md5 is None:
+        write_atomic(place(tracked.md5), _folder_object(tracked))
+
+
+def check_hash(tracked: Tracked, found: str) -> None:
+    """Check that ``found``, the MD5 of the bytes on disk, is the one that DVC recorded.
 
     Raises:
         BadInput: it is not.
+        SystemFailed: what DVC recorded of a folder can't be read.
     """
-    if found != expected:
+    path, expected = tracked.path, recorded_md5(tracked)
+    if found == expected:
+        return
+    if tracked.legacy and _ignoring_line_endings(path) == expected:
         raise BadInput(
-            f"{path}: the file was changed: its MD5 is {found}, expected {expected} as in "
-            f"{path.name}.dvc. To restore the versioned file, run 'dvc checkout --force "
-            f"{path}.dvc'. If that does not help, the cache is damaged: remove .dvc/cache and run "
-            "'dvc pull'."
+            f"{path}: {tracked.record.name} was written by DVC 2, whose MD5 of a text ignores "
+            "Windows line endings (CRLF), so it does not say which bytes are the versioned ones. "
+            "Run 'dvc cache migrate --dvc-files' and 'dvc push', and commit the changed files."
         )
-
-
-def pull(root: Path, path: Path) -> None:
-    """Fetch ``path`` from the project's DVC remote.
-
-    Raises:
-        SystemFailed: DVC failed.
-    """
-    with _repo(root, f"{path}: DVC could not pull it") as repo:
-        repo.pull(targets=[str(dvc_file(path))])
-
-
-def read_object(root: Path, md5: str) -> bytes:
-    """The bytes that DVC stores under this hash, from the local cache or the default remote. The
-    caller has to verify them.
-
-    Raises:
-        BadInput: neither has them.
-        SystemFailed: DVC failed.
-    """
-    with _repo(root, f"{root}: DVC could not look up {md5}") as repo:
-        for find in (lambda: repo.cache.local, repo.cloud.get_remote_odb):
-            store = find()
-            path = store.oid_to_path(md5)
-            if store.fs.exists(path):
-                return bytes(store.fs.cat_file(path))
+    cached = f".dvc/cache/files/md5/{expected[:2]}/{expected[2:]}"
     raise BadInput(
-        f"{root}: neither DVC's cache nor its default remote has {md5}. Run 'dvc push' where the "
-        "file exists, then run this again."
+        f"{path}: the file was changed: its MD5 is {found}, expected {expected} as in "
+        f"{tracked.record.name}. To keep the change, run '{tracked.keep}' and 'dvc push', commit, "
+        f"and propose a new baseline. To discard it, run '{tracked.discard}', which overwrites the "
+        f"file. If that does not help, the cache is damaged: remove {cached} and run 'dvc pull "
+        f"{shlex.quote(tracked.target)}'."
     )
 
 
-def track(root: Path, path: Path) -> None:
-    """Add ``path`` to DVC and push it to the project's default remote.
+def recorded_md5(tracked: Tracked) -> str:
+    """The MD5 of the file that DVC recorded. For a file in a tracked folder, the folder's object
+    says it, which has to match the recorded MD5 itself.
+
+    Raises:
+        BadInput: the folder does not have this file.
+        SystemFailed: neither the cache nor the remote has the folder's object.
+    """
+    if tracked.member is None:
+        return tracked.md5
+    if tracked.member_md5 is not None:
+        return tracked.member_md5
+    for entry in _folder_entries(tracked):
+        if entry.get("relpath") == tracked.member and is_md5(entry.get("md5")):
+            return str(entry["md5"])
+    raise BadInput(
+        f"the data is not under DVC: {tracked.record} tracks {tracked.output}, which has no file "
+        f"{tracked.member}. Run '{tracked.keep}' and 'dvc push', then commit."
+    )
+
+
+def _folder_object(tracked: Tracked) -> bytes:
+    """The object that lists the files of the tracked folder."""
+    if cached := _cached(tracked.path, tracked.md5):
+        return read_bytes(cached, "DVC's cache", LONGEST_LIST)
+    raw = read_object(tracked.path, tracked.md5, tracked.remote)
+    if raw is None:
+        raise SystemFailed(
+            f"{tracked.path}: neither DVC's cache nor its remote has the list of files of "
+            f"{tracked.output}, {tracked.md5}. Run 'dvc push' where the folder exists, then run "
+            "this again."
+        )
+    return raw
+
+
+def _folder_entries(tracked: Tracked) -> list[dict[str, Any]]:
+    raw = _folder_object(tracked)
+    try:
+        return [entry for entry in json.loads(raw) if isinstance(entry, dict)]
+    except (ValueError, TypeError, RecursionError):
+        raise BadInput(
+            f"{tracked.record}: {tracked.md5} is not DVC's list of a folder's files. Run "
+            f"'{tracked.keep}' and 'dvc push', then commit."
+        ) from None
+
+
+def _cached(path: Path, md5: str) -> Path | None:
+    """The undamaged object with this hash, if the cache is where it usually is. This saves
+    importing DVC, and works without the package and the credentials of the remote."""
+    cache = (repository(path) or path.parent) / ".dvc" / "cache"
+    for file in (cache / "files" / "md5" / md5[:2] / md5[2:], cache / md5[:2] / md5[2:]):
+        if file.is_file() and digests(file)[0] == md5.removesuffix(".dir"):
+            return file
+    return None
+
+
+def _copy_from_cache(tracked: Tracked) -> None:
+    path, listed = tracked.path, tracked.member is None or tracked.member_md5 is not None
+    if not listed and _cached(path, tracked.md5) is None:
+        return
+    if cached := _cached(path, recorded_md5(tracked)):
+        make_folder(path.parent)
+        new = path.with_name(f".{path.name}.{os.urandom(16).hex()}")
+        try:
+            shutil.copyfile(cached, new)
+            new.replace(path)
+        except OSError as error:
+            new.unlink(missing_ok=True)
+            raise from_os_error(error) from None
+
+
+def read_object(path: Path, md5: str, remote: str | None = None) -> bytes | None:
+    """The bytes that DVC stores under this hash in the repository of ``path``: in the cache, in
+    ``remote``, or in the default remote, in the layout of DVC 3 or 2. None if none of them has
+    bytes with this hash.
 
     Raises:
         SystemFailed: DVC failed.
     """
-    with _dvc_lock(root), _repo(root, f"{path}: DVC could not add and push it") as repo:
-        repo.add([str(path)])
-        repo.push(targets=[str(dvc_file(path))])
+    with opened(path, f"{path}: DVC could not look up {md5}") as repo:
+        for store in _stores(repo, remote):
+            try:
+                raw = bytes(store.fs.cat_file(store.oid_to_path(md5)))
+            except FileNotFoundError as error:
+                if _is_missing_bucket(error):
+                    raise
+                continue
+            if digest(raw).dvc_hash == md5.removesuffix(".dir"):
+                return raw
+    return None
 
 
-@contextmanager
-def _repo(root: Path, failure: str) -> Iterator[Any]:
-    """DVC's repository."""
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-    from dvc.scm import SCMError
+def read_version(path: Path, md5: str, sha256: str, what: str) -> bytes:
+    """The bytes of the version of ``path`` with these digests, from DVC's cache or remote. It may
+    be another version than the one that is recorded now. ``what`` names it in messages.
 
-    try:
-        with silenced(), Repo(str(root)) as repo:
-            yield repo
-    except (DvcException, SCMError, OSError) as error:
-        raise SystemFailed(
-            f"{failure}: {' '.join(str(error).split())}. Check that this is a full clone with a "
-            ".git folder, and check the remote with 'dvc remote list'."
-        ) from None
-
-
-@contextmanager
-def silenced() -> Iterator[None]:
-    """Turn off DVC's logging while the block runs: its handlers keep the stream that was standard
-    output at import time, and it may be closed by now."""
-    import logging
-
-    log = logging.getLogger("dvc")
-    handlers, log.handlers = log.handlers, [logging.NullHandler()]
-    try:
-        yield
-    finally:
-        log.handlers = handlers
+    Raises:
+        BadInput: it can't be found, or has another SHA-256.
+        SystemFailed: DVC failed.
+    """
+    tracked = find_if_tracked(path, OnDisk())
+    raw = read_object(path, md5, tracked.remote if tracked else None)
+    if raw is None:
+        raise BadInput(
+            f"{path.parent}: neither DVC's cache nor its remote has {what} {md5}. Run 'dvc push' "
+            "where the file exists, then run this again."
+        )
+    found = hashlib.sha256(raw).hexdigest()
+    if found != sha256:
+        raise BadInput(
+            f"{what} {md5}: DVC's copy has the SHA-256 {found}, expected {sha256}: it was changed. "
+            "Restore it from a backup."
+        )
+    return raw
 
 
-def _dvc_lock(root: Path) -> AbstractContextManager[None]:
+def _stores(repo: Any, remote: str | None) -> Iterator[Any]:
+    """The stores of a repository, the nearest first. Each is opened when it is its turn."""
+    yield repo.cache.local
+    yield repo.cache.legacy
+    for name in dict.fromkeys((remote, repo.config["core"].get("remote"))):
+        if name is not None:
+            for layout in ("md5", "md5-dos2unix"):
+                yield repo.cloud.get_remote_odb(name, hash_name=layout)
+
+
+def _is_missing_bucket(error: FileNotFoundError) -> bool:
+    """Whether S3 misses the whole bucket: its library raises the same exception for an object."""
+    response = getattr(error.__cause__, "response", {})
+    return bool(response.get("Error", {}).get("Code") == "NoSuchBucket")
+
+
+def track(path: Path, remote: str | None) -> None:
+    """Add ``path`` to DVC and push it to ``remote``, or to the default remote if that is None.
+
+    Raises:
+        SystemFailed: DVC failed.
+    """
+    with _dvc_lock(path), opened(path, f"{path}: DVC could not add and push it") as repo:
+        for stage in repo.add([str(path)]):
+            if remote is not None:
+                stage.outs[0].remote = remote
+                stage.dump()
+        repo.push(targets=[str(own_record(path))])
+
+
+def _pull(tracked: Tracked) -> None:
+    path = tracked.path
+    with opened(path, f"{path}: DVC could not pull it") as repo:
+        repo.pull(targets=[tracked.target])
+        if not path.exists():
+            from dvc.exceptions import DvcException
+
+            raise DvcException("the remote did not deliver it")
+
+
+def _ignoring_line_endings(path: Path) -> str:
+    from dvc_data.hashfile.hash import file_md5
+
+    return str(file_md5(str(path), name="md5-dos2unix"))
+
+
+def _dvc_lock(path: Path) -> AbstractContextManager[None]:
     """Our own lock, which waits. DVC gives up at once when another process has its lock, and two
     runs may start together."""
+    root = repository(path)
+    if root is None:  # DVC's folder must not be created
+        return nullcontext()
     return locked(
         root / ".dvc" / "tmp" / "lynx-pull.lock",
         PULL_SECONDS,
         f"{root}: another process has been using DVC for {PULL_SECONDS:.0f} seconds. Wait until "
         "it ends, then run this again.",
     )
-
-
-def tracked_hash(raw: bytes, where: str, name: str) -> str:
-    """The MD5 that the ``.dvc`` file with the bytes ``raw`` records for its only output, ``name``.
-
-    Raises:
-        BadInput: it is not a ``.dvc`` file for that output.
-    """
-    import yaml
-
-    try:
-        (out,) = yaml.safe_load(raw)["outs"]
-        md5, path = out["md5"], out["path"]
-    except Exception:  # PyYAML's constructors let AttributeError and others through
-        raise BadInput(
-            f"{where}: expected one output with an md5 and a path. Restore the file from git, or "
-            "run 'dvc add' again."
-        ) from None
-    if path != name or not re.fullmatch(r"[0-9a-f]{32}", str(md5)):
-        raise BadInput(
-            f"{where}: expected the md5 (32 hex digits) of {name}. Restore the file from git, or "
-            "run 'dvc add' again."
-        )
-    return str(md5)

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.adapters import files
-from lynx_pipeline.adapters.dvc_data import silenced
-from lynx_pipeline.domain.text import without_secrets
-from lynx_pipeline.errors import LynxError, NotInstalled, SystemFailed
+from lynx_pipeline.adapters.dvc import limit_waiting, repository, timeouts, translated
+from lynx_pipeline.errors import NotInstalled
 
 
 class Remote:
@@ -53,29 +52,23 @@ class Remote:
     def _connected(self) -> Iterator[tuple[Any, Any]]:
         """DVC's file system, and the path of an object by its name."""
         try:
-            from dvc.config import Config
-            from dvc.fs import parse_external_url
+            import dvc.config
         except ModuleNotFoundError:
             raise NotInstalled(
                 f"{self.place} is not a folder, so it can only be read with DVC, which is not "
                 "installed. Install it with support for this storage, such as pip install "
                 "'dvc[s3]'."
             ) from None
-        try:
-            with silenced():
-                if self._opened is None:
-                    folder = self.root / ".dvc"
-                    config = Config(str(folder) if folder.is_dir() else None)
-                    self._opened = parse_external_url(self.url, None, config)
-                fs, base = self._opened
-                yield fs, lambda name: fs.join(base, name[:2], name[2:])
-        except LynxError:
-            raise
-        except Exception as error:  # each storage's library raises its own
-            raise SystemFailed(
-                f"{self.place} failed: {type(error).__name__}: {_line(error)}. Check the URL, the "
-                "credentials and 'dvc remote list', then run this again."
-            ) from None
+        with translated(f"{self.place} failed"):
+            if self._opened is None:
+                from dvc.fs import parse_external_url
+
+                folder = repository(self.root / "x")
+                config = dvc.config.Config(str(folder / ".dvc") if folder else None)
+                limit_waiting(config)
+                self._opened = parse_external_url(self.url, timeouts(self.url), config)
+            fs, base = self._opened
+            yield fs, lambda name: fs.join(base, name[:2], name[2:])
 
 
 class _TooLongError(Exception):
@@ -92,8 +85,3 @@ def _at_most(most: int) -> Any:
                 raise _TooLongError
 
     return AtMost()
-
-
-def _line(error: Exception) -> str:
-    text = without_secrets(" ".join(str(error).split()))[:300].rstrip(".")
-    return text or "no details"

@@ -80,6 +80,30 @@ def writing_atomic(path: Path) -> Iterator[BinaryIO]:
         ) from None
 
 
+@contextlib.contextmanager
+def restored_on_failure(*paths: Path) -> Iterator[None]:
+    """If the block fails, leave at ``paths`` what was there before: files and links, or nothing."""
+    before = [(path, _content(path)) for path in paths]
+    try:
+        yield
+    except BaseException:
+        for path, content in before:
+            if _content(path) != content:
+                path.unlink(missing_ok=True)
+                if isinstance(content, bytes):
+                    path.write_bytes(content)
+                elif content is not None:
+                    path.symlink_to(content)
+        raise
+
+
+def _content(path: Path) -> bytes | Path | None:
+    """A file's bytes, a link's target, or None if there is neither."""
+    if path.is_symlink():
+        return path.readlink()
+    return path.read_bytes() if path.is_file() else None
+
+
 def make_folder(path: Path) -> Path:
     """``path``, created if it is missing, with the folders above it.
 

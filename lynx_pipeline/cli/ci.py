@@ -1,5 +1,5 @@
-"""``ci ...``: the steps of the deploy workflow, in order request, prepare, outcome, promote and
-report; and ``ci approved``, a step of the workflow that checks a change of the gate inputs."""
+"""``ci ...``: the steps of the deploy workflow, in order request, data, prepare, outcome, promote
+and report; and ``ci approved``, a step of the workflow that checks a change of the gate inputs."""
 
 import click
 
@@ -7,6 +7,7 @@ from lynx_pipeline.cli.framework import LazyGroup
 
 STEPS = {
     "request": ("ci_steps", "Read the release request and download its candidate."),
+    "data": ("ci_steps", "Fetch the versioned data for the next jobs."),
     "prepare": ("ci_dagster", "Verify a downloaded candidate and add it to Dagster."),
     "outcome": ("ci_dagster", "Report how the evaluation ended."),
     "promote": ("ci_steps", "Promote the candidate if it is still requested."),

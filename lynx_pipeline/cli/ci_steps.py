@@ -6,7 +6,9 @@ from pathlib import Path
 
 import click
 
-from lynx_pipeline.adapters import actions
+from lynx_pipeline.adapters import actions, dvc
+from lynx_pipeline.adapters.dvc_data import hand_on
+from lynx_pipeline.adapters.dvc_files import own_record
 from lynx_pipeline.adapters.github import GitHub
 from lynx_pipeline.cli.framework import Command, path_option, with_json
 from lynx_pipeline.cli.registry import mirror_now, print_entry
@@ -21,6 +23,7 @@ from lynx_pipeline.deploy_workflow.release_request import (
 from lynx_pipeline.domain.ledger.facts import Actor
 from lynx_pipeline.domain.release.request import read_comment
 from lynx_pipeline.domain.versioning import check_semver
+from lynx_pipeline.evaluation.baseline import reference_file
 from lynx_pipeline.evaluation.candidate import choose, hand_over
 from lynx_pipeline.evaluation.evidence import check_handed_over
 from lynx_pipeline.registry import Registry
@@ -55,6 +58,24 @@ def request(output: Path) -> int:
         f"{bundle.canonical_sha}, digest {bundle.digest}, {bundle.files} files, "
         f"{bundle.size} bytes."
     )
+    return 0
+
+
+@click.command(cls=Command, example="lynx-pipeline ci data --output data-objects")
+@path_option("--output", metavar="DIR", required=True, help="The folder to create for the data.")
+def data(output: Path) -> int:
+    """Fetch the versioned data for the next jobs.
+
+    They have no access to the DVC remote. The folder is laid out like DVC's cache. The variable
+    DVC_CONFIG_LOCAL may hold the text of .dvc/config.local, which exists only meanwhile.
+    """
+    settings = load_settings()
+    with dvc.local_config(settings.root / "pyproject.toml", os.environ.get("DVC_CONFIG_LOCAL", "")):
+        reference = reference_file(settings)
+        paths = [settings.eval_set, *([reference] if own_record(reference).exists() else [])]
+        for path in (*paths, *([settings.corpus] if settings.corpus else [])):
+            hand_on(path, output.absolute())
+            print(f"{path.relative_to(settings.root)}: fetched and verified.")
     return 0
 
 

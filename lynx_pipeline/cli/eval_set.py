@@ -143,7 +143,7 @@ def check(
         assert settings is not None  # without a project, FILE is required
         file = settings.eval_set
         if not file.exists():
-            pulled(settings.root, file)
+            pulled(file)
     with shown(always=progress, what=BYTES) as report:
         checked = check_eval_set(file, _scorer(settings), tolerance, report, corpus)
     errors = sum(finding.severity is Severity.ERROR for finding in checked.findings)

@@ -1,7 +1,7 @@
 """New baselines: proposed from an evaluation, and checked against the baseline before.
 
-The predictions that a baseline was counted from are stored beside the eval set, under DVC, as
-``<eval set>.reference.parquet``. They support its numbers, and candidates are compared with them
+The predictions that a baseline was counted from are stored under DVC: see :func:`reference_file`.
+They support its numbers, and candidates are compared with them
 answer by answer. Committing a baseline, and who may do so, is left to git.
 """
 
@@ -13,7 +13,8 @@ from fractions import Fraction
 from pathlib import Path
 
 from lynx_pipeline.adapters import dvc_data, git_files
-from lynx_pipeline.adapters.files import write_atomic
+from lynx_pipeline.adapters.dvc_files import OnDisk, find, find_if_tracked, own_record
+from lynx_pipeline.adapters.files import restored_on_failure, write_atomic
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.candidate_eval import Counts
 from lynx_pipeline.domain.gate.baseline import LATENCY, Baseline, parse_baseline
@@ -47,8 +48,12 @@ class Change:
 
 
 def reference_file(settings: Settings) -> Path:
-    """Where the reference predictions are stored."""
-    return settings.eval_set.with_suffix(".reference.parquet")
+    """Where the reference predictions are stored: beside the eval set, or beside the baseline if
+    the eval set is in a folder that DVC tracks as a whole, where DVC tracks no further file."""
+    tracked = find_if_tracked(settings.eval_set, OnDisk())
+    in_folder = tracked is not None and tracked.member is not None
+    beside = settings.baseline if in_folder else settings.eval_set
+    return beside.with_suffix(".reference.parquet")
 
 
 def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[BucketChange, ...]:
@@ -82,9 +87,12 @@ def propose(settings: Settings, evaluation: Path, justification: str) -> tuple[B
         values["scorer"] = eval_set.scorer.name
     raw = json.dumps(values, indent=2, ensure_ascii=False).encode() + b"\n"
     after = parse_baseline(raw, str(settings.baseline))
-    write_atomic(reference_file(settings), evidence.predictions)
-    dvc_data.track(settings.root, reference_file(settings))
-    write_atomic(settings.baseline, raw)
+    reference = reference_file(settings)
+    ignored = reference.with_name(".gitignore")
+    with restored_on_failure(reference, own_record(reference), ignored, settings.baseline):
+        write_atomic(reference, evidence.predictions)
+        dvc_data.track(reference, find(settings.eval_set, OnDisk()).remote)
+        write_atomic(settings.baseline, raw)
     return bucket_changes(before, after)
 
 
@@ -97,9 +105,9 @@ def read_reference(settings: Settings, eval_set: StoredEvalSet) -> tuple[bytes, 
         SystemFailed: DVC could not deliver it.
     """
     path = reference_file(settings)
-    if not dvc_data.dvc_file(path).exists():
+    if not own_record(path).exists():
         return None
-    raw = dvc_data.read_versioned(settings.root, path, most_bytes(len(eval_set))).raw
+    raw = dvc_data.read_versioned(path, most_bytes(len(eval_set))).raw
     return raw, eval_set.count(raw, str(path))
 
 

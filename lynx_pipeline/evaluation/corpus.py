@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
 
-from lynx_pipeline.adapters.dvc_data import check_hash, digest, digests, pulled, read_object
+from lynx_pipeline.adapters.dvc_data import check_hash, digests, pulled, read_version
 from lynx_pipeline.adapters.files import read_bytes, write_atomic
 from lynx_pipeline.config import BLOCKING, Settings
 from lynx_pipeline.domain.corpus import (
@@ -56,9 +56,9 @@ def read_corpus(settings: Settings) -> CorpusDigests | None:
     """
     if settings.corpus is None:
         return None
-    expected = pulled(settings.root, settings.corpus)
+    tracked = pulled(settings.corpus)
     dvc_hash, sha256 = digests(settings.corpus)
-    check_hash(settings.corpus, dvc_hash, expected)
+    check_hash(tracked, dvc_hash)
     return CorpusDigests(dvc_hash, sha256)
 
 
@@ -104,12 +104,10 @@ def findings_of(
     path = settings.corpus
     if path is not None and path.is_file() and astuple(corpus) == digests(path):
         return _findings(settings, eval_set, corpus)
-    raw = read_object(settings.root, corpus.dvc_hash)
-    if digest(raw).sha256 != corpus.sha256:
-        raise BadInput(
-            f"the corpus {corpus.dvc_hash}: DVC's copy does not have the SHA-256 {corpus.sha256}: "
-            "it was changed. Restore it from a backup."
-        )
+    # Without the setting, any file says which project's cache and remote to look in.
+    raw = read_version(
+        path or settings.root / "pyproject.toml", corpus.dvc_hash, corpus.sha256, "the corpus"
+    )
     return compare(eval_set, _scan(eval_set, io.BytesIO(raw), f"the corpus {corpus.dvc_hash}"))
 
 

@@ -10,7 +10,7 @@ from lynx_pipeline.adapters.dvc_data import (
     digest,
     digests,
     pulled,
-    read_object,
+    read_version,
     read_versioned,
 )
 from lynx_pipeline.adapters.files import read_bytes
@@ -33,13 +33,13 @@ def read_eval_set(settings: Settings) -> StoredEvalSet:
         SystemFailed: DVC could not deliver it.
     """
     path = settings.eval_set
-    expected = pulled(settings.root, path)
+    tracked = pulled(path)
     if path.is_file() and path.stat().st_size > LARGE:
         dvc_hash, sha256 = digests(path)
-        check_hash(path, dvc_hash, expected)
+        check_hash(tracked, dvc_hash)
         cache = _cache_file(settings, sha256, settings.scorer)
         return _large(path, dvc_hash, sha256, settings.scorer, cache)
-    return _small(read_versioned(settings.root, path), path, settings.scorer)
+    return _small(read_versioned(path), path, settings.scorer)
 
 
 def read_eval_file(path: Path, scorer: Scorer) -> StoredEvalSet:
@@ -67,12 +67,7 @@ def read_eval_set_of(
     elif path.is_file():
         data = digest(read_bytes(path, "the eval set"))
     if data is None or (data.dvc_hash, data.sha256) != expected:
-        data = digest(read_object(settings.root, dvc_hash))
-    if (data.dvc_hash, data.sha256) != expected:
-        raise BadInput(
-            f"the eval set {dvc_hash}: DVC's copy has the SHA-256 {data.sha256}, expected "
-            f"{sha256}: it was changed. Restore it from a backup."
-        )
+        data = digest(read_version(path, dvc_hash, sha256, "the eval set"))
     if len(data.raw) > LARGE:
         lines, cache = data.raw.split(b"\n"), _cache_file(settings, sha256, scorer)
         return build(lines, str(path), dvc_hash, sha256, scorer, cache)

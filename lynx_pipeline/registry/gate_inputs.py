@@ -5,17 +5,20 @@ replaced since: a workflow run that is repeated weeks later uses its old commit.
 """
 
 import hashlib
+import os
 import tomllib
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.adapters import git_files
-from lynx_pipeline.adapters.dvc_data import dvc_file, tracked_hash
+from lynx_pipeline.adapters.dvc import repository
+from lynx_pipeline.adapters.dvc_data import recorded_md5
+from lynx_pipeline.adapters.dvc_files import AtCommit, OnDisk, find, find_if_tracked
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
-from lynx_pipeline.errors import Refused
+from lynx_pipeline.errors import STORAGES, Refused
 
 _UNCOMMITTED = (
     "it was edited and not committed. prod uses committed files only; restore it with git."
@@ -28,7 +31,8 @@ _SETTINGS = (
 
 # Also inputs of the gate, in the workflow's repository: who may request a release, the code that
 # runs, and its packages.
-_CODE = (".github", "dev", "lynx_pipeline", "requirements.lock")
+_LOCKS = ("requirements.lock", *(f"requirements-{storage}.lock" for storage in STORAGES))
+_CODE = (".github", "dev", "lynx_pipeline", *_LOCKS)
 _LISTED = 5
 
 
@@ -40,8 +44,16 @@ def check_committed(settings: Settings, commit: str) -> None:
         Refused: one of them was changed, or is not committed.
     """
     pyproject = settings.root / "pyproject.toml"
-    for path in (*_files(settings), *_corpus_files(settings), pyproject):
+    files = AtCommit(settings.root, commit)
+    data = {path: find(path, OnDisk()) for path in _data(settings)}
+    records = [tracked.record for tracked in data.values()]
+    for path in (settings.baseline, *records, pyproject, *_dvc_config(settings)):
         _check_file(settings.root, commit, path)
+    for path, tracked in data.items():
+        if find_if_tracked(path, files) != tracked:
+            raise Refused(
+                f"DVC's record of {path.name} differs from the commit {commit[:12]}: {_UNCOMMITTED}"
+            )
     raw = git_files.file_at(settings.root, commit, pyproject) or b""
     committed = load_settings(settings.root, {"LYNX_ENV": settings.env.value}, pyproject=raw)
     for key in _SETTINGS:
@@ -57,16 +69,15 @@ def check_judged(settings: Settings, commit: str, promotion: Promoted) -> None:
     Raises:
         Refused: it was judged by other ones, for example by a file that was edited meanwhile.
     """
-    baseline, tracked = (
-        git_files.file_at(settings.root, commit, path) or b"" for path in _files(settings)
-    )
-    where, name = str(_files(settings)[1]), settings.eval_set.name
+    files = AtCommit(settings.root, commit)
+    baseline = files.read(settings.baseline) or b""
+    corpus = settings.corpus
     committed: dict[str, list[str | None]] = {
         "baseline_sha256": [
             hashlib.sha256(raw).hexdigest() for raw in git_files.checked_out(baseline)
         ],
-        "eval_set_dvc_hash": [tracked_hash(tracked, where, name)],
-        "corpus_dvc_hash": [_corpus_hash(settings, commit)],
+        "eval_set_dvc_hash": [recorded_md5(find(settings.eval_set, files))],
+        "corpus_dvc_hash": [None if corpus is None else recorded_md5(find(corpus, files))],
     }
     evidence = promotion.evidence
     for key, values in committed.items():
@@ -99,25 +110,32 @@ def check_current(settings: Settings, commit: str, ref: str) -> None:
 def changes(settings: Settings, old: str, new: str) -> list[str]:
     """The gate inputs that differ between two commits."""
     root, pyproject = settings.root, settings.root / "pyproject.toml"
-    changed = [
-        str(path.relative_to(root))
-        for path in (*_files(settings), *_corpus_files(settings))
-        if git_files.file_at(root, new, path) != git_files.file_at(root, old, path)
-    ]
+    before, after = AtCommit(root, old), AtCommit(root, new)
+    changed = [settings.baseline, *_dvc_config(settings)]
+    changed = [it for it in changed if before.read(it) != after.read(it)]
+    for path in _data(settings):
+        records = [find_if_tracked(path, files) for files in (before, after)]
+        # dvc.lock changes with every stage, so only its record of this file counts.
+        own = {it.record for it in records if it is not None and it.stage is None}
+        own = {it for it in own if before.read(it) != after.read(it)}
+        if records[0] != records[1]:
+            own |= {it.record for it in records if it is not None}
+        changed += sorted(own)
+    names = [os.path.relpath(path, root) for path in dict.fromkeys(changed)]
     if _table(root, new, pyproject) != _table(root, old, pyproject):
-        changed.append("[tool.lynx_pipeline] in pyproject.toml")
-    return changed
+        names.append("[tool.lynx_pipeline] in pyproject.toml")
+    return names
 
 
 def _check_file(root: Path, commit: str, path: Path) -> None:
     """Check that the file on disk is the committed one. Only its line endings may differ, which
     mean nothing in JSON, YAML and TOML. Other conversions at checkout are not followed: what a
     filter program makes of a file is up to whoever configured it."""
-    name = path.relative_to(root)
-    on_disk, committed = read_bytes(path, str(name)), git_files.file_at(root, commit, path)
+    name = os.path.relpath(path, root)
+    on_disk, committed = read_bytes(path, name), AtCommit(root, commit).read(path)
     if committed is not None and on_disk in git_files.checked_out(committed):
         return
-    attribute = git_files.conversion(root, path)
+    attribute = git_files.conversion(repository(path) or root, path)
     if committed is None or attribute is None:
         raise Refused(f"{name} differs from the commit {commit[:12]}: {_UNCOMMITTED}")
     raise Refused(
@@ -128,20 +146,17 @@ def _check_file(root: Path, commit: str, path: Path) -> None:
     )
 
 
-def _files(settings: Settings) -> tuple[Path, Path]:
-    return settings.baseline, dvc_file(settings.eval_set)
+def _data(settings: Settings) -> tuple[Path, ...]:
+    """The data files that DVC tracks."""
+    return (settings.eval_set, *([settings.corpus] if settings.corpus else []))
 
 
-def _corpus_files(settings: Settings) -> tuple[Path, ...]:
-    return () if settings.corpus is None else (dvc_file(settings.corpus),)
-
-
-def _corpus_hash(settings: Settings, commit: str) -> str | None:
-    if settings.corpus is None:
-        return None
-    (file,) = _corpus_files(settings)
-    raw = git_files.file_at(settings.root, commit, file) or b""
-    return tracked_hash(raw, str(file), settings.corpus.name)
+def _dvc_config(settings: Settings) -> list[Path]:
+    """DVC's configuration, if it says where promoted bundles are kept. Otherwise it only says where
+    data comes from, whose hashes are committed."""
+    root = repository(settings.root / "pyproject.toml")
+    named = str(settings.bundle_store).startswith("remote://")
+    return [root / ".dvc" / "config"] if root is not None and named else []
 
 
 def _table(root: Path, commit: str, path: Path) -> Any:

@@ -1,14 +1,14 @@
 """Versioned data with a real DVC repository and a real remote folder."""
 
+import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 
-from lynx_pipeline.adapters.dvc_data import digest, read_versioned, track
+from lynx_pipeline.adapters.dvc_data import digest, hand_on, read_object, read_versioned, track
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.support.builders import md5, sha256
 
@@ -18,8 +18,11 @@ RAW = b'{"id": "1"}\n{"id": "2"}\n'
 
 
 def dvc(root: Path, *arguments: str) -> None:
-    """Run DVC's own command line in ``root``."""
-    subprocess.run([sys.executable, "-m", "dvc", *arguments, "-q"], cwd=root, check=True)
+    """Run DVC's own command line in ``root``, in this process: importing DVC takes seconds."""
+    from dvc.cli import main
+
+    with chdir(root):
+        assert main(list(arguments)) == 0, arguments
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +34,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dvc(root, "config", "core.analytics", "false")
     dvc(root, "remote", "add", "-d", "here", "remote")
     (root / "eval.jsonl").write_bytes(RAW)
-    track(root, root / "eval.jsonl")
+    track(root / "eval.jsonl", None)
     return root
 
 
@@ -53,7 +56,7 @@ def test_tracking_adds_and_pushes_the_file(root: Path) -> None:
 def test_an_existing_file_is_read_without_dvc(root: Path) -> None:
     """The result has its MD5, as in the ``.dvc`` file, and its SHA-256."""
     shutil.rmtree(root / ".dvc")
-    data = read_versioned(root, root / "eval.jsonl")
+    data = read_versioned(root / "eval.jsonl")
     assert (data.raw, data.dvc_hash, data.sha256) == (RAW, md5(RAW), sha256(RAW))
 
 
@@ -61,7 +64,7 @@ def test_a_missing_file_is_pulled(root: Path) -> None:
     """The remote has the file, as in a fresh clone."""
     (root / "eval.jsonl").unlink()
     shutil.rmtree(root / ".dvc" / "cache")
-    assert read_versioned(root, root / "eval.jsonl").raw == RAW
+    assert read_versioned(root / "eval.jsonl").raw == RAW
     assert (root / "eval.jsonl").read_bytes() == RAW
 
 
@@ -73,7 +76,7 @@ def test_one_changed_byte_is_refused(root: Path, mode: int) -> None:
     file.write_bytes(RAW.replace(b"2", b"3"))
     file.chmod(mode)
     with pytest.raises(BadInput, match=r"the file was changed: .*dvc checkout"):
-        read_versioned(root, file)
+        read_versioned(file)
     file.chmod(0o644)
 
 
@@ -85,7 +88,7 @@ def test_a_damaged_cache_is_refused(root: Path) -> None:
     cached.chmod(0o444)
     (root / "eval.jsonl").unlink()
     with pytest.raises(BadInput, match=r"damaged: remove .dvc/cache"):
-        read_versioned(root, root / "eval.jsonl")
+        read_versioned(root / "eval.jsonl")
 
 
 def test_damaged_data_in_the_remote_is_refused(root: Path) -> None:
@@ -96,7 +99,7 @@ def test_damaged_data_in_the_remote_is_refused(root: Path) -> None:
     (root / "eval.jsonl").unlink()
     shutil.rmtree(root / ".dvc" / "cache")
     with pytest.raises((BadInput, SystemFailed)):
-        read_versioned(root, root / "eval.jsonl")
+        read_versioned(root / "eval.jsonl")
 
 
 GOOD = f"outs:\n- md5: {md5(RAW)}\n  path: eval.jsonl\n"
@@ -126,14 +129,14 @@ def test_a_damaged_dvc_file_is_refused(root: Path, text: str) -> None:
     """The message names the ``.dvc`` file, even though the data beside it is intact."""
     (root / "eval.jsonl.dvc").write_text(text)
     with pytest.raises(BadInput, match=r"eval\.jsonl\.dvc: expected"):
-        read_versioned(root, root / "eval.jsonl")
+        read_versioned(root / "eval.jsonl")
 
 
 def test_data_that_is_not_under_dvc_is_refused(root: Path) -> None:
     """Without a ``.dvc`` file the version of the data is unknown."""
     (root / "eval.jsonl.dvc").unlink()
     with pytest.raises(BadInput, match=r"not under DVC.*eval\.jsonl\.dvc"):
-        read_versioned(root, root / "eval.jsonl")
+        read_versioned(root / "eval.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -151,8 +154,162 @@ def test_a_failed_pull_is_a_system_failure(root: Path, damage: Callable[[Path], 
     shutil.rmtree(root / ".dvc" / "cache")
     damage(root)
     with pytest.raises(SystemFailed, match="DVC could not pull it") as caught:
-        read_versioned(root, root / "eval.jsonl")
+        read_versioned(root / "eval.jsonl")
     assert "\n" not in str(caught.value)
+
+
+def test_a_broken_link_into_the_cache_is_a_system_failure(root: Path) -> None:
+    """The project links its files, and the remote does not deliver."""
+    file = root / "eval.jsonl"
+    file.unlink()
+    file.symlink_to(root / ".dvc/cache/files/md5" / md5(RAW)[:2] / md5(RAW)[2:])
+    shutil.rmtree(root / ".dvc/cache")
+    shutil.rmtree(root / "remote")
+    with pytest.raises(SystemFailed, match=r"DVC could not pull it: .*Missing cache files: md5"):
+        read_versioned(file)
+
+
+@pytest.mark.parametrize(
+    ("url", "package", "extra"),
+    [
+        ("gs://bucket/x", "dvc-gs", "gs"),
+        ("azure://container/x", "dvc-azure", "azure"),
+        ("ssh://host/x", "dvc-ssh", "ssh"),
+        ("webdavs://host/x", "dvc-webdav", None),
+        ("oss://bucket/x", "dvc-oss", None),
+    ],
+)
+def test_a_storage_without_its_package_is_a_system_failure(
+    root: Path, url: str, package: str, extra: str | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The message says what to install, and DVC prints nothing itself."""
+    dvc(root, "remote", "modify", "here", "url", url)
+    (root / "eval.jsonl").unlink()
+    shutil.rmtree(root / ".dvc/cache")
+    install = f"Install the extra '{extra}'" if extra else f"pip install {package}"
+    for look_up in (read_versioned, lambda path: read_object(path, md5(RAW))):
+        with pytest.raises(
+            SystemFailed, match=f"it needs the Python package '{package}'.*{install}"
+        ):
+            look_up(root / "eval.jsonl")
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:9/x",
+        "http://me:hidden@127.0.0.1:9/x",
+        "remote://nowhere/x",
+    ],
+)
+def test_whatever_a_remote_raises_is_a_system_failure(root: Path, url: str) -> None:
+    """In one paragraph, without the password."""
+    dvc(root, "remote", "modify", "here", "url", url)
+    (root / "eval.jsonl").unlink()
+    shutil.rmtree(root / ".dvc/cache")
+    with pytest.raises(SystemFailed) as caught:
+        read_versioned(root / "eval.jsonl")
+    assert "\n" not in str(caught.value)
+    assert "hidden" not in str(caught.value)
+
+
+def test_the_commands_after_an_edit_keep_it_first(root: Path) -> None:
+    """Each does what the message says."""
+    file, edited = root / "eval.jsonl", RAW + b'{"id": "3"}\n'
+    file.unlink()
+    file.write_bytes(edited)
+    with pytest.raises(BadInput) as caught:
+        read_versioned(file)
+    keep, discard = re.findall(r"'dvc ((?:add|checkout) [^']+)'", str(caught.value))
+    assert (keep.split()[0], discard.split()[:2]) == ("add", ["checkout", "--force"])
+    dvc(root, *discard.split())
+    assert read_versioned(file).raw == RAW
+    file.unlink()
+    file.write_bytes(edited)
+    dvc(root, *keep.split())
+    assert read_versioned(file).raw == edited
+
+
+def test_the_commands_after_an_edit_of_a_stages_output_work(root: Path) -> None:
+    """It can't be added, only committed."""
+    (root / "source").write_bytes(RAW)
+    command = "cp source made.jsonl"
+    dvc(root, "stage", "add", "-n", "make", "-d", "source", "-o", "made.jsonl", command)
+    dvc(root, "repro")
+    file, edited = root / "made.jsonl", RAW * 2
+    for number, found in ((1, RAW), (0, edited)):
+        file.unlink()
+        file.write_bytes(edited)
+        with pytest.raises(BadInput) as caught:
+            read_versioned(file)
+        commands = re.findall(r"'dvc ((?:commit|checkout) [^']+)'", str(caught.value))
+        dvc(root, *commands[number].split())
+        assert read_versioned(file).raw == found
+
+
+def test_a_text_with_windows_line_endings_of_dvc_2_is_named_as_such(root: Path) -> None:
+    """Its MD5 does not say which bytes are meant. The command of the message migrates it."""
+    file, raw = root / "old.jsonl", RAW.replace(b"\n", b"\r\n")
+    file.write_bytes(raw)
+    (root / "old.jsonl.dvc").write_text(f"outs:\n- md5: {md5(RAW)}\n  path: old.jsonl\n")
+    cached = root / ".dvc/cache" / md5(RAW)[:2] / md5(RAW)[2:]
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(raw)
+    with pytest.raises(BadInput, match=r"written by DVC 2.*'dvc cache migrate --dvc-files'"):
+        read_versioned(file)
+    dvc(root, "cache", "migrate", "--dvc-files")
+    data = read_versioned(file)
+    assert (data.raw, data.dvc_hash) == (raw, md5(raw))
+
+
+def test_an_object_is_found_in_the_layout_of_dvc_2(root: Path) -> None:
+    """In the remote and in the cache."""
+    for place in ("remote", ".dvc/cache"):
+        shutil.rmtree(root / ".dvc/cache", ignore_errors=True)
+        shutil.rmtree(root / "remote", ignore_errors=True)
+        kept = root / place / md5(RAW)[:2] / md5(RAW)[2:]
+        kept.parent.mkdir(parents=True)
+        kept.write_bytes(RAW)
+        assert read_object(root / "eval.jsonl", md5(RAW)) == RAW
+    kept.write_bytes(RAW + b"x")
+    assert read_object(root / "eval.jsonl", md5(RAW)) is None
+
+
+def test_a_forged_list_of_a_folder_is_not_used(root: Path) -> None:
+    """The commit fixes the MD5 of the list, so only bytes with that MD5 count."""
+    (root / "sets").mkdir()
+    (root / "sets/a.jsonl").write_bytes(RAW)
+    dvc(root, "add", "sets")
+    (cached,) = (root / ".dvc/cache/files/md5").rglob("*.dir")
+    edited = RAW.replace(b"2", b"3")
+    (root / "sets/a.jsonl").unlink()
+    (root / "sets/a.jsonl").write_bytes(edited)
+    cached.chmod(0o644)
+    cached.write_bytes(cached.read_bytes().replace(md5(RAW).encode(), md5(edited).encode()))
+    with pytest.raises(SystemFailed, match="neither DVC's cache nor its remote has the list"):
+        read_versioned(root / "sets/a.jsonl")
+
+
+def test_what_is_handed_on_is_enough_on_a_machine_without_the_remote(
+    root: Path, tmp_path: Path
+) -> None:
+    """For a file and for a file in a tracked folder. A forged copy is not used."""
+    (root / "sets").mkdir()
+    (root / "sets/a.jsonl").write_bytes(RAW)
+    dvc(root, "add", "sets")
+    for path in (root / "eval.jsonl", root / "sets/a.jsonl"):
+        hand_on(path, tmp_path / "handed")
+        path.unlink()
+    shutil.rmtree(root / "remote")
+    shutil.rmtree(root / ".dvc/cache")
+    shutil.copytree(tmp_path / "handed", root / ".dvc/cache")
+    for path in (root / "eval.jsonl", root / "sets/a.jsonl"):
+        assert read_versioned(path).raw == RAW
+        path.unlink()
+    (root / ".dvc/cache/files/md5" / md5(RAW)[:2] / md5(RAW)[2:]).write_bytes(RAW + b"x")
+    with pytest.raises(SystemFailed, match="DVC could not pull it"):
+        read_versioned(root / "eval.jsonl")
 
 
 def test_digests_of_empty_data_are_the_known_ones() -> None:

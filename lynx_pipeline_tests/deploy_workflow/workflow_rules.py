@@ -9,6 +9,8 @@ from typing import Any
 
 import yaml
 
+from lynx_pipeline.errors import STORAGES
+
 TRIGGERS = {"issue_comment": {"types": ["created"]}, "pull_request_target": {"types": ["labeled"]}}
 READ = {"contents": "read"}
 PERMISSIONS = {
@@ -32,17 +34,21 @@ PINS = {
 }
 _CHECKOUT = ("Check out the default branch", None, "actions/checkout")
 _SETUP = [_CHECKOUT, ("Set up Python", None, "actions/setup-python"), ("Install", None, None)]
+_TAKE_DATA = ("Take the data", None, "actions/download-artifact")
 # Name, id and action of each step.
 STEPS = {
     "request": [
         *_SETUP,
         ("Read the request and fetch the candidate", "request", None),
         ("Keep the candidate for the next job", None, "actions/upload-artifact"),
+        ("Fetch the data", "data", None),
+        ("Keep the data for the next jobs", None, "actions/upload-artifact"),
     ],
     "evaluate": [
         *_SETUP,
         ("Install bubblewrap, and let it make the namespaces it isolates with", None, None),
         ("Take the candidate", None, "actions/download-artifact"),
+        _TAKE_DATA,
         ("Verify the candidate and add its partition", "prepare", None),
         ("Evaluate", None, None),
         ("Record the outcome", "outcome", None),
@@ -51,18 +57,26 @@ STEPS = {
     "promote": [
         *_SETUP,
         ("Take the evidence", None, "actions/download-artifact"),
+        _TAKE_DATA,
         ("Promote", "promote", None),
     ],
     "report": [
         *_SETUP,
         ("Take the evidence", None, "actions/download-artifact"),
+        _TAKE_DATA,
         ("Announce", "announce", None),
         ("Report", None, None),
     ],
 }
 CLI = "./dev run lynx-pipeline"
+# With a package for DVC's remote, a job installs another lock file.
+INSTALLS = {f"./dev install requirements-{storage}.lock" for storage in STORAGES}
 COMMANDS = {
-    "request": ["./dev install", f"{CLI} ci request --output candidate"],
+    "request": [
+        "./dev install",
+        f"{CLI} ci request --output candidate",
+        f"{CLI} ci data --output data-objects",
+    ],
     "evaluate": [
         "./dev install",
         "sudo apt-get install --yes --no-install-recommends bubblewrap\n"
@@ -89,11 +103,12 @@ COMMANDS = {
 _REQUESTED = ("pull_request", "comment", "candidate", "semver", "canonical_sha", "bundle_digest")
 _REQUEST = {f"needs.request.outputs.{name}" for name in _REQUESTED}
 _MLFLOW = {"vars.MLFLOW_TRACKING_URI", "secrets.MLFLOW_TRACKING_TOKEN"}
+_REQUEST_ERROR = "steps.request.outputs.error || steps.data.outputs.error"
 _REGISTRY = "secrets.LYNX_REGISTRY_TOKEN || github.token"
 # The expressions that a job may contain outside its conditions.
 EXPRESSIONS = {
     "request": {f"steps.request.outputs.{name}" for name in _REQUESTED}
-    | {"steps.request.outputs.error", "github.token", *_MLFLOW},
+    | {_REQUEST_ERROR, "github.token", "secrets.DVC_CONFIG_LOCAL", *_MLFLOW},
     "evaluate": {
         "needs.request.outputs.candidate",
         "needs.request.outputs.bundle_digest",
@@ -119,7 +134,10 @@ def _outputs(job_or_step: str, *names: str) -> dict[str, str]:
 
 
 OUTPUTS: dict[str, dict[str, str] | None] = {
-    "request": _outputs("steps.request", *_REQUESTED, "error"),
+    "request": {
+        **_outputs("steps.request", *_REQUESTED),
+        "error": _expression(_REQUEST_ERROR),
+    },
     "evaluate": {
         **_outputs("steps.outcome", "evidence_sha256"),
         "error": _expression("steps.prepare.outputs.error || steps.outcome.outputs.error"),
@@ -147,6 +165,7 @@ _PULL_REQUEST = "/".join(
 ).replace("/${{ needs", "/pull/${{ needs")
 VARIABLES = {
     "request/Read the request and fetch the candidate": {**_TOKEN, **_MLFLOW_SERVER},
+    "request/Fetch the data": {"DVC_CONFIG_LOCAL": _expression("secrets.DVC_CONFIG_LOCAL")},
     "evaluate/Verify the candidate and add its partition": _DIGEST,
     "evaluate/Evaluate": {
         "TAGS": f'{{"dagster/partition": "{_CANDIDATE}", "lynx.pull_request": "{_PULL_REQUEST}"}}'
@@ -189,17 +208,20 @@ CONCURRENCY = {
 }
 _KEPT = {"if-no-files-found": "error", "retention-days": 7}
 _BUNDLE = {"name": "candidate", "path": "candidate"}
+_DATA: dict[str, object] = {"name": "data", "path": ".dvc/cache"}
 _EVIDENCE = {"name": "evidence", "path": "evidence"}
 ARTIFACTS: dict[str, list[dict[str, object]]] = {
     "request": [
         {**_BUNDLE, "include-hidden-files": True, **_KEPT},
+        {"name": "data", "path": "data-objects", **_KEPT},
     ],
     "evaluate": [
         {**_BUNDLE},
+        _DATA,
         {**_EVIDENCE, **_KEPT},
     ],
-    "promote": [{**_EVIDENCE}],
-    "report": [{**_EVIDENCE}],
+    "promote": [{**_EVIDENCE}, _DATA],
+    "report": [{**_EVIDENCE}, _DATA],
 }
 # The conditions of jobs, and of steps that have one.
 CONDITIONS = {
@@ -215,9 +237,10 @@ CONDITIONS = {
     "evaluate/Keep the evidence for the next jobs": "${{ !cancelled() && "
     "steps.outcome.outputs.evidence_sha256 != '' }}",
     "report/Take the evidence": "${{ needs.evaluate.outputs.evidence_sha256 != '' }}",
+    "report/Take the data": "${{ needs.evaluate.outputs.evidence_sha256 != '' }}",
     "report/Announce": "${{ needs.promote.outputs.new == 'true' }}",
 }
-MAY_FAIL = {"report/Take the evidence", "report/Announce"}
+MAY_FAIL = {"report/Take the evidence", "report/Take the data", "report/Announce"}
 _JOB_KEYS = {"name", "needs", "if", "runs-on", "timeout-minutes", "environment", "concurrency"}
 _JOB_KEYS |= {"permissions", "env", "outputs", "steps"}
 _STEP_KEYS = {"name", "id", "if", "continue-on-error", "uses", "with", "run", "env"}
@@ -273,7 +296,8 @@ def _job_findings(name: str, job: dict[str, Any]) -> Iterator[str]:
     steps = job.get("steps", [])
     if [(it.get("name"), it.get("id"), _action(it)) for it in steps] != STEPS[name]:
         yield "unexpected steps"
-    if [step["run"].strip() for step in steps if "run" in step] != COMMANDS[name]:
+    commands = [step["run"].strip() for step in steps if "run" in step]
+    if ["./dev install" if it in INSTALLS else it for it in commands] != COMMANDS[name]:
         yield "unexpected commands"
     given = [step.get("with") for step in steps if "-artifact" in step.get("uses", "")]
     if given != ARTIFACTS[name]:

@@ -14,7 +14,7 @@ from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.candidate_eval import CandidateEval, score
 from lynx_pipeline.domain.eval_set import EvalSet
 from lynx_pipeline.domain.scorers import EXACT
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline.evaluation.baseline import check, propose, read_reference, reference_file
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS
 from lynx_pipeline.evaluation.inputs import read_eval_set
@@ -177,3 +177,39 @@ def test_a_proposal_needs_a_justification_and_valid_evidence(project: Settings) 
         propose(project, file, "Because.")
     assert not project.baseline.exists()
     assert not reference_file(project).exists()
+
+
+@pytest.mark.parametrize("earlier", [False, True], ids=["first", "second"])
+def test_a_failed_proposal_leaves_the_tree_as_it_was(project: Settings, earlier: bool) -> None:
+    """There is no remote to push to. The same with a baseline and predictions from before."""
+    if earlier:
+        accept(project, "first", 0, "The first one.")
+    file = evidence(project, "second", 1)
+    config = project.root / ".dvc/config"
+    config.write_text(config.read_text().replace("remote = r", ""))
+    before = _tree(project)
+    with pytest.raises(SystemFailed, match="could not add and push"):
+        propose(project, file, "Because.")
+    assert _tree(project) == before
+
+
+def test_a_proposal_uses_the_eval_sets_own_remote(project: Settings) -> None:
+    """There is no default remote, in which the predictions would be looked for otherwise."""
+    config = project.root / ".dvc/config"
+    config.write_text(config.read_text().replace("remote = r", ""))
+    record = project.root / "data/e.jsonl.dvc"
+    record.write_text(record.read_text().replace("  path:", "  remote: r\n  path:"))
+    propose(project, evidence(project, "first", 0), "The first one.")
+    reference_file(project).unlink()
+    shutil.rmtree(project.root / ".dvc/cache")
+    assert read_reference(project, read_eval_set(project)) is not None
+
+
+def _tree(project: Settings) -> dict[str, bytes]:
+    """The project's files, besides what git ignores for good."""
+    ours = (project.root / ".git", project.root / ".dvc", project.home)
+    return {
+        str(path): path.read_bytes()
+        for path in project.root.rglob("*")
+        if path.is_file() and not any(it in path.parents for it in ours)
+    }

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from hashlib import sha256
 
+import yaml
+
 from lynx_pipeline_tests.simulators.actions.job import Hooks
 from lynx_pipeline_tests.simulators.actions.scenario import (
     Seen,
@@ -20,6 +22,7 @@ from lynx_pipeline_tests.simulators.actions.scenario import (
     unchanged,
 )
 from lynx_pipeline_tests.simulators.actions.stage import Stage, request_text
+from lynx_pipeline_tests.support import REPO
 
 # ----- the two verdicts -----------------------------------------------------------------------
 
@@ -200,7 +203,8 @@ def taken_back(stage: Stage) -> list[Seen]:
 
 
 def tampered(stage: Stage) -> list[Seen]:
-    """Candidate or evidence are replaced in transit, with and without GitHub's own digest."""
+    """Candidate, evidence or data are replaced in transit, with and without GitHub's own digest."""
+    away = stage.dvc_remote.with_name("away")
 
     def change(member: str, digest: bool, artifact: str = "evidence") -> Callable[[], None]:
         def act() -> None:
@@ -218,6 +222,23 @@ def tampered(stage: Stage) -> list[Seen]:
                 about.write_text(json.dumps(values))
 
         return act
+
+    def change_eval_set() -> None:
+        stage.dvc_remote.rename(away)  # where it would be fetched again
+        md5 = yaml.safe_load((REPO / "data/eval/phase-20.jsonl.dvc").read_text())["outs"][0]["md5"]
+        change(f"files/md5/{md5[:2]}/{md5[2:]}", True, "data")()
+
+    def data_replaced() -> Seen:
+        try:
+            return refused(
+                stage,
+                "the eval set replaced, with its digest",
+                change_eval_set,
+                3,
+                "DVC could not pull it",
+            )
+        finally:
+            away.rename(stage.dvc_remote)
 
     stage.clear()
     hooks = Hooks(before={"evaluate": change("bundle/MLmodel", True, "candidate")})
@@ -249,6 +270,7 @@ def tampered(stage: Stage) -> list[Seen]:
             2,
             "its SHA-256 differs",
         ),
+        data_replaced(),
     ]
 
 

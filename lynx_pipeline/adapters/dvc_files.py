@@ -1,0 +1,257 @@
+"""DVC's files: which of them tracks a data file, and the hash that it records.
+
+A data file is tracked by its own ``.dvc`` file, as an output of a stage in ``dvc.lock``, or inside
+a folder that one of the two tracks. A folder's record is the MD5 of its ``.dir`` object, which
+lists the files; reading that is left to :mod:`lynx_pipeline.adapters.dvc_data`.
+
+The files are read as plain YAML, from the disk or from a commit: DVC itself takes long to import,
+and reads a whole repository.
+"""
+
+import posixpath
+import re
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from lynx_pipeline.adapters import git, git_files
+from lynx_pipeline.adapters.dvc import repository
+from lynx_pipeline.adapters.files import read_bytes
+from lynx_pipeline.errors import BadInput
+
+_LOCK, _PIPELINE = "dvc.lock", "dvc.yaml"
+_RESTORE = "Restore the file from git, or run 'dvc add' again."
+_LEGACY = "md5-dos2unix"
+
+
+@dataclass(frozen=True, slots=True)
+class Tracked:
+    """A data file that DVC tracks.
+
+    ``record`` is the ``.dvc`` file that says so, or ``dvc.lock`` with the name of the ``stage``.
+    ``output`` is the tracked path: the file itself or a folder above it. ``md5`` is the output's,
+    with ``.dir`` if it is a folder; ``member_md5`` the file's own if the record lists the folder's
+    files itself, as it does for a remote with versions. ``remote`` is the output's own remote, if
+    it has one. ``legacy`` hashes are those of DVC 2, which ignore the line endings of a text.
+    """
+
+    path: Path
+    record: Path
+    stage: str | None
+    output: Path
+    md5: str
+    member_md5: str | None
+    remote: str | None
+    legacy: bool
+
+    @property
+    def member(self) -> str | None:
+        """The file's name inside the tracked folder, or None."""
+        if self.output == self.path:
+            return None
+        return self.path.relative_to(self.output).as_posix()
+
+    @property
+    def target(self) -> str:
+        """What DVC's commands call it. Given a path, DVC reads its whole repository."""
+        own = self.stage is None and self.member is None
+        return str(self.record if own else self.path)
+
+    @property
+    def keep(self) -> str:
+        """The command that records the file as it is on disk."""
+        if self.stage is None:
+            return f"dvc add {shlex.quote(str(self.output))}"
+        return (
+            f"dvc commit --force {shlex.quote(f'{self.record.with_name(_PIPELINE)}:{self.stage}')}"
+        )
+
+    @property
+    def discard(self) -> str:
+        """The command that replaces the file on disk with the recorded one."""
+        return f"dvc checkout --force {shlex.quote(self.target)}"
+
+
+class Files(Protocol):
+    """The files of a version of the project."""
+
+    def read(self, file: Path) -> bytes | None:
+        """The file's bytes; None if there is no such file."""
+
+    def locks(self, root: Path) -> Iterable[Path]:
+        """Every ``dvc.lock`` in the DVC repository at ``root``."""
+
+
+class OnDisk:
+    """The files of the working tree."""
+
+    def read(self, file: Path) -> bytes | None:
+        return read_bytes(file, "DVC's file") if file.is_file() else None
+
+    def locks(self, root: Path) -> Iterable[Path]:
+        options = ("-z", "--cached", "--others", "--exclude-standard")
+        listed = git.run(root, "ls-files", *options, "--", f"*{_LOCK}")
+        return _lock_files(root, listed)
+
+
+@dataclass(frozen=True, slots=True)
+class AtCommit:
+    """The files of the commit ``ref``. ``root`` is the project's folder."""
+
+    root: Path
+    ref: str
+
+    def read(self, file: Path) -> bytes | None:
+        return git_files.file_at(repository(file) or self.root, self.ref, file)
+
+    def locks(self, root: Path) -> Iterable[Path]:
+        return _lock_files(root, git.run(root, "ls-tree", "-r", "-z", "--name-only", self.ref))
+
+
+def _lock_files(root: Path, listed: git.Done) -> Iterable[Path]:
+    """The files named ``dvc.lock`` in a list of names. Without git there is no list."""
+    names = listed.stdout.decode(errors="surrogateescape").split("\0")
+    return [root / name for name in names if posixpath.basename(name) == _LOCK]
+
+
+def own_record(path: Path) -> Path:
+    """The ``.dvc`` file that ``dvc add`` writes beside a file or folder."""
+    return path.with_name(path.name + ".dvc")
+
+
+def find(path: Path, files: Files) -> Tracked:
+    """The record that tracks ``path``: a ``.dvc`` file, or else ``dvc.lock``, the nearest first.
+
+    Raises:
+        BadInput: there is none, or a file where one may be is malformed.
+    """
+    root = repository(path) or path.parent
+    inside = [path, *(it for it in path.parents if root in it.parents)]
+    for output in inside:
+        record = own_record(output)
+        if (raw := files.read(record)) is not None:
+            return _from_own(path, output, record, raw)
+    for record in _lock_records(inside, root, files):
+        for found in _from_lock(path, record, files):
+            return found
+    raise BadInput(
+        f"the data is not under DVC: {path} is in neither {own_record(path)}, nor a folder that "
+        f"DVC tracks, nor a {_LOCK} below {root}. Run 'dvc add {shlex.quote(str(path))}', or 'dvc "
+        "repro' if a stage makes the file."
+    )
+
+
+def find_if_tracked(path: Path, files: Files) -> Tracked | None:
+    """Like :func:`find`; None if no usable record tracks ``path``."""
+    try:
+        return find(path, files)
+    except BadInput:
+        return None
+
+
+def _lock_records(inside: Iterable[Path], root: Path, files: Files) -> Iterator[Path]:
+    near = [output.with_name(_LOCK) for output in inside]
+    yield from near
+    yield from (it for it in files.locks(root) if it not in near)
+
+
+def _from_own(path: Path, output: Path, record: Path, raw: bytes) -> Tracked:
+    values = _load(raw, record)
+    try:
+        (entry,) = values["outs"]
+        place = posixpath.normpath(record.parent / values.get("wdir", ".") / entry["path"])
+        found = _tracked(path, record, None, output, entry) if place == str(output) else None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        found = None
+    if found is None:
+        what = "file" if output == path else "folder"
+        digits = "32 hex digits" if output == path else "32 hex digits and .dir"
+        raise BadInput(
+            f"{record}: expected one output, the {what} {output.name}, with its md5 ({digits}). "
+            f"{_RESTORE}"
+        )
+    return found
+
+
+def _from_lock(path: Path, record: Path, files: Files) -> Iterator[Tracked]:
+    if (raw := files.read(record)) is None:
+        return
+    values = _load(raw, record)
+    stages = values.get("stages", {}) if "schema" in values else values  # DVC 1 had no schema
+    folders = _working_folders(record.with_name(_PIPELINE), files)
+    try:
+        for name, stage in stages.items():
+            working = record.parent / folders.get(str(name).partition("@")[0], ".")
+            for entry in stage.get("outs") or ():
+                output = Path(posixpath.normpath(working / entry["path"]))
+                if output != path and output not in path.parents:
+                    continue
+                found = _tracked(path, record, str(name), output, entry)
+                if found is None:
+                    raise BadInput(
+                        f"{record}: expected the md5 of {output.name} in the stage {name!r}. Run "
+                        "'dvc repro', or restore the file from git."
+                    )
+                yield found
+    except (AttributeError, KeyError, TypeError):
+        raise _malformed(record) from None
+
+
+def _working_folders(pipeline: Path, files: Files) -> dict[str, str]:
+    """The folders that the outputs of the stages in ``dvc.yaml`` are relative to."""
+    raw = files.read(pipeline)
+    stages = _load(raw, pipeline).get("stages") if raw else None
+    found = {}
+    for name, stage in stages.items() if isinstance(stages, dict) else ():
+        if isinstance(stage, dict):
+            working = (stage.get("do") or stage).get("wdir")
+            if isinstance(working, str):
+                found[str(name)] = working
+    return found
+
+
+def _tracked(
+    path: Path, record: Path, stage: str | None, output: Path, entry: Any
+) -> Tracked | None:
+    """The tracked file of an output's ``entry``; None if that has no usable MD5."""
+    md5, member_md5, folder = str(entry.get("md5")), None, output != path
+    if folder and isinstance(entry.get("files"), list):
+        name = path.relative_to(output).as_posix()
+        member_md5 = next((it["md5"] for it in entry["files"] if it["relpath"] == name), None)
+        if not is_md5(member_md5):
+            return None
+    elif not is_md5(md5.removesuffix(".dir") if folder else md5) or folder != md5.endswith(".dir"):
+        return None
+    return Tracked(
+        path=path,
+        record=record,
+        stage=stage,
+        output=output,
+        md5=md5,
+        member_md5=member_md5,
+        remote=entry.get("remote"),
+        legacy=entry.get("hash", _LEGACY) == _LEGACY,
+    )
+
+
+def is_md5(value: object) -> bool:
+    """Whether this is an MD5 in hex."""
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{32}", value) is not None
+
+
+def _load(raw: bytes, file: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        loaded = yaml.load(raw, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
+    except Exception:  # PyYAML's constructors let AttributeError and others through
+        loaded = None
+    if not isinstance(loaded, dict):
+        raise _malformed(file)
+    return loaded
+
+
+def _malformed(file: Path) -> BadInput:
+    return BadInput(f"{file}: expected a file as DVC writes it. {_RESTORE}")
