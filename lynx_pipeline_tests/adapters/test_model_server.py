@@ -105,7 +105,7 @@ def test_the_answers_may_be_one_of_several_columns(predictions: str) -> None:
     response = Answer(f'{{"predictions": {predictions}}}'.encode())
     with serving(lambda _: response) as url:
         server = ModelServer(f"{url}/invocations")
-        assert server.ask(PROMPTS, "label") == Served(["a", None], None)
+        assert server.ask(PROMPTS, answer_column="label") == Served(["a", None], None)
         if "score" in predictions or "prob" in predictions:
             with pytest.raises(SystemFailed):
                 server.ask(PROMPTS)
