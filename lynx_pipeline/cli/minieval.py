@@ -14,7 +14,7 @@ from lynx_pipeline.cli.framework import (
     with_json,
 )
 from lynx_pipeline.cli.output import print_json, warn
-from lynx_pipeline.config import EvaluationSettings, NoProject, load_settings, read_env
+from lynx_pipeline.config import EvaluationSettings, NoProject, Settings, load_settings, read_env
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.candidate import choose, fresh_bundle
@@ -67,13 +67,13 @@ def minieval(
         raise BadInput("--model chooses one of a run's models, so it needs --run-id.")
     eval_file, output = eval_set.absolute(), output.absolute()
     hidden = [eval_file.parent, output.parent]
+    settings: Settings | None = None
+    env, options, scorer = read_env(os.environ), EvaluationSettings(), EXACT
     try:
         settings = load_settings()
     except NoProject:  # a bundle and an eval set are enough
         if bundle is None:
             raise
-        settings = None
-        env, options, scorer = read_env(os.environ), EvaluationSettings(), EXACT
     else:
         env, options, scorer = settings.env, settings.evaluation, settings.scorer
         hidden += [settings.root, settings.home]
