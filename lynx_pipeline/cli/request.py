@@ -18,7 +18,7 @@ from lynx_pipeline.defs.requests import prepare
 from lynx_pipeline.domain.release.request import LABEL, Request, parse_comment
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import BadInput, Refused
-from lynx_pipeline.evaluation.candidate import choose
+from lynx_pipeline.evaluation.candidate import choose, fresh_bundle
 
 
 @click.command(
@@ -52,29 +52,33 @@ def request(
 ) -> int:
     """Validate a release request and prepare its run.
 
-    Adds the candidate's partition, writes the run config, and prints the command that evaluates and
-    promotes the candidate.
+    Downloads the candidate to compute its digest, adds its partition, writes the run config, and
+    prints the command that evaluates and promotes it. The run refuses a bundle with another digest.
     """
     settings = load_settings()
     asked = _requested(run_id, model, semver, from_comment)
     check_semver(asked.semver, settings.env)
     check_dev(settings, asked)
     found = choose(settings, asked.reference, asked.model)
+    with fresh_bundle(settings, str(found.key)) as (_, bundle, _):
+        digest = bundle.digest
     config = output.absolute() if output else None
-    command = ["dagster", *prepare(settings, str(found.key), asked.semver, config)]
+    command = ["dagster", *prepare(settings, str(found.key), asked.semver, digest, config)]
     if as_json:
         print_json(
             {
                 "candidate": str(found.key),
                 "mlflow_run_id": found.run_id,
                 "semver": asked.semver,
+                "bundle_digest": digest,
                 "config": command[-1],
                 "command": command,
                 "folder": str(settings.root),
             }
         )
     else:
-        print(f"Request accepted: candidate {found.key} as {asked.semver}. To run it:")
+        print(f"Request accepted: candidate {found.key} as {asked.semver}, digest {digest}.")
+        print("To run it:")
         print(f"  {command_line(settings, command)}")
     return 0
 

@@ -29,6 +29,7 @@ from lynx_pipeline.defs.metadata import (
 )
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.eval_set import bucket_sizes
+from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate, downloaded, fetch, tagged_semver
 from lynx_pipeline.evaluation.corpus import read_corpus
@@ -43,9 +44,11 @@ Result = MaterializeResult[Any]
 
 class BundleConfig(Config):
     """``fetched: true`` uses the bundle in the candidate's folder, which an earlier job with access
-    to MLflow has put there."""
+    to MLflow has put there. ``bundle_digest`` is the digest that the bundle must have, as it was
+    requested; empty: any."""
 
     fetched: bool = False
+    bundle_digest: str = ""
 
 
 class EvaluationConfig(Config):
@@ -108,6 +111,11 @@ def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Re
     with failures():
         settings, key = load_settings(), context.partition_key
         bundle = downloaded(settings, key) if config.fetched else fetch(settings, key)
+        if config.bundle_digest not in ("", bundle.digest):
+            raise BadInput(
+                f"candidate {key} changed in MLflow after it was requested: its bundle digest is "
+                f"{bundle.digest}, expected {config.bundle_digest}. Request it again."
+            )
     context.log.info(
         f"Candidate {key}: {bundle.files:,} files, {bundle.size:,} bytes, canonical sha "
         f"{bundle.canonical_sha}."

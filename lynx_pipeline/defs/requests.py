@@ -23,9 +23,13 @@ RunConfig = Mapping[str, Any]
 FETCHED: RunConfig = {"ops": {candidate_bundle.op.name: {"config": {"fetched": True}}}}
 
 
-def promotes(semver: str) -> RunConfig:
-    """The run config that promotes under ``semver``."""
-    return {"ops": {promotion_decision.op.name: {"config": {"semver": semver}}}}
+def promotes(semver: str, bundle_digest: str = "") -> RunConfig:
+    """The run config that promotes under ``semver``, and only the bundle with this digest if there
+    is one."""
+    ops = {promotion_decision.op.name: {"config": {"semver": semver}}}
+    if bundle_digest:
+        ops[candidate_bundle.op.name] = {"config": {"bundle_digest": bundle_digest}}
+    return {"ops": ops}
 
 
 def add_candidate(key: str) -> None:
@@ -43,9 +47,11 @@ def write_config(file: Path, config: RunConfig) -> None:
     write_atomic(file, (json.dumps(config, indent=2) + "\n").encode())
 
 
-def prepare(settings: Settings, key: str, semver: str, config: Path | None = None) -> list[str]:
-    """Prepare the run that evaluates and promotes the candidate: add the partition, and write the
-    run config to ``config`` (default: in the state folder).
+def prepare(
+    settings: Settings, key: str, semver: str, bundle_digest: str, config: Path | None = None
+) -> list[str]:
+    """Prepare the run that evaluates and promotes the candidate's bundle with this digest: add the
+    partition, and write the run config to ``config`` (default: in the state folder).
 
     Returns the arguments of ``dagster`` that start the run; the last one is the config file. The
     version is one of the tags, so that a list of runs is readable.
@@ -55,7 +61,7 @@ def prepare(settings: Settings, key: str, semver: str, config: Path | None = Non
         SystemFailed: the disk failed.
     """
     config = config or settings.home / "requests" / f"{parse_key(key).folder}.yaml"
-    write_config(config, promotes(semver))
+    write_config(config, promotes(semver, bundle_digest))
     add_candidate(key)
     tags = json.dumps({PARTITION_TAG: key, SEMVER_TAG: semver})
     target = ["-m", "lynx_pipeline.definitions", "-j", eval_and_promote.name]

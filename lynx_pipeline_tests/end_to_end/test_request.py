@@ -1,6 +1,7 @@
 """A release request prepares a run."""
 
 import json
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -72,6 +73,27 @@ def test_a_named_model_of_a_run_is_evaluated_and_promoted(demo: Demo, tmp_path: 
     shown = place.lynx("audit", "v0.2.0-dev")
     assert shown.returncode == 0, shown.stdout
     assert f"from        models:/{made.model_id}, MLflow run {run_id}" in shown.stdout
+
+
+def test_a_candidate_that_changed_after_the_request_is_refused(demo: Demo, tmp_path: Path) -> None:
+    """The request's digest is in the run config. The comment does not change the canonical sha."""
+    place = demo.copy(tmp_path / "home")
+    bundle = shutil.copytree(demo.place.settings.candidates / demo.good / "bundle", tmp_path / "b")
+    with connected(place.settings.tracking_uri) as client:
+        experiment = client.get_run(demo.good).info.experiment_id
+        run_id = client.create_run(experiment).info.run_id
+        client.log_artifacts(run_id, str(bundle), "model")
+        client.set_terminated(run_id)
+        done = place.lynx("request", "--run-id", run_id, "--semver", "v0.2.0-dev", "--json")
+        assert done.returncode == 0, done.stderr
+        with (bundle / "MLmodel").open("a") as file:
+            file.write("# a comment\n")
+        client.log_artifact(run_id, str(bundle / "MLmodel"), "model")
+    registry = files_in(place.registry)
+    ran = place.run(*json.loads(done.stdout)["command"])
+    assert ran.returncode == 1
+    assert f"candidate {run_id} changed in MLflow after it was requested" in ran.stderr
+    assert files_in(place.registry) == registry
 
 
 BAD_REQUESTS: Mapping[str, tuple[str, str, str]] = {
