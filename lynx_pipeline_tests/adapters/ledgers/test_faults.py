@@ -58,7 +58,7 @@ DISK_CALLS = (
 )
 GIT_COMMANDS = (
     *("init", "remote", "fetch", "ls-remote", "update-ref", "for-each-ref", "rev-list"),
-    *("ls-tree", "cat-file", "fast-import", "push"),
+    *("ls-tree", "cat-file", "fast-import", "config", "push"),
 )
 STORE_CALLS = (
     *("mkdir folder", "mkdir object folder", "open lock", "open object", "open object folder"),
