@@ -165,7 +165,7 @@ def test_a_broken_link_into_the_cache_is_a_system_failure(root: Path) -> None:
     file.symlink_to(root / ".dvc/cache/files/md5" / md5(RAW)[:2] / md5(RAW)[2:])
     shutil.rmtree(root / ".dvc/cache")
     shutil.rmtree(root / "remote")
-    with pytest.raises(SystemFailed, match="DVC could not pull it: .*Missing cache files: md5"):
+    with pytest.raises(SystemFailed, match=r"DVC could not pull it: .*Missing cache files: md5"):
         read_versioned(file)
 
 
