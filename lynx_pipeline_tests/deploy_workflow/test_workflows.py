@@ -234,9 +234,24 @@ WEAKER = {
     "a self-hosted runner": ("runs-on: ubuntu-24.04", "runs-on: self-hosted", "runner"),
     "no time-out": ("    timeout-minutes: 120\n", "", "no time-out"),
     # what jobs pass on, and what is promoted
+    "the data unpacked over the code": (
+        "          path: .dvc/cache\n",
+        "          path: .\n",
+        "unexpected artifacts",
+    ),
+    "the remote's key for the job that runs the model": (
+        "          BUNDLE_DIGEST: ${{ needs.request.outputs.bundle_digest }}\n",
+        "          DVC_CONFIG_LOCAL: ${{ secrets.DVC_CONFIG_LOCAL }}\n",
+        "evaluate: unexpected expression",
+    ),
+    "the remote's key in a file of the artifact": (
+        "          path: data-objects\n",
+        "          path: .dvc\n",
+        "unexpected artifacts",
+    ),
     "evidence unpacked over the code": (
-        "          path: evidence\n      - name: Promote",
-        "          path: .\n      - name: Promote",
+        "          path: evidence\n      - name: Take the data",
+        "          path: .\n      - name: Take the data",
         "promote: unexpected artifacts",
     ),
     "an artifact of the whole machine": (
