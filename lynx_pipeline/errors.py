@@ -19,7 +19,8 @@ from collections.abc import Sequence
 # What the extra ``gate`` installs, by the names that this package imports.
 GATE_MODULES = frozenset(
     (
-        *("apprise", "certifi", "codeowners", "dagster", "duckdb", "dvc", "github", "id", "jinja2"),
+        *("apprise", "certifi", "codeowners", "dagster", "duckdb", "dvc", "dvc_data", "github"),
+        *("id", "jinja2"),
         *("jwt", "mlflow", "numpy", "packaging", "pandas", "pyarrow", "requests", "rich", "scipy"),
         "urllib3",
     )

@@ -28,7 +28,7 @@ def test_an_os_error_is_reported_in_one_paragraph(error: OSError, start: str) ->
 
 
 def test_the_modules_of_the_extra_are_those_that_the_package_imports() -> None:
-    """Beside Ray, which has a message of its own, and what is always installed."""
+    """Beside Ray and S3's library, with messages of their own, and what is always installed."""
     base = {"click", "filelock", "pydantic", "pydantic_core", "yaml", "rfc8785"}
     only_for_types = {"typing_extensions"}
     imported = set[str]()
@@ -38,7 +38,7 @@ def test_the_modules_of_the_extra_are_those_that_the_package_imports() -> None:
                 imported |= {it.name.partition(".")[0] for it in node.names}
             elif isinstance(node, ast.ImportFrom) and node.level == 0:
                 imported.add(str(node.module).partition(".")[0])
-    others = imported - sys.stdlib_module_names - {"lynx_pipeline", "ray"}
+    others = imported - sys.stdlib_module_names - {"lynx_pipeline", "ray", "s3fs"}
     assert others == GATE_MODULES | base | only_for_types
 
 
