@@ -144,6 +144,7 @@ def _dvc_2(root: Path, remote: str) -> Path:
     start(root, remote)
     write_project(root, "data/eval.jsonl")
     record(root / "data/eval.jsonl.dvc", RAW)
+    (root / "data/.gitignore").write_text("/eval.jsonl\n")
     name = hashlib.md5(RAW).hexdigest()
     kept = Path(remote) / name[:2] / name[2:]
     kept.parent.mkdir(parents=True)
