@@ -38,7 +38,7 @@ _FLIPS = 5
     cls=Command,
     data=True,
     example="lynx-pipeline run 0123456789abcdef0123456789abcdef v0.2.0-dev",
-    help=f"""Evaluate CANDIDATE through Dagster, and promote it as VERSION.
+    help=f"""Evaluate a candidate through Dagster, and promote it.
 
     Without VERSION it is only evaluated. Exits with 0 if the candidate passed, and was promoted if
     VERSION is given; with 1 if it was refused.

@@ -97,15 +97,15 @@ def test_a_line_needs_only_a_prompt() -> None:
         ),
         (
             {"prompt": "a", "buckets": {"half": 1}},
-            "c, line 2: 'buckets': expected text values, found 'half.1'.",
+            "c, line 2: 'buckets': the bucket 'half.1': its value is not text. ",
         ),
         (
             {"prompt": "a", "buckets": {"half": {"a": "b"}}},
-            "c, line 2: 'buckets': expected text values, found ",
+            "c, line 2: 'buckets': the bucket \"half.{'a': 'b'}\": its value is not text. ",
         ),
         (
             {"prompt": "a", "buckets": {"half": " a"}},
-            "c, line 2: 'buckets': expected text values, found 'half. a'.",
+            "c, line 2: 'buckets': the bucket 'half. a': its value starts or ends with ",
         ),
     ],
 )
@@ -114,12 +114,6 @@ def test_an_invalid_line_is_refused(line: Any, message: str) -> None:
     with pytest.raises(BadInput) as caught:
         parsed({"prompt": "good"}, line)
     assert str(caught.value).startswith(message)
-
-
-def test_a_byte_order_mark_is_named() -> None:
-    """Only a hex editor would show it, and JSON's own error does not."""
-    with pytest.raises(BadInput, match=r"c, line 1: starts with a byte-order mark, .* without"):
-        parsed(b'\xef\xbb\xbf{"prompt": "a"}')
 
 
 @pytest.mark.parametrize("lines", [[], [b""], [b" ", b"\r"]])
@@ -339,3 +333,13 @@ def test_evidence_with_a_corpus_reads_back_equal() -> None:
         for bad in ({k: v for k, v in values.items() if k != key}, {**values, key: None}):
             assert isinstance(read_object(bad, Evidence), Malformed)
     assert isinstance(read_object({**values, "corpus_sha256": "x"}, Evidence), Malformed)
+
+
+def test_a_corpus_has_the_inputs_of_its_eval_set() -> None:
+    """The order of the names makes no difference. A line with a prompt can't be compared."""
+    lines = [b'{"inputs": {"b": "2", "a": "1"}}', b'{"inputs": {"a": "3", "b": "4"}}']
+    found = parse_corpus(lines, "c", DIMENSIONS, ("a", "b"))
+    assert [line.prompt for line in found] == ['{"a": "1", "b": "2"}', '{"a": "3", "b": "4"}']
+    for bad in (b'{"prompt": "a"}', b'{"inputs": {"a": "1"}}'):
+        with pytest.raises(BadInput, match=r"c, line 1: this item has .*; earlier items have"):
+            list(parse_corpus([bad], "c", DIMENSIONS, ("a", "b")))

@@ -30,7 +30,7 @@ class Process:
 
     closed: list[str] = []  # noqa: RUF012  # cleared for each test
 
-    def __init__(self, folder: Path, digest: str, mib: int) -> None:
+    def __init__(self, folder: Path, digest: str, mib: int, answer_column: str | None) -> None:
         self.digest = digest
 
     async def load(self) -> None:
@@ -58,6 +58,7 @@ class Scripted(Versions):
     disk: Exception | None = None
     hang: threading.Event = field(default_factory=threading.Event)
     mib: int = 1
+    answer_column: str | None = None
 
     def __post_init__(self) -> None:
         self.hang.set()
