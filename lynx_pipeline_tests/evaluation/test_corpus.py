@@ -168,7 +168,7 @@ def test_another_version_of_the_corpus_is_found_in_dvc(settings: Settings) -> No
     file_of(settings).write_bytes(jsonl(LINES[1:]))
     assert findings_of(settings, eval_set, digests) == before
     assert before.lines == 10
-    with pytest.raises(BadInput, match="DVC's copy has the SHA-256 .*, expected 000"):
+    with pytest.raises(BadInput, match=r"DVC's copy has the SHA-256 .*, expected 000"):
         findings_of(settings, eval_set, CorpusDigests(md5(old), "0" * 64))
     missing = f"neither DVC's cache nor its remote has the corpus {'0' * 32}"
     with pytest.raises(BadInput, match=missing):
