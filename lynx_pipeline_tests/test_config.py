@@ -145,7 +145,7 @@ def test_a_missing_project_is_an_error(tmp_path: Path) -> None:
         ),
         pytest.param(
             REQUIRED + 'corpus_checks = "blocking"',
-            "'corpus_checks': expected warn without a corpus",
+            "'corpus_checks': expected warn, because no 'corpus' is set",
             id="corpus checks without corpus",
         ),
         pytest.param(REQUIRED + "evaluation = 5", "'evaluation'", id="evaluation a number"),

@@ -2,7 +2,7 @@
 
 DVC and the storages' libraries raise exceptions of any type, log the cause instead of raising it,
 and may wait for minutes. Behind :func:`translated` each failure is one paragraph with its cause
-and without secrets, and a server that does not answer is given up on.
+and without secrets, and no server is waited for without a limit.
 
 DVC takes long to import, so it is imported when it is needed.
 """
@@ -74,8 +74,8 @@ def opened(path: Path, failure: str) -> Iterator[Any]:
 
 @contextmanager
 def local_config(path: Path, text: str) -> Iterator[None]:
-    """If there is a ``text``, it is the ``.dvc/config.local`` of the repository of ``path`` while
-    the block runs.
+    """Write ``text`` to ``.dvc/config.local`` of the repository of ``path`` while the block runs.
+    An empty text does nothing.
 
     Raises:
         BadInput: that file exists already.
@@ -88,7 +88,10 @@ def local_config(path: Path, text: str) -> Iterator[None]:
     try:
         handle = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        raise BadInput(f"{file} exists. Remove it, or leave DVC_CONFIG_LOCAL empty.") from None
+        raise BadInput(
+            f"{file} already exists, so it can't be created from DVC_CONFIG_LOCAL. Remove the "
+            "file, or unset the variable."
+        ) from None
     try:
         with os.fdopen(handle, "w") as opened_file:
             opened_file.write(text)

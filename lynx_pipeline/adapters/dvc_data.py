@@ -266,7 +266,8 @@ def _stores(repo: Any, remote: str | None) -> Iterator[Any]:
 
 
 def _is_missing_bucket(error: FileNotFoundError) -> bool:
-    """Whether S3 misses the whole bucket: its library raises the same exception for an object."""
+    """Whether the S3 bucket itself is missing. Its library raises the same exception for an
+    object."""
     response = getattr(error.__cause__, "response", {})
     return bool(response.get("Error", {}).get("Code") == "NoSuchBucket")
 

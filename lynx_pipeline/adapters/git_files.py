@@ -61,8 +61,8 @@ def head(root: Path) -> str:
     sha = _commit(root, "HEAD")
     if sha is None:
         raise BadInput(
-            f"{root} is not a git checkout with a commit: it has none yet. Run this in a clone of "
-            "the project."
+            f"{root}: the git repository has no commit yet. Commit the project, or run this in a "
+            "clone of it."
         )
     return sha
 

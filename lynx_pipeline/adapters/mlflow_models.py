@@ -116,7 +116,10 @@ def check_location(tracking_uri: str, location: str, locations: Sequence[str]) -
     except InvalidLocation as error:
         if local_store:
             return
-        raise Refused(f"{stored}, which can't be fetched: {error}. Check the server.") from None
+        raise Refused(
+            f"{stored}, which can't be fetched: {error}. Start the MLflow server with an absolute "
+            "artifact root, and log the model again."
+        ) from None
     own = place.scheme == "mlflow-artifacts" and not place.host
     if local_store or own or any(parse_location(base).contains(place) for base in locations):
         return

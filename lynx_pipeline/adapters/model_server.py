@@ -86,8 +86,8 @@ class ModelServer:
         items = [json.loads(prompt) for prompt in prompts] if inputs else []
         if items and self._column is not None:
             raise BadInput(
-                f"a column was chosen, but the eval set's items have the inputs "
-                f"{', '.join(inputs)}, which are the columns. Leave it out."
+                f"--column is given, but the eval set's items have the inputs "
+                f"{', '.join(inputs)}, which are sent as the columns. Remove --column."
             )
         if not self.is_mlflow:
             values = self._post({"inputs": items} if items else {"prompts": prompts})

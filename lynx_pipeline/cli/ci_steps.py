@@ -67,7 +67,8 @@ def data(output: Path) -> int:
     """Fetch the versioned data for the next jobs.
 
     They have no access to the DVC remote. The folder is laid out like DVC's cache. The variable
-    DVC_CONFIG_LOCAL may hold the text of .dvc/config.local, which exists only meanwhile.
+    DVC_CONFIG_LOCAL may contain the text of .dvc/config.local. The file is deleted again when this
+    command ends.
     """
     settings = load_settings()
     with dvc.local_config(settings.root / "pyproject.toml", os.environ.get("DVC_CONFIG_LOCAL", "")):

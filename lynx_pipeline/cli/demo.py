@@ -14,7 +14,7 @@ from lynx_pipeline.registry.authorization import require_dev
 EXAMPLE = "examples/grammar_tutor/demo.py"
 _WHERE = (
     "the demo trains and promotes the example project's models. Run it in a clone of the "
-    "lynx-pipeline repository. In a project of your own, start with 'lynx-pipeline request'."
+    "lynx-pipeline repository. In your own project, use 'lynx-pipeline run'."
 )
 
 

@@ -80,8 +80,8 @@ def import_(
 ) -> int:
     """Write an eval set from FILE, a table in CSV, TSV or Parquet.
 
-    Cells are taken over exactly as they are. What can't be taken over is an error that names the
-    row, and nothing is written.
+    Cells are copied unchanged. A cell that can't be imported is an error that names the row, and
+    nothing is written.
     """
     columns = Columns(prompt, expected, buckets, accept, item_id)
     if not file.is_file():

@@ -54,7 +54,7 @@ class _Accuracy(click.ParamType[tuple[str, Fraction]]):
                 return bucket, Fraction(accuracy)
         raise BadInput(
             f"--accuracy {value!r}: expected a number between 0 and 1 such as 0.9, or a bucket's, "
-            "such as tense.past_simple=0.8. No model is right or wrong for certain."
+            "such as tense.past_simple=0.8. 0 and 1 themselves are not accepted."
         )
 
 

@@ -225,8 +225,8 @@ class ProjectTable(_Table):
     )
     corpus: _ProjectPath = Field(
         default="",
-        description="What the model was trained on or is asked in life: a JSONL file that DVC "
-        "tracks. The eval set is compared with it.",
+        description="What the model was trained on or is asked in production: a JSONL file that "
+        "DVC tracks. The eval set is compared with it.",
     )
     corpus_checks: Annotated[CorpusChecks, Expected(" or ".join(CORPUS_CHECKS))] = Field(
         default="warn",
@@ -278,7 +278,7 @@ class ProjectTable(_Table):
     @classmethod
     def _check_corpus(cls, corpus_checks: str, info: ValidationInfo) -> str:
         if corpus_checks == BLOCKING and not info.data.get("corpus"):
-            raise PydanticCustomError(_CROSS_FIELD, "warn without a corpus (nothing to check)")
+            raise PydanticCustomError(_CROSS_FIELD, "warn, because no 'corpus' is set")
         return corpus_checks
 
 

@@ -67,7 +67,7 @@ class PromotionConfig(Config):
 def eval_set(context: AssetExecutionContext) -> Result:
     """The questions with their correct answers, versioned by DVC.
 
-    Pulled if it is not on disk; its bytes are hashed and compared with the .dvc file. So is the
+    Pulled if it is not on disk; its bytes are hashed and compared with what DVC recorded. So is the
     corpus, if the project has one.
     """
     with failures():

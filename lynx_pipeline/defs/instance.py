@@ -70,7 +70,10 @@ def open_instance() -> Iterator[DagsterInstance]:
         SystemFailed: its folder cannot be created, or its storage can't be reached.
     """
     if home := os.environ.get("DAGSTER_HOME"):
-        with _usable(f"DAGSTER_HOME is {home!r}"):
+        with _usable(
+            f"DAGSTER_HOME is {home!r}",
+            "Name an existing folder with a valid dagster.yaml, or unset DAGSTER_HOME.",
+        ):
             instance = DagsterInstance.get()
     else:
         settings = load_settings()
@@ -81,7 +84,7 @@ def open_instance() -> Iterator[DagsterInstance]:
                 f"Create {file} with this line: {DAGSTER_YAML}"
             )
         folder = make_folder(settings.home / "dagster")
-        with _usable(str(file)):
+        with _usable(str(file), f"Correct it. It needs only this line: {DAGSTER_YAML}"):
             ref = InstanceRef.from_dir(str(folder), config_dir=str(settings.root))
             instance = DagsterInstance.from_ref(ref)
     with instance:
@@ -89,7 +92,7 @@ def open_instance() -> Iterator[DagsterInstance]:
 
 
 @contextmanager
-def _usable(where: str) -> Iterator[None]:
+def _usable(where: str, advice: str) -> Iterator[None]:
     """Report what Dagster raises while it opens an instance."""
     try:
         yield
@@ -101,6 +104,5 @@ def _usable(where: str) -> Iterator[None]:
         reason = printable(without_secrets(" ".join(str(error).split())))[:500].rstrip(".")
         message = f"{where}: Dagster can't use it: {reason}."
         if isinstance(error, DagsterError | CheckError | YAMLError):
-            advice = "Name an existing folder with a valid dagster.yaml, or unset DAGSTER_HOME."
             raise BadInput(f"{message} {advice}") from None
         raise SystemFailed(f"{message} Check its storage, then run this again.") from None

@@ -1,8 +1,8 @@
-"""The corpus: what the model was trained on, or is asked in life, one JSON object a line.
+"""The corpus: what the model was trained on, or is asked in production, one JSON object a line.
 
 Two questions are answered about an eval set and its corpus. Are the eval set's questions in the
 corpus, so that a model could have learned their answers by heart? And does the eval set have the
-corpus's shares of each bucket, so that its accuracies say something about life? Neither changes a
+corpus's shares of each bucket, so that its accuracies describe production? Neither changes a
 verdict. Leaves to ``evaluation.corpus``: reading the file, and remembering the result.
 
 Only ``prompt`` or ``inputs``, ``expected``, ``accept`` and ``buckets`` are read, as strictly as in
@@ -67,12 +67,12 @@ def parse_corpus(
         if not raw.strip():
             continue
         if empty:
-            check_kind(raw, where)
+            check_kind(raw, where, "Convert it to JSON lines with a 'prompt' each")
         empty = False
         values = parse_object(raw, here)
         prompt, buckets = values.get("prompt"), values.get("buckets")
         if inputs or not isinstance(prompt, str) or not prompt.strip():
-            prompt, _ = read_question(Fields(values, here), inputs)
+            prompt, _ = read_question(Fields(values, here), inputs, "the eval set's items have")
         if buckets is None:
             buckets = {}
         elif not isinstance(buckets, dict):
@@ -155,8 +155,8 @@ class Overlap:
 
 
 def keys(prompt: str, form: str, answers: Iterable[str], scorer: Scorer) -> Iterator[Key]:
-    """What an item or a line can be found by: an item is in the corpus, in the sense of a kind, if
-    one of its keys of that kind is also a line's. ``form`` is the normalised prompt."""
+    """The keys of an item or a line. An item counts as found for a kind if it shares a key of that
+    kind with a line. ``form`` is the normalised prompt."""
     yield EXACT_PROMPT, prompt
     yield PROMPT, form
     for answer in answers:
@@ -195,7 +195,7 @@ def counted(counts: Iterable[int], examples: Iterable[tuple[str, str]]) -> Overl
     return Overlap(prompts, exact_prompts, pairs, exact_pairs, tuple(examples)[:LISTED])
 
 
-# ----- has the eval set the corpus's shares? --------------------------------------------------
+# ----- does the eval set have the corpus's shares? -----------------------------------------------
 
 
 def stability_index(expected: Mapping[str, int], actual: Mapping[str, int]) -> float:
@@ -327,8 +327,8 @@ class CorpusFindings:
             return f"None of the {self.items} questions is in {size}."
         return (
             f"{found.prompts} of the {self.items} questions are in {size}, "
-            f"{found.exact_prompts} of them word for word; {found.pairs} with a right answer, "
-            f"{found.exact_pairs} of them word for word: {self._examples}."
+            f"{found.exact_prompts} of them word for word. {found.pairs} are there together with a "
+            f"right answer ({found.exact_pairs} word for word). Examples: {self._examples}."
         )
 
     @property

@@ -186,8 +186,9 @@ IMPORT = (
 )
 
 
-def check_kind(first: bytes, where: str) -> None:
-    """Check that the file whose first line is ``first`` may be JSON lines.
+def check_kind(first: bytes, where: str, table: str = f"Convert it: {IMPORT}") -> None:
+    """Check that the file whose first line is ``first`` may be JSON lines. ``table`` says what to
+    do with a table.
 
     Raises:
         BadInput: it is another kind of file. The message says how to convert it.
@@ -196,7 +197,7 @@ def check_kind(first: bytes, where: str) -> None:
     if kind := recognise(first):
         advice = kind.advice or "Export it as CSV or JSON lines"
         if kind.what == PARQUET:
-            advice = f"Convert it: {IMPORT}"
+            advice = table
         elif kind.what in ARCHIVES:
             advice = "Unpack it"
         raise BadInput(f"{expected} {kind.what}. {advice}.")
@@ -209,7 +210,7 @@ def check_kind(first: bytes, where: str) -> None:
             "NEW_FILE."
         )
     if not start.startswith(b"{") and any(mark in start for mark in (b",", b";", b"\t")):
-        raise BadInput(f"{expected} probably a CSV file. Convert it: {IMPORT}.")
+        raise BadInput(f"{expected} probably a CSV file. {table}.")
 
 
 def _read_item(fields: Fields, scorer: Scorer, inputs: tuple[str, ...] | None) -> Item:
@@ -229,8 +230,10 @@ def _read_item(fields: Fields, scorer: Scorer, inputs: tuple[str, ...] | None) -
     return Item(fields.text("id"), prompt, answers, tuple(names), inputs)
 
 
-def read_question(fields: Fields, expected: tuple[str, ...] | None) -> tuple[str, tuple[str, ...]]:
-    """An item's prompt and the names of its inputs. ``expected`` are the names of earlier items.
+def read_question(
+    fields: Fields, expected: tuple[str, ...] | None, others: str = "earlier items have"
+) -> tuple[str, tuple[str, ...]]:
+    """An item's prompt and the names of its inputs. ``expected`` are the names that ``others``.
 
     Raises:
         BadInput: it has neither a prompt nor inputs, or other inputs than expected.
@@ -252,8 +255,7 @@ def read_question(fields: Fields, expected: tuple[str, ...] | None) -> tuple[str
         prompt = json.dumps({name: values[name] for name in names}, ensure_ascii=False)
     if expected not in (None, names):
         raise BadInput(
-            f"{fields.where}: this item has {_inputs(names)}; earlier items have "
-            f"{_inputs(expected or ())}."
+            f"{fields.where}: this item has {_inputs(names)}; {others} {_inputs(expected or ())}."
         )
     return prompt, names
 

@@ -73,8 +73,8 @@ _REPEATED = (
     (
         Severity.WARNING,
         "prompt_with_other_answers",
-        "times a prompt has other right answers than before, so no model can get both right; list "
-        "them all in 'accept'",
+        "items have the prompt of an earlier item but other right answers, so no model can get "
+        "both right; list all right answers in 'accept'",
     ),
 )
 
@@ -232,7 +232,8 @@ class Findings:
             yield Finding(Severity.WARNING, "small_bucket", text, len(small))
         if len(self.sizes) == MOST_BUCKETS:
             text = (
-                "buckets or more, and the others were not counted. Is a dimension unique per item?"
+                "buckets or more; later ones were not counted. Check that no dimension has a "
+                "different value in every item"
             )
             yield Finding(Severity.WARNING, "many_buckets", text, MOST_BUCKETS)
 

@@ -1,4 +1,4 @@
-"""What a file is that is not UTF-8 text as expected, from its first bytes. Leaves to the readers
+"""Recognizes from its first bytes a file that is not UTF-8 text. Leaves to the readers
 what to do about it."""
 
 from dataclasses import dataclass

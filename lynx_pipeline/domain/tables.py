@@ -44,7 +44,10 @@ class Columns:
             if self.all.count(name) > 1:
                 raise BadInput(f"the column {name!r} is given twice. Give each column once.")
         for name in self.buckets:
-            bucket_name(name, "value", f"the column {name!r} can't be a dimension")
+            where = f"the column {name!r} can't be a dimension"
+            if "." in name:
+                raise BadInput(f"{where}: its name contains a dot. Rename the column.")
+            bucket_name(name, "value", where)
 
     @property
     def all(self) -> tuple[str, ...]:

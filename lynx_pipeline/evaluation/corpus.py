@@ -118,7 +118,7 @@ def compare_with_file(eval_set: StoredEvalSet, corpus: Path) -> CorpusFindings:
         BadInput: there is no such file, or it is not a corpus.
     """
     if not corpus.is_file():
-        raise BadInput(f"the corpus: there is no file {corpus}.")
+        raise BadInput(f"there is no corpus file {corpus}. Check the path after --corpus.")
     return compare(eval_set, _scan(eval_set, _lines(corpus, None), str(corpus)))
 
 

@@ -255,7 +255,8 @@ class _Parquet:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> LynxError:
-        text = f"{self._file}: the Parquet file can't be read: {one_line(error)}."
+        text = f"{self._file}: the Parquet file can't be read: {one_line(error)}. Write "
+        text += "the file again, or export it as CSV."
         # Arrow raises OSErrors without a number for damaged files.
         failed = isinstance(error, OSError) and error.errno is not None
         return SystemFailed(text) if failed else BadInput(text)
@@ -269,5 +270,5 @@ def _check_type(file: Path, name: str, found: "pa.DataType") -> None:
     if not (is_text or types.is_integer(kind)):
         raise BadInput(
             f"{file}: the column {name!r} has the type {found}, expected text or integers. Convert "
-            "it to text that reads as it should be compared and shown."
+            "the column to text, in the form in which it is to be compared and shown."
         )

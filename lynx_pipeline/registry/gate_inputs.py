@@ -63,8 +63,7 @@ def check_committed(settings: Settings, commit: str) -> None:
 
 
 def check_judged(settings: Settings, commit: str, promotion: Promoted) -> None:
-    """Check that the promotion was judged by the baseline and on the eval set of ``commit``, beside
-    its corpus.
+    """Check that the promotion was judged with the baseline, eval set and corpus of ``commit``.
 
     Raises:
         Refused: it was judged by other ones, for example by a file that was edited meanwhile.

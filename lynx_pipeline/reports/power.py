@@ -60,13 +60,14 @@ def _perfect(power: GatePower) -> list[str]:
         return []
     bucket = min(power.perfect, key=lambda it: it.n)
     assert bucket.lowest_accuracy is not None  # by the definition of perfect
+    count = len(power.perfect)
     return [
         "",
-        f"In {len(power.perfect)} buckets the reference made no mistake. That does not show a true "
-        f"accuracy of 100 %: {bucket.n} of {bucket.n} right in {bucket.name} shows at least "
-        f"{bucket.lowest_accuracy:.1%}, with 95 % confidence. The rates of these buckets are those "
-        f"of a model with that accuracy, which {bucket.name} refuses {bucket.refusal:.1%} of the "
-        "time. A model that gives the same answers as the reference always passes.",
+        f"In {count} bucket{'s' if count > 1 else ''} the reference made no mistake. That does not "
+        f"show a true accuracy of 100 %: {bucket.n} of {bucket.n} right in {bucket.name} shows at "
+        f"least {bucket.lowest_accuracy:.1%}, with 95 % confidence. The rates of these buckets are "
+        f"those of a model with that accuracy, which {bucket.name} refuses {bucket.refusal:.1%} of "
+        "the time. A model that gives the same answers as the reference always passes.",
     ]
 
 

@@ -1,5 +1,5 @@
 """How a candidate failed: the last line of its traceback, where that is in its own files, and
-everything that it printed.
+the last part of what it printed.
 
 All of it is the candidate's own text, so it explains and proves nothing. Control characters are
 replaced, and lengths are limited.
@@ -62,7 +62,7 @@ def _last_exception(lines: list[str], bundle: str) -> tuple[str, str]:
         if frame and bundle and frame["file"].startswith(f"{bundle}/"):
             file = _short(frame["file"].removeprefix(f"{bundle}/"))
             function = f", in {_short(frame['function'])}" if frame["function"] else ""
-            where = f" That was at {file}, line {frame['line']}{function}."
+            where = f" It was raised at {file}, line {frame['line']}{function}."
     return "", where
 
 

@@ -132,4 +132,4 @@ def test_an_eval_set_is_compared_with_a_corpus(capsys: Capsys) -> None:
         ("warning", "other_shares_than_corpus", 1),
     ]
     assert main([*arguments, "missing.jsonl"]) == 2
-    assert "there is no file missing.jsonl" in one_paragraph(capsys)
+    assert "there is no corpus file missing.jsonl" in one_paragraph(capsys)

@@ -341,5 +341,7 @@ def test_a_corpus_has_the_inputs_of_its_eval_set() -> None:
     found = parse_corpus(lines, "c", DIMENSIONS, ("a", "b"))
     assert [line.prompt for line in found] == ['{"a": "1", "b": "2"}', '{"a": "3", "b": "4"}']
     for bad in (b'{"prompt": "a"}', b'{"inputs": {"a": "1"}}'):
-        with pytest.raises(BadInput, match=r"c, line 1: this item has .*; earlier items have"):
+        with pytest.raises(
+            BadInput, match=r"c, line 1: this item has .*; the eval set's items have"
+        ):
             list(parse_corpus([bad], "c", DIMENSIONS, ("a", "b")))

@@ -145,7 +145,7 @@ def test_blocking_checks_refuse_by_every_route(place: Place, candidate: str) -> 
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b'\xef\xbb\xbf{"prompt": "a"}\n', "corpus.jsonl, line 1: starts with a byte-order mark"),
+        (b'\xef\xbb\xbf{"prompt": "a"}\n', "but this is UTF-8 with a byte-order mark"),
         (b'{"prompt": "a", "buckets": {"x": "y"}}\n', "the eval set has no dimension 'x'"),
         (None, "corpus.jsonl: DVC could not pull it: "),
     ],

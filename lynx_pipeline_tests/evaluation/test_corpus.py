@@ -108,7 +108,7 @@ def test_a_corpus_that_is_not_the_versioned_one_is_an_error(
     error: type[LynxError],
     message: str,
 ) -> None:
-    """Its hash belongs into the evidence."""
+    """Its hash belongs in the evidence."""
     file_of(settings).unlink()
     shutil.rmtree(settings.root / ".dvc/cache")
     change(settings)
@@ -150,8 +150,8 @@ def test_prod_ignores_a_stored_result(settings: Settings) -> None:
     prod = load_settings(settings.root, {"LYNX_ENV": "prod"})
     found = findings(prod)
     assert found.overlap_text == (
-        "1 of the 12 questions are in the corpus of 11 lines, 0 of them word for word; 0 with a "
-        "right answer, 0 of them word for word: 'i3' ('Say word3')."
+        "1 of the 12 questions are in the corpus of 11 lines, 0 of them word for word. 0 are there "
+        "together with a right answer (0 word for word). Examples: 'i3' ('Say word3')."
     )
     stored.unlink()
     assert findings(prod) == found

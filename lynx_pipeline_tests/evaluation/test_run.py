@@ -105,8 +105,8 @@ def test_what_a_failed_candidate_printed_is_kept(tmp_path: Path) -> None:
     printed = output / PRINTED
     message = str(caught.value)
     assert message.endswith(
-        "failed with KeyError: 'go'. That was at code/tiny_loader.py, line 2, in answer. What it "
-        f"printed is in the file {printed}."
+        "failed with KeyError: 'go'. It was raised at code/tiny_loader.py, line 2, in answer. "
+        f"What it printed is in the file {printed}."
     )
     assert " the end\n" in printed.read_text()
     assert "Traceback (most recent call last):" in printed.read_text()

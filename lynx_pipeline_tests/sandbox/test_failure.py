@@ -27,7 +27,7 @@ def message(stderr: str, error: str = "") -> str:
         pytest.param("", ".", id="nothing"),
         pytest.param(
             START + LIBRARY + OURS + LIBRARY + "KeyError: 'go'\n",
-            ": KeyError: 'go'. That was at code/tutor.py, line 12, in answer.",
+            ": KeyError: 'go'. It was raised at code/tutor.py, line 12, in answer.",
             id="innermost own line",
         ),
         pytest.param(
@@ -38,12 +38,12 @@ def message(stderr: str, error: str = "") -> str:
         ),
         pytest.param(
             START + OURS + "pkg.Invalid: 2 errors\n  a: missing\n  b: missing\n",
-            ": pkg.Invalid: 2 errors. That was at code/tutor.py, line 12, in answer.",
+            ": pkg.Invalid: 2 errors. It was raised at code/tutor.py, line 12, in answer.",
             id="several lines",
         ),
         pytest.param(
             f'{START}{LIBRARY}  File "{BUNDLE}/code/x.py", line 3\n    =\n    ^\nSyntaxError: no\n',
-            ": SyntaxError: no. That was at code/x.py, line 3.",
+            ": SyntaxError: no. It was raised at code/x.py, line 3.",
             id="syntax error",
         ),
         pytest.param(
@@ -53,7 +53,7 @@ def message(stderr: str, error: str = "") -> str:
         ),
         pytest.param(
             f"50%|####  {START}{OURS}KeyError: 'go'\nThe end of a buffer\n",
-            ": KeyError: 'go'. That was at code/tutor.py, line 12, in answer.",
+            ": KeyError: 'go'. It was raised at code/tutor.py, line 12, in answer.",
             id="between other output",
         ),
         pytest.param(
@@ -77,14 +77,14 @@ def test_the_reported_exception_counts_more_than_the_printed_one() -> None:
     """A model may catch and print exceptions before it fails."""
     stderr = f"{START}{OURS}KeyError: 'go'\n"
     assert message(stderr, "ValueError: a\n  b").startswith(
-        " with ValueError: a b. That was at code/tutor.py"
+        " with ValueError: a b. It was raised at code/tutor.py"
     )
 
 
 def test_long_text_is_cut_between_words() -> None:
     """And a word without end somewhere."""
     text = message(f"{START}{OURS}ValueError: {'word ' * 1000}\n")
-    assert "word …. That was at code/tutor.py" in text
+    assert "word …. It was raised at code/tutor.py" in text
     assert len(text) < 1200
     assert len(message(f"{START}{OURS}ValueError:{'x' * 9999}\n")) < 1200
     name = "f" * 9999

@@ -222,15 +222,15 @@ def _processes(mark: str) -> list[int]:
         pytest.param(
             "pass",
             "raise RuntimeError('at load')",
-            r"loading failed with RuntimeError: at load. That was at code/tiny_loader.py, line 11, "
-            r"in _load_pyfunc\.$",
+            r"loading failed with RuntimeError: at load. It was raised at code/tiny_loader.py, "
+            r"line 11, in _load_pyfunc\.$",
             id="load",
         ),
         pytest.param(
             "raise KeyError('inside')",
             "pass",
-            r"batch.* failed with KeyError: 'inside'. That was at code/tiny_loader.py, line 2, "
-            r"in answer\.$",
+            r"batch.* failed with KeyError: 'inside'. It was raised at code/tiny_loader.py, "
+            r"line 2, in answer\.$",
             id="predict",
         ),
         pytest.param("return prompts[:-1]", "pass", "4 predictions for 5", id="too few"),

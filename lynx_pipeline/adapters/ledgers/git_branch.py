@@ -201,10 +201,10 @@ class Branch:
         words = stderr_line(done)
         if any(text in words for text in _OTHER_FORMAT):
             return BadInput(
-                f"{self.remote}: that repository uses another object format (SHA-256) than git's "
-                f"default, SHA-1: git {command} failed: {words}. A registry needs SHA-1. Create a "
-                "repository with 'git init --bare --object-format=sha1', and name it in 'registry' "
-                "in pyproject.toml. Nothing was changed."
+                f"{self.remote}: git {command} failed: {words}. The repository uses the object "
+                "format SHA-256, and a registry needs git's default, SHA-1. Create a repository "
+                "with 'git init --bare --object-format=sha1', and name it in 'registry' in "
+                "pyproject.toml. Nothing was changed."
             )
         return SystemFailed(f"{self.remote}: git {command} failed: {words}")
 

@@ -183,8 +183,9 @@ def used_inputs(schema: Any, inputs: Sequence[str]) -> list[Any] | None:
     if inputs:
         used = [each for each in specs if each.name in inputs]
         if not used or any(each not in used for each in required):
-            needed = _names([each.name or "without a name" for each in required or specs])
-            raise ValueError(_several(f"the model needs the inputs {needed}", inputs))
+            named = [each.name for each in required or specs if each.name]
+            needed = f"needs the inputs {_names(named)}" if named else "names no inputs"
+            raise ValueError(_several(f"the model's signature {needed}", inputs))
     else:
         used = required or specs
         if len(used) != 1:
@@ -220,7 +221,7 @@ def _is_text(kind: Any) -> bool:
 
 
 def _several(problem: str, inputs: Sequence[str]) -> str:
-    return f"{problem}; the eval set's items have {_names(inputs)}"
+    return f"{problem}; the eval set's items have the inputs {_names(inputs)}"
 
 
 def _names(names: Sequence[Any]) -> str:
@@ -341,13 +342,13 @@ def hint(error: BaseException, columns: Sequence[Any]) -> str:
             isinstance(each, OSError) and each.errno in _NETWORK
         ):
             return (
-                "The sandbox has no network, on purpose: a candidate could look up or leak the "
-                "questions. Log what the model needs with it; a model that only calls an API can't "
-                "be evaluated"
+                "In the sandbox a model has no network, on purpose: it could look up or leak the "
+                "questions. Log the files that it needs together with the model; a model that only "
+                "calls an API can't be evaluated"
             )
         if (name := _missing_variable(each)) is not None:
             return (
-                "The sandbox has none of your environment variables and no network, on purpose. "
+                "In the sandbox a model has none of your environment variables, on purpose. "
                 "Unless the value is a secret, log it with the model: mlflow.pyfunc.log_model(..., "
                 f"model_config={{{name!r}: 'value'}}), and read context.model_config"
             )

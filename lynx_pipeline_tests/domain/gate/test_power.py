@@ -113,8 +113,8 @@ def test_the_limit_of_a_perfect_reference_agrees_with_scipy(n: int) -> None:
 
 
 def test_a_perfect_reference_promises_no_more_than_its_limit() -> None:
-    """92 of 92: measured, an equal is never refused; at the limit of 96.8 %, as often as simulated
-    models with that accuracy miss more than one question."""
+    """92 of 92: measured, an equally good model is never refused; at the limit of 96.8 %, as often
+    as simulated models with that accuracy miss more than one question."""
     cells = cells_of(eval_set_of(*[("d.a",)] * 92), ["d.a"])
     power = gate_power(cells, {"d.a": Score.counted(92, 92)}, Fraction(2, 100))
     (bucket,) = power.buckets

@@ -18,8 +18,8 @@ from lynx_pipeline_tests.support.worker_scripts import ask
 FRAME = pandas.DataFrame({"prompt": ["a"]})
 TABLE = pandas.DataFrame({"value": [1]}, index=["x"])
 
-NETWORK = "The sandbox has no network, on purpose"
-VARIABLE = "The sandbox has none of your environment variables"
+NETWORK = "In the sandbox a model has no network, on purpose"
+VARIABLE = "In the sandbox a model has none of your environment variables"
 COLUMN = "The model was given a data frame with the column 'prompt'. To get another"
 SIGNATURE = "infer_signature(pandas.DataFrame({'question': ['a text']}))"
 
@@ -86,7 +86,7 @@ def test_an_error_that_evaluation_causes_has_a_hint(
         pytest.param(lambda: os.environ.get("NAME") + "x", id="None"),  # type: ignore[operator]
     ],
 )
-def test_any_other_error_has_none(fails: Callable[[], object]) -> None:
+def test_any_other_error_has_no_hint(fails: Callable[[], object]) -> None:
     """It would lead away from the cause."""
     with pytest.raises(Exception) as caught:
         fails()

@@ -155,10 +155,14 @@ def test_a_sklearn_model_gets_the_columns_that_it_was_fitted_on(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("fitted_on", "message"),
     [
-        (["a"], "the model takes one text; the eval set's items have 'question', 'context'"),
+        (
+            ["a"],
+            "the model takes one text; the eval set's items have the inputs 'question', 'context'",
+        ),
         (
             pandas.DataFrame({"text": ["a"]}),
-            "the model needs the inputs 'text'; the eval set's items have 'question', 'context'",
+            "the model needs the inputs 'text'; the eval set's items have the inputs 'question', "
+            "'context'",
         ),
     ],
 )
@@ -192,7 +196,10 @@ def test_other_inputs_are_refused_before_the_model_is_loaded(tmp_path: Path) -> 
     """Its signature is enough to decide. The error names both lists."""
     path = saved(tmp_path / "model", SOURCE.format(hint="", body=BOTH), TEXTS)
     (path / "model.py").write_text("raise RuntimeError('it was loaded')")
-    expected = "the model needs the inputs 'question', 'context'; the eval set's items have 'q'"
+    expected = (
+        "the model's signature needs the inputs 'question', 'context'; the eval set's items have "
+        "the inputs 'q'"
+    )
     with pytest.raises(BadInput, match=f"loading failed with ValueError: {expected}"):
         ask(path, LIMITS, ['{"q": "x"}'], form=Form(inputs=("q",)))
     with pytest.raises(BadInput, match=r"2 inputs .* give the eval set's items 'inputs' with the"):
@@ -207,17 +214,19 @@ with no_warnings():
     ("schema", "inputs", "message"),
     [
         pytest.param(
-            TEXTS, ("question",), "'question', 'context'; .* have 'question'$", id="a missing one"
+            TEXTS, ("question",), "'question', 'context'; .* inputs 'question'$", id="a missing one"
         ),
-        pytest.param(TEXTS, ("Question", "context"), "items have 'Question'", id="another case"),
+        pytest.param(
+            TEXTS, ("Question", "context"), "items have the inputs 'Question'", id="another case"
+        ),
         pytest.param(
             infer_signature(pandas.DataFrame({"q": ["a"], "n": [1.5]})),
             ("q", "n"),
             "needs 'n': double",
             id="a number",
         ),
-        pytest.param(infer_signature(["a"]), ("q",), "'without a name'; .* have 'q'", id="a text"),
-        pytest.param(infer_signature(numpy.array(["a"])), ("q",), "without a name", id="an array"),
+        pytest.param(infer_signature(["a"]), ("q",), "names no inputs; .* 'q'", id="a text"),
+        pytest.param(infer_signature(numpy.array(["a"])), ("q",), "names no inputs", id="an array"),
         pytest.param(OBJECTS, ("x",), "needs 'x'", id="an object"),
     ],
 )
