@@ -151,19 +151,23 @@ def recorded_md5(tracked: Tracked) -> str:
         return tracked.md5
     if tracked.member_md5 is not None:
         return tracked.member_md5
-    for entry in _folder_entries(tracked):
-        if entry.get("relpath") == tracked.member and is_md5(entry.get("md5")):
-            return str(entry["md5"])
+    listed = [
+        it.get("md5") for it in _folder_entries(tracked) if it.get("relpath") == tracked.member
+    ]
+    if len(listed) == 1 and is_md5(listed[0]):
+        return str(listed[0])
     raise BadInput(
-        f"the data is not under DVC: {tracked.record} tracks {tracked.output}, which has no file "
-        f"{tracked.member}. Run '{tracked.keep}' and 'dvc push', then commit."
+        f"the data is not under DVC: {tracked.record} tracks {tracked.output}, which does not "
+        f"have exactly one file {tracked.member}. Run '{tracked.keep}' and 'dvc push', then commit."
     )
 
 
 def _folder_object(tracked: Tracked) -> bytes:
     """The object that lists the files of the tracked folder."""
     if cached := _cached(tracked.path, tracked.md5):
-        return read_bytes(cached, "DVC's cache", LONGEST_LIST)
+        listed = read_bytes(cached, "DVC's cache", LONGEST_LIST)
+        if digest(listed).dvc_hash == tracked.md5.removesuffix(".dir"):
+            return listed
     raw = read_object(tracked.path, tracked.md5, tracked.remote)
     if raw is None:
         raise SystemFailed(

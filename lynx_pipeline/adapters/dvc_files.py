@@ -11,7 +11,8 @@ and reads a whole repository.
 import posixpath
 import re
 import shlex
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -91,9 +92,8 @@ class OnDisk:
         return read_bytes(file, "DVC's file") if file.is_file() else None
 
     def locks(self, root: Path) -> Iterable[Path]:
-        options = ("-z", "--cached", "--others", "--exclude-standard")
-        listed = git.run(root, "ls-files", *options, "--", f"*{_LOCK}")
-        return _lock_files(root, listed)
+        # Only files that git knows: a candidate's bundle in the working tree may contain one, too.
+        return _lock_files(root, git.run(root, "ls-files", "-z", "--", f"*{_LOCK}"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,14 +133,39 @@ def find(path: Path, files: Files) -> Tracked:
         record = own_record(output)
         if (raw := files.read(record)) is not None:
             return _from_own(path, output, record, raw)
-    for record in _lock_records(inside, root, files):
-        for found in _from_lock(path, record, files):
-            return found
+    near = [output.with_name(_LOCK) for output in inside]
+    for record in near:
+        if found := list(_from_lock(path, record, files)):
+            return _only(path, found)
+    elsewhere: list[Tracked] = []
+    for record in files.locks(root):
+        if record not in near:
+            with suppress(BadInput):  # of another project, or a sample in its tests
+                elsewhere += _from_lock(path, record, files)
+    if elsewhere:
+        return _only(path, elsewhere)
     raise BadInput(
         f"the data is not under DVC: {path} is in neither {own_record(path)}, nor a folder that "
-        f"DVC tracks, nor a {_LOCK} below {root}. Run 'dvc add {shlex.quote(str(path))}', or 'dvc "
-        "repro' if a stage makes the file."
+        f"DVC tracks, nor a {_LOCK} below {root} that git tracks and "
+        f"whose stage is in {_PIPELINE}. "
+        f"Run 'dvc add {shlex.quote(str(path))}', or 'dvc repro' if a stage makes the file."
     )
+
+
+def _only(path: Path, found: Sequence[Tracked]) -> Tracked:
+    """The only record of a file.
+
+    Raises:
+        BadInput: there are several, as of an item of ``foreach`` that was removed.
+    """
+    first, *others = found
+    if others:
+        stages = ", ".join(f"{it.record}:{it.stage}" for it in found[:3])
+        raise BadInput(
+            f"{path}: {len(found)} stages are recorded to make it ({stages}), expected one. Remove "
+            "the others from dvc.lock, run 'dvc repro', and commit."
+        )
+    return first
 
 
 def find_if_tracked(path: Path, files: Files) -> Tracked | None:
@@ -149,12 +174,6 @@ def find_if_tracked(path: Path, files: Files) -> Tracked | None:
         return find(path, files)
     except BadInput:
         return None
-
-
-def _lock_records(inside: Iterable[Path], root: Path, files: Files) -> Iterator[Path]:
-    near = [output.with_name(_LOCK) for output in inside]
-    yield from near
-    yield from (it for it in files.locks(root) if it not in near)
 
 
 def _from_own(path: Path, output: Path, record: Path, raw: bytes) -> Tracked:
@@ -180,10 +199,13 @@ def _from_lock(path: Path, record: Path, files: Files) -> Iterator[Tracked]:
         return
     values = _load(raw, record)
     stages = values.get("stages", {}) if "schema" in values else values  # DVC 1 had no schema
-    folders = _working_folders(record.with_name(_PIPELINE), files)
     try:
+        folders = _working_folders(record.with_name(_PIPELINE), files)
         for name, stage in stages.items():
-            working = record.parent / folders.get(str(name).partition("@")[0], ".")
+            folder = folders.get(str(name).partition("@")[0])
+            if folder is None:  # DVC keeps the records of stages that were removed or renamed
+                continue
+            working = record.parent / folder
             for entry in stage.get("outs") or ():
                 output = Path(posixpath.normpath(working / entry["path"]))
                 if output != path and output not in path.parents:
@@ -195,20 +217,19 @@ def _from_lock(path: Path, record: Path, files: Files) -> Iterator[Tracked]:
                         "'dvc repro', or restore the file from git."
                     )
                 yield found
-    except (AttributeError, KeyError, TypeError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise _malformed(record) from None
 
 
 def _working_folders(pipeline: Path, files: Files) -> dict[str, str]:
-    """The folders that the outputs of the stages in ``dvc.yaml`` are relative to."""
+    """The stages in ``dvc.yaml``, with the folder that each one's outputs are relative to."""
     raw = files.read(pipeline)
     stages = _load(raw, pipeline).get("stages") if raw else None
     found = {}
     for name, stage in stages.items() if isinstance(stages, dict) else ():
-        if isinstance(stage, dict):
-            working = (stage.get("do") or stage).get("wdir")
-            if isinstance(working, str):
-                found[str(name)] = working
+        body = stage.get("do", stage) if isinstance(stage, dict) else {}
+        working = body.get("wdir", ".") if isinstance(body, dict) else "."
+        found[str(name)] = working if isinstance(working, str) else "."
     return found
 
 
@@ -216,10 +237,12 @@ def _tracked(
     path: Path, record: Path, stage: str | None, output: Path, entry: Any
 ) -> Tracked | None:
     """The tracked file of an output's ``entry``; None if that has no usable MD5."""
-    md5, member_md5, folder = str(entry.get("md5")), None, output != path
+    recorded, member_md5, folder = entry.get("md5"), None, output != path
+    md5 = recorded if isinstance(recorded, str) else ""  # YAML also has numbers
     if folder and isinstance(entry.get("files"), list):
         name = path.relative_to(output).as_posix()
-        member_md5 = next((it["md5"] for it in entry["files"] if it["relpath"] == name), None)
+        listed = [it["md5"] for it in entry["files"] if it["relpath"] == name]
+        member_md5 = listed[0] if len(listed) == 1 else None
         if not is_md5(member_md5):
             return None
     elif not is_md5(md5.removesuffix(".dir") if folder else md5) or folder != md5.endswith(".dir"):

@@ -3,23 +3,33 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from lynx_pipeline.adapters.dvc import repository
 from lynx_pipeline.adapters.dvc_files import OnDisk, Tracked, find
 from lynx_pipeline.errors import BadInput
+from lynx_pipeline_tests.support.places import git
 
 MD5, OTHER = "a1" * 16, "b2" * 16
 FOLDER = f"{MD5}.dir"
 
 
 def write(root: Path, **files: str) -> Path:
-    """A DVC repository with these files, whose names have ``__`` for a slash. Returns the path of
-    its eval set."""
+    """A DVC repository with these files, whose names have ``__`` for a slash, and a ``dvc.yaml``
+    for each ``dvc.lock``. Returns the path of its eval set."""
     (root / ".dvc").mkdir(parents=True)
     for name, text in files.items():
         path = root / name.replace("__", "/").replace("_dot_", ".")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    for lock_file in root.rglob("dvc.lock"):
+        pipeline = lock_file.with_name("dvc.yaml")
+        if not pipeline.exists() and isinstance(
+            values := yaml.safe_load(lock_file.read_text()), dict
+        ):
+            stages = values.get("stages", {}) if "schema" in values else values
+            names = {str(name).partition("@")[0]: {"cmd": "x"} for name in stages}
+            pipeline.write_text(yaml.safe_dump({"stages": names}))
     return root / "data/sets/e.jsonl"
 
 
@@ -176,3 +186,59 @@ def test_the_repository_is_the_nearest_one_in_the_git_repository(tmp_path: Path)
     assert repository(tmp_path / "data/x") == tmp_path
     (tmp_path / "sub/svc/.dvc").mkdir(parents=True)
     assert repository(tmp_path / "sub/svc/data/x") == tmp_path / "sub/svc"
+
+
+def test_a_stage_that_was_renamed_does_not_count(tmp_path: Path) -> None:
+    """DVC keeps its record. An item of ``foreach`` that was removed can't be told from the others,
+    so two records are refused."""
+    old = f"{lock(out('data/sets/e.jsonl', OTHER), stage='old')}"
+    both = old + f"  make:\n    cmd: x\n    outs:\n{out('data/sets/e.jsonl')}"
+    path = write(tmp_path, dvc_dot_lock=both, dvc_dot_yaml="stages:\n  make:\n    cmd: x\n")
+    found = find(path, OnDisk())
+    assert (found.stage, found.md5) == ("make", MD5)
+    (tmp_path / "dvc.yaml").write_text("stages:\n  make: {cmd: x}\n  old: {cmd: x}\n")
+    with pytest.raises(
+        BadInput, match=r"2 stages are recorded to make it \(.*dvc.lock:old, .*make"
+    ):
+        find(path, OnDisk())
+    (tmp_path / "dvc.yaml").unlink()
+    with pytest.raises(BadInput, match="is not under DVC"):
+        find(path, OnDisk())
+
+
+def test_only_a_file_that_git_knows_is_searched_for(tmp_path: Path) -> None:
+    """A bundle that was downloaded into the working tree may contain a ``dvc.lock``, too."""
+    path = write(tmp_path, pipelines__dvc_dot_lock=lock(out("../data/sets/e.jsonl")))
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "add", "pipelines")
+    code = tmp_path / "candidate/bundle/code"
+    code.mkdir(parents=True)
+    (code / "dvc.lock").write_text(lock(out("../../../data/sets/e.jsonl", OTHER)))
+    (code / "dvc.yaml").write_text("stages:\n  make: {cmd: x}\n")
+    assert find(path, OnDisk()).record == tmp_path / "pipelines/dvc.lock"
+    (tmp_path / "samples").mkdir()
+    (tmp_path / "samples/dvc.lock").write_text("[")
+    git(tmp_path, "add", "samples")
+    assert find(path, OnDisk()).md5 == MD5
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "digits"),
+    [
+        ("stages: {make: {foreach: [1], do: text}}", MD5),
+        ("stages: {make: text}", MD5),
+        ("stages: {make: {wdir: [1]}}", MD5),
+        ("stages: {make: {cmd: x}}", "0x" + "f" * 5000),
+        ("stages: {make: {cmd: x}}", "12345678901234567890123456789012"),
+    ],
+)
+def test_odd_files_are_never_a_traceback(tmp_path: Path, pipeline: str, digits: str) -> None:
+    """YAML may hold a number or a list anywhere."""
+    path = write(
+        tmp_path, dvc_dot_lock=lock(out("data/sets/e.jsonl", digits)), dvc_dot_yaml=pipeline
+    )
+    try:
+        assert find(path, OnDisk()).md5 == MD5
+    except BadInput as error:
+        assert "dvc.lock: expected" in str(error)
+        assert digits != MD5
