@@ -9,6 +9,7 @@ Only ``prompt`` or ``inputs``, ``expected``, ``accept`` and ``buckets`` are read
 an eval set; a line may have any other key, because a log of real questions usually does.
 """
 
+import json
 import math
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -23,7 +24,7 @@ from lynx_pipeline.domain.eval_set import (
     read_question,
 )
 from lynx_pipeline.domain.scorers import Scorer, normalise
-from lynx_pipeline.domain.strict_json import Fields, parse_object
+from lynx_pipeline.domain.strict_json import LONGEST, Fields, parse_object
 from lynx_pipeline.errors import BadInput, some_of
 
 # The usual thresholds of the population stability index: below the first the shares are the same
@@ -64,7 +65,7 @@ def parse_corpus(
     known: dict[str, set[str]] = {dimension: set() for dimension in dimensions}
     for number, raw in enumerate(lines, start=1):
         here = f"{where}, line {number}"
-        if not raw.strip():
+        if not raw.strip() and len(raw) <= LONGEST:
             continue
         if empty:
             check_kind(raw, where, "Convert it to JSON lines with a 'prompt' each")
@@ -165,19 +166,27 @@ def keys(prompt: str, form: str, answers: Iterable[str], scorer: Scorer) -> Iter
             yield PAIR, form, answer_form
 
 
+def question_form(prompt: str, inputs: Collection[str]) -> str:
+    """A prompt as it is compared: normalised. If it has several ``inputs``, each by itself."""
+    if not inputs:
+        return normalise(prompt)
+    return json.dumps([normalise(value) for value in json.loads(prompt).values()])
+
+
 def item_keys(item: Item, scorer: Scorer) -> Iterator[Key]:
     """:func:`keys` of an item."""
-    return keys(item.prompt, normalise(item.prompt), item.answers, scorer)
+    return keys(item.prompt, question_form(item.prompt, item.inputs), item.answers, scorer)
 
 
 def find_items(items: Iterable[Item], lines: Iterable[Line], scorer: Scorer) -> Overlap:
     """The overlap of items in memory with a corpus of any length."""
     wanted = [(item, set(item_keys(item, scorer))) for item in items]
+    inputs = wanted[0][0].inputs if wanted else ()
     every = {key for _, its in wanted for key in its}
     forms = {key[1] for key in every if key[0] == PROMPT}
     found: set[Key] = set()
     for line in lines:
-        if (form := normalise(line.prompt)) in forms:
+        if (form := question_form(line.prompt, inputs)) in forms:
             found.update(every.intersection(keys(line.prompt, form, line.answers, scorer)))
     counts, examples = [0] * len(KINDS), []
     for item, its in wanted:

@@ -204,7 +204,7 @@ class Findings:
         found: tuple[dict[object, list[int]], ...] = ({}, {}, {})
         for number, line in lines() if any(each.extra for each in repeated) else ():
             try:
-                item = parse_item(line, "", self._scorer)
+                item = parse_item(line, "", self._scorer, self._inputs)
             except BadInput:
                 continue
             question = _question(item, self._scorer)

@@ -69,6 +69,6 @@ def _lines(file: Path, progress: Progress) -> Iterator[tuple[int, bytes]]:
                 done += len(rest)
             if number % _REPORT == 0:
                 progress(done, size)
-            if line.strip():
+            if line.strip() or len(line) > LONGEST:
                 yield number, line
         progress(size, size)

@@ -345,3 +345,22 @@ def test_a_corpus_has_the_inputs_of_its_eval_set() -> None:
             BadInput, match=r"c, line 1: this item has .*; the eval set's items have"
         ):
             list(parse_corpus([bad], "c", DIMENSIONS, ("a", "b")))
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs"), [("Who is it?", "Who  is it? "), ("It is.", "it is"), ("a b", "a\nb")]
+)
+def test_each_input_is_normalised_by_itself(mine: str, theirs: str) -> None:
+    """As a prompt would be, not as one JSON text."""
+    text = json.dumps({"question": mine, "context": "c"})
+    item = Item("1", text, ("x",), ("all.x",), ("question", "context"))
+    line = Line(json.dumps({"question": theirs, "context": "C."}), ("x",), {})
+    assert find_items([item], [line], EXACT) == Overlap(1, 0, 1, 0, (("1", text),))
+    other = Line(json.dumps({"question": "c", "context": theirs}), (), {})
+    assert find_items([item], [other], EXACT).prompts == 0
+
+
+def test_an_endless_blank_line_is_refused() -> None:
+    """What follows it was not compared."""
+    with pytest.raises(BadInput, match=r"c, line 2: has \d+ bytes"):
+        parsed(b'{"prompt": "a"}', b" " * (5 << 20))

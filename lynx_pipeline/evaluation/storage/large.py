@@ -19,10 +19,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lynx_pipeline.domain.candidate_eval import Counts, build_counts
-from lynx_pipeline.domain.corpus import KINDS, LISTED, PROMPT, Line, Overlap, counted, keys
+from lynx_pipeline.domain.corpus import (
+    KINDS,
+    LISTED,
+    PROMPT,
+    Line,
+    Overlap,
+    counted,
+    keys,
+    question_form,
+)
 from lynx_pipeline.domain.eval_set import Item, parse_eval_set, sum_by_bucket
 from lynx_pipeline.domain.gate.comparison import Comparison, Flip
-from lynx_pipeline.domain.scorers import Scorer, normalise
+from lynx_pipeline.domain.scorers import Scorer
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline.evaluation.storage.pages import check_pages, most_bytes, too_large
 from lynx_pipeline.evaluation.storage.parquet import one_line
@@ -174,7 +183,10 @@ class LargeEvalSet:
         ):
             for item in batch.to_pylist():
                 for key in keys(
-                    item["prompt"], form := normalise(item["prompt"]), item["answers"], self.scorer
+                    item["prompt"],
+                    form := question_form(item["prompt"], self.inputs),
+                    item["answers"],
+                    self.scorer,
                 ):
                     yield row, key[0], hash(key)
                 prompts.add(form)
@@ -183,7 +195,7 @@ class LargeEvalSet:
     def _hits(self, corpus: Iterable[Line], prompts: "_Filter") -> Iterator[tuple[int]]:
         """The hashes of the keys of all lines that may have the prompt of an item."""
         for line in corpus:
-            if (form := normalise(line.prompt)) in prompts:
+            if (form := question_form(line.prompt, self.inputs)) in prompts:
                 for key in keys(line.prompt, form, line.answers, self.scorer):
                     yield (hash(key),)
 
