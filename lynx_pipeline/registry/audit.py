@@ -89,7 +89,7 @@ def audit(registry: Registry, version: str) -> Audit:
             judged = _replay(settings, registry.store, promotion)
             findings += _differences(promotion, judged)
             corpus = _compare_corpus(settings, promotion, judged)
-            findings += _authorization_findings(settings, promotion, corpus)
+            findings += _authorization_findings(settings, promotion, judged, corpus)
             digest = judged.evidence.evaluation.bundle_digest
             if digest is not None and digest == promotion.fact.bundle_digest:
                 registry.store.evidence(digest)  # the bundle's manifest
@@ -202,7 +202,10 @@ def _compare_corpus(
 
 
 def _authorization_findings(
-    settings: Settings, promotion: Entry[Promoted], corpus: CorpusFindings | str | None
+    settings: Settings,
+    promotion: Entry[Promoted],
+    judged: Judged,
+    corpus: CorpusFindings | str | None,
 ) -> list[str]:
     """In prod, whether the policy, gate inputs and corpus checks of the commit that the entry names
     allow it."""
@@ -215,6 +218,9 @@ def _authorization_findings(
         then = load_settings(root, {"LYNX_ENV": "prod"}, pyproject=raw)
         check_identity(check_policy(then.identity), Claims(asdict(fact.actor)), commit)
         check_judged(then, commit, fact)
+        used, set_then = judged.evidence.evaluation.answer_column, then.evaluation.answer_column
+        if used != set_then:
+            raise Refused(f"answer_column is {set_then!r} there, and the evaluation used {used!r}.")
         if then.corpus_checks == BLOCKING:
             return (
                 [corpus] if isinstance(corpus, str) else list(corpus.objections if corpus else ())

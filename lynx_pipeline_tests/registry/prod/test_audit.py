@@ -1,5 +1,6 @@
 """Audits in prod: genuine promotions pass, and forged entries are reported."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.domain.ledger.facts import Actor
 from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.evaluation.evidence import EVAL
 from lynx_pipeline.registry import Registry, promotion
 from lynx_pipeline.registry.audit import audit
 from lynx_pipeline_tests.registry.prod.conftest import (
@@ -75,3 +77,30 @@ def test_an_entry_judged_by_uncommitted_floors_is_reported(prod: Prod) -> None:
     prod.store.append(lambda _: fact, forged.files)
     (finding,) = audit(Registry.open(prod.prod), "v0.2.0").findings
     assert "baseline_sha256 differs from the commit" in finding
+
+
+def test_an_entry_with_an_uncommitted_answer_column_is_reported(prod: Prod) -> None:
+    """The setting decides which of a model's outputs were scored."""
+    made = prod.candidate("good")
+    entry = prod.promote(made, "v0.1.0")
+    file = made.evidence / EVAL
+    file.write_text(json.dumps({**json.loads(file.read_bytes()), "answer_column": "label"}))
+    settings = load_settings(prod.root, {"MLFLOW_TRACKING_URI": prod.tracking.uri})
+    other_column = replace(settings.evaluation, answer_column="label")
+    request = promotion.PromotionRequest(
+        canonical_sha=made.sha,
+        semver="v0.2.0",
+        candidate=made.run_id,
+        bundle_digest=None,
+        evidence=made.evidence,
+    )
+    assert isinstance(entry.fact.actor, Actor)
+    forged = promotion.build_promotion(
+        replace(settings, evaluation=other_column),
+        request,
+        entry.fact.time,
+        replace(entry.fact.actor, jti="another"),
+    )
+    prod.store.append(lambda _: replace(forged.fact, env=Env.PROD), forged.files)
+    (finding,) = audit(Registry.open(prod.prod), "v0.2.0").findings
+    assert "answer_column is None there, and the evaluation used 'label'" in finding
