@@ -19,7 +19,7 @@ from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.candidate import choose, fresh_bundle
 from lynx_pipeline.evaluation.inputs import read_eval_file
-from lynx_pipeline.evaluation.run import evaluate
+from lynx_pipeline.evaluation.run import evaluate, hidden_folders
 from lynx_pipeline.reports.progress import shown
 
 
@@ -71,7 +71,7 @@ def minieval(
     env, options, scorer = read_env(os.environ), EvaluationSettings(), EXACT
     if settings is not None:
         options, scorer = settings.evaluation, settings.scorer
-        hidden += [settings.root, settings.home]
+        hidden += hidden_folders(settings)
     with ExitStack() as stack:
         items, key = read_eval_file(eval_file, scorer), None
         if settings is not None and run_id is not None:

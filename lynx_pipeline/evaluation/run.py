@@ -283,13 +283,20 @@ def evaluate_candidate(
                 candidate=candidate.key,
                 env=settings.env,
                 corpus=corpus,
-                hidden=(settings.root, settings.home),
+                hidden=hidden_folders(settings),
                 warn=warn,
                 progress=progress,
             )
         elif evidence.evaluation.corpus != corpus:
             evidence = _with_corpus(evidence, corpus, candidate.evidence / EVAL)
     return apply_gate(eval_set, evidence, baseline), reused
+
+
+def hidden_folders(settings: Settings) -> tuple[Path, ...]:
+    """What a candidate must not see: the project, its state, and the DVC and git repositories that
+    contain it, with DVC's cache."""
+    above = [it for it in settings.root.parents if (it / ".dvc").is_dir() or (it / ".git").exists()]
+    return (settings.root, settings.home, *above)
 
 
 def _valid_evidence(

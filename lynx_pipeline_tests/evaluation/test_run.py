@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
-from lynx_pipeline.config import EvaluationSettings, Limits, Settings
+from lynx_pipeline.config import EvaluationSettings, Limits, Settings, load_settings
 from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP, LOCAL, NONE, CandidateEval
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.versioning import Env
@@ -18,7 +18,7 @@ from lynx_pipeline.evaluation import run as run_module
 from lynx_pipeline.evaluation.candidate import candidate
 from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, TIMINGS, read_evidence
 from lynx_pipeline.evaluation.judgement import judge_evidence
-from lynx_pipeline.evaluation.run import PRINTED, evaluate, evaluate_candidate
+from lynx_pipeline.evaluation.run import PRINTED, evaluate, evaluate_candidate, hidden_folders
 from lynx_pipeline.evaluation.storage import StoredEvalSet
 from lynx_pipeline.evaluation.storage.large import build
 from lynx_pipeline.evaluation.storage.parquet import read_predictions
@@ -317,3 +317,14 @@ def test_a_model_that_mlflow_loads_is_evaluated(tmp_path: Path) -> None:
     assert (tmp_path / "a" / PREDICTIONS).read_bytes() == (
         tmp_path / "b" / PREDICTIONS
     ).read_bytes()
+
+
+def test_the_repositories_above_a_project_are_hidden(tmp_path: Path) -> None:
+    """They have the right answers too: in DVC's cache and in other services' folders."""
+    root = tmp_path / "repository" / "services" / "tutor"
+    root.mkdir(parents=True)
+    for folder in (".dvc", ".git"):
+        (tmp_path / "repository" / folder).mkdir()
+    (root / "pyproject.toml").write_text('[tool.lynx_pipeline]\nmodel = "m"\n')
+    settings = load_settings(root, {})
+    assert hidden_folders(settings) == (root, settings.home, tmp_path / "repository")
