@@ -58,9 +58,11 @@ class EvaluationConfig(Config):
 
 
 class PromotionConfig(Config):
-    """The version to promote under. Empty: the run's tag ``lynx.semver``."""
+    """The version to promote under. Empty: the run's tag ``lynx.semver``. ``bundle_digest`` as for
+    the bundle."""
 
     semver: str = ""
+    bundle_digest: str = ""
 
 
 @asset(group_name="inputs", kinds={"dvc"}, code_version="1")
@@ -202,7 +204,11 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
         evidence = candidate(settings, key).evidence
         sha = downloaded(settings, key).canonical_sha
         entry, is_new = Registry.open(settings).promote(
-            sha, semver, evidence=evidence, candidate=key
+            sha,
+            semver,
+            evidence=evidence,
+            candidate=key,
+            bundle_digest=config.bundle_digest or None,
         )
     done = "Promoted" if is_new else "Promoted by an earlier run"
     context.log.info(f"{done}: {entry.fact.model} {semver}, ledger entry {entry.seq}.")

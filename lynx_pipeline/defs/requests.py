@@ -26,10 +26,15 @@ FETCHED: RunConfig = {"ops": {candidate_bundle.op.name: {"config": {"fetched": T
 def promotes(semver: str, bundle_digest: str = "") -> RunConfig:
     """The run config that promotes under ``semver``, and only the bundle with this digest if there
     is one."""
-    ops = {promotion_decision.op.name: {"config": {"semver": semver}}}
-    if bundle_digest:
-        ops[candidate_bundle.op.name] = {"config": {"bundle_digest": bundle_digest}}
-    return {"ops": ops}
+    if not bundle_digest:
+        return {"ops": {promotion_decision.op.name: {"config": {"semver": semver}}}}
+    only = {"bundle_digest": bundle_digest}
+    return {
+        "ops": {
+            candidate_bundle.op.name: {"config": only},
+            promotion_decision.op.name: {"config": {"semver": semver, **only}},
+        }
+    }
 
 
 def add_candidate(key: str) -> None:

@@ -5,6 +5,7 @@ A score is a rational. Where the file gives ``correct``, the score is ``correct 
 digit for digit as the file has it. Leaves the comparison of scores to ``gate``.
 """
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ NAME_RULE = (
     "Names of buckets are <dimension>.<value>, split at the first dot: two printable texts in "
     "Unicode NFC, in any alphabet, with ordinary spaces only inside"
 )
+# The rule that baselines and evaluations followed before, so that they can still be read.
+_OLD_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*\.[^\s\x00-\x1f\x7f](?:[^\x00-\x1f\x7f]*\S)?")
 # What Unicode calls ignorable by default and Python calls printable, and the blank Braille cell.
 # DerivedCoreProperties.txt, Default_Ignorable_Code_Point.
 _INVISIBLE = frozenset(
@@ -123,7 +126,7 @@ def buckets_to_json(buckets: Mapping[str, Score]) -> dict[str, dict[str, Any]]:
 
 def _read_score(name: str, value: Any, where: str) -> Score:
     place = f"{where}: bucket {name!r:.80}"
-    if problem := name_problem(name):
+    if (problem := name_problem(name)) and not _OLD_NAME.fullmatch(name):
         raise BadInput(f"{place}: {problem}. {NAME_RULE}.")
     if not isinstance(value, dict):
         raise BadInput(f'{place}: expected an object {{"accuracy", "n", "correct"}}.')

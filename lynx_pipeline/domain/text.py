@@ -2,6 +2,8 @@
 
 import re
 
+LONGEST_MESSAGE = 4_000
+
 
 def printable(text: str, keep: str = "") -> str:
     """``text`` with ``?`` in place of control and other unprintable characters, except those in
@@ -13,8 +15,11 @@ def without_secrets(text: str) -> str:
     """``text`` without the passwords and query strings of the URLs in it.
 
     A password may contain characters that should have been escaped, such as ``/`` and ``@``. Then
-    everything up to the last ``@`` is replaced, which may remove a part of the path too.
+    everything up to the last ``@`` is replaced, which may remove a part of the path too. Only the
+    first :data:`LONGEST_MESSAGE` characters are kept: the text may come from a server, and a search
+    takes time that grows with its square.
     """
+    text = text[:LONGEST_MESSAGE]
     bare = re.sub(r"//[^/\s@]*:\S*@", lambda found: "//…@" if "/" in found[0][2:] else "//", text)
     bare = re.sub(r"//(?!…@)[^/\s]*@", "//", bare)
     return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]+", r"\1?…", bare)

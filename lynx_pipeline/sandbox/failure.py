@@ -40,7 +40,7 @@ def failed(
         reason += f": {_short(raised)}"
     message = f"the candidate could not be evaluated: {reason.rstrip('.')}.{where}"
     if hint:
-        message += f" {_short(hint)}"
+        message += f" The model's process adds: {_short(hint)}"
     if printed and not raised:
         last = printed.rstrip().rpartition("\n")[2]
         message += f" The last line that it printed: {_short(last)}"

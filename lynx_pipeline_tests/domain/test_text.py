@@ -2,7 +2,7 @@
 
 import pytest
 
-from lynx_pipeline.domain.text import printable, without_secrets
+from lynx_pipeline.domain.text import LONGEST_MESSAGE, printable, without_secrets
 
 CONTROLS = {"colour": "\x1b[31m", "bell": "\a", "newline": "\n", "right-to-left": "\u202e"}
 
@@ -45,3 +45,8 @@ def test_passwords_and_query_strings_are_removed_from_text() -> None:
 def test_a_password_is_not_shown(uri: str, text: str) -> None:
     """Error messages end up in logs that anyone can read."""
     assert without_secrets(uri) == text
+
+
+def test_a_long_text_is_cut_before_it_is_searched() -> None:
+    """It may come from a server, and would take seconds."""
+    assert len(without_secrets("//:" * 100_000)) <= LONGEST_MESSAGE
