@@ -67,17 +67,17 @@ def in_mlflow(
     run_id = tracking.run()
     model_id = log_model_of(tracking, run_id, model)
     with connected(tracking.uri) as client:
-        client.create_registered_model("tiny")
-        client.create_model_version("tiny", f"models:/{model_id}", model_id=model_id)
-        client.set_registered_model_alias("tiny", "champion", "1")
+        client.create_registered_model("chosen")
+        client.create_model_version("chosen", f"models:/{model_id}", model_id=model_id)
+        client.set_registered_model_alias("chosen", "champion", "1")
     project(folder / "p")
     monkeypatch.chdir(folder / "p")
     return {
         "a run id": (artifact, artifact),
         "a run id and a path": (f"{artifact}:model", f"{artifact}:model"),
         "a logged model's id": (model_id, model_id),
-        "a registered version": ("models:/tiny/1", model_id),
-        "an alias": ("models:/tiny@champion", model_id),
+        "a registered version": ("models:/chosen/1", model_id),
+        "an alias": ("models:/chosen@champion", model_id),
     }
 
 
@@ -93,7 +93,7 @@ def test_a_model_in_mlflow_is_evaluated_by_any_of_its_names(
         assert (measured["candidate"], measured["correct"]) == (key, 12)
         assert measured == json.loads(Path("o/c.json").read_bytes())
     assert list(Path(".lynx").rglob("MLmodel")) == []
-    assert main([*command, "--run-id", "models:/tiny@challenger"]) != 0
+    assert main([*command, "--run-id", "models:/chosen@challenger"]) != 0
     assert "challenger" in capsys.readouterr().err
 
 

@@ -92,7 +92,7 @@ def test_an_unusable_state_folder_is_reported_by_the_demo(tmp_path: Path) -> Non
     (tmp_path / "file").write_text("")
     done = Place(REPO, tmp_path / "file" / "home").lynx("demo")
     assert done.returncode == 3
-    assert done.stderr.startswith(f"lynx-pipeline: the folder {tmp_path}/file/home")
+    assert done.stderr.startswith(f"lynx-pipeline: {tmp_path}/file/home")
     assert done.stderr.count("\n") == 1
 
 

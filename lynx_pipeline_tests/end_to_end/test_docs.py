@@ -83,6 +83,9 @@ class Clone:
     def restore_demo(self) -> None:
         """Restore the state after the demonstration, in which each page starts."""
         git(self.root, "checkout", "--quiet", ".")
+        # Data that a page has replaced; DVC pulls the recorded one again.
+        for record in self.root.glob("data/*/*.dvc"):
+            record.with_suffix("").unlink(missing_ok=True)
         if self.words:
             shutil.rmtree(self.root / ".lynx")
             shutil.copytree(self.root / ".lynx-then", self.root / ".lynx")

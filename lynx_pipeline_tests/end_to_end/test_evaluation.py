@@ -22,7 +22,7 @@ from lynx_pipeline_tests.end_to_end.conftest import (
 
 pytestmark = pytest.mark.slow
 
-EVAL_SET = "data/eval/phase-20.jsonl"
+EVAL_SET, CORPUS = "data/eval/phase-20.jsonl", "data/processed/train.jsonl"
 
 
 def test_concurrent_evaluations_do_not_mix(demo: Demo, tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_concurrent_evaluations_do_not_mix(demo: Demo, tmp_path: Path) -> None:
     assert _state(demo.place) == elsewhere
     assert not place.registry.exists()
     added = {name for name in files_in(root) if not name.startswith((".dvc/", ".git/"))}
-    assert added - tracked.keys() == {EVAL_SET}
+    assert added - tracked.keys() == {EVAL_SET, CORPUS}
 
 
 def test_an_unchanged_candidate_is_not_evaluated_again(demo: Demo, tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def _processes(mark: str) -> list[int]:
             id="predict",
         ),
         pytest.param("return prompts[:-1]", "pass", "4 predictions for 5", id="too few"),
-        pytest.param("return [1.5 for _ in prompts]", "pass", "model returned float", id="numbers"),
+        pytest.param("return [b'' for _ in prompts]", "pass", "model returned bytes", id="bytes"),
         pytest.param("pass", "bytearray(1 << 40)", "MemoryError", id="memory"),
         pytest.param("import os; os._exit(0)", "pass", "exit code 0", id="vanishes"),
     ],

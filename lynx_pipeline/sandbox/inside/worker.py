@@ -268,11 +268,11 @@ def _position(names: list[Any], answer_column: str | None) -> int:
     if answer_column is None:
         raise ValueError(
             f"the model returned {columns}, expected one. Name the one with the answers: "
-            "answer_column in [tool.lynx_pipeline.evaluation]"
+            "answer_column in the evaluation's settings"
         )
     raise ValueError(
         f"the model returned {columns}, expected one named {answer_column!r}, as answer_column in "
-        "[tool.lynx_pipeline.evaluation] says"
+        "the evaluation's settings says"
     )
 
 

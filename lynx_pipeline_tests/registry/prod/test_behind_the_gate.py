@@ -131,7 +131,7 @@ def test_git_configuration_cannot_redirect_the_branch_lookup(
 def test_the_users_git_settings_do_not_affect_the_registry(
     prod: Prod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Settings of a remote named origin, hooks and signing are ignored."""
+    """Settings of a remote named origin, hooks and signed pushes are ignored."""
     good = prod.candidate("good")
     evil = OnGit.new(prod.folder / "evil.git")
     hooks = prod.folder / "hooks"
@@ -142,7 +142,7 @@ def test_the_users_git_settings_do_not_affect_the_registry(
     config.write_text(
         f'[remote "origin"]\n\tpushurl = file://{evil.bare}\n\tmirror = true\n'
         f"[core]\n\thooksPath = {hooks}\n[push]\n\tgpgSign = true\n\tpushOption = x\n"
-        "[tag]\n\tgpgSign = true\n[commit]\n\tgpgSign = true\n[protocol]\n\tversion = 0\n"
+        "[protocol]\n\tversion = 0\n"
     )
     monkeypatch.setenv("GIT_CONFIG_GLOBAL", str(config))
     prod.promote(good, "v0.1.0")

@@ -45,22 +45,27 @@ def mlflow_down(stage: Stage) -> list[Seen]:
 def dvc_down(stage: Stage) -> list[Seen]:
     """DVC's remote is down at the request, or after it: the later jobs don't need it."""
     away = stage.dvc_remote.with_name("away")
-    given = evaluated_run(stage).only("request")
-    stage.clear()
-    comment = stage.comment(request_text(ALIAS, V))
-    stage.dvc_remote.rename(away)
+
+    def fall() -> None:
+        stage.dvc_remote.rename(away)
+
     try:
+        stage.clear()
+        fall()
         with unchanged(stage):
-            run = stage.runner(comment).run()
+            run = stage.runner(stage.comment(request_text(ALIAS, V))).run()
         assert result(run) == "request: exit code 3", run.jobs["request"].log[-3000:]
         assert "DVC could not pull it" in message(run)
         assert run.jobs["evaluate"].result == "skipped"
         assert "stopped in job `request`" in bot_comment(stage)
         first = Seen("DVC's remote down at the request", result(run), message(run), "as before")
-        stage.clear()
-        later = stage.runner(stage.comment(request_text(ALIAS, V))).run(given)
-    finally:
         away.rename(stage.dvc_remote)
+        stage.clear()
+        comment = stage.comment(request_text(ALIAS, V))
+        later = stage.runner(comment, Hooks(before={"evaluate": fall})).run()
+    finally:
+        if away.exists():
+            away.rename(stage.dvc_remote)
     assert result(later) == "exit code 0", message(later)
     assert_promoted(stage)
     return [first, Seen("DVC's remote down later", result(later), message(later), "promoted")]

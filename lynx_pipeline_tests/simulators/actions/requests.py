@@ -307,5 +307,7 @@ def elsewhere(stage: Stage) -> list[Seen]:
     with unchanged(stage):
         run = replace(runner, secrets={"MLFLOW_TRACKING_TOKEN": "precious"}).run()
     assert result(run) == "request: exit code 1", run.jobs["request"].log
-    assert "neither its own artifact service nor in 'artifact_locations'" in message(run)
+    assert "neither its own artifact service nor in 'artifact_locations'" in message(run), message(
+        run
+    )
     return [Seen("artifacts on a foreign host", result(run), message(run), "as before")]

@@ -130,7 +130,7 @@ class Stage:
     def log_elsewhere(self) -> str:
         """Create a run whose artifacts are on a foreign host; returns its id. The host is the
         channel's, which would record a request."""
-        place = self.channel.url.replace("json://", "mlflow-artifacts://")
+        place = self.channel.address.replace("http://", "mlflow-artifacts://")
         with connected(self.mlflow) as client:
             experiment = client.get_experiment_by_name("elsewhere")
             number = (
