@@ -20,6 +20,7 @@ OTHER = "e" * 32
 def by_stage(prod: Prod) -> str:
     """Track the eval set as an output of a stage. Returns the file that records it."""
     _repository(prod)
+    prod.write("dvc.yaml", "stages:\n  make: {cmd: x}\n  other: {cmd: y}\n")
     prod.write(
         LOCK,
         "schema: '2.0'\nstages:\n  make:\n    cmd: x\n    outs:\n    - path: data/eval.jsonl\n"
