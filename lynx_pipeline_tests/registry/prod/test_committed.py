@@ -155,7 +155,7 @@ def _add_event(prod: Prod) -> None:
         pytest.param(
             lambda p: p.git("checkout", "--quiet", "--orphan", "x"),
             BadInput,
-            "not a git checkout with a commit",
+            "the git repository has no commit yet",
             id="no commit",
         ),
         pytest.param(
