@@ -237,8 +237,7 @@ def _tracked(
     path: Path, record: Path, stage: str | None, output: Path, entry: Any
 ) -> Tracked | None:
     """The tracked file of an output's ``entry``; None if that has no usable MD5."""
-    recorded, member_md5, folder = entry.get("md5"), None, output != path
-    md5 = recorded if isinstance(recorded, str) else ""  # YAML also has numbers
+    md5, member_md5, folder = str(entry.get("md5")), None, output != path
     if folder and isinstance(entry.get("files"), list):
         name = path.relative_to(output).as_posix()
         listed = [it["md5"] for it in entry["files"] if it["relpath"] == name]
