@@ -228,7 +228,8 @@ def test_narrow_floats_read_back_equal_in_their_own_type(values: list[float], ki
         assert read == value
         digits = len(Decimal(text).normalize().as_tuple().digits)
         if digits > 1:
-            assert array.dtype.type(f"{Decimal(text):.{digits - 2}e}") != value
+            with numpy.errstate(over="ignore"):
+                assert array.dtype.type(f"{Decimal(text):.{digits - 2}e}") != value
     _same_in_every_container(array, found, NARROW | {"nullable", "Arrow", "categories", "Index"})
 
 
