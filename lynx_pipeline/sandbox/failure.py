@@ -1,7 +1,7 @@
 """How a candidate failed: the last line of its traceback, where that is in its own files, and
 the last part of what it printed.
 
-All of it is the candidate's own text, so it explains and proves nothing. Control characters are
+All of that is the candidate's own text, so it explains and proves nothing. Control characters are
 replaced, and lengths are limited.
 """
 
@@ -29,8 +29,8 @@ def failed(
 ) -> CandidateFailed:
     """The error of a candidate that failed for ``reason``.
 
-    ``error`` is the exception that it reported, if it did, and ``hint`` what may help.
-    ``stderr`` is what it wrote, and ``bundle`` its folder as it sees it.
+    ``error`` is the exception that it reported, if it did. ``stderr`` is what it wrote, and
+    ``bundle`` its folder as it sees it. ``hint`` is our advice, if there is any.
     """
     printed = printable(stderr.decode(errors="replace"), "\n\t").strip("\n")
     raised, where = _last_exception(printed.split("\n"), bundle.rstrip("/"))
@@ -40,7 +40,7 @@ def failed(
         reason += f": {_short(raised)}"
     message = f"the candidate could not be evaluated: {reason.rstrip('.')}.{where}"
     if hint:
-        message += f" The model's process adds: {_short(hint)}"
+        message += f" {hint}"
     if printed and not raised:
         last = printed.rstrip().rpartition("\n")[2]
         message += f" The last line that it printed: {_short(last)}"

@@ -22,6 +22,7 @@ from lynx_pipeline.domain.candidate_eval import NONE
 from lynx_pipeline.errors import LynxError, SystemFailed
 from lynx_pipeline.sandbox.engine import Answered, Batch, Form
 from lynx_pipeline.sandbox.failure import CandidateFailed, failed
+from lynx_pipeline.sandbox.hints import hint_text
 from lynx_pipeline.sandbox.isolation import Isolation
 from lynx_pipeline.sandbox.watch import Watch
 
@@ -182,7 +183,8 @@ class _Worker:
             raise self._failed("it returned something that is not a JSON object")
         if "error" in reply:
             self._read_to_end()
-            raise self._failed(f"{phase} failed", str(reply["error"]), str(reply.get("hint") or ""))
+            hint = hint_text(reply.get("hint"))
+            raise self._failed(f"{phase} failed", str(reply["error"]), hint)
         return reply
 
     def _read_to_end(self) -> None:

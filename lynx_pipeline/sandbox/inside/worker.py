@@ -10,7 +10,7 @@ in a JSON object. See :func:`load`.
 The protocol is one JSON object per line. In: ``{"ids": [...], "prompts": [...]}``; if the items
 have several inputs, each prompt is the JSON text of an object. Out: first
 ``{"ready": seconds}``, then for each batch ``{"ids": [...], "predictions": [...], "seconds": s,
-"peak_mib": m}``, or ``{"error": "...", "hint": "..."}`` and the process ends. What the model prints
+"peak_mib": m}``, or ``{"error": "...", "hint": {...}}`` and the process ends. What the model prints
 goes to standard error.
 """
 
@@ -58,7 +58,7 @@ def main() -> None:
         # A regular exit spends a third of a second on unloading libraries.
         os._exit(0)
     except BaseException as error:
-        message = {"error": f"{type(error).__name__}: {error}"}
+        message: dict[str, Any] = {"error": f"{type(error).__name__}: {error}"}
         with suppress(Exception):  # it looks at the model's objects
             message["hint"] = hint(error, [] if predict is None else predict.columns)
         send(message)
@@ -329,36 +329,24 @@ def _type(value: Any) -> str:
     return type(value).__name__
 
 
-# ----- hints for errors of a model --------------------------------------------------------------
+# ----- errors that a model raises because of where it runs --------------------------------------
 
 _NETWORK = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
 
 
-def hint(error: BaseException, columns: Sequence[Any]) -> str:
-    """What to do about an error that a model raises because it is evaluated in a sandbox, or got a
-    data frame with these ``columns``; empty for any other error."""
+def hint(error: BaseException, columns: Sequence[Any]) -> dict[str, Any] | None:
+    """Whether a model raised ``error`` because it has no network, lacks a variable, or got a data
+    frame with these ``columns``; None for any other error."""
     for each in _chain(error):
         if isinstance(each, socket.gaierror | ConnectionRefusedError) or (
             isinstance(each, OSError) and each.errno in _NETWORK
         ):
-            return (
-                "In the sandbox a model has no network, on purpose: it could look up or leak the "
-                "questions. Log the files that it needs together with the model; a model that only "
-                "calls an API can't be evaluated"
-            )
+            return {"kind": "network"}
         if (name := _missing_variable(each)) is not None:
-            return (
-                "In the sandbox a model has none of your environment variables, on purpose. "
-                "Unless the value is a secret, log it with the model: mlflow.pyfunc.log_model(..., "
-                f"model_config={{{name!r}: 'value'}}), and read context.model_config"
-            )
+            return {"kind": "variable", "name": name}
         if (name := _missing_column(each, columns)) is not None:
-            return (
-                f"The model was given a data frame with {_columns(columns)}. To get another one, "
-                "log it with a signature: mlflow.pyfunc.log_model(..., signature=mlflow.models."
-                f"infer_signature(pandas.DataFrame({{{name!r}: ['a text']}})))"
-            )
-    return ""
+            return {"kind": "column", "name": name, "columns": [str(it) for it in columns]}
+    return None
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -389,8 +377,7 @@ def _missing_column(error: BaseException, columns: Sequence[Any]) -> str | None:
     for frame in _frames(error):
         index = frame.f_locals.get("self")
         if hasattr(index, "get_loc") and list(index) == columns:
-            name = str(error.args[0]) if error.args else ""
-            return name if name.isidentifier() else "NAME"
+            return str(error.args[0]) if error.args else ""
     return None
 
 
@@ -399,10 +386,6 @@ def _frames(error: BaseException) -> Iterator[Any]:
     while trace is not None:
         yield trace.tb_frame
         trace = trace.tb_next
-
-
-def _columns(names: Sequence[Any]) -> str:
-    return f"the column{'s' * (len(names) > 1)} {_names(names)}"
 
 
 if __name__ == "__main__":

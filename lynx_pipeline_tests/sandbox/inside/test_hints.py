@@ -1,5 +1,6 @@
 """What the message says about errors that a model raises because it is evaluated."""
 
+import json
 import os
 import socket
 import urllib.request
@@ -11,6 +12,7 @@ import pytest
 import requests
 
 from lynx_pipeline.errors import BadInput
+from lynx_pipeline.sandbox.hints import hint_text
 from lynx_pipeline.sandbox.inside.worker import hint
 from lynx_pipeline_tests.sandbox.inside.test_worker import LIMITS, PROMPTS, saved
 from lynx_pipeline_tests.support.worker_scripts import ask
@@ -67,7 +69,7 @@ def test_an_error_that_evaluation_causes_has_a_hint(
     """It says what the model got or does not have, and what to do, in a few lines."""
     with pytest.raises(Exception) as caught:
         fails()
-    found = hint(caught.value, ["prompt"])
+    found = hint_text(json.loads(json.dumps(hint(caught.value, ["prompt"]))))
     assert expected in found
     assert len(found) < 300
 
@@ -90,7 +92,7 @@ def test_any_other_error_has_no_hint(fails: Callable[[], object]) -> None:
     """It would lead away from the cause."""
     with pytest.raises(Exception) as caught:
         fails()
-    assert hint(caught.value, ["prompt"]) == ""
+    assert hint(caught.value, ["prompt"]) is None
 
 
 SEEN = {
