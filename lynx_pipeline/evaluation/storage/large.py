@@ -5,13 +5,10 @@ The results equal those of :mod:`~lynx_pipeline.evaluation.storage.memory`, whic
 small eval sets: importing DuckDB takes longer than counting a few thousand answers.
 """
 
-import atexit
-import gc
 import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -33,18 +30,17 @@ from lynx_pipeline.domain.eval_set import Item, parse_eval_set, sum_by_bucket
 from lynx_pipeline.domain.gate.comparison import Comparison, Flip
 from lynx_pipeline.domain.scorers import Scorer
 from lynx_pipeline.errors import BadInput, SystemFailed
-from lynx_pipeline.evaluation.storage.pages import check_pages, most_bytes, too_large
+from lynx_pipeline.evaluation.storage import database as db
+from lynx_pipeline.evaluation.storage.pages import most_bytes, too_large
 from lynx_pipeline.evaluation.storage.parquet import one_line
 from lynx_pipeline.sandbox.engine import Answered
 
 if TYPE_CHECKING:
-    import duckdb
+    pass
 
 # Eval set files with more bytes than this are large. Up to some 40,000 items plain Python is
 # faster than importing an engine.
 LARGE = 8 << 20
-MEMORY = "512MB"
-_ROWS = 1 << 16  # in a row group, and in memory at a time
 _FORMAT = b"lynx_items_1"
 _FILTER_BITS = 29  # 64 MiB
 
@@ -74,19 +70,22 @@ class LargeEvalSet:
 
     def shuffled(self, seed: str) -> Iterator[tuple[int, str]]:
         """See :class:`~lynx_pipeline.domain.eval_set.Questions`."""
-        items, quoted = _read_parquet(self.file, "file_row_number = true"), seed.replace("'", "''")
+        items, quoted = (
+            db.read_parquet(self.file, "file_row_number = true"),
+            seed.replace("'", "''"),
+        )
         query = (
             f"SELECT file_row_number, prompt FROM {items} "
             f"ORDER BY hash(file_row_number, '{quoted}')"
         )
-        with _database() as database:
-            yield from _rows(database, query)
+        with db.connected() as database:
+            yield from db.rows(database, query)
 
     def count(self, predictions: bytes, where: str) -> Counts:
         """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`. The rows must be in the
         eval set's order."""
-        with _predictions(where, len(self), predictions) as (database, file):
-            joined = _joined(database, where, self.file, file)
+        with db.opened(where, len(self), predictions) as (database, file):
+            joined = db.joined(database, where, self.file, file)
             right = [0] * len(self.cell_sizes)
             nulls = mismatches = size = 0
             query = (
@@ -95,7 +94,7 @@ class LargeEvalSet:
                 "count(*) FILTER (i.id IS DISTINCT FROM a.id), "
                 f"sum(strlen(a.id)), sum(strlen(a.prediction)) FROM {joined} GROUP BY cell"
             )
-            for cell, same, null, other_id, *sizes in _rows(database, query):
+            for cell, same, null, other_id, *sizes in db.rows(database, query):
                 mismatches += other_id
                 size += sum(int(each or 0) for each in sizes)
                 if cell is not None:
@@ -105,7 +104,7 @@ class LargeEvalSet:
                 raise too_large(where, f"its texts have {size} bytes", len(self))
             if mismatches:
                 query = f"SELECT i.id, a.id FROM {joined} WHERE i.id IS DISTINCT FROM a.id LIMIT 1"
-                ((expected, found),) = _rows(database, query)
+                ((expected, found),) = db.rows(database, query)
                 raise BadInput(
                     f"{where}: not the predictions of this eval set: a row answers the item "
                     f"{found!r:.80}, expected {expected!r} in its place."
@@ -115,7 +114,7 @@ class LargeEvalSet:
                 "SELECT cell, a.prediction, answers[1], if(len(answers) > 1, answers[2:], NULL) "
                 f"FROM {joined} WHERE a.prediction <> answers[1]"
             )
-            for cell, prediction, first, more in _rows(database, query):
+            for cell, prediction, first, more in db.rows(database, query):
                 right[cell] += _is_right(self.scorer, prediction, (first, *(more or ())))
         cells = {buckets: n for (buckets, _), n in zip(self.cell_sizes, right, strict=True)}
         return build_counts(self, sum_by_bucket(cells), sum(right), nulls)
@@ -124,13 +123,13 @@ class LargeEvalSet:
         """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`."""
         lost, gained = [], []
         where = "predictions"
-        with _predictions(where, len(self), reference, candidate) as (database, old, new):
+        with db.opened(where, len(self), reference, candidate) as (database, old, new):
             query = (
                 "SELECT i.id, i.prompt, i.answers, i.cell, a.prediction, b.prediction FROM "
-                f"{_joined(database, where, self.file, old, new)} "
+                f"{db.joined(database, where, self.file, old, new)} "
                 "WHERE a.prediction IS DISTINCT FROM b.prediction"
             )
-            for item_id, prompt, answers, cell, before, after in _rows(database, query):
+            for item_id, prompt, answers, cell, before, after in db.rows(database, query):
                 right = tuple(answers)
                 was, now = (
                     a is not None and _is_right(self.scorer, a, right) for a in (before, after)
@@ -146,9 +145,9 @@ class LargeEvalSet:
     def with_predictions(self, predictions: bytes) -> Iterator[tuple[str, str, str | None]]:
         """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`."""
         where = "predictions"
-        with _predictions(where, len(self), predictions) as (database, file):
-            joined = _joined(database, where, self.file, file)
-            yield from _rows(database, f"SELECT i.id, i.prompt, a.prediction FROM {joined}")
+        with db.opened(where, len(self), predictions) as (database, file):
+            joined = db.joined(database, where, self.file, file)
+            yield from db.rows(database, f"SELECT i.id, i.prompt, a.prediction FROM {joined}")
 
     def overlap(self, corpus: Iterable[Line]) -> Overlap:
         """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`.
@@ -157,17 +156,17 @@ class LargeEvalSet:
         different keys among ten million on either side have the same one in one of 200,000 runs.
         """
         prompts = _Filter()
-        with _database() as database:
+        with db.connected() as database:
             database.sql("CREATE TABLE wanted (row INTEGER, kind TINYINT, key BIGINT)")
             database.sql("CREATE TABLE found (key BIGINT)")
-            _insert(database, "wanted", ("row", "kind", "key"), self._wanted(prompts))
-            _insert(database, "found", ("key",), self._hits(corpus, prompts))
+            db.insert(database, "wanted", ("row", "kind", "key"), self._wanted(prompts))
+            db.insert(database, "found", ("key",), self._hits(corpus, prompts))
             matching = "FROM wanted SEMI JOIN found USING (key)"
-            rows = _rows(database, f"SELECT kind, count(DISTINCT row) {matching} GROUP BY kind")
+            rows = db.rows(database, f"SELECT kind, count(DISTINCT row) {matching} GROUP BY kind")
             counts = dict.fromkeys(KINDS, 0) | dict(rows)
-            examples = _rows(
+            examples = db.rows(
                 database,
-                f"SELECT id, prompt FROM {_read_parquet(self.file, 'file_row_number = true')} "
+                f"SELECT id, prompt FROM {db.read_parquet(self.file, 'file_row_number = true')} "
                 f"WHERE file_row_number IN (SELECT DISTINCT row {matching} WHERE kind = {PROMPT} "
                 f"ORDER BY row LIMIT {LISTED}) ORDER BY file_row_number",
             )
@@ -179,7 +178,7 @@ class LargeEvalSet:
 
         row = 0
         for batch in pq.ParquetFile(self.file).iter_batches(
-            _ROWS // 8, columns=["prompt", "answers"]
+            db.ROWS // 8, columns=["prompt", "answers"]
         ):
             for item in batch.to_pylist():
                 for key in keys(
@@ -211,19 +210,19 @@ class LargeEvalSet:
                 yield pa.record_batch([batch.rows, batch.answers, seconds], schema)
 
         answered = pa.RecordBatchReader.from_batches(schema, record_batches())
-        with _database() as database:
+        with db.connected() as database:
             database.register("answered", answered)
             ordered = database.sql(
-                f"SELECT i.id, a.prediction, a.s AS seconds FROM {_read_parquet(self.file)} i "
+                f"SELECT i.id, a.prediction, a.s AS seconds FROM {db.read_parquet(self.file)} i "
                 "POSITIONAL JOIN (SELECT prediction, s FROM answered ORDER BY row) a"
-            ).to_arrow_reader(_ROWS)
+            ).to_arrow_reader(db.ROWS)
             with (
-                _parquet_writer(predictions, ordered.schema.remove(2)) as predictions_writer,
-                _parquet_writer(timings, ordered.schema.remove(1)) as timings_writer,
+                db.parquet_writer(predictions, ordered.schema.remove(2)) as predictions_writer,
+                db.parquet_writer(timings, ordered.schema.remove(1)) as timings_writer,
             ):
-                for table in _row_groups(ordered):
-                    predictions_writer.write_table(table.remove_column(2), _ROWS)
-                    timings_writer.write_table(table.remove_column(1), _ROWS)
+                for table in db.row_groups(ordered):
+                    predictions_writer.write_table(table.remove_column(2), db.ROWS)
+                    timings_writer.write_table(table.remove_column(1), db.ROWS)
 
 
 def build(
@@ -274,8 +273,8 @@ def _convert(items: Iterator[Item], file: Path) -> None:
     counts: list[int] = []
     words = 0
     inputs: tuple[str, ...] = ()
-    with _parquet_writer(file, schema) as writer:
-        while chunk := list(islice(items, _ROWS)):
+    with db.parquet_writer(file, schema) as writer:
+        while chunk := list(islice(items, db.ROWS)):
             inputs = chunk[0].inputs
             cells = [index.setdefault(item.buckets, len(index)) for item in chunk]
             counts += [0] * (len(index) - len(counts))
@@ -312,9 +311,9 @@ def _open(
 
 
 def _check_ids(file: Path, where: str) -> None:
-    query = f"SELECT id FROM {_read_parquet(file)} GROUP BY id HAVING count(*) > 1 LIMIT 1"
-    with _database() as database:
-        for (duplicate,) in _rows(database, query):
+    query = f"SELECT id FROM {db.read_parquet(file)} GROUP BY id HAVING count(*) > 1 LIMIT 1"
+    with db.connected() as database:
+        for (duplicate,) in db.rows(database, query):
             raise BadInput(f"{where}: duplicate id {duplicate!r} in this file.")
 
 
@@ -333,156 +332,6 @@ class _Filter:
     def __contains__(self, text: str) -> bool:
         bit = hash(text) & ((1 << _FILTER_BITS) - 1)
         return bool(self._bits[bit >> 3] >> (bit & 7) & 1)
-
-
-# ----- DuckDB and Parquet ---------------------------------------------------------------------
-
-
-@contextmanager
-def _database() -> Iterator["duckdb.DuckDBPyConnection"]:
-    """A database for as long as the block runs.
-
-    Raises:
-        SystemFailed: DuckDB, Arrow or the disk raised an error in the block.
-    """
-    import duckdb
-    import pyarrow as pa
-
-    # Registered in lynx_pipeline.definitions. DuckDB reports, on standard error, all of its objects
-    # that are not collected when the process ends.
-    atexit.unregister(gc.freeze)
-    try:
-        with tempfile.TemporaryDirectory(prefix="lynx-duckdb-") as folder:
-            config: dict[str, Any] = {
-                "memory_limit": MEMORY,
-                "temp_directory": folder,
-                "threads": os.cpu_count() or 1,
-                "autoinstall_known_extensions": False,
-                "autoload_known_extensions": False,
-            }
-            with duckdb.connect(":memory:", config=config) as database:
-                yield database
-    except (duckdb.Error, pa.ArrowException, OSError) as error:
-        raise SystemFailed(
-            f"DuckDB could not work on the eval set: {one_line(error)}. Check that there is enough "
-            "memory and room on the disk, also for temporary files, then run this again."
-        ) from None
-
-
-@contextmanager
-def _predictions(where: str, rows: int, *contents: bytes) -> Iterator[tuple[Any, ...]]:
-    """A database, and each of ``contents``, predictions of ``rows`` items, as a file. DuckDB reads
-    only files, and writing them here ensures that it reads the bytes that were hashed. If one of
-    them makes the block fail, the error message calls it ``where``.
-
-    Raises:
-        BadInput: one is not a predictions file, or is too large.
-        SystemFailed: DuckDB, Arrow or the disk raised another error in the block.
-    """
-    import duckdb
-    import pyarrow as pa
-
-    for raw in contents:
-        try:
-            check_pages(raw, where, rows)
-        except (pa.ArrowException, OSError) as error:
-            raise BadInput(f"{where}: not a predictions file: {one_line(error)}.") from None
-    with _database() as database, tempfile.TemporaryDirectory(prefix="lynx-predictions-") as folder:
-        files = [Path(folder) / f"{number}.parquet" for number in range(len(contents))]
-        for file, raw in zip(files, contents, strict=True):
-            file.write_bytes(raw)
-        try:
-            yield database, *files
-        except (duckdb.Error, pa.ArrowException, OSError):
-            for file in files:
-                _check_readable(file, where)
-            raise
-
-
-def _check_readable(file: Path, where: str) -> None:
-    """Check that DuckDB can read these predictions on their own, which takes little memory.
-
-    Raises:
-        BadInput: it can't.
-    """
-    import duckdb
-
-    with _database() as database:
-        try:
-            # This reads all values of both columns, not only the file's metadata.
-            database.sql(
-                f"SELECT sum(strlen(id)), sum(strlen(prediction)) FROM {_read_parquet(file)}"
-            ).fetchall()
-        except duckdb.OutOfMemoryException:
-            raise
-        except duckdb.Error as error:
-            raise BadInput(f"{where}: not a predictions file: {one_line(error)}.") from None
-
-
-def _joined(
-    database: "duckdb.DuckDBPyConnection", where: str, items: Path, *predictions: Path
-) -> str:
-    """SQL that joins the items (``i``) with each file's predictions (``a``, ``b``) by position."""
-    text = f"{_read_parquet(items)} i"
-    for name, file in zip("ab", predictions, strict=False):
-        query = f"DESCRIBE SELECT id, prediction FROM {_read_parquet(file)}"
-        if [row[1] for row in _rows(database, query)] != ["VARCHAR", "VARCHAR"]:
-            raise BadInput(f"{where}: not a predictions file: expected two columns of text.")
-        text += f" POSITIONAL JOIN (SELECT id, prediction FROM {_read_parquet(file)}) {name}"
-    return text
-
-
-def _read_parquet(file: Path, *options: str) -> str:
-    quoted = "'" + str(file).replace("'", "''") + "'"
-    return f"read_parquet({', '.join((quoted, *options))})"
-
-
-def _rows(database: "duckdb.DuckDBPyConnection", query: str) -> Iterator[tuple[Any, ...]]:
-    """The rows of the query's result, fetched in batches."""
-    for batch in database.sql(query).to_arrow_reader(_ROWS // 8):
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
-
-
-def _insert(
-    database: "duckdb.DuckDBPyConnection",
-    table: str,
-    columns: tuple[str, ...],
-    rows: Iterator[tuple[int, ...]],
-) -> None:
-    """Insert rows of whole numbers into a table, in batches."""
-    import pyarrow as pa
-
-    schema = pa.schema([(name, pa.int64()) for name in columns])
-    while chunk := list(islice(rows, _ROWS)):
-        database.register("batch", pa.record_batch(list(zip(*chunk, strict=True)), schema))
-        database.execute(f"INSERT INTO {table} SELECT * FROM batch")
-        database.unregister("batch")
-
-
-@contextmanager
-def _parquet_writer(file: Path, schema: Any) -> Iterator[Any]:
-    import pyarrow.parquet as pq
-
-    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
-        yield writer
-
-
-def _row_groups(batches: Any) -> Iterator[Any]:
-    """The batches as tables of :data:`_ROWS` rows, and a last one with the rest, so that the same
-    rows give the same bytes however they are batched."""
-    import pyarrow as pa
-
-    pending: list[Any] = []
-    rows = 0
-    for batch in batches:
-        pending.append(batch)
-        rows += batch.num_rows
-        while rows >= _ROWS:
-            table = pa.Table.from_batches(pending)
-            yield table.slice(0, _ROWS)
-            pending, rows = table.slice(_ROWS).to_batches(), rows - _ROWS
-    if rows:
-        yield pa.Table.from_batches(pending)
 
 
 @lru_cache(maxsize=1 << 14)

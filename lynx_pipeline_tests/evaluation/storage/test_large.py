@@ -16,8 +16,7 @@ from lynx_pipeline.domain.eval_set import EvalSet, Item, bucket_sizes, parse_eva
 from lynx_pipeline.domain.gate.comparison import compare
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.errors import BadInput, SystemFailed
-from lynx_pipeline.evaluation.storage import StoredEvalSet
-from lynx_pipeline.evaluation.storage import large as storage
+from lynx_pipeline.evaluation.storage import StoredEvalSet, database
 from lynx_pipeline.evaluation.storage.large import LargeEvalSet, build
 from lynx_pipeline.evaluation.storage.memory import SmallEvalSet
 from lynx_pipeline.evaluation.storage.parquet import predictions_bytes, read_predictions
@@ -170,7 +169,7 @@ def test_answers_are_written_in_row_groups_of_equal_size(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the bytes would depend on more than the rows."""
-    monkeypatch.setattr(storage, "_ROWS", 64)
+    monkeypatch.setattr(database, "ROWS", 64)
     raw = lines()
     eval_set, texts = large(raw), answers(small(raw), 5)
     contents = set()
@@ -289,7 +288,7 @@ def test_too_little_memory_is_a_system_failure(monkeypatch: pytest.MonkeyPatch) 
     """The predictions are not to blame."""
     raw = lines()
     eval_set, good = large(raw), encoded(small(raw), answers(small(raw), 1))
-    monkeypatch.setattr(storage, "MEMORY", "1KB")
+    monkeypatch.setattr(database, "MEMORY", "1KB")
     with pytest.raises(SystemFailed, match="DuckDB could not work on the eval set"):
         eval_set.count(good, "p")
 
