@@ -11,6 +11,7 @@ from math import ceil
 Progress = Callable[[int, int], None]
 
 SHORTEST_SILENCE, LONGEST_SILENCE = 1.0, 60.0  # seconds
+SHORTEST_RATE = 0.05  # seconds; the rate of less says nothing
 PROMPTS, BYTES = "prompts answered", "bytes read"
 
 
@@ -36,7 +37,7 @@ def lines(
             return
         tenths, last = reached, now
         text = f"{done:,} of {total:,} {what}"
-        if done > start[1] and now > start[0]:
+        if done > start[1] and now - start[0] >= SHORTEST_RATE:
             rate = (done - start[1]) / (now - start[0])
             text += f", {rate:,.3g} per second" if rate < 100 else f", {rate:,.0f} per second"
             if done < total:

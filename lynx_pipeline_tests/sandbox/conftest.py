@@ -9,6 +9,7 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused
 from lynx_pipeline.sandbox.inside import worker
 from lynx_pipeline.sandbox.isolation import choose_isolation
+from lynx_pipeline_tests.sandbox.hostile import Scene, staged
 from lynx_pipeline_tests.support.builders import bundle
 from lynx_pipeline_tests.support.worker_scripts import isolation
 
@@ -29,3 +30,14 @@ def isolated() -> bool:
     with pytest.raises(Refused):
         choose_isolation(Env.PROD, (), lambda _: None)
     return False
+
+
+@pytest.fixture
+def scene(
+    scripted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> Scene:
+    """A scene whose bundle runs a script."""
+    return staged(scripted, tmp_path, monkeypatch, caplog)

@@ -9,7 +9,6 @@ stop are not tried; the tests assert instead that prod refuses.
 import re
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -17,7 +16,7 @@ from lynx_pipeline.domain.candidate_eval import NONE
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.sandbox.isolation import Isolation
 from lynx_pipeline.sandbox.local import Local
-from lynx_pipeline_tests.sandbox.hostile import TIGHT, Scene, staged
+from lynx_pipeline_tests.sandbox.hostile import TIGHT, Scene
 from lynx_pipeline_tests.support.worker_scripts import (
     PROMPTS,
     ask,
@@ -27,17 +26,6 @@ from lynx_pipeline_tests.support.worker_scripts import (
 )
 
 QUICK = replace(TIGHT, batch_seconds=1, load_seconds=4)
-
-
-@pytest.fixture
-def scene(
-    scripted: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> Scene:
-    """A scene whose bundle runs a script."""
-    return staged(scripted, tmp_path, monkeypatch, caplog)
 
 
 # ----- what a candidate can use -------------------------------------------------------------

@@ -10,23 +10,11 @@ import pytest
 
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.sandbox.isolation import choose_isolation
-from lynx_pipeline_tests.sandbox.hostile import CANARY, Scene, staged
+from lynx_pipeline_tests.sandbox.hostile import CANARY, Scene
 from lynx_pipeline_tests.support.worker_scripts import (
     ask,
     write_script,
 )
-
-
-@pytest.fixture
-def scene(
-    scripted: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-) -> Scene:
-    """A scene whose bundle runs a script."""
-    return staged(scripted, tmp_path, monkeypatch, caplog)
-
 
 PROBE = """
 import ctypes, glob, mmap, shutil, socket

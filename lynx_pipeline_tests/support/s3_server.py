@@ -2,19 +2,15 @@
 
 import json
 import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lynx_pipeline_tests.support.server_process import serving
+
 BUCKET = "team"
-SECONDS = 60.0
 _REGION = "us-east-1"
 _ANYTHING = {
     "Version": "2012-10-17",
@@ -60,31 +56,14 @@ class S3:
 @contextmanager
 def running(folder: Path) -> Iterator[S3]:
     """A server, for as long as the block runs. Its log is in ``folder``."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
-    url, log = f"http://127.0.0.1:{port}", folder / "s3.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "--host", "127.0.0.1", "--port", str(port)],
-            # After four requests, those of :func:`_user`, it checks keys.
-            env={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": "4"},
-            stdout=output,
-            stderr=output,
-        )
-    try:
-        end = time.monotonic() + SECONDS
-        while True:
-            with suppress(OSError):
-                urllib.request.urlopen(f"{url}/moto-api/data.json", timeout=2).close()
-                break
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < end, log.read_text()
-            time.sleep(0.1)
+    with serving(
+        "moto.server",
+        health="/moto-api/data.json",
+        log=folder / "s3.log",
+        # After four requests, those of :func:`_user`, it checks keys.
+        environ={**os.environ, "INITIAL_NO_AUTH_ACTION_COUNT": "4"},
+    ) as url:
         yield S3(url, *_user(url))
-    finally:
-        process.kill()
-        process.wait()
 
 
 def _user(url: str) -> tuple[str, str]:

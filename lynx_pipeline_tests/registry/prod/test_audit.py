@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from lynx_pipeline.config import load_settings
-from lynx_pipeline.domain.ledger.facts import Actor
+from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.facts import Actor, Promoted
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.evaluation.evidence import EVAL
 from lynx_pipeline.registry import Registry, promotion
@@ -19,6 +20,7 @@ from lynx_pipeline_tests.registry.prod.conftest import (
     both_stores,
     raise_floors,
 )
+from lynx_pipeline_tests.support.world import Made
 
 
 @both_stores
@@ -56,6 +58,24 @@ def test_an_entry_with_a_forged_identity_is_reported(
     assert message in finding
 
 
+def forge(prod: Prod, made: Made, genuine: Entry[Promoted], settings: Settings) -> str:
+    """Append ``v0.2.0`` to prod's registry with the genuine entry's claims, judged with other
+    ``settings``. Returns what the audit finds."""
+    request = promotion.PromotionRequest(
+        canonical_sha=made.sha,
+        semver="v0.2.0",
+        candidate=made.run_id,
+        bundle_digest=None,
+        evidence=made.evidence,
+    )
+    assert isinstance(genuine.fact.actor, Actor)
+    actor = replace(genuine.fact.actor, jti="another")
+    forged = promotion.build_promotion(settings, request, genuine.fact.time, actor)
+    prod.store.append(lambda _: replace(forged.fact, env=Env.PROD), forged.files)
+    (finding,) = audit(Registry.open(prod.prod), "v0.2.0").findings
+    return finding
+
+
 def test_an_entry_judged_by_uncommitted_floors_is_reported(prod: Prod) -> None:
     """The floors are stored as evidence and the candidate meets them, but they were never
     committed."""
@@ -63,19 +83,7 @@ def test_an_entry_judged_by_uncommitted_floors_is_reported(prod: Prod) -> None:
     entry = prod.promote(prod.candidate("good"), "v0.1.0")
     settings = load_settings(prod.root, {"MLFLOW_TRACKING_URI": prod.tracking.uri})
     prod.write(BASELINE, LAX)
-    assert isinstance(entry.fact.actor, Actor)
-    request = promotion.PromotionRequest(
-        canonical_sha=bad.sha,
-        semver="v0.2.0",
-        candidate=bad.run_id,
-        bundle_digest=None,
-        evidence=bad.evidence,
-    )
-    other = replace(entry.fact.actor, jti="another")
-    forged = promotion.build_promotion(settings, request, entry.fact.time, other)
-    fact = replace(forged.fact, env=Env.PROD)
-    prod.store.append(lambda _: fact, forged.files)
-    (finding,) = audit(Registry.open(prod.prod), "v0.2.0").findings
+    finding = forge(prod, bad, entry, settings)
     assert "baseline_sha256 differs from the commit" in finding
 
 
@@ -87,20 +95,5 @@ def test_an_entry_with_an_uncommitted_answer_column_is_reported(prod: Prod) -> N
     file.write_text(json.dumps({**json.loads(file.read_bytes()), "answer_column": "label"}))
     settings = load_settings(prod.root, {"MLFLOW_TRACKING_URI": prod.tracking.uri})
     other_column = replace(settings.evaluation, answer_column="label")
-    request = promotion.PromotionRequest(
-        canonical_sha=made.sha,
-        semver="v0.2.0",
-        candidate=made.run_id,
-        bundle_digest=None,
-        evidence=made.evidence,
-    )
-    assert isinstance(entry.fact.actor, Actor)
-    forged = promotion.build_promotion(
-        replace(settings, evaluation=other_column),
-        request,
-        entry.fact.time,
-        replace(entry.fact.actor, jti="another"),
-    )
-    prod.store.append(lambda _: replace(forged.fact, env=Env.PROD), forged.files)
-    (finding,) = audit(Registry.open(prod.prod), "v0.2.0").findings
+    finding = forge(prod, made, entry, replace(settings, evaluation=other_column))
     assert "answer_column is None there, and the evaluation used 'label'" in finding
