@@ -133,7 +133,6 @@ def killed(stage: Stage) -> list[Seen]:
     found = []
     for what, after in (("before the push", False), ("after the push", True)):
         given = evaluated_run(stage)
-        stage.clear()
         marker.unlink(missing_ok=True)
         if after:
             stage.registry.hook("post-receive", f"touch {marker}; sleep 1")
@@ -169,7 +168,6 @@ def killed(stage: Stage) -> list[Seen]:
 def twice(stage: Stage) -> list[Seen]:
     """A repeated request finds the promotion: nothing is written or announced again."""
     given = evaluated_run(stage)
-    stage.clear()
     comment = stage.comment(request_text(ALIAS, V))
     first = stage.runner(comment).run(given)
     assert result(first) == "exit code 0", first.jobs["promote"].log
@@ -190,7 +188,6 @@ def twice(stage: Stage) -> list[Seen]:
 def late(stage: Stage) -> list[Seen]:
     """The report of an old run, run again, does not replace that of the promotion in force."""
     given = evaluated_run(stage)
-    stage.clear()
     comment = stage.comment(request_text(ALIAS, V))
     first = stage.runner(comment)
     old = first.run(given)
@@ -223,7 +220,6 @@ def apart(stage: Stage) -> list[Seen]:
     try:
         for what, its in (("without write access", {}), ("with a token that can write", writes)):
             given = evaluated_run(stage)
-            stage.clear()
             runner = stage.runner(stage.comment(request_text(ALIAS, V)))
             secrets = {**runner.secrets, **reads}
             runner = replace(runner, secrets=secrets, environment_secrets=its)

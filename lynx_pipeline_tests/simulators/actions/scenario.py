@@ -58,12 +58,14 @@ def bot_comment(stage: Stage) -> str:
 
 def evaluated_run(stage: Stage) -> RunResult:
     """A run of the good candidate that was requested by an alias and evaluated, and not promoted.
-    It is made once, and each scenario continues it differently. Its comment is the first one."""
+    It is made once, and each scenario continues it differently. Its comment is the first one.
+    What earlier scenarios left on the stage is removed each time."""
     if stage.started is None:
         stage.clear()
         run = stage.runner(stage.comment(request_text(ALIAS, V)), stop_before("promote")).run()
         assert run.jobs["evaluate"].result == "success", run.jobs["evaluate"].log
         stage.started = run.only(*FIRST_JOBS)
+    stage.clear()
     return stage.started
 
 
@@ -105,7 +107,6 @@ def assert_promoted(stage: Stage, semver: str = V) -> None:
 def promote_with(stage: Stage, hooks: Hooks, mlflow: str = "") -> RunResult:
     """Run the second half of the good candidate's run."""
     given = evaluated_run(stage)
-    stage.clear()
     runner = stage.runner(stage.comment(request_text(ALIAS, V)), hooks)
     return replace(runner, vars={"MLFLOW_TRACKING_URI": mlflow or stage.mlflow}).run(given)
 
@@ -115,7 +116,6 @@ def refused(
 ) -> Seen:
     """Call ``act`` between evaluation and promotion; assert that nothing is promoted."""
     evaluated_run(stage)
-    stage.clear()  # removes the results of earlier scenarios
     with unchanged(stage):
         run = promote_with(
             stage, Hooks(before={"promote": act}, extra_env={"promote": FAST}), mlflow
