@@ -76,7 +76,7 @@ def on_server(server: ObjectServer, root: Path) -> Place:
     )
 
 
-@pytest.fixture(params=["folder", "server"])
+@pytest.fixture(params=["folder", pytest.param("server", marks=pytest.mark.slow)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """Each kind of store."""
     if request.param == "folder":

@@ -19,6 +19,8 @@ from lynx_pipeline_tests.support.builders import bundle
 from lynx_pipeline_tests.support.wheels import use_only_wheels, wheel
 from lynx_pipeline_tests.support.worker_scripts import ask_batches, isolation, write_script
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

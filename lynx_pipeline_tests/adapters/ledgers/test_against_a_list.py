@@ -43,6 +43,8 @@ from lynx_pipeline_tests.support.builders import REGISTERED, actor, fact, promot
 from lynx_pipeline_tests.support.places import A, B, InFolder, OnGit, Place, facts
 from lynx_pipeline_tests.support.small_process import in_small_process
 
+pytestmark = pytest.mark.slow
+
 Decide = Callable[[Ledger], Fact | Entry]
 VERSIONS = {
     Env.DEV: ["v0.1.0-dev", "v0.2.0-dev", "v0.1.0-dev.1"],
@@ -345,7 +347,7 @@ def explore(machine: type[AgainstAList], examples: int, steps: int) -> None:
     )
 
 
-# Half and a sixteenth of the profile's examples: 50 and 6, or 10 and 1 in the quick tests.
+# Half and a sixteenth of the profile's examples.
 EXAMPLES = settings().max_examples
 
 
@@ -354,7 +356,6 @@ def test_the_folder_store_against_a_list() -> None:
     in_small_process(explore, FolderAgainstAList, EXAMPLES // 2, min(40, EXAMPLES))
 
 
-@pytest.mark.slow
 def test_the_git_store_against_a_list() -> None:
     """It behaves like a list of facts."""
     in_small_process(explore, GitAgainstAList, EXAMPLES // 16, 20)

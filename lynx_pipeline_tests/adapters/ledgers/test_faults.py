@@ -9,13 +9,10 @@ from _pytest.mark import ParameterSet
 
 from lynx_pipeline.adapters.ledgers.git import GitLedger
 from lynx_pipeline.errors import BadInput, SystemFailed
-from lynx_pipeline_tests.simulators.faults import remote
 from lynx_pipeline_tests.simulators.faults.bundle_store import bundle_store_fails
 from lynx_pipeline_tests.simulators.faults.disk import (
     DISK_FAULTS,
     HALFWAY,
-    LAST_BYTE,
-    SHORT,
     disk_fails,
 )
 from lynx_pipeline_tests.simulators.faults.full_disk import disk_is_full
@@ -80,17 +77,10 @@ GOLDEN = {
 }
 
 
-# One fault of each kind for the quick tests.
-QUICK: set[object] = {
-    *(HALFWAY, LAST_BYTE, SHORT),
-    *(remote.hook_refuses, remote.killed_once, remote.concurrent_writer),
-}
-
-
 def each(faults: Iterable[object]) -> list[ParameterSet]:
-    """A parameter for each fault; all but the quick ones are slow."""
+    """A parameter for each fault. All are slow, except that a process dies halfway."""
     return [
-        pytest.param(fault, marks=() if fault in QUICK else pytest.mark.slow) for fault in faults
+        pytest.param(fault, marks=() if fault == HALFWAY else pytest.mark.slow) for fault in faults
     ]
 
 

@@ -19,6 +19,8 @@ from lynx_pipeline_tests.support.builders import sha256
 from lynx_pipeline_tests.support.git_server import Credentials, serving
 from lynx_pipeline_tests.support.places import OnGit, facts, promote, version
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "correct-horse-battery"
 BIG = tuple(bytes([number]) * 200_000 for number in range(4))
 
@@ -49,7 +51,7 @@ def bare(tmp_path: Path) -> OnGit:
     return place
 
 
-@pytest.fixture(params=["file", "ssh", pytest.param("https", marks=pytest.mark.slow)])
+@pytest.fixture(params=["file", "ssh", "https"])
 def place(
     request: pytest.FixtureRequest, bare: OnGit, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[OnGit]:

@@ -11,6 +11,8 @@ from lynx_pipeline.config import GitRemote
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.support.places import BRANCH, OnGit, facts, git, promote, version
 
+pytestmark = pytest.mark.slow
+
 # Rejects a ref whose new commit or tag has no valid signature, as GitHub's and GitLab's rules do.
 ONLY_SIGNED = """\
 while read -r old new ref; do

@@ -56,6 +56,7 @@ def simulated_refusal(
     return refused / candidates
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("points", [2, 4, 6])
 def test_the_shipped_gate_agrees_with_simulated_candidates(
     shipped: tuple[Cells, Baseline], points: int
@@ -126,6 +127,7 @@ def test_a_perfect_reference_promises_no_more_than_its_limit() -> None:
     assert power.refusal_limit == pytest.approx(bucket.refusal)
 
 
+@pytest.mark.slow
 def test_the_limit_of_the_shipped_gate_agrees_with_simulated_candidates(
     shipped: tuple[Cells, Baseline],
 ) -> None:

@@ -16,6 +16,8 @@ from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import PROMOTED, fact, project
 from lynx_pipeline_tests.support.world import World
 
+pytestmark = pytest.mark.slow
+
 V = "v0.1.0-dev"
 
 

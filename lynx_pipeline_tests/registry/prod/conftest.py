@@ -149,7 +149,9 @@ def prod(
     return it
 
 
-both_stores = pytest.mark.parametrize("prod", ["folder", "git"], indirect=True)
+both_stores = pytest.mark.parametrize(
+    "prod", ["folder", pytest.param("git", marks=pytest.mark.slow)], indirect=True
+)
 
 
 def raise_floors(prod: Prod) -> None:
