@@ -13,6 +13,7 @@ MLflow takes seconds to import, so it is imported when first used.
 
 import json
 import posixpath
+import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -29,8 +30,10 @@ from lynx_pipeline.domain.artifact_location import (
 )
 from lynx_pipeline.domain.bundle import BUNDLE_MIB, MLMODEL, Tally
 from lynx_pipeline.domain.candidate_key import is_model_id
-from lynx_pipeline.domain.text import printable, without_secrets
+from lynx_pipeline.domain.text import Say, printable, silent, without_secrets
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
+
+_LARGE = 16 << 20  # bytes; downloading less takes a few seconds
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -131,10 +134,13 @@ def check_location(tracking_uri: str, location: str, locations: Sequence[str]) -
     )
 
 
-def download(tracking_uri: str, location: str, folder: Path, mib: int = BUNDLE_MIB) -> None:
+def download(
+    tracking_uri: str, location: str, folder: Path, mib: int = BUNDLE_MIB, say: Say = silent
+) -> None:
     """Download the model at ``location`` into ``folder``, which must not exist yet. Names and sizes
     are listed first, and nothing is downloaded if one is beyond a limit, such as ``mib`` for the
-    total. The store can change after that, so the caller has to check what arrived.
+    total. The store can change after that, so the caller has to check what arrived. ``say`` is
+    called with the size of a large model, and when it is there.
 
     Raises:
         BadInput: there is no such artifact, or it is beyond a limit.
@@ -144,8 +150,13 @@ def download(tracking_uri: str, location: str, folder: Path, mib: int = BUNDLE_M
         from mlflow.artifacts import download_artifacts
 
         place = f"the model at {without_secrets(location)!r:.200}"
-        for _ in _walk(artifact_repository(tracking_uri, location), place, mib):
+        tally, start = Tally(mib), time.monotonic()
+        for _ in _walk(artifact_repository(tracking_uri, location), place, tally):
             pass
+        size = f"{tally.entries - tally.folders:,} files, {tally.size >> 20:,} MiB"
+        large = tally.size >= _LARGE
+        if large:
+            say(f"Downloading the model: {size}.")
         folder.mkdir(parents=True)
         got = Path(
             download_artifacts(
@@ -156,6 +167,8 @@ def download(tracking_uri: str, location: str, folder: Path, mib: int = BUNDLE_M
             got.rename(folder.with_name(folder.name + ".got"))
             folder.rmdir()
             folder.with_name(folder.name + ".got").rename(folder)
+        if large:
+            say(f"Downloaded after {time.monotonic() - start:.0f} s. Computing its digests.")
 
 
 def artifact_repository(tracking_uri: str, root: str) -> "ArtifactRepository":
@@ -180,16 +193,16 @@ def models_in(artifacts: "ArtifactRepository") -> Iterator[str]:
 
 
 def _walk(
-    artifacts: "ArtifactRepository", what: str, mib: int | None
+    artifacts: "ArtifactRepository", what: str, sizes: Tally | None
 ) -> Iterator[tuple[str, list[str], list[str]]]:
     """Each folder with the paths of its files and folders, breadth first, so that many folders are
-    noticed before each is listed. The caller may remove folders, which are then not listed. Sizes
-    are checked if ``mib`` is their limit.
+    noticed before each is listed. The caller may remove folders, which are then not listed.
+    ``sizes`` counts all of it; without, only the numbers of files and folders are checked.
 
     Raises:
         BadInput: they are beyond a limit, or a name is not one.
     """
-    waiting, tally = deque([""]), Tally(mib or 0)
+    waiting, tally = deque([""]), sizes or Tally(0)
     while waiting:
         folder = waiting.popleft()
         files, folders = list[str](), list[str]()
@@ -201,7 +214,7 @@ def _walk(
                     folders.append(found.path)
                 else:
                     # A server leaves out the size of an empty file.
-                    tally.add_file(found.path, max(found.file_size or 0, 0) if mib else 0)
+                    tally.add_file(found.path, max(found.file_size or 0, 0) if sizes else 0)
                     files.append(found.path)
         except BadInput as error:
             raise BadInput(f"{what}: {error}") from None

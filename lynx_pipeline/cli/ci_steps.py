@@ -11,6 +11,7 @@ from lynx_pipeline.adapters.dvc_data import hand_on
 from lynx_pipeline.adapters.dvc_files import own_record
 from lynx_pipeline.adapters.github import GitHub
 from lynx_pipeline.cli.framework import Command, path_option, with_json
+from lynx_pipeline.cli.output import inform
 from lynx_pipeline.cli.registry import mirror_now, print_entry
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.deploy_workflow.comment import NAME
@@ -46,7 +47,7 @@ def request(output: Path) -> int:
     asked = read_comment(comment)
     check_semver(asked.semver, settings.env)
     candidate = str(choose(settings, asked.reference, asked.model).key)
-    bundle = hand_over(settings, candidate, output.absolute())
+    bundle = hand_over(settings, candidate, output.absolute(), inform)
     actions.output(
         candidate=candidate,
         semver=asked.semver,

@@ -1,6 +1,7 @@
 """``minieval``: evaluate a bundle outside Dagster."""
 
 import os
+import sys
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -13,9 +14,10 @@ from lynx_pipeline.cli.framework import (
     path_option,
     with_json,
 )
-from lynx_pipeline.cli.output import print_json, warn
+from lynx_pipeline.cli.output import inform, print_json, warn
 from lynx_pipeline.config import EvaluationSettings, find_settings, load_settings, read_env
 from lynx_pipeline.domain.scorers import EXACT
+from lynx_pipeline.domain.text import silent
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.candidate import choose, fresh_bundle
 from lynx_pipeline.evaluation.inputs import read_eval_file
@@ -72,11 +74,12 @@ def minieval(
     if settings is not None:
         options, scorer = settings.evaluation, settings.scorer
         hidden += hidden_folders(settings)
+    say = inform if progress or sys.stderr.isatty() else silent
     with ExitStack() as stack:
         items, key = read_eval_file(eval_file, scorer), None
         if settings is not None and run_id is not None:
             key = str(choose(settings, run_id, model).key)
-            bundle, _, _ = stack.enter_context(fresh_bundle(settings, key))
+            bundle, _, _ = stack.enter_context(fresh_bundle(settings, key, say))
         assert bundle is not None  # checked above
         report = stack.enter_context(shown(always=progress))
         evidence = evaluate(
@@ -88,6 +91,7 @@ def minieval(
             env=env,
             hidden=hidden,
             warn=warn,
+            say=say,
             progress=report,
         )
     result = evidence.evaluation

@@ -27,6 +27,11 @@ def warn(message: str) -> None:
     print(f"lynx-pipeline: WARNING: {message}", file=sys.stderr)
 
 
+def inform(message: str) -> None:
+    """Print what is being done, on standard error."""
+    print(message, file=sys.stderr)
+
+
 def command_line(settings: "Settings", command: Sequence[str]) -> str:
     """``command``, which has to run at the project's root, as a line for the shell that is in this
     process's working directory."""

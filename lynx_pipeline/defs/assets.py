@@ -112,7 +112,10 @@ def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Re
     """The candidate's model directory, downloaded from MLflow, and its content identity."""
     with failures():
         settings, key = load_settings(), context.partition_key
-        bundle = downloaded(settings, key) if config.fetched else fetch(settings, key)
+        if config.fetched:
+            bundle = downloaded(settings, key)
+        else:
+            bundle = fetch(settings, key, context.log.info)
         if config.bundle_digest not in ("", bundle.digest):
             raise BadInput(
                 f"candidate {key} changed in MLflow after it was requested: its bundle digest is "
@@ -158,6 +161,7 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
             evaluated,
             again=config.again,
             warn=context.log.warning,
+            say=context.log.info,
             progress=lines(context.log.info),
         )
         write_report(build_report(settings, judged), evaluated.folder)

@@ -1,8 +1,16 @@
-"""Untrusted text made safe to print."""
+"""Text for people: untrusted text made safe to print, and who is told what takes long."""
 
 import re
+from collections.abc import Callable
 
 LONGEST_MESSAGE = 4_000
+
+# Called with one line for each step that takes long.
+Say = Callable[[str], object]
+
+
+def silent(_: str) -> None:
+    """A :data:`Say` that says nothing."""
 
 
 def printable(text: str, keep: str = "") -> str:

@@ -15,6 +15,7 @@ from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.bundle import Bundle, differences
 from lynx_pipeline.domain.candidate_key import parse_key
 from lynx_pipeline.domain.manifest import LONGEST_MANIFEST
+from lynx_pipeline.domain.text import Say, silent
 from lynx_pipeline.errors import BadInput, some_of
 
 # Tags of an MLflow run: the requested version, the name of one of its models, and the URL of the
@@ -61,15 +62,16 @@ def choose(settings: Settings, reference: str, name: str | None = None) -> Model
     return choose_model(settings.tracking_uri, reference, name, settings.artifact_locations)
 
 
-def fetch(settings: Settings, key: str) -> Bundle:
-    """Download the candidate's bundle into its folder, replacing an earlier download.
+def fetch(settings: Settings, key: str, say: Say = silent) -> Bundle:
+    """Download the candidate's bundle into its folder, replacing an earlier download. ``say`` is
+    called before a long download.
 
     Raises:
         BadInput: the key does not name exactly one model, or the model is not a valid bundle.
         SystemFailed: MLflow could not deliver it.
     """
     target = candidate(settings, key)
-    with fresh_bundle(settings, key) as (download, bundle, _), locked(target):
+    with fresh_bundle(settings, key, say) as (download, bundle, _), locked(target):
         if target.bundle.exists():
             # Beside the download, so that it is deleted with it.
             target.bundle.rename(download.with_name("old"))
@@ -87,7 +89,7 @@ def downloaded(settings: Settings, key: str) -> Bundle:
     return read_bundle(folder, settings.evaluation.limits.bundle_mib)
 
 
-def hand_over(settings: Settings, key: str, to: Path) -> Bundle:
+def hand_over(settings: Settings, key: str, to: Path, say: Say = silent) -> Bundle:
     """Download the candidate for another machine: its bundle and the manifest, in the new folder
     ``to``.
 
@@ -97,7 +99,7 @@ def hand_over(settings: Settings, key: str, to: Path) -> Bundle:
     """
     if to.exists() and any(to.iterdir()):
         raise BadInput(f"{to} is not empty. Name a new folder.")
-    with fresh_bundle(settings, key) as (download, bundle, _):
+    with fresh_bundle(settings, key, say) as (download, bundle, _):
         for path in download.rglob("*"):
             if bad := _NOT_IN_ARTIFACTS & {*path.name}:
                 raise BadInput(
@@ -157,7 +159,9 @@ def tagged_semver(settings: Settings, key: str) -> str:
 
 
 @contextmanager
-def fresh_bundle(settings: Settings, key: str) -> Iterator[tuple[Path, Bundle, Model]]:
+def fresh_bundle(
+    settings: Settings, key: str, say: Say = silent
+) -> Iterator[tuple[Path, Bundle, Model]]:
     """A new download of the candidate that exists while the block runs: its folder and identity,
     and where it is in MLflow."""
     parent = candidate(settings, key).folder
@@ -166,7 +170,7 @@ def fresh_bundle(settings: Settings, key: str) -> Iterator[tuple[Path, Bundle, M
     with tempfile.TemporaryDirectory(prefix=".download-", dir=parent) as scratch:
         folder = Path(scratch) / "bundle"
         mib = settings.evaluation.limits.bundle_mib
-        mlflow_models.download(settings.tracking_uri, model.location, folder, mib)
+        mlflow_models.download(settings.tracking_uri, model.location, folder, mib, say)
         yield folder, read_bundle(folder, mib), model
 
 

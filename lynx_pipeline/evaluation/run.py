@@ -16,6 +16,7 @@ from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP, LOCAL, NONE, Candida
 from lynx_pipeline.domain.candidate_key import is_run_id, parse_key
 from lynx_pipeline.domain.corpus import CorpusDigests
 from lynx_pipeline.domain.gate.baseline import LATENCY
+from lynx_pipeline.domain.text import Say, silent
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.candidate import Candidate, locked
@@ -47,6 +48,7 @@ def evaluate(
     corpus: CorpusDigests | None = None,
     hidden: Iterable[Path] = (),
     warn: Callable[[str], None],
+    say: Say = silent,
     progress: Callable[[int, int], object],
 ) -> Evidence:
     """Evaluate the bundle and write the evidence: ``output`` and the Parquet files beside it.
@@ -54,8 +56,8 @@ def evaluate(
     Until then answers are stored in :func:`journal_file`; an interrupted evaluation resumes from
     there. ``hidden`` are folders that the candidate must not see. ``candidate`` is its key; with
     None the evidence names the run in the bundle's ``MLmodel``, which is a label and proves
-    nothing. ``corpus`` is recorded in the evidence. ``progress`` is called with the numbers of
-    answered and of all items.
+    nothing. ``corpus`` is recorded in the evidence. ``say`` is called with the steps that take
+    long before the first answer, ``progress`` with the numbers of answered and of all items.
 
     Raises:
         BadInput: the bundle is invalid, its environment can't be built, or the candidate crashed
@@ -66,7 +68,9 @@ def evaluate(
     """
     bundle = read_bundle(bundle_folder, options.limits.bundle_mib)
     form = Form(eval_set.inputs, options.answer_column)
-    engine, environment = _engine(bundle_folder, bundle, options, form, env, tuple(hidden), warn)
+    engine, environment = _engine(
+        bundle_folder, bundle, options, form, env, tuple(hidden), warn, say
+    )
     key = {
         "bundle_digest": bundle.digest,
         "eval_set_sha256": eval_set.sha256,
@@ -118,6 +122,7 @@ def _engine(
     env: Env,
     hidden: tuple[Path, ...],
     warn: Callable[[str], None],
+    say: Say,
 ) -> tuple[Engine, str]:
     """Where the candidate runs, and the environment it runs in."""
     limits, workers = options.limits, options.workers
@@ -128,7 +133,7 @@ def _engine(
     isolation = choose_isolation(env, hidden, warn)
     environment = LOCAL
     if options.environments is not None:
-        own = own_environment(folder, options.environments, isolation)
+        own = own_environment(folder, options.environments, isolation, say)
         isolation, environment = replace(isolation, environment=own.folder), own.sha256
     return Local(folder, isolation, limits, workers, form), environment
 
@@ -254,6 +259,7 @@ def evaluate_candidate(
     *,
     again: bool,
     warn: Callable[[str], None],
+    say: Say = silent,
     progress: Callable[[int, int], object],
 ) -> tuple[Judged, bool]:
     """Evaluate a downloaded candidate and apply the gate. Evidence that is still valid is reused,
@@ -285,6 +291,7 @@ def evaluate_candidate(
                 corpus=corpus,
                 hidden=hidden_folders(settings),
                 warn=warn,
+                say=say,
                 progress=progress,
             )
         elif evidence.evaluation.corpus != corpus:

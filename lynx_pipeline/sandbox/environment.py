@@ -22,12 +22,14 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
 from lynx_pipeline.adapters.files import locked, read_bytes
-from lynx_pipeline.domain.text import printable
+from lynx_pipeline.domain.text import Say, printable, silent
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline.sandbox.isolation import Isolation
 
@@ -44,6 +46,8 @@ _PASSED_ON = re.compile(
 )
 _COMMENT = re.compile(r"(^|\s)#.*")
 _CREDENTIAL = re.compile(r"://[^/\s@]*@")
+_DOWNLOADING = re.compile(r"Downloading \S+ \(\S+\)")
+_NEWS = re.compile(r"(Using|Resolved|Downloaded|Prepared|Installed|\+) .*")
 
 
 class Environment(NamedTuple):
@@ -54,9 +58,11 @@ class Environment(NamedTuple):
     sha256: str
 
 
-def own_environment(bundle: Path, environments: Path, isolation: Isolation) -> Environment:
+def own_environment(
+    bundle: Path, environments: Path, isolation: Isolation, say: Say = silent
+) -> Environment:
     """The environment that the bundle requires; it is built below ``environments`` unless it is
-    there already.
+    there already. Building takes a minute or more, and ``say`` is called with each step of it.
 
     Raises:
         BadInput: the bundle has no valid requirements, needs another Python, or requires packages
@@ -77,7 +83,7 @@ def own_environment(bundle: Path, environments: Path, isolation: Isolation) -> E
             # The interpreter that its links lead to may have been uninstalled since.
             if not (folder / "bin/python").exists():
                 shutil.rmtree(folder, ignore_errors=True)
-                _build(requirements, folder, isolation)
+                _build(requirements, folder, isolation, say)
         lock = (folder / LOCK).read_text(encoding="utf-8")
     except OSError as error:
         raise SystemFailed(
@@ -141,9 +147,10 @@ def _check_python(bundle: Path) -> None:
         )
 
 
-def _build(requirements: list[str], folder: Path, isolation: Isolation) -> None:
+def _build(requirements: list[str], folder: Path, isolation: Isolation, say: Say) -> None:
     import venv
 
+    start = time.monotonic()
     for leftover in folder.parent.glob(f".{folder.name}-*"):  # of a process that was killed
         shutil.rmtree(leftover, ignore_errors=True)
     uv = _uv()
@@ -156,16 +163,25 @@ def _build(requirements: list[str], folder: Path, isolation: Isolation) -> None:
         venv.create(new, symlinks=True)
         base = {"base": str(new), "platbase": str(new)}
         packages = sysconfig.get_path("purelib", "venv", base)
-        common = ["--quiet", "--no-build", "--python", sys.executable]
-        resolve = ["compile", *common, "--generate-hashes", "--no-header", "--no-annotate"]
+        common = ["--no-build", "--python", sys.executable]
+        resolve = ["compile", "--quiet", *common]
+        resolve += ["--generate-hashes", "--no-header", "--no-annotate"]
         resolve += ["--no-emit-index-url", "--no-emit-find-links"]
-        _run([uv, "pip", *resolve, "--output-file", str(new / LOCK), str(source)], scratch)
+        say(
+            "Building the model's own environment from its requirements.txt; later evaluations "
+            "use it again."
+        )
+        _run([uv, "pip", *resolve, "--output-file", str(new / LOCK), str(source)], scratch, say)
+        count = (new / LOCK).read_text(encoding="utf-8").count("==")
+        say(f"{count} packages to install. uv downloads those that are not in its cache.")
         # Copies, because uv's cache is shared.
         install = ["install", *common, "--no-deps", "--require-hashes", "--no-compile-bytecode"]
         install += ["--link-mode", "copy", "--target", packages]
-        _run([uv, "pip", *install, "--requirement", str(new / LOCK)], scratch)
+        _run([uv, "pip", *install, "--requirement", str(new / LOCK)], scratch, say)
+        say("Compiling the packages' modules.")
         _compile(isolation, new)
         new.rename(folder)
+    say(f"The model's environment is ready after {time.monotonic() - start:.0f} s.")
 
 
 def _uv() -> str:
@@ -179,34 +195,62 @@ def _uv() -> str:
     return uv
 
 
-def _run(command: list[str], scratch: str) -> None:
-    """Run uv, in an empty working folder so that it finds no project's configuration."""
+def _run(command: list[str], scratch: str, say: Say) -> None:
+    """Run uv, in an empty working folder so that it finds no project's configuration. ``say`` is
+    called with each download that uv announces, with its size."""
     environ = {name: value for name, value in os.environ.items() if _PASSED_ON.fullmatch(name)}
-    try:
-        with tempfile.TemporaryDirectory(prefix="lynx-uv-") as empty:
-            done = subprocess.run(
-                command,
-                cwd=empty,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                timeout=BUILD_SECONDS,
-                check=False,
-            )
-    except subprocess.TimeoutExpired:
+    with (
+        tempfile.TemporaryDirectory(prefix="lynx-uv-") as empty,
+        subprocess.Popen(
+            command,
+            cwd=empty,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        ) as uv,
+    ):
+        expired = threading.Event()
+
+        def end() -> None:
+            expired.set()
+            uv.kill()
+
+        timer = threading.Timer(BUILD_SECONDS, end)
+        timer.start()
+        try:
+            stderr = _follow(uv, say)
+            code = uv.wait()
+        finally:
+            timer.cancel()
+            uv.kill()
+    if code == 0:
+        return
+    if expired.is_set():
         raise SystemFailed(
             f"uv did not build the candidate's environment within {BUILD_SECONDS:.0f} s."
-        ) from None
-    if done.returncode == 0:
-        return
-    stderr = printable(done.stderr.decode(errors="replace"), "\n\t").replace(f"{scratch}/", "")
+        )
+    stderr = stderr.replace(f"{scratch}/", "")
     stderr = " ".join(_CREDENTIAL.sub("://", stderr).split())[:1500]
-    if done.returncode == 1:  # uv's exit code for requirements that can't be met
+    if code == 1:  # uv's exit code for requirements that can't be met
         raise BadInput(
             "the candidate's environment can't be built from its requirements.txt (with wheels "
             f"only, since a source distribution would run its code here): {stderr}"
         )
     raise SystemFailed(f"uv could not build the candidate's environment: {stderr}")
+
+
+def _follow(uv: "subprocess.Popen[bytes]", say: Say) -> str:
+    """The errors and warnings that uv writes until it ends."""
+    assert uv.stderr is not None
+    rest = []
+    for raw in uv.stderr:
+        line = printable(raw.decode(errors="replace"), "\n\t").strip()
+        if _DOWNLOADING.fullmatch(line):
+            say(line)
+        elif not _NEWS.fullmatch(line):
+            rest.append(line)
+    return "\n".join(rest)
 
 
 def _compile(isolation: Isolation, new: Path) -> None:

@@ -37,6 +37,21 @@ def test_a_download_holds_exactly_what_is_stored(
         assert read_bundle(got).canonical_sha == read_bundle(folder).canonical_sha
 
 
+def test_the_size_of_a_large_model_is_reported(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """Before the download, which can take minutes. A small one is not worth a line."""
+    steps: list[str] = []
+    for size in (1, 17 << 20):
+        assert not steps
+        (folder / "weights").write_bytes(bytes(size))
+        found = find_model(tracking.uri, tracking.run({"model": folder}))
+        download(tracking.uri, found.location, tmp_path / f"{size}", say=steps.append)
+    first, second = steps
+    assert first == "Downloading the model: 3 files, 17 MiB."
+    assert second.startswith("Downloaded after ")
+
+
 def test_the_name_of_a_model_stays_with_its_files(
     tracking: Tracking, folder: Path, tmp_path: Path
 ) -> None:

@@ -94,10 +94,13 @@ def test_an_environment_is_built_once(
     evidence depends on the files that were installed."""
     wheel(wheels, "greeting", {"greeting.py": "WORD = 'hello'\n"})
     home, model = tmp_path / "home", bundle_with(tmp_path / "model", "greeting")
-    made = own_environment(model, home, isolation())
+    steps: list[str] = []
+    made = own_environment(model, home, isolation(), steps.append)
+    assert [step.split()[0] for step in steps] == ["Building", "2", "Compiling", "The"]
     with monkeypatch.context() as patch:
         patch.setattr(environment, "_uv", lambda: pytest.fail("the environment exists already"))
-        assert own_environment(model, home, isolation()) == made
+        assert own_environment(model, home, isolation(), steps.append) == made
+    assert len(steps) == 4, "nothing is said where nothing is built"
     assert {path.name for path in home.iterdir()} == {made.folder.name, f"{made.folder.name}.lock"}
     lock = (made.folder / "requirements.lock").read_text()
     assert "greeting==1.0" in lock
@@ -114,6 +117,40 @@ def test_an_environment_is_built_once(
     # An environment whose interpreter is missing is built again.
     (made.folder / "bin/python").unlink()
     assert own_environment(model, home, isolation()).sha256 == rebuilt.sha256
+
+
+# What uv 0.11 writes to standard error when no terminal reads it, then an error.
+_UV = """
+Using CPython 3.11.7 interpreter at: /usr/bin/python3
+Resolved 2 packages in 450ms
+Downloading scipy (33.7MiB)
+Downloading numpy (16.1MiB)
+ Downloaded numpy
+error: Failed to download `scipy==1.17.1`
+  Caused by: connection reset
+"""
+
+
+@pytest.mark.parametrize(("code", "error"), [(1, BadInput), (2, SystemFailed)])
+def test_downloads_are_reported_with_their_sizes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, error: type[Exception]
+) -> None:
+    """An error contains what uv says about it, without its news."""
+    uv = tmp_path / "uv"
+    resolves = 'while [ "$1" != --output-file ]; do shift; done; touch "$2"; exit 0'
+    installs = f"cat >&2 <<'END'{_UV}END\nexit {code}\n"
+    uv.write_text(f'#!/bin/sh\n[ "$2" = compile ] && {{ {resolves}; }}\n{installs}')
+    uv.chmod(0o755)
+    monkeypatch.setattr(environment, "_uv", lambda: str(uv))
+    steps: list[str] = []
+    model = bundle_with(tmp_path / "model", "scipy")
+    with pytest.raises(
+        error, match=r"error: Failed to download `scipy==1\.17\.1` Caused by"
+    ) as found:
+        own_environment(model, tmp_path / "home", isolation(), steps.append)
+    assert "numpy" not in str(found.value)
+    assert steps[2:] == ["Downloading scipy (33.7MiB)", "Downloading numpy (16.1MiB)"]
+    assert list((tmp_path / "home").glob("*.lock"))
 
 
 @pytest.mark.parametrize(
