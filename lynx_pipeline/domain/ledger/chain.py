@@ -13,13 +13,13 @@ names: :func:`evidence_path`.
 """
 
 import hashlib
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from lynx_pipeline.domain.ledger.facts import DIGEST_KEY, KEYS, Fact, read_fact, to_json
+from lynx_pipeline.domain.ledger.usual_form import read_usual
 from lynx_pipeline.domain.strict_json import Fields, JsonObject, canonical, parse_object
 from lynx_pipeline.errors import BadInput
 
@@ -204,6 +204,8 @@ def read_entry(line: bytes, here: str) -> Entry:
 
 
 def _unverified(line: bytes, here: str) -> Entry:
+    if found := read_usual(line):
+        return Entry(*found)
     values = _canonical_object(line, here)
     fields = Fields(values, here)
     if values.keys() not in (_ENTRY_KEYS, _OLD_ENTRY_KEYS):
@@ -217,11 +219,9 @@ def _unverified(line: bytes, here: str) -> Entry:
 
 def _canonical_object(line: bytes, here: str) -> JsonObject:
     """The object in ``line``, whose bytes are its RFC 8785 form."""
-    values = _quickly(line)
-    if values is None:
-        values = parse_object(line, here, number=_number)
-        if canonical(values) != line:
-            raise BadInput(f"{here}: not in canonical form, so its bytes were changed.")
+    values = parse_object(line, here, number=_number)
+    if canonical(values) != line:
+        raise BadInput(f"{here}: not in canonical form, so its bytes were changed.")
     return values
 
 
@@ -231,44 +231,6 @@ def _number(text: str) -> float:
     if canonical(value).decode() != text:
         raise ValueError(f"the number {text:.40} is not in canonical form")
     return value
-
-
-# The quick way reads and writes a line with the standard library alone. It accepts a line only if
-# it writes the same bytes, and only where Python and RFC 8785 write alike: ASCII, short whole
-# numbers, and these fractions, but for the zero in 1e-07. `benchmarks/results.md` shows what this
-# saves.
-_QUICK_FRACTION = re.compile(
-    r"-?(?:0|[1-9][0-9]*)\.[0-9]*[1-9]|-?[1-9](?:\.[0-9]*[1-9])?e-(?:[7-9]|[1-9][0-9]+)"
-)
-_QUICK_ENCODER = json.JSONEncoder(
-    sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":")
-)
-_SHORT_EXPONENT = re.compile(r"e-0(?=[0-9])")
-
-
-def _quick_fraction(text: str) -> float:
-    if not _QUICK_FRACTION.fullmatch(text):
-        raise ValueError
-    return float(text)
-
-
-def _quick_int(text: str) -> int:
-    if len(text) > 15:
-        raise ValueError
-    return int(text)
-
-
-_QUICK_DECODER = json.JSONDecoder(parse_float=_quick_fraction, parse_int=_quick_int)
-
-
-def _quickly(line: bytes) -> JsonObject | None:
-    """The object in ``line``; None if the long way has to decide."""
-    try:
-        values = _QUICK_DECODER.decode(line.decode("ascii"))
-        written = _SHORT_EXPONENT.sub("e-", _QUICK_ENCODER.encode(values)).encode()
-    except (ValueError, RecursionError):
-        return None
-    return values if written == line and isinstance(values, dict) else None
 
 
 def _check_remembered(entry: Entry, size: int, remembered: Checkpoint, here: str) -> None:

@@ -25,7 +25,7 @@ _DIGEST = re.compile(r"[0-9a-f]{64}")
 # was a bundle digest don't have its key.
 DIGEST_KEY = "bundle_digest"
 # Keys of the evidence that are there together or not at all.
-_OPTIONAL = ("corpus_dvc_hash", "corpus_sha256")
+OPTIONAL_EVIDENCE = ("corpus_dvc_hash", "corpus_sha256")
 KEYS = (
     *("time", "env", "event", "model", "mlflow_run_id", "artifact_uri"),
     *("canonical_sha", "parent_sha", "semver", "evidence", "cpqu", "actor"),
@@ -158,7 +158,7 @@ def to_json(fact: Fact) -> JsonObject:
             value = {
                 name: it
                 for name, it in asdict(value).items()
-                if it is not None or name not in _OPTIONAL
+                if it is not None or name not in OPTIONAL_EVIDENCE
             }
         values[part.name] = value
     if fact.bundle_digest is None:
@@ -179,7 +179,7 @@ def read_fact(keys: Fields) -> Fact:
         keys.fail("event", f"one of {', '.join(_EVENTS)}", repr(event))
     if env is None:
         keys.fail("env", "dev or prod", repr(values["env"]))
-    if not _is_time(values["time"]):
+    if not is_time(values["time"]):
         keys.fail("time", "UTC as 2025-01-02T03:04:05Z", repr(values["time"]))
     for key in _NULL[kind]:
         if keys.values[key] is not None:
@@ -200,7 +200,7 @@ _Kind = TypeVar("_Kind", Evidence, Actor)
 _NAMES = {kind: tuple(part.name for part in fields(kind)) for kind in (Evidence, Actor)}
 _NUMBERS = ("tolerance", "worst_margin")
 _TEXTS: dict[type, tuple[str, ...]] = {
-    kind: tuple(n for n in names if n not in (*_NUMBERS, *_OPTIONAL))
+    kind: tuple(n for n in names if n not in (*_NUMBERS, *OPTIONAL_EVIDENCE))
     for kind, names in _NAMES.items()
 }
 _DIGESTS: dict[type, tuple[str, ...]] = {
@@ -212,8 +212,8 @@ def read_object(values: Mapping[str, Any], kind: type[_Kind]) -> _Kind | Malform
     """``values`` as ``kind``, or as :class:`Malformed` with the first problem."""
     texts: tuple[str, ...] = _TEXTS[kind]
     digests: tuple[str, ...] = _DIGESTS[kind]
-    if not values.keys().isdisjoint(_OPTIONAL):
-        texts, digests = (*texts, *_OPTIONAL), (*digests, "corpus_sha256")
+    if not values.keys().isdisjoint(OPTIONAL_EVIDENCE):
+        texts, digests = (*texts, *OPTIONAL_EVIDENCE), (*digests, "corpus_sha256")
     for name in texts:
         value = values.get(name)
         if not isinstance(value, str) or not value.strip():
@@ -244,7 +244,8 @@ def _cpqu(keys: Fields) -> float | str | None:
     return value
 
 
-def _is_time(text: str) -> bool:
+def is_time(text: str) -> bool:
+    """Whether ``text`` is a time in an entry's form, :data:`TIME`."""
     try:
         return bool(_TIME_FORM.fullmatch(text)) and datetime.fromisoformat(text) is not None
     except ValueError:

@@ -62,12 +62,18 @@ def replay(ledger: Ledger, env: Env, model: str) -> RegistryState:
         if isinstance(fact, Registered):
             registered[fact.canonical_sha] = cast("Entry[Registered]", entry)
             continue
-        reason = _unauthorized(fact, tokens) or _broken_rule(fact, promoted, newest)
+        reason = _unauthorized(fact, tokens)
+        if reason is None:
+            try:
+                version = check_semver(fact.semver, env)
+            except BadInput as error:
+                reason = str(error)
+            else:
+                reason = _broken_rule(fact, version, promoted, newest)
         if reason:
             ignored.append((entry, reason))
             continue
         if isinstance(fact, Promoted):
-            version = check_semver(fact.semver, env)
             newest = version if newest is None else max(newest, version)
             promoted[fact.semver] = cast("Entry[Promoted]", entry)
         latest, since = promoted[fact.semver], cast("Entry[Promoted] | Entry[RolledBack]", entry)
@@ -101,13 +107,12 @@ def _found(value: Malformed | None) -> str:
 
 
 def _broken_rule(
-    fact: Promoted | RolledBack, promoted: Mapping[str, Entry[Promoted]], newest: Version | None
+    fact: Promoted | RolledBack,
+    version: Version,
+    promoted: Mapping[str, Entry[Promoted]],
+    newest: Version | None,
 ) -> str | None:
     """Why a promotion or rollback is invalid after those before it; None if it is valid."""
-    try:
-        version = check_semver(fact.semver, fact.env)
-    except BadInput as error:
-        return str(error)
     known = promoted.get(fact.semver)
     if isinstance(fact, RolledBack):
         if (

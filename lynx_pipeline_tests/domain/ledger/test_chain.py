@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lynx_pipeline.domain.ledger import chain as rules
 from lynx_pipeline.domain.ledger.chain import Checkpoint, Ledger, parse_ledger, seal
 from lynx_pipeline.domain.ledger.facts import Fact, Malformed
-from lynx_pipeline.domain.strict_json import canonical, parse_object
+from lynx_pipeline.domain.strict_json import canonical
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline_tests.support.builders import PROMOTED, SHA, chain, evidence, fact, sha256
@@ -296,49 +295,3 @@ def test_a_written_ledger_reads_back_equal(all_facts: list[Fact], torn: bytes) -
     checkpoint = ledger.checkpoint()
     again = parse_ledger(bytes_of(ledger) + torn, "f", [checkpoint] if checkpoint else [])
     assert again == replace(ledger, torn=len(torn))
-
-
-def dumped(values: Any, **options: Any) -> bytes:
-    """``values`` as Python's JSON, which is often not the canonical form."""
-    return json.dumps(values, **options).encode("utf-8", "surrogatepass")
-
-
-json_values = st.recursive(
-    st.none() | st.booleans() | st.integers(-(10**20), 10**20) | st.floats() | st.text(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
-    max_leaves=6,
-)
-numbers = st.from_regex(
-    r"-?(0|[1-9][0-9]{0,20})(\.[0-9]{1,18})?([eE][+-]?[0-9]{1,3})?", fullmatch=True
-)
-canonical_lines = st.dictionaries(st.text("abcé\U0001f981￿"), st.floats(-1e22, 1e22) | st.text())
-lines = st.one_of(
-    st.dictionaries(st.text(), json_values, max_size=4).flatmap(
-        lambda values: st.sampled_from(
-            [
-                dumped(values, sort_keys=True, ensure_ascii=ascii, separators=(",", separator))
-                for ascii in (True, False)
-                for separator in (":", ": ")
-            ]
-        )
-    ),
-    numbers.map(lambda text: f'{{"n":{text}}}'.encode()),
-    st.just(b'{"a":1,"a":1}'),
-    canonical_lines.map(canonical),
-    st.binary(max_size=12),
-)
-
-
-@given(lines)
-def test_the_quick_way_accepts_only_canonical_lines(line: bytes) -> None:
-    """The strict reader reads such a line equal, and RFC 8785 writes it with the same bytes."""
-    values = rules._quickly(line)
-    if values is not None:
-        assert parse_object(line, "f", number=float) == values
-        assert canonical(values) == line
-
-
-@pytest.mark.parametrize("value", [0.5, -0.015833, 1.3331035114070845e-07, 1e-7, 7, 2**40, "x"])
-def test_the_quick_way_reads_what_entries_hold(value: object) -> None:
-    """Otherwise reading a ledger takes twice as long."""
-    assert rules._quickly(canonical({"value": value})) == {"value": value}
