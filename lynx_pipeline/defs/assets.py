@@ -17,6 +17,7 @@ from dagster import (
 
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.failures import failures
+from lynx_pipeline.defs.known import Known, look_up, recall
 from lynx_pipeline.defs.metadata import (
     IS_NEW,
     baseline_metadata,
@@ -29,6 +30,7 @@ from lynx_pipeline.defs.metadata import (
 )
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.eval_set import bucket_sizes
+from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate, downloaded, fetch, tagged_semver
@@ -118,17 +120,19 @@ def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Re
                 f"candidate {key} changed in MLflow after it was requested: its bundle digest is "
                 f"{bundle.digest}, expected {config.bundle_digest}. Request it again."
             )
+    # Where an earlier job has fetched the bundle, this one has no access to MLflow.
+    known = Known() if config.fetched else look_up(settings, key)
     context.log.info(
-        f"Candidate {key}: {bundle.files:,} files, {bundle.size:,} bytes, canonical sha "
-        f"{bundle.canonical_sha}."
+        f"Candidate {known.describe(key)}: {bundle.files:,} files, {bundle.size:,} bytes, "
+        f"canonical sha {bundle.canonical_sha}."
     )
     return MaterializeResult(
         data_version=DataVersion(bundle.canonical_sha),
         metadata={
+            **candidate_metadata(settings, key, known),
             "canonical_sha": bundle.canonical_sha,
             "bundle_digest": bundle.digest,
             "parent_sha": bundle.parent_sha,
-            **candidate_metadata(settings, key),
             "files": bundle.files,
             "bytes": bundle.size,
         },
@@ -171,7 +175,7 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
         data_version=DataVersion(evaluation.predictions_sha256),
         metadata={
             **verdict_metadata(judged.verdict),
-            **candidate_metadata(settings, evaluated.key),
+            **candidate_metadata(settings, evaluated.key, recall(context.instance, evaluated.key)),
             **evaluation_metadata(evaluation),
             "kept_from_before": reused,
             "evidence": MetadataValue.path(str(evaluated.evidence)),
@@ -211,13 +215,15 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
             bundle_digest=config.bundle_digest or None,
         )
     done = "Promoted" if is_new else "Promoted by an earlier run"
-    context.log.info(f"{done}: {entry.fact.model} {semver}, ledger entry {entry.seq}.")
+    context.log.info(
+        f"{done}: {entry.fact.model} {semver}, ledger entry {entry.seq}.{_worst(entry.fact)}"
+    )
     return MaterializeResult(
         data_version=DataVersion(entry.hash),
         metadata={
             **entry_metadata(entry),
             IS_NEW: is_new,
-            **candidate_metadata(settings, key),
+            **candidate_metadata(settings, key, recall(context.instance, key)),
         },
     )
 
@@ -241,6 +247,14 @@ def production_alias(context: AssetExecutionContext) -> Result:
         registry = Registry.open(settings)
         mirrored = mirror(settings, lambda: registry.latest_after(sha).fact)
     return MaterializeResult(metadata=mirrored)
+
+
+def _worst(fact: Promoted) -> str:
+    """The worst bucket of a promotion, for the log."""
+    if not isinstance(fact.evidence, Evidence):
+        return ""
+    margin = fact.evidence.worst_margin * 100
+    return f" Worst bucket: {fact.evidence.worst_bucket}, {margin:.2f} points above its floor."
 
 
 ALL = [eval_set, eval_baseline, candidate_bundle, candidate_eval, promotion_decision,

@@ -19,7 +19,6 @@ COMMANDS = {
     "op selection": [*job("eval_and_promote", "RUN"), "--op-selection", "promotion_decision"],
 }
 SAYS = {
-    "the whole job again": "blocking asset check failed",
     "the alias alone": "was never promoted in dev",
 }
 
