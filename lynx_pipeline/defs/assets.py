@@ -4,14 +4,18 @@ Dagster: a step reads what it needs and verifies it, however it was launched.
 A tag says what an asset changes outside Dagster.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from dagster import (
+    AssetDep,
     AssetExecutionContext,
+    AssetMaterialization,
     Config,
     DataVersion,
     MaterializeResult,
     MetadataValue,
+    SpecificPartitionsPartitionMapping,
     asset,
 )
 
@@ -26,7 +30,7 @@ from lynx_pipeline.defs.metadata import (
     corpus_metadata,
     entry_metadata,
     evaluation_metadata,
-    verdict_metadata,
+    margin_metadata,
 )
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.eval_set import bucket_sizes
@@ -174,8 +178,8 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
     return MaterializeResult(
         data_version=DataVersion(evaluation.predictions_sha256),
         metadata={
-            **verdict_metadata(judged.verdict),
             **candidate_metadata(settings, evaluated.key, recall(context.instance, evaluated.key)),
+            **margin_metadata(judged.verdict),
             **evaluation_metadata(evaluation),
             "kept_from_before": reused,
             "evidence": MetadataValue.path(str(evaluated.evidence)),
@@ -196,10 +200,11 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
     # keeps the order: the ledger has its own lock.
     pool="promotion",
 )
-def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) -> Result:
+def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) -> Iterator[Result]:
     """The one step that changes production: an entry in the registry's ledger, or a refusal.
 
-    The verdict is computed here, from the stored predictions, however the step was launched.
+    The verdict is computed here, from the stored predictions, however the step was launched. After
+    a promotion it also updates `production_alias`.
     """
     with failures():
         settings = load_settings()
@@ -207,7 +212,8 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
         semver = config.semver or tagged_semver(settings, key)
         evidence = candidate(settings, key).evidence
         sha = downloaded(settings, key).canonical_sha
-        entry, is_new = Registry.open(settings).promote(
+        registry = Registry.open(settings)
+        entry, is_new = registry.promote(
             sha,
             semver,
             evidence=evidence,
@@ -218,7 +224,7 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
     context.log.info(
         f"{done}: {entry.fact.model} {semver}, ledger entry {entry.seq}.{_worst(entry.fact)}"
     )
-    return MaterializeResult(
+    yield MaterializeResult(
         data_version=DataVersion(entry.hash),
         metadata={
             **entry_metadata(entry),
@@ -226,26 +232,31 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
             **candidate_metadata(settings, key, recall(context.instance, key)),
         },
     )
+    # Not a step of its own: Dagster would show the alias as failed after each refusal, although
+    # production has not changed.
+    with failures():
+        mirrored = mirror(settings, lambda: registry.promoted().fact)
+    context.log_event(AssetMaterialization(production_alias.key, metadata=mirrored))
 
 
 @asset(
     group_name="promotion",
     kinds={"mlflow"},
-    partitions_def=CANDIDATES,
-    deps=[promotion_decision],
+    # It mirrors the registry. Dagster would call it out of date because of candidates that were
+    # not promoted, so it depends on the asset and on no candidate's partition.
+    deps=[AssetDep(promotion_decision, partition_mapping=SpecificPartitionsPartitionMapping([]))],
     tags={"writes": "mlflow-alias"},
-    code_version="1",
 )
-def production_alias(context: AssetExecutionContext) -> Result:
+def production_alias() -> Result:
     """The latest promotion, mirrored as an alias in MLflow's model registry.
 
-    The alias is only a mirror: the registry decides what is in production.
+    The alias is only a mirror: the registry decides what is in production. There is one for all
+    candidates, and each promotion updates it. Materialize it only if it differs from the registry.
     """
     with failures():
         settings = load_settings()
-        sha = downloaded(settings, context.partition_key).canonical_sha
         registry = Registry.open(settings)
-        mirrored = mirror(settings, lambda: registry.latest_after(sha).fact)
+        mirrored = mirror(settings, lambda: registry.promoted().fact)
     return MaterializeResult(metadata=mirrored)
 
 

@@ -31,7 +31,6 @@ Shown = Mapping[str, Any]
 
 # Whether this run made the promotion; otherwise it was made before.
 IS_NEW = "is_new"
-VERDICT, PASSED, REFUSED = "verdict", "passed", "refused"
 WORST_BUCKET, WORST_MARGIN = "worst_bucket", "worst_margin_points"
 
 # Every evaluation stores its figure; with more buckets it is only on the report's page.
@@ -128,13 +127,18 @@ def shift_metadata(findings: CorpusFindings) -> Shown:
     return {**largest, "corpus_lines": findings.lines, "stability_index": _table(rows)}
 
 
+def margin_metadata(verdict: Verdict) -> Shown:
+    """How far the worst bucket is from its floor. For an evaluation, which is materialized and
+    green whatever it measured: the verdict is the check's."""
+    worst = verdict.worst
+    return {WORST_MARGIN: _points(worst.margin), WORST_BUCKET: worst.name}
+
+
 def verdict_metadata(verdict: Verdict) -> Shown:
     """The verdict in figures."""
-    worst = verdict.worst
     return {
-        VERDICT: PASSED if verdict.passed else REFUSED,
-        WORST_MARGIN: _points(worst.margin),
-        WORST_BUCKET: worst.name,
+        "verdict": "passed" if verdict.passed else "refused",
+        **margin_metadata(verdict),
         "failed": len(verdict.failed),
         "failed_buckets": [bucket.name for bucket in verdict.failed],
         "ungated_buckets": list(verdict.ungated),

@@ -18,7 +18,6 @@ from dagster._core.errors import DagsterExecutionInterruptedError
 from lynx_pipeline.defs.assets import candidate_eval, promotion_decision
 from lynx_pipeline.defs.failures import EXIT_CODE
 from lynx_pipeline.defs.instance import open_instance
-from lynx_pipeline.defs.metadata import REFUSED, VERDICT
 from lynx_pipeline.defs.partitions import PARTITION_TAG
 from lynx_pipeline.errors import INTERRUPTED, BadInput, LynxError, Refused, SystemFailed
 
@@ -32,7 +31,7 @@ class Outcome(StrEnum):
     """How a run ended."""
 
     PROMOTED = "promoted"  # also if an earlier run had promoted the version
-    EVALUATED = "evaluated"  # and passed, without being promoted
+    EVALUATED = "evaluated"  # and not refused by a check
     REFUSED = "refused"  # by the gate or a policy
     MISTYPED = "mistyped"  # an input is invalid
     BROKEN = "broken"  # everything else: a system failed, the run was interrupted, or a bug
@@ -88,15 +87,7 @@ def outcome_of(events: Sequence[DagsterEvent], *, complete: bool) -> Outcome | N
             return Outcome.BROKEN
     if not complete:
         return Outcome.BROKEN
-    made = {
-        event.asset_key: event.materialization.metadata
-        for event in events
-        if event.is_step_materialization
-    }
+    made = {event.asset_key for event in events if event.is_step_materialization}
     if promotion_decision.key in made:
         return Outcome.PROMOTED
-    evaluation: Any = made.get(candidate_eval.key)
-    if evaluation is None:
-        return None
-    # Without its check, the evaluation of a refused candidate succeeds.
-    return Outcome.REFUSED if evaluation[VERDICT].value == REFUSED else Outcome.EVALUATED
+    return Outcome.EVALUATED if candidate_eval.key in made else None
