@@ -267,6 +267,11 @@ class ProjectTable(_Table):
         description="Where promoted bundles are kept, so that they outlive MLflow: a folder, or a "
         "URL of any storage that DVC supports.",
     )
+    archive_after_days: _Count = Field(
+        default=90,
+        description="The schedule `archive_daily`, which is off by default, archives a candidate "
+        "that was promoted or refused when it had no run for so many days.",
+    )
     evaluation: Annotated[EvaluationTable, Expected("a table")] = Field(
         default=EvaluationTable(), description=EvaluationTable.__doc__
     )
