@@ -30,6 +30,7 @@ from lynx_pipeline.defs.metadata import (
     corpus_metadata,
     entry_metadata,
     evaluation_metadata,
+    file_metadata,
     margin_metadata,
 )
 from lynx_pipeline.defs.partitions import CANDIDATES
@@ -182,7 +183,7 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
             **margin_metadata(judged.verdict),
             **evaluation_metadata(evaluation),
             "kept_from_before": reused,
-            "evidence": MetadataValue.path(str(evaluated.evidence)),
+            "evidence": file_metadata(settings, evaluated.evidence),
             **buckets_metadata(judged.verdict),
         },
     )

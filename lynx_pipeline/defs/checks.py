@@ -12,7 +12,6 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     BetaWarning,
-    MetadataValue,
     PreviewWarning,
     asset_check,
     multi_asset_check,
@@ -24,6 +23,7 @@ from lynx_pipeline.defs.failures import failures
 from lynx_pipeline.defs.known import recall
 from lynx_pipeline.defs.metadata import (
     candidate_metadata,
+    file_metadata,
     overlap_metadata,
     pull_request_metadata,
     report_metadata,
@@ -181,8 +181,8 @@ def candidate_eval_checks(context: AssetCheckExecutionContext) -> Iterator[Asset
         **report_metadata(report),
         **candidate_metadata(settings, evaluated.key, recall(context.instance, evaluated.key)),
         **pull_request_metadata(context.run.tags),
-        "page": MetadataValue.path(str(evaluated.folder / PAGE)),
-        "evidence": MetadataValue.path(str(evaluated.evidence)),
+        "page": file_metadata(settings, evaluated.folder / PAGE),
+        "evidence": file_metadata(settings, evaluated.evidence),
     }
     yield _gate_result(judged.verdict, shown)
     yield _latency_result(judged)

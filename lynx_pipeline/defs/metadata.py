@@ -7,6 +7,8 @@ tracking server's URI appears only as the link to a run, without user and passwo
 import re
 from base64 import b64encode
 from collections.abc import Mapping
+from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
@@ -44,13 +46,21 @@ def candidate_metadata(settings: Settings, key: str, known: Known) -> Shown:
     run_id = parse_key(key).run_id
     if run_id is None:
         return {**known.metadata, "candidate": key}
-    page = run_page(settings.tracking_uri, run_id)
+    page = run_page(settings.mlflow_ui or settings.tracking_uri, run_id)
     named = {} if run_id == key else {"candidate": key}
     return {
         **known.metadata,
         **named,
         "mlflow_run": MetadataValue.url(page) if page else run_id,
     }
+
+
+def file_metadata(settings: Settings, path: Path) -> Any:
+    """Where a file is. With a tracking server, people use Dagster's UI from other machines, so the
+    text names this one: a path alone would look like theirs."""
+    if run_page(settings.tracking_uri, "") is None:
+        return MetadataValue.path(str(path))
+    return f"{path} on {gethostname()}"
 
 
 def pull_request_metadata(tags: Mapping[str, str]) -> Shown:
