@@ -6,7 +6,8 @@ import pytest
 from playwright.sync_api import FloatRect, ViewportSize, expect
 
 from lynx_pipeline_tests.browser.conftest import LOCATION, MILLISECONDS, USUAL, Screen
-from lynx_pipeline_tests.end_to_end.conftest import files_in
+from lynx_pipeline_tests.end_to_end.conftest import Demo, files_in
+from lynx_pipeline_tests.end_to_end.webserver import Webserver
 
 pytestmark = pytest.mark.slow
 
@@ -44,8 +45,40 @@ def add_partition(screen: Screen, run_id: str) -> None:
         page.get_by_role("button", name="Save").click()
 
 
-def test_the_graph_shows_the_flow_in_its_groups(screen: Screen) -> None:
-    """The groups are inputs, candidate and promotion; expanded, they show all six assets."""
+@pytest.fixture(scope="module")
+def refused_again(server: Webserver, demo: Demo) -> str:
+    """A second run of the refused candidate, launched by the server."""
+    run = server.launch("eval_and_promote", demo.bad)
+    assert server.ended(run) == "FAILURE"
+    return run
+
+
+def test_the_runs_list_tells_outcomes_apart(screen: Screen, refused_again: str) -> None:
+    """Each run has its outcome, version and candidate as tags, also one that the server ran."""
+    screen.open("/runs")
+    for tag in ("lynx.outcome: promoted", "lynx.outcome: refused", "lynx.run_name: regressed",
+                "lynx.semver: v0.1.1-dev"):  # fmt: skip
+        screen.wait_for_text(tag, exact=True)
+    screen.picture("runs")
+    screen.open("/runs?q[0]=tag:lynx.outcome=promoted")
+    screen.wait_for_text("lynx.outcome: promoted", exact=True)
+    expect(screen.page.get_by_text("lynx.outcome: refused", exact=True)).to_have_count(0)
+
+
+def test_the_page_of_a_refused_run_ends_with_the_refusal(
+    screen: Screen, refused_again: str
+) -> None:
+    """In words, with the worst bucket, and without a stack trace."""
+    screen.open(f"/runs/{refused_again}")
+    screen.wait_for_text(f"Refused: candidate {screen.demo.bad} (regressed by ")
+    screen.wait_for_text("Execution of run for")
+    expect(screen.page.get_by_text("Stack Trace")).to_have_count(0)
+    screen.picture("refused-run")
+
+
+def test_the_graph_shows_the_flow_in_its_groups(screen: Screen, refused_again: str) -> None:
+    """The groups are inputs, candidate and promotion; expanded, they show all six assets. A refusal
+    leaves the alias green."""
     screen.page.set_viewport_size(WIDE)  # a narrow window hides the assets' content
     screen.open("/asset-groups")
     for group in ("inputs", "candidate", "promotion"):
@@ -54,6 +87,7 @@ def test_the_graph_shows_the_flow_in_its_groups(screen: Screen) -> None:
     for asset in ("eval_set", "eval_baseline", "candidate_bundle", "candidate_eval",
                   "promotion_decision", "production_alias"):  # fmt: skip
         screen.wait_for_text(asset, exact=True)
+    expect(screen.page.get_by_text("Failed", exact=True)).to_have_count(0)
     screen.picture("graph", part=GRAPH)
     screen.page.set_viewport_size(USUAL)
 
