@@ -228,9 +228,9 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
     yield MaterializeResult(
         data_version=DataVersion(entry.hash),
         metadata={
+            **candidate_metadata(settings, key, recall(context.instance, key)),
             **entry_metadata(entry),
             IS_NEW: is_new,
-            **candidate_metadata(settings, key, recall(context.instance, key)),
         },
     )
     # Not a step of its own: Dagster would show the alias as failed after each refusal, although

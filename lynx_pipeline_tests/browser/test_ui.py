@@ -14,6 +14,7 @@ pytestmark = pytest.mark.slow
 JOB = f"/locations/{LOCATION}/jobs/eval_and_promote"
 UNKNOWN_RUN = "f" * 32
 WIDE: ViewportSize = {"width": 2200, "height": 1320}
+LIST: ViewportSize = {"width": 1600, "height": 760}
 GRAPH: FloatRect = {"x": 560, "y": 120, "width": 1560, "height": 1150}
 
 
@@ -55,11 +56,13 @@ def refused_again(server: Webserver, demo: Demo) -> str:
 
 def test_the_runs_list_tells_outcomes_apart(screen: Screen, refused_again: str) -> None:
     """Each run has its outcome, version and candidate as tags, also one that the server ran."""
+    screen.page.set_viewport_size(LIST)  # a narrow window cuts off the tags
     screen.open("/runs")
     for tag in ("lynx.outcome: promoted", "lynx.outcome: refused", "lynx.run_name: regressed",
                 "lynx.semver: v0.1.1-dev"):  # fmt: skip
         screen.wait_for_text(tag, exact=True)
     screen.picture("runs")
+    screen.page.set_viewport_size(USUAL)
     screen.open("/runs?q[0]=tag:lynx.outcome=promoted")
     screen.wait_for_text("lynx.outcome: promoted", exact=True)
     expect(screen.page.get_by_text("lynx.outcome: refused", exact=True)).to_have_count(0)
@@ -174,6 +177,7 @@ def test_an_unknown_candidate_fails_with_advice(screen: Screen) -> None:
     """A partition is added by hand with a wrong run id."""
     add_partition(screen, UNKNOWN_RUN)
     launch(screen, UNKNOWN_RUN, "launch-unknown")
-    expect(screen.page.get_by_text("Failure", exact=True).first).to_be_visible()
+    failed = screen.page.get_by_text("Failure", exact=True).first
+    expect(failed).to_be_visible(timeout=3 * MILLISECONDS)
     screen.wait_for_text("Check the run id and MLFLOW_TRACKING_URI")
     screen.picture("failure")

@@ -99,9 +99,7 @@ def execute(job: str, candidate: str) -> tuple[int, str]:
         pytest.param(GOOD, V, "promoted", None, id="promoted"),
         pytest.param(GOOD, None, "evaluated", None, id="evaluated"),
         pytest.param(WRONG, V, "refused", Refused, id="refused"),
-        pytest.param(WRONG, None, "refused", Refused, id="evaluated and refused"),
         pytest.param(CRASHES, V, "mistyped", BadInput, id="crashing candidate"),
-        pytest.param(GOOD, "v1", "mistyped", BadInput, id="invalid version"),
     ],
 )
 def test_a_run_is_tagged_with_its_outcome(
@@ -119,11 +117,11 @@ def test_a_run_is_tagged_with_its_outcome(
         assert project.tags(run_id)["outcome"] == "promoted"
 
 
-@pytest.mark.parametrize("error", [SystemFailed("down."), RuntimeError("bug"), KeyboardInterrupt()])
+@pytest.mark.parametrize("error", [RuntimeError("bug"), KeyboardInterrupt()])
 def test_every_other_end_is_broken(
     project: Project, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
-    """A failed system, a bug, an interrupt."""
+    """A bug and an interrupt, like a failed system."""
 
     def fails(*_: Any, **__: Any) -> None:
         raise error
