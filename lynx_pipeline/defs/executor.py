@@ -42,10 +42,12 @@ class _Tagging(Executor):
 
     @property
     def retries(self) -> RetryMode:
+        """The inner executor's."""
         return self.inner.retries
 
     @property
     def step_dependency_config(self) -> StepDependencyConfig:
+        """The inner executor's."""
         return self.inner.step_dependency_config
 
     def execute(

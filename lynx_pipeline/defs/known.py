@@ -48,16 +48,14 @@ def look_up(settings: Settings, key: str) -> Known:
 
 
 def recall(instance: DagsterInstance, key: str) -> Known:
-    """What the last download of the candidate recorded."""
+    """What the last download of the candidate recorded. Nothing depends on it, so a failure only
+    leaves it unknown."""
     wanted = AssetRecordsFilter(BUNDLE, asset_partitions=[key])
-    records = instance.fetch_materializations(wanted, limit=1).records
-    made = records[0].asset_materialization if records else None
-    if made is None:
+    try:
+        records = instance.fetch_materializations(wanted, limit=1).records
+    except Exception:  # of any storage's library
         return Known()
-    found: Mapping[str, Any] = made.metadata
-    return Known(
-        *(
-            str(found[name].value) if name in found else ""
-            for name in (_RUN_NAME, _AUTHOR, _VERSION)
-        )
-    )
+    made = records[0].asset_materialization if records else None
+    found: Mapping[str, Any] = made.metadata if made else {}
+    names = (_RUN_NAME, _AUTHOR, _VERSION)
+    return Known(*(str(found[name].value) if name in found else "" for name in names))

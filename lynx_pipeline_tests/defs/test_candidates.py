@@ -5,7 +5,12 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from time import time
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, DefaultScheduleStatus
+from dagster import (
+    AssetMaterialization,
+    DagsterInstance,
+    DagsterRunStatus,
+    DefaultScheduleStatus,
+)
 from dagster._core.test_utils import create_run_for_test
 
 from lynx_pipeline.config import load_settings
@@ -16,6 +21,7 @@ from lynx_pipeline.defs.candidates import (
     candidates,
     overdue,
 )
+from lynx_pipeline.defs.known import BUNDLE, Known, recall
 from lynx_pipeline.errors import BadInput, Refused
 
 DAYS = 90
@@ -66,6 +72,23 @@ def test_many_candidates_are_listed(instance: DagsterInstance) -> None:
     """Storage is asked for a bounded number at once."""
     instance.add_dynamic_partitions("candidates", [f"c{number}" for number in range(1201)])
     assert len(candidates(instance)) == 1201
+
+
+def test_what_was_recorded_about_a_candidate_is_recalled(
+    instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """If it can't be read, it is unknown, and nothing fails."""
+    known = Known("shy-fox", "anna")
+    made = AssetMaterialization(BUNDLE, partition="a", metadata=dict(known.metadata))
+    instance.report_runless_asset_event(made)
+    assert recall(instance, "a") == known
+    assert recall(instance, "b") == Known()
+
+    def fails(*_: object, **__: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(instance, "fetch_materializations", fails)
+    assert recall(instance, "a") == Known()
 
 
 def test_archiving_removes_only_the_named_candidates(instance: DagsterInstance) -> None:
