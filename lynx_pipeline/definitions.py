@@ -3,9 +3,10 @@
 import atexit
 import gc
 
-from dagster import Definitions, in_process_executor, with_source_code_references
+from dagster import Definitions, with_source_code_references
 
-from lynx_pipeline.defs import assets, checks, jobs, sensors
+from lynx_pipeline.defs import assets, candidates, checks, jobs, sensors
+from lynx_pipeline.defs.executor import tagging_executor
 from lynx_pipeline.defs.messages import LOGGERS
 from lynx_pipeline.defs.owners import with_owners
 
@@ -16,9 +17,9 @@ atexit.register(gc.freeze)
 defs = Definitions(
     assets=with_source_code_references(with_owners(assets.ALL)),
     asset_checks=checks.ALL,
-    jobs=jobs.ALL,
+    jobs=[*jobs.ALL, candidates.archive_candidates],
+    schedules=[candidates.archive_daily],
     sensors=sensors.ALL,
     loggers=LOGGERS,
-    # One process for all steps: the multiprocess executor repeats the imports in each step.
-    executor=in_process_executor,
+    executor=tagging_executor,
 )

@@ -144,9 +144,9 @@ def _dagster() -> Iterator[str]:
         text = graph.get(check).description
         yield f"| `{check.name}` | `{check.asset_key.to_user_string()}` | {_first(text)} |"
     yield ""
-    yield "| job or sensor | |"
+    yield "| job, sensor or schedule | |"
     yield "| --- | --- |"
-    for it in (*(defs.jobs or ()), *(defs.sensors or ())):
+    for it in (*(defs.jobs or ()), *(defs.sensors or ()), *(defs.schedules or ())):
         yield f"| `{it.name}` | {_first(it.description)} |"
 
 

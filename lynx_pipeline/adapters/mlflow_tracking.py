@@ -13,13 +13,14 @@ from urllib.parse import urlsplit
 
 from lynx_pipeline.adapters.files import make_folder
 from lynx_pipeline.config import Settings
-from lynx_pipeline.domain.text import without_secrets
+from lynx_pipeline.domain.text import printable, without_secrets
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed, missing_package
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _ADVICE = "Check the server and MLFLOW_TRACKING_URI, then run this again."
+_LONGEST_NAME = 120
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -29,15 +30,34 @@ _QUIET = {
 }
 
 
-def run_tags(tracking_uri: str, run_id: str) -> dict[str, str]:
-    """The run's tags.
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """What identifies a run for people: its name, its user, and its tags. Anybody who can write to
+    MLflow controls them."""
+
+    name: str
+    author: str
+    tags: Mapping[str, str]
+
+
+def run_info(tracking_uri: str, run_id: str) -> RunInfo:
+    """The run's name, user and tags. Name and user are printable and not long; "" if MLflow has
+    none.
 
     Raises:
         BadInput: there is no such run.
         SystemFailed: MLflow failed.
     """
     with connected(tracking_uri) as client:
-        return dict(client.get_run(run_id).data.tags)
+        run = client.get_run(run_id)
+        tags = dict(run.data.tags)
+    return RunInfo(
+        _shown(run.info.run_name or ""), _shown(tags.get("mlflow.user") or run.info.user_id), tags
+    )
+
+
+def _shown(text: str | None) -> str:
+    return printable((text or "")[:_LONGEST_NAME]).strip()
 
 
 @dataclass(frozen=True, slots=True)

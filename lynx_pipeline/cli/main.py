@@ -24,6 +24,7 @@ COMMANDS = {
     "eval-set": ("eval_set", "Make an eval set from a table, and check one."),
     "gate": ("gate", "Show what the gate can and cannot detect."),
     "run": ("run", "Evaluate a candidate through Dagster, and promote it."),
+    "candidates": ("candidates", "List the candidates in Dagster, and archive them."),
     "request": ("request", "Validate a release request and prepare its run."),
     "baseline": ("baseline", "Propose and check baselines."),
     "registry": ("registry", "Read and change the append-only registry."),

@@ -14,6 +14,7 @@ from lynx_pipeline.cli.framework import (
 )
 from lynx_pipeline.cli.output import command_line, print_json
 from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.defs.known import look_up
 from lynx_pipeline.defs.requests import prepare
 from lynx_pipeline.domain.release.request import LABEL, Request, parse_comment
 from lynx_pipeline.domain.versioning import Env, check_semver
@@ -77,7 +78,8 @@ def request(
             }
         )
     else:
-        print(f"Request accepted: candidate {found.key} as {asked.semver}, digest {digest}.")
+        named = look_up(settings, str(found.key)).describe(str(found.key))
+        print(f"Request accepted: candidate {named} as {asked.semver}, digest {digest}.")
         print("To run it:")
         print(f"  {command_line(settings, command)}")
     return 0

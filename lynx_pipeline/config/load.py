@@ -98,6 +98,8 @@ def load_settings(
         scorer=SCORERS[table.scorer],
         identity=Policy(**table.identity.model_dump()) if table.identity else None,
         evaluation=_evaluation(table.evaluation, home),
+        archive_after_days=table.archive_after_days,
+        mlflow_ui=table.mlflow_ui,
     )
 
 

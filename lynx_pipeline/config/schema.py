@@ -267,6 +267,21 @@ class ProjectTable(_Table):
         description="Where promoted bundles are kept, so that they outlive MLflow: a folder, or a "
         "URL of any storage that DVC supports.",
     )
+    mlflow_ui: Annotated[
+        str,
+        Field(pattern=r"\A(?:https?://[^\s?#@]+)?\Z"),
+        _PRINTABLE,
+        Expected("an http:// or https:// URL without user name and query"),
+    ] = Field(
+        default="",
+        description="Where people reach MLflow's UI, for the links to runs, if that is not "
+        "`MLFLOW_TRACKING_URI`.",
+    )
+    archive_after_days: _Count = Field(
+        default=90,
+        description="The schedule `archive_daily`, which is off by default, archives a candidate "
+        "that was promoted or refused when it had no run for so many days.",
+    )
     evaluation: Annotated[EvaluationTable, Expected("a table")] = Field(
         default=EvaluationTable(), description=EvaluationTable.__doc__
     )

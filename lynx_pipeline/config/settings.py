@@ -89,6 +89,8 @@ class Settings:
     scorer: Scorer = EXACT
     identity: Policy | None = None
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
+    archive_after_days: int = 90
+    mlflow_ui: str = ""
 
     @property
     def eval_set(self) -> Path:

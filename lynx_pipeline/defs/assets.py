@@ -4,19 +4,24 @@ Dagster: a step reads what it needs and verifies it, however it was launched.
 A tag says what an asset changes outside Dagster.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from dagster import (
+    AssetDep,
     AssetExecutionContext,
+    AssetMaterialization,
     Config,
     DataVersion,
     MaterializeResult,
     MetadataValue,
+    SpecificPartitionsPartitionMapping,
     asset,
 )
 
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.failures import failures
+from lynx_pipeline.defs.known import Known, look_up, recall
 from lynx_pipeline.defs.metadata import (
     IS_NEW,
     baseline_metadata,
@@ -25,10 +30,12 @@ from lynx_pipeline.defs.metadata import (
     corpus_metadata,
     entry_metadata,
     evaluation_metadata,
-    verdict_metadata,
+    file_metadata,
+    margin_metadata,
 )
 from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.eval_set import bucket_sizes
+from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate, downloaded, fetch, tagged_semver
@@ -121,17 +128,19 @@ def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Re
                 f"candidate {key} changed in MLflow after it was requested: its bundle digest is "
                 f"{bundle.digest}, expected {config.bundle_digest}. Request it again."
             )
+    # Where an earlier job has fetched the bundle, this one has no access to MLflow.
+    known = Known() if config.fetched else look_up(settings, key)
     context.log.info(
-        f"Candidate {key}: {bundle.files:,} files, {bundle.size:,} bytes, canonical sha "
-        f"{bundle.canonical_sha}."
+        f"Candidate {known.describe(key)}: {bundle.files:,} files, {bundle.size:,} bytes, "
+        f"canonical sha {bundle.canonical_sha}."
     )
     return MaterializeResult(
         data_version=DataVersion(bundle.canonical_sha),
         metadata={
+            **candidate_metadata(settings, key, known),
             "canonical_sha": bundle.canonical_sha,
             "bundle_digest": bundle.digest,
             "parent_sha": bundle.parent_sha,
-            **candidate_metadata(settings, key),
             "files": bundle.files,
             "bytes": bundle.size,
         },
@@ -174,11 +183,11 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
     return MaterializeResult(
         data_version=DataVersion(evaluation.predictions_sha256),
         metadata={
-            **verdict_metadata(judged.verdict),
-            **candidate_metadata(settings, evaluated.key),
+            **candidate_metadata(settings, evaluated.key, recall(context.instance, evaluated.key)),
+            **margin_metadata(judged.verdict),
             **evaluation_metadata(evaluation),
             "kept_from_before": reused,
-            "evidence": MetadataValue.path(str(evaluated.evidence)),
+            "evidence": file_metadata(settings, evaluated.evidence),
             **buckets_metadata(judged.verdict),
         },
     )
@@ -196,10 +205,11 @@ def candidate_eval(context: AssetExecutionContext, config: EvaluationConfig) -> 
     # keeps the order: the ledger has its own lock.
     pool="promotion",
 )
-def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) -> Result:
+def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) -> Iterator[Result]:
     """The one step that changes production: an entry in the registry's ledger, or a refusal.
 
-    The verdict is computed here, from the stored predictions, however the step was launched.
+    The verdict is computed here, from the stored predictions, however the step was launched. After
+    a promotion it also updates `production_alias`.
     """
     with failures():
         settings = load_settings()
@@ -207,7 +217,8 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
         semver = config.semver or tagged_semver(settings, key)
         evidence = candidate(settings, key).evidence
         sha = downloaded(settings, key).canonical_sha
-        entry, is_new = Registry.open(settings).promote(
+        registry = Registry.open(settings)
+        entry, is_new = registry.promote(
             sha,
             semver,
             evidence=evidence,
@@ -215,36 +226,51 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
             bundle_digest=config.bundle_digest or None,
         )
     done = "Promoted" if is_new else "Promoted by an earlier run"
-    context.log.info(f"{done}: {entry.fact.model} {semver}, ledger entry {entry.seq}.")
-    return MaterializeResult(
+    context.log.info(
+        f"{done}: {entry.fact.model} {semver}, ledger entry {entry.seq}.{_worst(entry.fact)}"
+    )
+    yield MaterializeResult(
         data_version=DataVersion(entry.hash),
         metadata={
+            **candidate_metadata(settings, key, recall(context.instance, key)),
             **entry_metadata(entry),
             IS_NEW: is_new,
-            **candidate_metadata(settings, key),
         },
     )
+    # Not a step of its own: Dagster would show the alias as failed after each refusal, although
+    # production has not changed.
+    with failures():
+        mirrored = mirror(settings, lambda: registry.promoted().fact)
+    context.log_event(AssetMaterialization(production_alias.key, metadata=mirrored))
 
 
 @asset(
     group_name="promotion",
     kinds={"mlflow"},
-    partitions_def=CANDIDATES,
-    deps=[promotion_decision],
+    # It mirrors the registry. Dagster would call it out of date because of candidates that were
+    # not promoted, so it depends on the asset and on no candidate's partition.
+    deps=[AssetDep(promotion_decision, partition_mapping=SpecificPartitionsPartitionMapping([]))],
     tags={"writes": "mlflow-alias"},
-    code_version="1",
 )
-def production_alias(context: AssetExecutionContext) -> Result:
+def production_alias() -> Result:
     """The latest promotion, mirrored as an alias in MLflow's model registry.
 
-    The alias is only a mirror: the registry decides what is in production.
+    The alias is only a mirror: the registry decides what is in production. There is one for all
+    candidates, and each promotion updates it. Materialize it only if it differs from the registry.
     """
     with failures():
         settings = load_settings()
-        sha = downloaded(settings, context.partition_key).canonical_sha
         registry = Registry.open(settings)
-        mirrored = mirror(settings, lambda: registry.latest_after(sha).fact)
+        mirrored = mirror(settings, lambda: registry.promoted().fact)
     return MaterializeResult(metadata=mirrored)
+
+
+def _worst(fact: Promoted) -> str:
+    """The worst bucket of a promotion, for the log."""
+    if not isinstance(fact.evidence, Evidence):
+        return ""
+    margin = fact.evidence.worst_margin * 100
+    return f" Worst bucket: {fact.evidence.worst_bucket}, {margin:.2f} points above its floor."
 
 
 ALL = [eval_set, eval_baseline, candidate_bundle, candidate_eval, promotion_decision,

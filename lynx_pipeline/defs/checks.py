@@ -12,7 +12,6 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     BetaWarning,
-    MetadataValue,
     PreviewWarning,
     asset_check,
     multi_asset_check,
@@ -21,8 +20,10 @@ from dagster import (
 from lynx_pipeline.config import BLOCKING, load_settings
 from lynx_pipeline.defs.assets import candidate_eval, eval_set
 from lynx_pipeline.defs.failures import failures
+from lynx_pipeline.defs.known import recall
 from lynx_pipeline.defs.metadata import (
     candidate_metadata,
+    file_metadata,
     overlap_metadata,
     pull_request_metadata,
     report_metadata,
@@ -35,7 +36,7 @@ from lynx_pipeline.errors import BadInput, LynxError, Refused
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate
 from lynx_pipeline.evaluation.corpus import corpus_findings
-from lynx_pipeline.evaluation.judgement import Judged, judge_evidence
+from lynx_pipeline.evaluation.judgement import GateRefused, Judged, judge_evidence
 from lynx_pipeline.reports.report import PAGE, build_report, summary, verdict_line
 
 # Check results per partition are new in Dagster; without them two candidates share one result.
@@ -43,22 +44,32 @@ warnings.simplefilter("ignore", PreviewWarning)
 warnings.simplefilter("ignore", BetaWarning)
 
 
-@asset_check(asset=eval_set, blocking=True)
-@failures()
-def eval_set_matches_baseline() -> AssetCheckResult:
+@multi_asset_check(
+    specs=[
+        AssetCheckSpec(
+            "eval_set_matches_baseline",
+            asset=eval_set,
+            description="The baseline was measured on exactly this eval set.",
+            blocking=True,
+        )
+    ]
+)
+def eval_set_matches_baseline() -> Iterator[AssetCheckResult]:
     """The baseline was measured on exactly this eval set."""
-    try:
-        inputs.matched_inputs(load_settings())
-    except BadInput as error:
-        return AssetCheckResult(passed=False, description=str(error))
-    return AssetCheckResult(passed=True, description="The baseline names this eval set's bytes.")
+    with failures():
+        try:
+            inputs.matched_inputs(load_settings())
+        except BadInput as error:
+            yield AssetCheckResult(passed=False, description=str(error))
+            raise
+    yield AssetCheckResult(passed=True, description="The baseline names this eval set's bytes.")
 
 
 @asset_check(asset=eval_set)
-@failures()
 def buckets_can_resolve_tolerance() -> AssetCheckResult:
     """No bucket is so small that one question weighs more than the tolerance."""
-    baseline = inputs.read_baseline(load_settings().baseline)
+    with failures():
+        baseline = inputs.read_baseline(load_settings().baseline)
     coarse = unresolvable(baseline)
     tolerance = float(baseline.tolerance * 100)
     if not coarse:
@@ -87,7 +98,6 @@ def _corpus_checks() -> list[AssetChecksDefinition]:
     names = ("eval_set_not_in_corpus", "eval_set_represents_corpus")
     blocking = settings.corpus_checks == BLOCKING
     failed = AssetCheckSeverity.ERROR if blocking else AssetCheckSeverity.WARN
-    refusal = {"exit_code": Refused.exit_code} if blocking else {}
 
     @multi_asset_check(
         specs=[
@@ -120,7 +130,7 @@ def _corpus_checks() -> list[AssetChecksDefinition]:
             passed=findings.separate,
             severity=failed,
             description=findings.overlap_text,
-            metadata={**overlap_metadata(findings), **({} if findings.separate else refusal)},
+            metadata=overlap_metadata(findings),
         )
         # Only what also refuses a promotion is an error.
         yield AssetCheckResult(
@@ -128,8 +138,13 @@ def _corpus_checks() -> list[AssetChecksDefinition]:
             passed=findings.represents,
             severity=failed if findings.shifted else AssetCheckSeverity.WARN,
             description=findings.shift_text,
-            metadata={**shift_metadata(findings), **(refusal if findings.shifted else {})},
+            metadata=shift_metadata(findings),
         )
+        with failures():
+            if blocking and not findings.separate:
+                raise Refused(f"{names[0]}: {findings.overlap_text}")
+            if blocking and findings.shifted:
+                raise Refused(f"{names[1]}: {findings.shift_text}")
 
     return [eval_set_corpus_checks]
 
@@ -164,13 +179,16 @@ def candidate_eval_checks(context: AssetCheckExecutionContext) -> Iterator[Asset
     context.log.info(verdict_line(judged.verdict))
     shown = {
         **report_metadata(report),
-        **candidate_metadata(settings, evaluated.key),
+        **candidate_metadata(settings, evaluated.key, recall(context.instance, evaluated.key)),
         **pull_request_metadata(context.run.tags),
-        "page": MetadataValue.path(str(evaluated.folder / PAGE)),
-        "evidence": MetadataValue.path(str(evaluated.evidence)),
+        "page": file_metadata(settings, evaluated.folder / PAGE),
+        "evidence": file_metadata(settings, evaluated.evidence),
     }
     yield _gate_result(judged.verdict, shown)
     yield _latency_result(judged)
+    with failures():  # in our words; Dagster's own failure of a blocking check gives no reason
+        if not judged.verdict.passed:
+            raise GateRefused(judged.verdict)
 
 
 def _gate_result(verdict: Verdict, shown: Mapping[str, Any]) -> AssetCheckResult:

@@ -60,6 +60,13 @@ class LynxInstance(DagsterInstance):
             raise StartFailed(error) from None
         return InstanceRef.config_defaults(str(folder))
 
+    @property
+    def python_log_level(self) -> str | None:
+        """The level of Dagster's console log, unless ``dagster.yaml`` names another under
+        ``python_logs``. Dagster's default is DEBUG, which hides what the steps report among dozens
+        of lines."""
+        return super().python_log_level or "INFO"
+
 
 @contextmanager
 def open_instance() -> Iterator[DagsterInstance]:

@@ -7,13 +7,12 @@ from lynx_pipeline.defs.assets import (
     candidate_eval,
     eval_baseline,
     eval_set,
-    production_alias,
     promotion_decision,
 )
 from lynx_pipeline.defs.partitions import CANDIDATES
 
 _TO_VERDICT = AssetSelection.assets(eval_set, eval_baseline, candidate_bundle, candidate_eval)
-_PROMOTION = AssetSelection.assets(promotion_decision, production_alias)
+_PROMOTION = AssetSelection.assets(promotion_decision)
 
 evaluate = define_asset_job(
     "evaluate",

@@ -46,22 +46,23 @@ def launch(key: str, semver: str | None, *, verbose: bool = False) -> Finished:
     job = eval_and_promote if semver else evaluate
     config: Mapping[str, Any] = {
         **(promotes(semver) if semver else {}),
-        **({} if verbose else {"loggers": {MESSAGES: {}}}),
+        "loggers": {"console": {"config": {"log_level": "DEBUG"}}} if verbose else {MESSAGES: {}},
     }
     tags = {PARTITION_TAG: key, **({SEMVER_TAG: semver} if semver else {})}
     definitions = ReconstructableRepository.for_module("lynx_pipeline.definitions", "defs")
     with open_instance() as instance:
         instance.add_dynamic_partitions(CANDIDATES.name or "", [key])
-        with execute_job(
+        # Not as a context: entering it initializes the resources again, at the end of the log.
+        result = execute_job(
             definitions.get_reconstructable_job(job.name),
             instance=instance,
             run_config=config,
             tags=tags,
-        ) as result:
-            made = {
-                event.asset_key: event.materialization.metadata
-                for event in result.get_asset_materialization_events()
-            }
+        )
+        made = {
+            event.asset_key: event.materialization.metadata
+            for event in result.get_asset_materialization_events()
+        }
         run = instance.get_run_by_id(result.run_id)
         assert run is not None
         failure = failure_of_run(instance, run)

@@ -7,6 +7,8 @@ tracking server's URI appears only as the link to a run, without user and passwo
 import re
 from base64 import b64encode
 from collections.abc import Mapping
+from pathlib import Path
+from socket import gethostname
 from typing import Any
 
 from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
@@ -14,6 +16,7 @@ from dagster import MetadataValue, TableColumn, TableRecord, TableSchema
 from lynx_pipeline.adapters.actions import run_url
 from lynx_pipeline.adapters.mlflow_tracking import run_page
 from lynx_pipeline.config import Settings
+from lynx_pipeline.defs.known import Known
 from lynx_pipeline.domain.candidate_eval import CandidateEval, corpus_to_json
 from lynx_pipeline.domain.candidate_key import parse_key
 from lynx_pipeline.domain.corpus import CorpusDigests, CorpusFindings
@@ -30,21 +33,34 @@ Shown = Mapping[str, Any]
 
 # Whether this run made the promotion; otherwise it was made before.
 IS_NEW = "is_new"
+WORST_BUCKET, WORST_MARGIN = "worst_bucket", "worst_margin_points"
 
 # Every evaluation stores its figure; with more buckets it is only on the report's page.
 _DRAWN = 100
 _PULL_REQUEST = re.compile(r"https?://[A-Za-z0-9.:-]+/[\w./-]+/pull/[0-9]+", re.ASCII)
 
 
-def candidate_metadata(settings: Settings, key: str) -> Shown:
-    """The candidate's key, and a link to its MLflow run if the key names one and there is a
-    server; without a server, the run's id."""
+def candidate_metadata(settings: Settings, key: str, known: Known) -> Shown:
+    """What people know the candidate by, its key, and a link to its MLflow run if the key names one
+    and there is a server; without a server, the run's id."""
     run_id = parse_key(key).run_id
     if run_id is None:
-        return {"candidate": key}
-    page = run_page(settings.tracking_uri, run_id)
+        return {**known.metadata, "candidate": key}
+    page = run_page(settings.mlflow_ui or settings.tracking_uri, run_id)
     named = {} if run_id == key else {"candidate": key}
-    return {**named, "mlflow_run": MetadataValue.url(page) if page else run_id}
+    return {
+        **known.metadata,
+        **named,
+        "mlflow_run": MetadataValue.url(page) if page else run_id,
+    }
+
+
+def file_metadata(settings: Settings, path: Path) -> Any:
+    """Where a file is. With a tracking server, people use Dagster's UI from other machines, so the
+    text names this one: a path alone would look like theirs."""
+    if run_page(settings.tracking_uri, "") is None:
+        return MetadataValue.path(str(path))
+    return f"{path} on {gethostname()}"
 
 
 def pull_request_metadata(tags: Mapping[str, str]) -> Shown:
@@ -121,13 +137,18 @@ def shift_metadata(findings: CorpusFindings) -> Shown:
     return {**largest, "corpus_lines": findings.lines, "stability_index": _table(rows)}
 
 
+def margin_metadata(verdict: Verdict) -> Shown:
+    """How far the worst bucket is from its floor. For an evaluation, which is materialized and
+    green whatever it measured: the verdict is the check's."""
+    worst = verdict.worst
+    return {WORST_MARGIN: _points(worst.margin), WORST_BUCKET: worst.name}
+
+
 def verdict_metadata(verdict: Verdict) -> Shown:
     """The verdict in figures."""
-    worst = verdict.worst
     return {
         "verdict": "passed" if verdict.passed else "refused",
-        "worst_margin_points": _points(worst.margin),
-        "worst_bucket": worst.name,
+        **margin_metadata(verdict),
         "failed": len(verdict.failed),
         "failed_buckets": [bucket.name for bucket in verdict.failed],
         "ungated_buckets": list(verdict.ungated),
@@ -209,7 +230,7 @@ def entry_metadata(entry: Entry[Promoted]) -> Shown:
         "entry": MetadataValue.json(entry.to_json()),
     }
     if isinstance(fact.evidence, Evidence):
-        shown["worst_margin_points"] = _points(fact.evidence.worst_margin)
+        shown[WORST_MARGIN] = _points(fact.evidence.worst_margin)
     if isinstance(fact.actor, Actor):
         shown["started_by"] = fact.actor.actor
         workflow_run = run_url(fact.actor.repository, fact.actor.run_id)

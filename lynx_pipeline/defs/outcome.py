@@ -1,17 +1,40 @@
-"""The outcome of a candidate's last run, from Dagster's own record."""
+"""How a run ended: as an error of ours, and in one word for a list of runs. Both come from
+Dagster's own record."""
 
+from collections.abc import Sequence
+from enum import StrEnum
 from typing import Any
 
-from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+from dagster import (
+    DagsterEvent,
+    DagsterEventType,
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    RunsFilter,
+)
 from dagster._core.errors import DagsterExecutionInterruptedError
 
+from lynx_pipeline.defs.assets import candidate_eval, promotion_decision
+from lynx_pipeline.defs.failures import EXIT_CODE
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline.defs.partitions import PARTITION_TAG
 from lynx_pipeline.errors import INTERRUPTED, BadInput, LynxError, Refused, SystemFailed
 
+OUTCOME_TAG = "lynx.outcome"
 _ERRORS: dict[Any, type[LynxError]] = {
     kind.exit_code: kind for kind in (Refused, BadInput, SystemFailed)
 }
+
+
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    PROMOTED = "promoted"  # also if an earlier run had promoted the version
+    EVALUATED = "evaluated"  # and not refused by a check
+    REFUSED = "refused"  # by the gate or a policy
+    MISTYPED = "mistyped"  # an input is invalid
+    BROKEN = "broken"  # everything else: a system failed, the run was interrupted, or a bug
 
 
 def failure_of(candidate: str) -> LynxError | None:
@@ -33,28 +56,38 @@ def failure_of_run(instance: DagsterInstance, run: DagsterRun) -> LynxError | No
     if run.status is DagsterRunStatus.SUCCESS:
         return None
     for log in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE):
-        event = log.get_dagster_event()
-        failed = event.step_failure_data.user_failure_data
-        if failed is None:
-            if refusal := _failed_check(instance, run.run_id):
-                return refusal
-            error = event.step_failure_data.error
-            if error and error.cls_name == DagsterExecutionInterruptedError.__name__:
-                return SystemFailed(INTERRUPTED)
-            message = (error.message if error else "no reason given").strip()[:500]
-            return SystemFailed(f"{event.step_key} failed: {message}")
-        code: Any = failed.metadata.get("exit_code")
-        kind = _ERRORS.get(code.value if code else None, SystemFailed)
-        return kind(failed.description or f"{event.step_key} failed without a reason.")
+        return failure_of_step(log.get_dagster_event())
     return SystemFailed(f"Dagster's run {run.run_id} ended as {run.status.value}.")
 
 
-def _failed_check(instance: DagsterInstance, run_id: str) -> LynxError | None:
-    """The error of the blocking check that failed a run, if its metadata has the exit code."""
-    for log in instance.all_logs(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION):
-        check = log.get_dagster_event().asset_check_evaluation_data
-        code: Any = check.metadata.get("exit_code")
-        if check.blocking and not check.passed and code:
-            kind = _ERRORS.get(code.value, SystemFailed)
-            return kind(f"{check.check_name}: {check.description}")
-    return None
+def failure_of_step(event: DagsterEvent) -> LynxError:
+    """The error that failed a step."""
+    failed = event.step_failure_data.user_failure_data
+    if failed is None:
+        error = event.step_failure_data.error
+        if error and error.cls_name == DagsterExecutionInterruptedError.__name__:
+            return SystemFailed(INTERRUPTED)
+        message = (error.message if error else "no reason given").strip()[:500]
+        return SystemFailed(f"{event.step_key} failed: {message}")
+    code: Any = failed.metadata.get(EXIT_CODE)
+    kind = _ERRORS.get(code.value if code else None, SystemFailed)
+    return kind(failed.description or f"{event.step_key} failed without a reason.")
+
+
+def outcome_of(events: Sequence[DagsterEvent], *, complete: bool) -> Outcome | None:
+    """The outcome of the run with these events. ``complete``: all its steps ended. None if the run
+    was not about a candidate, or only mirrored the alias."""
+    for event in events:
+        if event.is_step_failure:
+            match failure_of_step(event):
+                case Refused():
+                    return Outcome.REFUSED
+                case BadInput():
+                    return Outcome.MISTYPED
+            return Outcome.BROKEN
+    if not complete:
+        return Outcome.BROKEN
+    made = {event.asset_key for event in events if event.is_step_materialization}
+    if promotion_decision.key in made:
+        return Outcome.PROMOTED
+    return Outcome.EVALUATED if candidate_eval.key in made else None

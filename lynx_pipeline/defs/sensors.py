@@ -1,4 +1,5 @@
-"""The sensors: one announces promotions, one requests runs for tagged MLflow runs."""
+"""The sensors: one announces promotions, one tags lost runs, one requests runs for tagged MLflow
+runs."""
 
 from collections import deque
 from typing import Any
@@ -15,6 +16,7 @@ from dagster import (
     SensorEvaluationContext,
     SensorResult,
     SkipReason,
+    run_failure_sensor,
     run_status_sensor,
     sensor,
 )
@@ -25,7 +27,8 @@ from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.defs.assets import promotion_decision
 from lynx_pipeline.defs.jobs import eval_and_promote, evaluate, promote
 from lynx_pipeline.defs.metadata import IS_NEW
-from lynx_pipeline.defs.partitions import CANDIDATES
+from lynx_pipeline.defs.outcome import OUTCOME_TAG, Outcome
+from lynx_pipeline.defs.partitions import CANDIDATES, PARTITION_TAG
 from lynx_pipeline.defs.requests import promotes
 from lynx_pipeline.domain.candidate_key import parse_key
 from lynx_pipeline.domain.ledger.chain import Entry
@@ -74,6 +77,20 @@ def _made_by(context: RunStatusSensorContext) -> Entry[Promoted] | None:
             if not made.metadata[IS_NEW].value:
                 return None
             return Registry.open().promoted(str(made.metadata["semver"].value))
+    return None
+
+
+@run_failure_sensor(
+    default_status=DefaultSensorStatus.RUNNING,
+    description=f"Tags a failed run that could not do it itself: {OUTCOME_TAG}={Outcome.BROKEN}.",
+)
+def tag_lost_runs(context: RunStatusSensorContext) -> SkipReason | None:
+    """Tags a candidate's run that failed without an outcome, because its process was killed or
+    never started."""
+    run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run
+    if PARTITION_TAG not in run.tags or OUTCOME_TAG in run.tags:
+        return SkipReason("The run has an outcome, or is not about a candidate.")
+    context.instance.add_run_tags(run.run_id, {OUTCOME_TAG: Outcome.BROKEN.value})
     return None
 
 
@@ -195,4 +212,4 @@ def _nothing_new(looked_at: int, fit: int, problems: list[str]) -> str:
     )
 
 
-ALL = [announce_promotions, tagged_candidates]
+ALL = [announce_promotions, tag_lost_runs, tagged_candidates]

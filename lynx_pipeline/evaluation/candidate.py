@@ -11,6 +11,7 @@ from pathlib import Path
 from lynx_pipeline.adapters import files, mlflow_models, mlflow_tracking
 from lynx_pipeline.adapters.bundle_files import read_bundle, restore_modes
 from lynx_pipeline.adapters.mlflow_candidates import Model, choose_model, find_model
+from lynx_pipeline.adapters.mlflow_tracking import RunInfo
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.bundle import Bundle, differences
 from lynx_pipeline.domain.candidate_key import parse_key
@@ -140,22 +141,45 @@ def take_over(settings: Settings, key: str, folder: Path, digest: str) -> None:
         shutil.move(bundle, target.bundle)
 
 
+def about(settings: Settings, key: str) -> RunInfo:
+    """The name, author and tags of the candidate's run.
+
+    Raises:
+        BadInput: the run does not exist.
+        SystemFailed: MLflow failed.
+    """
+    return mlflow_tracking.run_info(settings.tracking_uri, _run_id(settings, key))
+
+
 def tagged_semver(settings: Settings, key: str) -> str:
     """The version that the tag of the candidate's run requests.
 
     Raises:
         BadInput: the run does not exist or has no such tag.
     """
-    run_id = parse_key(key).run_id
-    if run_id is None:  # only MLflow knows it
-        run_id = find_model(settings.tracking_uri, key, settings.artifact_locations).run_id
-    semver = mlflow_tracking.run_tags(settings.tracking_uri, run_id).get(SEMVER_TAG, "")
+    run = about(settings, key)
+    semver = run.tags.get(SEMVER_TAG, "")
     if not semver:
         raise BadInput(
-            f"no version was given for run {run_id}: set semver in the run config of "
-            f"promotion_decision, or the tag {SEMVER_TAG} on the MLflow run."
+            f"no version was given for candidate {described(key, run.name, run.author)}: set "
+            f"semver in the run config of promotion_decision, or the tag {SEMVER_TAG} on the "
+            "MLflow run."
         )
     return semver
+
+
+def described(key: str, name: str, author: str) -> str:
+    """A candidate's key together with what people know it by."""
+    known = name and f" ({name} by {author})" if author else name and f" ({name})"
+    return f"{key}{known}"
+
+
+def _run_id(settings: Settings, key: str) -> str:
+    """The candidate's run. Only MLflow knows the run of a logged model."""
+    run_id = parse_key(key).run_id
+    if run_id is None:
+        return find_model(settings.tracking_uri, key, settings.artifact_locations).run_id
+    return run_id
 
 
 @contextmanager

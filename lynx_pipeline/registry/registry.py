@@ -262,20 +262,6 @@ class Registry:
         """The promotion of each version in this environment, oldest first."""
         return tuple(self._replay(self.verify()).promoted.values())
 
-    def latest_after(self, canonical_sha: str) -> Entry[Promoted]:
-        """The latest promotion, if the bundle ``canonical_sha`` was ever promoted.
-
-        Raises:
-            Refused: the bundle was never promoted here.
-        """
-        state = self._replay(self.verify())
-        known = {entry.fact.canonical_sha for entry in state.promoted.values()}
-        if state.latest is None or canonical_sha not in known:
-            raise Refused(
-                f"the bundle {canonical_sha[:12]} was never promoted in {self.settings.env}."
-            )
-        return state.latest
-
     def history(self, env: Env | None = None) -> Iterator[Entry]:
         """All entries, oldest first; only those of ``env`` if given."""
         for entry in self.verify().entries:

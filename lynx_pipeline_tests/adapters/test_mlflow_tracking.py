@@ -11,8 +11,8 @@ import pytest
 from lynx_pipeline.adapters.mlflow_tracking import (
     connected,
     mirror_alias,
+    run_info,
     run_page,
-    run_tags,
     tag_run,
 )
 from lynx_pipeline.errors import BadInput, SystemFailed
@@ -33,10 +33,10 @@ def test_an_unknown_run_is_bad_input_and_a_broken_server_is_a_system_failure(
 ) -> None:
     """The user can fix the run id, but not a broken server."""
     with pytest.raises(BadInput, match="not found in MLflow at"):
-        run_tags(tracking.uri, "0" * 32)
+        run_info(tracking.uri, "0" * 32)
     (tmp_path / "broken.db").write_text("no database at all" * 100)
     with pytest.raises(SystemFailed, match=r"MLflow at sqlite.* failed"):
-        run_tags(f"sqlite:///{tmp_path / 'broken.db'}", "0" * 32)
+        run_info(f"sqlite:///{tmp_path / 'broken.db'}", "0" * 32)
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def test_the_callers_tracking_server_is_restored(tracking: Tracking, callers_ser
     import mlflow
 
     variable = os.environ.get("MLFLOW_TRACKING_URI")
-    run_tags(tracking.uri, tracking.run())
+    run_info(tracking.uri, tracking.run())
     with pytest.raises(BadInput):
-        run_tags(tracking.uri, "0" * 32)
+        run_info(tracking.uri, "0" * 32)
     assert mlflow.get_tracking_uri() == callers_server
     assert os.environ.get("MLFLOW_TRACKING_URI") == variable
 
@@ -69,7 +69,7 @@ def test_an_unset_tracking_server_stays_unset(tracking: Tracking) -> None:
 
     run_id = tracking.run()
     tag_run(tracking.uri, run_id, "lynx.semver", "v0.1.0-dev")
-    assert run_tags(tracking.uri, run_id)["lynx.semver"] == "v0.1.0-dev"
+    assert run_info(tracking.uri, run_id).tags["lynx.semver"] == "v0.1.0-dev"
     assert not mlflow.tracking.is_tracking_uri_set()
     assert "MLFLOW_TRACKING_URI" not in os.environ
 
@@ -82,7 +82,7 @@ def test_a_tracking_server_from_the_environment_is_not_kept(
 
     run_id = tracking.run()
     monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
-    run_tags(tracking.uri, run_id)
+    run_info(tracking.uri, run_id)
     assert mlflow.get_tracking_uri() == os.environ["MLFLOW_TRACKING_URI"] == tracking.uri
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert not mlflow.tracking.is_tracking_uri_set()

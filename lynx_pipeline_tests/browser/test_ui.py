@@ -6,13 +6,15 @@ import pytest
 from playwright.sync_api import FloatRect, ViewportSize, expect
 
 from lynx_pipeline_tests.browser.conftest import LOCATION, MILLISECONDS, USUAL, Screen
-from lynx_pipeline_tests.end_to_end.conftest import files_in
+from lynx_pipeline_tests.end_to_end.conftest import Demo, files_in
+from lynx_pipeline_tests.end_to_end.webserver import Webserver
 
 pytestmark = pytest.mark.slow
 
 JOB = f"/locations/{LOCATION}/jobs/eval_and_promote"
 UNKNOWN_RUN = "f" * 32
 WIDE: ViewportSize = {"width": 2200, "height": 1320}
+LIST: ViewportSize = {"width": 1600, "height": 760}
 GRAPH: FloatRect = {"x": 560, "y": 120, "width": 1560, "height": 1150}
 
 
@@ -44,8 +46,42 @@ def add_partition(screen: Screen, run_id: str) -> None:
         page.get_by_role("button", name="Save").click()
 
 
-def test_the_graph_shows_the_flow_in_its_groups(screen: Screen) -> None:
-    """The groups are inputs, candidate and promotion; expanded, they show all six assets."""
+@pytest.fixture(scope="module")
+def refused_again(server: Webserver, demo: Demo) -> str:
+    """A second run of the refused candidate, launched by the server."""
+    run = server.launch("eval_and_promote", demo.bad)
+    assert server.ended(run) == "FAILURE"
+    return run
+
+
+def test_the_runs_list_tells_outcomes_apart(screen: Screen, refused_again: str) -> None:
+    """Each run has its outcome, version and candidate as tags, also one that the server ran."""
+    screen.page.set_viewport_size(LIST)  # a narrow window cuts off the tags
+    screen.open("/runs")
+    for tag in ("lynx.outcome: promoted", "lynx.outcome: refused", "lynx.run_name: regressed",
+                "lynx.semver: v0.1.1-dev"):  # fmt: skip
+        screen.wait_for_text(tag, exact=True)
+    screen.picture("runs")
+    screen.page.set_viewport_size(USUAL)
+    screen.open("/runs?q[0]=tag:lynx.outcome=promoted")
+    screen.wait_for_text("lynx.outcome: promoted", exact=True)
+    expect(screen.page.get_by_text("lynx.outcome: refused", exact=True)).to_have_count(0)
+
+
+def test_the_page_of_a_refused_run_ends_with_the_refusal(
+    screen: Screen, refused_again: str
+) -> None:
+    """In words, with the worst bucket, and without a stack trace."""
+    screen.open(f"/runs/{refused_again}")
+    screen.wait_for_text(f"Refused: candidate {screen.demo.bad} (regressed by ")
+    screen.wait_for_text("Execution of run for")
+    expect(screen.page.get_by_text("Stack Trace")).to_have_count(0)
+    screen.picture("refused-run")
+
+
+def test_the_graph_shows_the_flow_in_its_groups(screen: Screen, refused_again: str) -> None:
+    """The groups are inputs, candidate and promotion; expanded, they show all six assets. A refusal
+    leaves the alias green."""
     screen.page.set_viewport_size(WIDE)  # a narrow window hides the assets' content
     screen.open("/asset-groups")
     for group in ("inputs", "candidate", "promotion"):
@@ -54,6 +90,7 @@ def test_the_graph_shows_the_flow_in_its_groups(screen: Screen) -> None:
     for asset in ("eval_set", "eval_baseline", "candidate_bundle", "candidate_eval",
                   "promotion_decision", "production_alias"):  # fmt: skip
         screen.wait_for_text(asset, exact=True)
+    expect(screen.page.get_by_text("Failed", exact=True)).to_have_count(0)
     screen.picture("graph", part=GRAPH)
     screen.page.set_viewport_size(USUAL)
 
@@ -86,9 +123,12 @@ def test_the_report_page_needs_no_server(screen: Screen) -> None:
 
 
 def test_an_evaluation_shows_its_figure(screen: Screen) -> None:
-    """The page shows the verdict in numbers, and the figure of all buckets."""
+    """The page shows the measured numbers, and the figure of all buckets. It shows no verdict,
+    because Dagster marks every evaluation green."""
     screen.partition("candidate_eval", screen.demo.bad)
-    expect(screen.value("verdict")).to_contain_text("refused")
+    expect(screen.value("run_name")).to_contain_text("regressed")
+    expect(screen.value("worst_margin_points")).to_contain_text("-38")
+    expect(screen.page.get_by_text("verdict", exact=True)).to_have_count(0)
     expect(screen.value("dagster/row_count")).to_contain_text("1200")
     screen.value("figure").get_by_text("Show Markdown").click()
     picture = screen.page.get_by_role("dialog").locator("img")
@@ -137,6 +177,7 @@ def test_an_unknown_candidate_fails_with_advice(screen: Screen) -> None:
     """A partition is added by hand with a wrong run id."""
     add_partition(screen, UNKNOWN_RUN)
     launch(screen, UNKNOWN_RUN, "launch-unknown")
-    expect(screen.page.get_by_text("Failure", exact=True).first).to_be_visible()
+    failed = screen.page.get_by_text("Failure", exact=True).first
+    expect(failed).to_be_visible(timeout=3 * MILLISECONDS)
     screen.wait_for_text("Check the run id and MLFLOW_TRACKING_URI")
     screen.picture("failure")

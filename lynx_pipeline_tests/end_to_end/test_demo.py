@@ -57,7 +57,7 @@ def test_data_versions_identify_the_data(demo: Demo) -> None:
 
 def test_the_alias_mirrors_the_promotion(demo: Demo) -> None:
     """The last asset records the alias in MLflow's model registry."""
-    shown = metadata(demo.place.latest("production_alias", demo.good))
+    shown = metadata(demo.place.latest("production_alias"))
     assert (shown["alias"], shown["semver"]) == ("dev", "v0.1.0-dev")
 
 

@@ -15,12 +15,7 @@ COMMANDS = {
     "the whole job again": job("eval_and_promote", "RUN"),
     "the promotion's job": job("promote", "RUN"),
     "the promotion alone": asset("promotion_decision", "RUN"),
-    "the alias alone": asset("production_alias", "RUN"),
     "op selection": [*job("eval_and_promote", "RUN"), "--op-selection", "promotion_decision"],
-}
-SAYS = {
-    "the whole job again": "blocking asset check failed",
-    "the alias alone": "was never promoted in dev",
 }
 
 
@@ -36,7 +31,7 @@ def test_no_command_promotes_a_refused_candidate(place: Place, demo: Demo, route
     before = files_in(place.registry)
     done = place.dagster(*(part.replace("RUN", demo.bad) for part in COMMANDS[route]))
     assert done.returncode != 0
-    assert SAYS.get(route, "the gate refused: ") in done.stdout + done.stderr
+    assert "the gate refused: " in done.stdout + done.stderr
     assert files_in(place.registry) == before
 
 

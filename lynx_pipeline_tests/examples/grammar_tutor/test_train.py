@@ -139,7 +139,7 @@ def test_the_command_logs_a_shipped_config(
     monkeypatch.setenv("LYNX_HOME", str(tmp_path))
     main(["reference"])
     run_id = capsys.readouterr().out.strip()
-    tags = mlflow_tracking.run_tags(f"sqlite:///{tmp_path}/mlflow.db", run_id)
+    tags = mlflow_tracking.run_info(f"sqlite:///{tmp_path}/mlflow.db", run_id).tags
     assert tags["mlflow.runName"] == "reference"
 
 
