@@ -45,6 +45,7 @@ warnings.simplefilter("ignore", BetaWarning)
 
 
 @multi_asset_check(
+    name="eval_set_eval_set_matches_baseline",  # as Dagster names the op of a single check
     specs=[
         AssetCheckSpec(
             "eval_set_matches_baseline",
