@@ -275,6 +275,16 @@ WEAKER = {
         "promote: needs",
     ),
     "promotes without its environment": (PROMOTES, "", "promote: unexpected environment"),
+    "reads MLflow's token outside an environment": (
+        "    environment: candidate\n",
+        "",
+        "request: unexpected environment",
+    ),
+    "reads the channels in the environment that promotes": (
+        "    environment: report\n",
+        "    environment: production\n",
+        "report: unexpected environment",
+    ),
     "promotes after a refusal": (
         PROMOTES,
         PROMOTES + "    if: always()\n",

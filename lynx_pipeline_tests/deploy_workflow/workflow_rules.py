@@ -19,6 +19,14 @@ PERMISSIONS = {
     "promote": {"contents": "write", "id-token": "write", "pull-requests": "read"},
     "report": {**READ, "pull-requests": "write"},
 }
+# Each job that reads a secret has its own environment. A job without one can't read any, and only
+# the environment of `promote` is in the policy of the identity.
+ENVIRONMENTS = {
+    "request": "candidate",
+    "evaluate": None,
+    "promote": "production",
+    "report": "report",
+}
 NEEDS = {
     "request": None,
     "evaluate": "request",
@@ -276,7 +284,7 @@ def _job_findings(name: str, job: dict[str, Any]) -> Iterator[str]:
         yield "unexpected permissions"
     if job.get("needs") != NEEDS[name]:
         yield "needs the wrong jobs"
-    if job.get("environment") != ("production" if name == "promote" else None):
+    if job.get("environment") != ENVIRONMENTS[name]:
         yield "unexpected environment"
     if job.get("runs-on") != "ubuntu-24.04" or not 0 < job.get("timeout-minutes", 0) <= 120:
         yield "unexpected runner, or no time-out"

@@ -110,7 +110,7 @@ class Stage:
             work=self.folder / "runs" / str(self.runs),
             environ=self.environ,
             vars={"MLFLOW_TRACKING_URI": self.mlflow},
-            secrets={"APPRISE_URLS": self.channel.url},
+            environment_secrets={"report": {"APPRISE_URLS": self.channel.url}},
             hooks=replace(hooks, wrap={**installs, **hooks.wrap}),
             run_id=str(1_000_000 + self.runs),
         )
