@@ -22,12 +22,14 @@ from lynx_pipeline.reports.report import build_report
 
 REQUEST, EVALUATE, PROMOTE = JOBS = ("request", "evaluate", "promote")
 _SUCCESS = "success"
+_EXPRESSION = re.compile(r"\$\{\{.*\}\}", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
     """The earlier jobs' results and outputs by job name, as in GitHub's ``needs`` context. An empty
-    output is absent: that is how some runners report the outputs of a skipped job."""
+    output is absent: GitHub reports none for a skipped job, other runners report empty texts, or
+    the expressions that they did not evaluate."""
 
     results: Mapping[str, str]
     outputs: Mapping[str, Mapping[str, str]]
@@ -66,7 +68,9 @@ def read_needs(text: str) -> Needs:
         if not isinstance(found, dict) or not all(isinstance(v, str) for v in found.values()):
             raise BadInput(f"NEEDS: {name!r}: expected outputs that are text.")
         results[name] = job["result"]
-        outputs[name] = {key: value for key, value in found.items() if value}
+        outputs[name] = {
+            key: value for key, value in found.items() if value and not _EXPRESSION.fullmatch(value)
+        }
     return Needs(results, outputs)
 
 

@@ -31,7 +31,10 @@ _SETTINGS = (
 
 # Also inputs of the gate, in the workflow's repository: who may request a release, the code that
 # runs, and its packages.
-_LOCKS = ("requirements.lock", *(f"requirements-{storage}.lock" for storage in STORAGES))
+_LOCKS = (
+    "requirements.lock",
+    *(f"requirements-{extra}.lock" for extra in ("request", "promote", *STORAGES)),
+)
 _CODE = (".github", "dev", "lynx_pipeline", *_LOCKS)
 _LISTED = 5
 

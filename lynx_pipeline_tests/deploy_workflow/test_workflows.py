@@ -11,6 +11,7 @@ import yaml
 
 from lynx_pipeline.domain.release.request import LABEL
 from lynx_pipeline_tests.deploy_workflow.workflow_rules import (
+    LOCKS,
     PINS,
     findings,
     findings_in,
@@ -207,6 +208,11 @@ WEAKER = {
         "        run: curl x | sh\n",
         "commands",
     ),
+    "a job that installs more than it needs": (
+        "        run: ./dev install requirements-promote.lock\n",
+        "        run: ./dev install\n",
+        "promote: unexpected commands",
+    ),
     "an additional step": (
         EVALUATE,
         "      - name: More\n        run: ./more\n" + EVALUATE,
@@ -275,6 +281,16 @@ WEAKER = {
         "promote: needs",
     ),
     "promotes without its environment": (PROMOTES, "", "promote: unexpected environment"),
+    "reads MLflow's token outside an environment": (
+        "    environment: candidate\n",
+        "",
+        "request: unexpected environment",
+    ),
+    "reads the channels in the environment that promotes": (
+        "    environment: report\n",
+        "    environment: production\n",
+        "report: unexpected environment",
+    ),
     "promotes after a refusal": (
         PROMOTES,
         PROMOTES + "    if: always()\n",
@@ -395,3 +411,17 @@ def test_codeowners_separates_requesters_from_approvers() -> None:
     )
     assert len(requesters) == len(approvers) == len(others) == 1
     assert len(requesters | approvers | others) == 3
+
+
+def test_each_job_installs_only_what_it_needs() -> None:
+    """Versions are the same in all jobs. What only runs models is in the job that runs one."""
+    locked = {
+        job: dict(re.findall(r"(?m)^([\w.-]+)(?:\[.*\])?==([^ ;]+)", (REPO / lock).read_text()))
+        for job, lock in LOCKS.items()
+    }
+    of_models = {"dagster", "mlflow", "pandas", "scikit-learn"}
+    of_evidence = {"duckdb", "pyarrow", "scipy"}
+    assert locked["request"].items() < locked["promote"].items() < locked["evaluate"].items()
+    assert of_models | of_evidence < locked["evaluate"].keys()
+    assert not of_models & locked["promote"].keys()
+    assert not of_evidence & locked["request"].keys()

@@ -19,6 +19,14 @@ PERMISSIONS = {
     "promote": {"contents": "write", "id-token": "write", "pull-requests": "read"},
     "report": {**READ, "pull-requests": "write"},
 }
+# Each job that reads a secret has its own environment. A job without one can't read any, and only
+# the environment of `promote` is in the policy of the identity.
+ENVIRONMENTS = {
+    "request": "candidate",
+    "evaluate": None,
+    "promote": "production",
+    "report": "report",
+}
 NEEDS = {
     "request": None,
     "evaluate": "request",
@@ -69,11 +77,17 @@ STEPS = {
     ],
 }
 CLI = "./dev run lynx-pipeline"
-# With a package for DVC's remote, a job installs another lock file.
+# What each job installs. With a package for DVC's remote, a job installs another lock file.
+LOCKS = {
+    "request": "requirements-request.lock",
+    "evaluate": "requirements.lock",
+    "promote": "requirements-promote.lock",
+    "report": "requirements-promote.lock",
+}
 INSTALLS = {f"./dev install requirements-{storage}.lock" for storage in STORAGES}
 COMMANDS = {
     "request": [
-        "./dev install",
+        f"./dev install {LOCKS['request']}",
         f"{CLI} ci request --output candidate",
         f"{CLI} ci data --output data-objects",
     ],
@@ -88,14 +102,14 @@ COMMANDS = {
         f'{CLI} ci outcome "$CANDIDATE" --output evidence',
     ],
     "promote": [
-        "./dev install",
+        f"./dev install {LOCKS['promote']}",
         f'{CLI} ci promote --pull-request "$PULL_REQUEST" --comment "$COMMENT" '
         '--candidate "$CANDIDATE" --semver "$SEMVER" --sha "$SHA" '
         '--bundle-digest "$BUNDLE_DIGEST" '
         '--evidence evidence --evidence-sha256 "$EVIDENCE_SHA256"',
     ],
     "report": [
-        "./dev install",
+        f"./dev install {LOCKS['report']}",
         f'{CLI} announce "$SEMVER"',
         f"{CLI} ci report --evidence evidence",
     ],
@@ -276,7 +290,7 @@ def _job_findings(name: str, job: dict[str, Any]) -> Iterator[str]:
         yield "unexpected permissions"
     if job.get("needs") != NEEDS[name]:
         yield "needs the wrong jobs"
-    if job.get("environment") != ("production" if name == "promote" else None):
+    if job.get("environment") != ENVIRONMENTS[name]:
         yield "unexpected environment"
     if job.get("runs-on") != "ubuntu-24.04" or not 0 < job.get("timeout-minutes", 0) <= 120:
         yield "unexpected runner, or no time-out"
@@ -297,7 +311,9 @@ def _job_findings(name: str, job: dict[str, Any]) -> Iterator[str]:
     if [(it.get("name"), it.get("id"), _action(it)) for it in steps] != STEPS[name]:
         yield "unexpected steps"
     commands = [step["run"].strip() for step in steps if "run" in step]
-    if ["./dev install" if it in INSTALLS else it for it in commands] != COMMANDS[name]:
+    if commands[:1] and commands[0] in INSTALLS:
+        commands[0] = COMMANDS[name][0]
+    if commands != COMMANDS[name]:
         yield "unexpected commands"
     given = [step.get("with") for step in steps if "-artifact" in step.get("uses", "")]
     if given != ARTIFACTS[name]:

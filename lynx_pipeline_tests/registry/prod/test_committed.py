@@ -11,6 +11,7 @@ import pytest
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline.registry import promotion
 from lynx_pipeline.registry.promotion import SupportedPromotion
+from lynx_pipeline_tests.deploy_workflow.workflow_rules import LOCKS
 from lynx_pipeline_tests.registry.prod.conftest import (
     BASELINE,
     DVC,
@@ -340,7 +341,8 @@ def test_a_rewritten_branch_with_the_same_rules_does_not_matter(prod: Prod) -> N
 
 
 @pytest.mark.parametrize(
-    "name", [".github/CODEOWNERS", "lynx_pipeline/registry/registry.py", "dev", "requirements.lock"]
+    "name",
+    [".github/CODEOWNERS", "lynx_pipeline/registry/registry.py", "dev", *sorted({*LOCKS.values()})],
 )
 def test_changed_code_or_owners_on_the_branch_are_a_refusal(prod: Prod, name: str) -> None:
     """A workflow run that is re-run weeks later has the old gate and the old owners."""

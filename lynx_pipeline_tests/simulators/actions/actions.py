@@ -265,3 +265,5 @@ _ACTIONS: Mapping[str, tuple[Iterable[str], Callable[[Call], Outputs]]] = {
     ),
     "actions/download-artifact": (("name", "path", "digest-mismatch"), _download),
 }
+
+INPUTS: Mapping[str, Iterable[str]] = {name: known for name, (known, _) in _ACTIONS.items()}

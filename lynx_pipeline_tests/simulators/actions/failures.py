@@ -215,20 +215,20 @@ def apart(stage: Stage) -> list[Seen]:
     """The registry is a separate repository to which only the environment's token can write."""
     stage.separate_tokens = {"registry-writes": "write", "registry-reads": "read"}
     reads = {"LYNX_REGISTRY_TOKEN": "registry-reads"}
-    writes = {"production": {"LYNX_REGISTRY_TOKEN": "registry-writes"}}
+    writes = {"LYNX_REGISTRY_TOKEN": "registry-writes"}
     found = []
     try:
-        for what, its in (("without write access", {}), ("with a token that can write", writes)):
+        for what, its in (("without write access", reads), ("with a token that can write", writes)):
             given = evaluated_run(stage)
             runner = stage.runner(stage.comment(request_text(ALIAS, V)))
-            secrets = {**runner.secrets, **reads}
-            runner = replace(runner, secrets=secrets, environment_secrets=its)
+            report = {**runner.environment_secrets["report"], **reads}
+            runner = replace(runner, environment_secrets={"production": its, "report": report})
             before = files(stage.registry)
             run = runner.run(given)
             found.append(
                 Seen(f"a separate registry, {what}", result(run), message(run), "as before")
             )
-            if not its:
+            if its is reads:
                 assert result(run) == "promote: exit code 3", run.jobs["promote"].log
                 assert files(stage.registry) == before
     finally:

@@ -305,7 +305,8 @@ def elsewhere(stage: Stage) -> list[Seen]:
     comment = stage.comment(request_text(stage.log_elsewhere(), V))
     runner = stage.runner(comment)
     with unchanged(stage):
-        run = replace(runner, secrets={"MLFLOW_TRACKING_TOKEN": "precious"}).run()
+        secrets = {"candidate": {"MLFLOW_TRACKING_TOKEN": "precious"}}
+        run = replace(runner, environment_secrets=secrets).run()
     assert result(run) == "request: exit code 1", run.jobs["request"].log
     assert "neither its own artifact service nor in 'artifact_locations'" in message(run), message(
         run

@@ -17,6 +17,7 @@ from examples.grammar_tutor.train import train_and_log
 from lynx_pipeline.adapters.mlflow_candidates import choose_model
 from lynx_pipeline.adapters.mlflow_tracking import connected, mirror_alias
 from lynx_pipeline.config import load_settings
+from lynx_pipeline_tests.deploy_workflow.workflow_rules import LOCKS
 from lynx_pipeline_tests.simulators.actions import fake_github
 from lynx_pipeline_tests.simulators.actions.fake_github import Comment, FakeGitHub, PullRequest
 from lynx_pipeline_tests.simulators.actions.job import Hooks
@@ -97,9 +98,7 @@ class Stage:
     def _runner(self, event: Event, hooks: Hooks | None) -> Runner:
         self.runs += 1
         hooks, ready = hooks or Hooks(), str(self.folder / "tools" / "ready")
-        installs = {
-            f"{job}/Install": [ready] for job in ("request", "evaluate", "promote", "report")
-        }
+        installs = {f"{job}/Install": [ready, lock] for job, lock in LOCKS.items()}
         return Runner(
             workflow=REPO / WORKFLOW,
             event=event,
@@ -110,7 +109,7 @@ class Stage:
             work=self.folder / "runs" / str(self.runs),
             environ=self.environ,
             vars={"MLFLOW_TRACKING_URI": self.mlflow},
-            secrets={"APPRISE_URLS": self.channel.url},
+            environment_secrets={"report": {"APPRISE_URLS": self.channel.url}},
             hooks=replace(hooks, wrap={**installs, **hooks.wrap}),
             run_id=str(1_000_000 + self.runs),
         )
@@ -252,7 +251,8 @@ _READY = """#!/bin/sh
 set -eu
 mkdir -p .venv
 for part in bin lib pyvenv.cfg; do ln -sfn "$READY_ENVIRONMENT/$part" ".venv/$part"; done
-echo "$(cat requirements.lock pyproject.toml | cksum) requirements.lock" >.venv/installed
+echo "$(cat "$1" pyproject.toml | cksum) $1" >.venv/installed
+shift
 exec "$@"
 """
 # Skips commands that only a fresh virtual machine needs.

@@ -209,3 +209,22 @@ def test_runs_can_share_their_first_jobs(make: Make) -> None:
         assert found.jobs["first"] is begun.jobs["first"]
         assert found.jobs["second"].result == ("success" if number == 2 else "failure")
     assert sorted(file.name for file in begun.artifacts.iterdir()) == ["f.json", "f.zip"]
+
+
+def test_a_job_reads_only_the_secrets_of_its_environment(make: Make) -> None:
+    """An environment's secret overrides the repository's, and no other job gets it."""
+    jobs = make(
+        """
+  a:
+    environment: outer
+    steps: [{id: s, env: {S: "${{ secrets.X }}"}, run: 'test "$S" = outer'}]
+  b:
+    environment: inner
+    steps: [{id: s, env: {S: "${{ secrets.X }}"}, run: 'test "$S" = inner'}]
+  c:
+    steps: [{id: s, env: {S: "${{ secrets.X }}${{ secrets.Y }}"}, run: 'test "$S" = all'}]
+""",
+        secrets={"X": "all"},
+        environment_secrets={"outer": {"X": "outer", "Y": "outer"}, "inner": {"X": "inner"}},
+    )
+    assert results(jobs.run()) == dict.fromkeys("abc", "success")

@@ -1,0 +1,28 @@
+"""The deploy workflow under nektos/act, which is not ours: real jobs, with their real locks."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from lynx_pipeline_tests.simulators.act.runner import ActRun
+from lynx_pipeline_tests.simulators.act.scenarios import ALL
+from lynx_pipeline_tests.simulators.actions.stage import Stage, staged
+
+pytestmark = pytest.mark.slow(seconds=60)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The team's services."""
+    with staged(tmp_path_factory.mktemp("act") / "stage") as it:
+        yield it
+
+
+@pytest.mark.parametrize("scenario", ALL, ids=lambda it: str(it.__name__))
+def test_the_workflow_under_act_has_the_expected_result(
+    scenario: Callable[[Stage], tuple[ActRun, str]], stage: Stage
+) -> None:
+    """Each scenario asserts its results, and the pull request always gets a comment."""
+    done, text = scenario(stage)
+    assert done.jobs["report"] == "success"
+    assert text

@@ -1,0 +1,187 @@
+"""One run of the deploy workflow under act, and its result."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from lynx_pipeline_tests.deploy_workflow.workflow_rules import PINS
+from lynx_pipeline_tests.end_to_end.test_environment import index
+from lynx_pipeline_tests.simulators.actions.actions import INPUTS
+from lynx_pipeline_tests.simulators.actions.fake_github import Comment
+from lynx_pipeline_tests.simulators.actions.stage import WORKFLOW, Stage
+from lynx_pipeline_tests.support import REPO
+from lynx_pipeline_tests.support.fake_issuer import MAIN, REPOSITORY
+from lynx_pipeline_tests.support.places import GIT_ENV
+
+# act has one token for all jobs; what each job may do is tested with the home-made runner.
+TOKEN = "ghs_of_every_job_under_act"
+_ACTION = """\
+name: A replacement
+inputs: {inputs}
+runs:
+  using: composite
+  steps:
+    - shell: bash
+      run: '"$REPLACEMENTS" -m lynx_pipeline_tests.simulators.act.replacement {action}'
+      env:
+        INPUTS: ${{{{ toJSON(inputs) }}}}
+        GITHUB_CONTEXT: ${{{{ toJSON(github) }}}}
+        PYTHONPATH: {repo}
+"""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step that ran, with its time in seconds."""
+
+    job: str
+    name: str
+    result: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class ActRun:
+    """A finished run. ``jobs`` has the result of each job that ran."""
+
+    code: int
+    jobs: Mapping[str, str]
+    steps: tuple[Step, ...]
+    seconds: float
+    log: str
+
+    def failed(self) -> list[str]:
+        """The failed steps, as ``job/step``."""
+        return [f"{it.job}/{it.name}" for it in self.steps if it.result == "failure"]
+
+
+def run(stage: Stage, comment: Comment, mlflow: str = "", **env: str) -> ActRun:
+    """Run the workflow as GitHub would for this comment. ``env`` is added to all steps."""
+    stage.runs += 1
+    folder = stage.folder / f"act-{stage.runs}"
+    for name in ("home", "artifacts", "cache", "actions"):
+        (folder / name).mkdir(parents=True)
+    event = folder / "event.json"
+    event.write_text(json.dumps(stage.github.created(comment)))
+    number, by = str(2_000_000 + stage.runs), comment.login or ""
+    variables = {
+        **_environ(stage, folder),
+        "GITHUB_RUN_ID": number,
+        "GITHUB_REPOSITORY": REPOSITORY,
+        "GITHUB_TRIGGERING_ACTOR": by,
+        "GITHUB_API_URL": stage.github.url,
+        **env,
+    }
+    command = [
+        *("act", "issue_comment", "--json", "--no-skip-checkout", "--no-cache-server"),
+        *("--directory", str(stage.folder / "team"), "--workflows", WORKFLOW),
+        *("--eventpath", str(event), "--actor", by, "--defaultbranch", "main"),
+        *("--platform", "ubuntu-24.04=-self-hosted", "--concurrent-jobs", "1"),
+        *("--action-cache-path", str(folder / "cache")),
+        *("--var", f"MLFLOW_TRACKING_URI={mlflow or stage.mlflow}"),
+        *("--secret", f"GITHUB_TOKEN={TOKEN}", "--secret", f"APPRISE_URLS={stage.channel.url}"),
+    ]
+    for name, value in variables.items():
+        command += ["--env", f"{name}={value}"]
+    for action, place in _replacements(folder / "actions").items():
+        command += ["--local-repository", f"{action}={place}"]
+    with _known(stage, number, by):
+        began = datetime.now()
+        # No file of settings in a home folder is read.
+        done = subprocess.run(
+            command,
+            env={"PATH": os.environ["PATH"], "HOME": str(folder / "home")},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        seconds = (datetime.now() - began).total_seconds()
+    return _result(done.returncode, done.stdout, seconds)
+
+
+def _environ(stage: Stage, folder: Path) -> dict[str, str]:
+    """The environment of every step: that of a fresh machine, whose caches are empty."""
+    ours = str(Path(sys.executable).parent)
+    path = [it for it in os.environ["PATH"].split(os.pathsep) if it != ours]
+    reach = ("SSL_CERT_", "UV_", "PIP_", "HTTP_", "HTTPS_", "NO_PROXY")
+    return {
+        # How this machine reaches its package index.
+        **{name: it for name, it in os.environ.items() if name.upper().startswith(reach)},
+        **index(),
+        "PATH": os.pathsep.join([str(stage.folder / "tools"), *path]),
+        "HOME": str(folder / "home"),
+        "LANG": "C.UTF-8",
+        **GIT_ENV,
+        "GIT_SSL_CAINFO": str(stage.git.pem),
+        "UV_NO_CACHE": "1",
+        "PIP_NO_CACHE_DIR": "1",
+        "REPLACEMENTS": sys.executable,
+        "ARTIFACTS": str(folder / "artifacts"),
+        "ORIGIN": f"{stage.git.url}/origin.git",
+        **{name: it for name, it in stage.issuer.job.items() if name.startswith("ACTIONS_")},
+    }
+
+
+def _replacements(folder: Path) -> dict[str, Path]:
+    """A replacement of each pinned action, by ``OWNER/NAME@COMMIT``."""
+    made = {}
+    for action, inputs in INPUTS.items():
+        commit = PINS[action].partition(" ")[0]
+        place = folder / action.replace("/", "-")
+        place.mkdir()
+        names = ", ".join(f"{name}: {{}}" for name in inputs)
+        text = _ACTION.format(inputs=f"{{{names}}}", action=action, repo=REPO)
+        (place / "action.yml").write_text(text)
+        made[f"{action}@{commit}"] = place
+    return made
+
+
+@contextmanager
+def _known(stage: Stage, number: str, by: str) -> Iterator[None]:
+    """Register the token with GitHub, and the run's claims with the issuer."""
+    workflow = f"{REPOSITORY}/{WORKFLOW}@{MAIN}"
+    before = stage.issuer.changes
+    stage.issuer.changes = {
+        "ref": MAIN,
+        "sha": stage.sha,
+        "run_id": number,
+        "run_attempt": "1",
+        "actor": by,
+        "event_name": "issue_comment",
+        "environment": "production",
+        "workflow_ref": workflow,
+        "workflow_sha": stage.sha,
+        "job_workflow_ref": workflow,
+        "job_workflow_sha": stage.sha,
+    }
+    stage.github.tokens[TOKEN] = {"contents": "write", "pull-requests": "write"}
+    try:
+        yield
+    finally:
+        del stage.github.tokens[TOKEN]
+        stage.issuer.changes = before
+
+
+def _result(code: int, log: str, seconds: float) -> ActRun:
+    jobs, steps = dict[str, str](), []
+    for line in log.splitlines():
+        try:
+            entry: dict[str, Any] = json.loads(line)
+        except ValueError:
+            continue
+        job = entry.get("jobID", "")
+        if "jobResult" in entry:
+            jobs[job] = entry["jobResult"]
+        # The steps of a composite action have longer ids.
+        if "stepResult" in entry and entry.get("stage") == "Main" and len(entry["stepID"]) == 1:
+            took = entry.get("executionTime", 0) / 1e9
+            steps.append(Step(job, entry["step"], entry["stepResult"], took))
+    return ActRun(code, jobs, tuple(steps), seconds, log)
