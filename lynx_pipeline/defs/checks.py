@@ -53,7 +53,7 @@ warnings.simplefilter("ignore", BetaWarning)
             description="The baseline was measured on exactly this eval set.",
             blocking=True,
         )
-    ]
+    ],
 )
 def eval_set_matches_baseline() -> Iterator[AssetCheckResult]:
     """The baseline was measured on exactly this eval set."""
