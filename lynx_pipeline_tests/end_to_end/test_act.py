@@ -8,7 +8,7 @@ from lynx_pipeline_tests.simulators.act.runner import ActRun
 from lynx_pipeline_tests.simulators.act.scenarios import ALL
 from lynx_pipeline_tests.simulators.actions.stage import Stage, staged
 
-pytestmark = pytest.mark.slow(seconds=60)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
