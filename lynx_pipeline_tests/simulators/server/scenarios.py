@@ -23,7 +23,7 @@ def starts(team: Team) -> Story:
     assert team.postgres.ready()
     team.start()
     yield f"healthy: PostgreSQL, {', '.join(UNITS)}"
-    until(lambda: team.alive(60), bool, "the daemon's first heartbeat")
+    until(lambda: team.up("daemon") and team.alive(60), bool, "the daemon's first heartbeat")
     yield "dagster-daemon liveness-check: live"
 
 

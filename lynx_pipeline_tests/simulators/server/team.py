@@ -15,6 +15,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -113,6 +114,7 @@ class Team:
     # The folder of the code server's socket: its unit's RuntimeDirectory.
     runtime: Path
     processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
+    restarts: Counter[str] = field(default_factory=Counter)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -140,24 +142,32 @@ class Team:
             if unit == "code":  # its RuntimeDirectory, which systemd empties
                 shutil.rmtree(self.runtime, ignore_errors=True)
                 self.runtime.mkdir(mode=0o700)
-            command, environ = command_of(unit, self.deploy, self.environ)
-            with (self.folder / f"{unit}.log").open("ab") as log:
-                self.processes[unit] = subprocess.Popen(
-                    command,
-                    cwd=self.root,
-                    env=environ,
-                    stdout=log,
-                    stderr=log,
-                    start_new_session=True,
-                )
+            self._start(unit)
         for unit in units or UNITS:
             until(partial(self.up, unit), bool, f"{unit} starts")
 
+    def _start(self, unit: str) -> None:
+        command, environ = command_of(unit, self.deploy, self.environ)
+        with (self.folder / f"{unit}.log").open("ab") as log:
+            self.processes[unit] = subprocess.Popen(
+                command,
+                cwd=self.root,
+                env=environ,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
     def up(self, unit: str) -> bool:
-        """Whether the unit passes its documented health check."""
-        process = self.processes[unit]
-        log = self.folder / f"{unit}.log"
-        assert process.poll() is None, f"{unit} ended: {log.read_text()[-3000:]}"
+        """Whether the unit passes its documented health check. A unit that ended is started again,
+        as systemd does: Dagster's processes can collide when they create an empty database's
+        tables at the same time."""
+        if self.processes[unit].poll() is not None:
+            log = self.folder / f"{unit}.log"
+            self.restarts[unit] += 1
+            assert self.restarts[unit] < 3, f"{unit} ended: {log.read_text()[-3000:]}"
+            self._start(unit)
+            return False
         if unit == "daemon":
             return True
         if unit == "code":
