@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -40,8 +41,9 @@ class Place:
         return Command(words, self.root, self.environ, before)
 
     def bare(self, script: str, *words: str | Path) -> Command:
-        """One of the reference scripts."""
-        return self.command(PYTHON, BARE / f"{script}.py", *words)
+        """One of the reference scripts. A bundle with compiled modules in it would be refused."""
+        made = self.command(PYTHON, BARE / f"{script}.py", *words)
+        return replace(made, environ={**made.environ, "PYTHONDONTWRITEBYTECODE": "1"})
 
     def do(self, *words: str | Path) -> str:
         """Run a command once, without measuring it; return its output."""

@@ -108,6 +108,7 @@ def peer(place: Place) -> Row:
     script = BARE / "deepeval_exact.py"
     other = place.command(PYTHON, "-c", _APPENDS, folder, script, place.bundle, place.eval_set)
     quiet = {"DEEPEVAL_TELEMETRY_OPT_OUT": "1", "DEEPEVAL_DISABLE_DOTENV": "1"}
+    quiet |= {"PYTHONDONTWRITEBYTECODE": "1"}  # see Place.bare
     other = replace(other, environ={**other.environ, **quiet}, cwd=place.folder)
     found = pairs(place.command("lynx-pipeline", "minieval", *files, "--output", out), other, 5)
     what = "`minieval`, 1,200 items, whole process, in the sandbox"
