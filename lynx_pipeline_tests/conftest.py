@@ -23,7 +23,6 @@ OURS = ("LYNX_", "DAGSTER_", "MLFLOW_", "DVC_", "GITHUB_", "ACTIONS_", "APPRISE_
 # about how many seconds each group takes. (xdist's own loadgroup does not group with pytest 9.2.)
 GROUPS: Mapping[str, int] = {
     "lynx_pipeline_tests/end_to_end/test_act.py": 300,
-    "lynx_pipeline_tests/end_to_end/test_act.py": 330,
     "lynx_pipeline_tests/end_to_end/test_rehearsal.py": 160,
     "lynx_pipeline_tests/sandbox/ray/": 160,
     "lynx_pipeline_tests/browser/": 130,
