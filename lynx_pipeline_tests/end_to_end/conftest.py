@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import chdir, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest.mock import patch
 
 import pytest
@@ -35,6 +35,9 @@ from lynx_pipeline_tests.conftest import OURS
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.places import git
 from lynx_pipeline_tests.support.warm import COLD, environment
+
+if TYPE_CHECKING:
+    from lynx_pipeline_tests.simulators.actions.stage import Stage
 
 COLD_PROGRAMS = COLD / "bin"
 # The files of a clone besides code. The eval set itself is not among them.
@@ -251,3 +254,12 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
         records = sorted(instance.get_run_records(), key=lambda record: record.create_timestamp)
     good, bad = (record.dagster_run.tags["dagster/partition"] for record in records)
     return Demo(place, output.read_text(), good, bad)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Stage"]:
+    """A team's services, and what the deploy workflow reaches."""
+    from lynx_pipeline_tests.simulators.actions.stage import staged
+
+    with staged(tmp_path_factory.mktemp("team") / "stage") as it:
+        yield it

@@ -1,21 +1,14 @@
 """The deploy workflow under nektos/act, which is not ours: real jobs, with their real locks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from lynx_pipeline_tests.simulators.act.runner import ActRun
 from lynx_pipeline_tests.simulators.act.scenarios import ALL
-from lynx_pipeline_tests.simulators.actions.stage import Stage, staged
+from lynx_pipeline_tests.simulators.actions.stage import Stage
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """The team's services."""
-    with staged(tmp_path_factory.mktemp("act") / "stage") as it:
-        yield it
 
 
 @pytest.mark.parametrize("scenario", ALL, ids=lambda it: str(it.__name__))

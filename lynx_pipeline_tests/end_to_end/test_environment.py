@@ -3,10 +3,8 @@ promotion, with the commands of the README."""
 
 import importlib.util
 import json
-import os
 import re
 import shlex
-import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline_tests.end_to_end.conftest import Place, clone, data_version, metadata
+from lynx_pipeline_tests.support.package_index import index
 
 pytestmark = pytest.mark.slow(seconds=60)
 
@@ -95,15 +94,6 @@ def questions() -> bytes:
         for form, word in zip(FORMS, words, strict=True)
     ]
     return b"".join(json.dumps(item).encode() + b"\n" for item in items)
-
-
-def index() -> dict[str, str]:
-    """pip's package index, since uv doesn't read pip's settings; empty if uv has its own."""
-    if any(name.startswith("UV_") and "INDEX" in name for name in os.environ):
-        return {}
-    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
-    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return {"UV_DEFAULT_INDEX": found} if found else {}
 
 
 def project(root: Path) -> Place:

@@ -1,21 +1,14 @@
 """The real steps of the deploy workflow, in scenarios of success and failure."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from lynx_pipeline_tests.simulators.actions.scenario import Seen
 from lynx_pipeline_tests.simulators.actions.scenarios import ALL
-from lynx_pipeline_tests.simulators.actions.stage import Stage, staged
+from lynx_pipeline_tests.simulators.actions.stage import Stage
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """The team's services."""
-    with staged(tmp_path_factory.mktemp("rehearsal") / "stage") as it:
-        yield it
 
 
 @pytest.mark.parametrize("scenario", ALL, ids=lambda it: str(it.__name__))

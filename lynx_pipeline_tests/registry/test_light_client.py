@@ -12,10 +12,10 @@ import pytest
 
 from lynx_pipeline.errors import GATE_MODULES
 from lynx_pipeline_tests.conftest import Tracking
-from lynx_pipeline_tests.end_to_end.test_environment import index
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.builders import project
 from lynx_pipeline_tests.support.fetching import V
+from lynx_pipeline_tests.support.package_index import index
 from lynx_pipeline_tests.support.world import World
 
 LOCK = REPO / "requirements-light.lock"

@@ -13,10 +13,9 @@ import pytest
 from lynx_pipeline.domain.candidate_eval import NONE
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline.sandbox import environment
-from lynx_pipeline.sandbox.environment import own_environment, read_requirements
+from lynx_pipeline.sandbox.environment import own_environment
 from lynx_pipeline.sandbox.isolation import Isolation
-from lynx_pipeline_tests.support.builders import bundle
-from lynx_pipeline_tests.support.wheels import use_only_wheels, wheel
+from lynx_pipeline_tests.support.wheels import bundle_with, use_only_wheels, wheel
 from lynx_pipeline_tests.support.worker_scripts import ask_batches, isolation, write_script
 
 pytestmark = pytest.mark.slow
@@ -27,14 +26,6 @@ def wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of wheels, the only ones that uv finds."""
     use_only_wheels(monkeypatch, tmp_path / "wheels")
     return tmp_path / "wheels"
-
-
-def bundle_with(folder: Path, *requirements: str) -> Path:
-    """A bundle with these requirements."""
-    if not folder.exists():
-        bundle(folder)
-    (folder / "requirements.txt").write_text("\n".join(["mlflow==1.0", *requirements, ""]))
-    return folder
 
 
 def evaluated(folder: Path, chosen: Isolation, probes: dict[str, str]) -> dict[str, str]:
@@ -151,80 +142,6 @@ def test_downloads_are_reported_with_their_sizes(
     assert "numpy" not in str(found.value)
     assert steps[2:] == ["Downloading scipy (33.7MiB)", "Downloading numpy (16.1MiB)"]
     assert list((tmp_path / "home").glob("*.lock"))
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "--index-url https://example.org/simple",
-        "--extra-index-url=https://example.org/simple",
-        "-i https://example.org/simple",
-        "--find-links .",
-        "-f .",
-        "--no-binary :all:",
-        "--pre",
-        f"mlflow; {'(' * 3000}python_version > '3'{')' * 3000}",
-        "-r more.txt",
-        "--requirement=more.txt",
-        "-c constraints.txt",
-        "-e .",
-        "--editable=.",
-        "-e git+https://example.org/x.git#egg=x",
-        "git+https://example.org/x.git",
-        "x @ git+https://example.org/x.git",
-        "x @ https://example.org/x-1.0-py3-none-any.whl",
-        "x @ file:///tmp/x-1.0-py3-none-any.whl",
-        "x @ ./x-1.0-py3-none-any.whl",
-        "https://example.org/x-1.0-py3-none-any.whl",
-        "file:///tmp/x-1.0-py3-none-any.whl",
-        "./x-1.0-py3-none-any.whl",
-        "/tmp/x-1.0-py3-none-any.whl",
-        "../x",
-        "x[y] @ file:///tmp/x",
-        "x==1.0 --hash=sha256:00",
-        "x==1.0 \\",
-        "x===1.0.whl",
-        "x===${HOME}",
-        "${HOME}",
-        "x; python_version == '3.11' @ file:///tmp/x",
-        "x y",
-        "x==1.0, y",
-        "\x1b[2Jx",
-        "\ufeffmlflow",
-    ],
-)
-def test_a_requirement_is_a_name_and_a_version(tmp_path: Path, line: str) -> None:
-    """The candidate controls the file, so it can't choose sources or options."""
-    model = bundle_with(tmp_path / "model", line)
-    with pytest.raises(BadInput, match=r"requirements\.txt, line 2: .*expected a package's name"):
-        own_environment(model, tmp_path / "home", isolation())
-    assert not (tmp_path / "home").exists()
-
-
-def test_requirements_written_by_mlflow_are_read(tmp_path: Path) -> None:
-    """Extras and markers are supported."""
-    lines = ["", "# ours", "A_a[b]==1.0", "c<2,>=1 ; python_version < '3'  # old", "d-1.whl"]
-    found = read_requirements(bundle_with(tmp_path / "model", *lines) / "requirements.txt")
-    # We read the last one as a name, but uv would read it as a file.
-    assert found == ["mlflow==1.0", "a-a[b]==1.0", 'c<2,>=1; python_version < "3"', "d-1-whl"]
-
-
-def test_a_bundle_with_incomplete_requirements_is_refused(tmp_path: Path) -> None:
-    """The error names what is missing, and nothing is built."""
-    model, home = bundle(tmp_path / "model"), tmp_path / "home"
-    with pytest.raises(BadInput, match="which environment it needs: there is no file"):
-        own_environment(model, home, isolation())
-    (model / "requirements.txt").write_text("pandas\n")
-    with pytest.raises(BadInput, match="mlflow, which loads the model, is missing"):
-        own_environment(model, home, isolation())
-    (model / "requirements.txt").write_bytes(b"mlflow\n\xff\n")
-    with pytest.raises(BadInput, match="not UTF-8"):
-        own_environment(model, home, isolation())
-    bundle_with(model)
-    (model / "python_env.yaml").write_text("python: 3.6.15\nbuild_dependencies: []\n")
-    with pytest.raises(BadInput, match=r"logged under Python 3\.6.* Run lynx-pipeline under"):
-        own_environment(model, home, isolation())
-    assert not home.exists()
 
 
 def test_a_different_patch_release_of_python_is_accepted(wheels: Path, tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from lynx_pipeline_tests.support.builders import bundle
+
 
 def wheel(
     folder: Path,
@@ -41,3 +43,11 @@ def use_only_wheels(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     config.write_text(f'no-index = true\nfind-links = ["{folder}"]\n')
     monkeypatch.setenv("UV_CONFIG_FILE", str(config))
     monkeypatch.setenv("UV_CACHE_DIR", str(folder.with_name("uv-cache")))
+
+
+def bundle_with(folder: Path, *requirements: str) -> Path:
+    """A bundle with these requirements."""
+    if not folder.exists():
+        bundle(folder)
+    (folder / "requirements.txt").write_text("\n".join(["mlflow==1.0", *requirements, ""]))
+    return folder

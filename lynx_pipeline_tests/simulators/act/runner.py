@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from lynx_pipeline_tests.deploy_workflow.workflow_rules import PINS
-from lynx_pipeline_tests.end_to_end.test_environment import index
 from lynx_pipeline_tests.simulators.actions.actions import INPUTS
 from lynx_pipeline_tests.simulators.actions.fake_github import Comment
 from lynx_pipeline_tests.simulators.actions.stage import WORKFLOW, Stage
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.fake_issuer import MAIN, REPOSITORY
+from lynx_pipeline_tests.support.package_index import index
 from lynx_pipeline_tests.support.places import GIT_ENV
 
 # act has one token for all jobs; what each job may do is tested with the home-made runner.

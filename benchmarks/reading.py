@@ -1,0 +1,57 @@
+"""Rows about commands that read files: the gate on two files, and the registry."""
+
+from benchmarks.inputs import apart, ledger
+from benchmarks.measure import Command, pairs
+from benchmarks.place import PYTHON, Place
+from benchmarks.row import Row, timed
+
+
+def compare(place: Place) -> Row:
+    """The gate on two files."""
+    out = place.folder / "compared/candidate_eval.json"
+    arguments = ("--bundle", place.bundle, "--eval-set", place.eval_set, "--output", out)
+    place.do("lynx-pipeline", "minieval", *arguments)
+    files = ("--candidate", out, "--baseline", "eval_baseline.json")
+    found = pairs(
+        place.command("lynx-pipeline", "compare-baseline", *files),
+        place.bare("compare", out, "eval_baseline.json"),
+        times=25,
+    )
+    what = "`compare-baseline`, 28 buckets, whole process"
+    return timed(what, "plain Python reading both files", found, 5.0)
+
+
+def resolve(place: Place) -> Row:
+    """The newest of 100,000 versions."""
+    folder = place.folder / "ledger"
+    apart(ledger, folder, 100_000)
+    environ = {**place.environ, "LYNX_REGISTRY": str(folder)}
+    ours = Command(["lynx-pipeline", "registry", "resolve"], place.root, environ)
+    found = pairs(ours, place.bare("resolve", folder / "index.jsonl"), times=3)
+    what = "`registry resolve`, 100,000 entries, whole process"
+    return timed(what, "Python reading and parsing every line", found, 2.0)
+
+
+def quick_way(place: Place) -> Row:
+    """The time that the quick way to read a promotion saves."""
+    folder = place.folder / "ledger"
+    apart(ledger, folder, 10_000)
+    index = folder / "index.jsonl"
+    ours = place.command(PYTHON, "-c", _READS, index)
+    slow = place.command(PYTHON, "-c", _SLOW + _READS, index)
+    what = "reading a ledger of 10,000 entries, with the quick way to read promotions"
+    return timed(what, "the same without", pairs(ours, slow, times=5), 0.95)
+
+
+_SLOW = """
+from lynx_pipeline.domain.ledger import chain
+chain.read_usual = lambda line: None
+"""
+
+
+_READS = """
+import sys
+from pathlib import Path
+from lynx_pipeline.domain.ledger.chain import parse_ledger
+parse_ledger(Path(sys.argv[1]).read_bytes(), "the ledger")
+"""

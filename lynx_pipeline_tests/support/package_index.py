@@ -1,0 +1,14 @@
+"""How uv reaches the package index that this machine uses."""
+
+import os
+import subprocess
+import sys
+
+
+def index() -> dict[str, str]:
+    """pip's package index, since uv doesn't read pip's settings; empty if uv has its own."""
+    if any(name.startswith("UV_") and "INDEX" in name for name in os.environ):
+        return {}
+    command = [sys.executable, "-m", "pip", "config", "get", "global.index-url"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    return {"UV_DEFAULT_INDEX": found} if found else {}
