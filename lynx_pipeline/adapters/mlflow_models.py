@@ -15,7 +15,7 @@ import json
 import posixpath
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -137,26 +137,49 @@ def check_location(tracking_uri: str, location: str, locations: Sequence[str]) -
 def download(
     tracking_uri: str, location: str, folder: Path, mib: int = BUNDLE_MIB, say: Say = silent
 ) -> None:
-    """Download the model at ``location`` into ``folder``, which must not exist yet. Names and sizes
-    are listed first, and nothing is downloaded if one is beyond a limit, such as ``mib`` for the
-    total. The store can change after that, so the caller has to check what arrived. ``say`` is
-    called with the size of a large model, and when it is there.
+    """Download the model at ``location`` into ``folder``, which must not exist yet: from MLflow's
+    server itself if possible, otherwise with MLflow's client. Names and sizes are listed first, and
+    nothing is downloaded if one is beyond a limit, such as ``mib`` for the total. The store can
+    change after that, so the caller has to check what arrived. ``say`` is called with the size of a
+    large model, and when it is there.
 
     Raises:
         BadInput: there is no such artifact, or it is beyond a limit.
         SystemFailed: MLflow failed.
     """
+    start, large = time.monotonic(), False
+
+    def listed(tally: Tally) -> None:
+        nonlocal large
+        large = tally.size >= _LARGE
+        if large:
+            files = tally.entries - tally.folders
+            say(f"Downloading the model: {files:,} files, {tally.size >> 20:,} MiB.")
+
+    if mlflow_server.serves(tracking_uri, location):
+        mlflow_server.download(tracking_uri, location, folder, mib, listed)
+    else:
+        with_client(tracking_uri, location, folder, mib, listed)
+    if large:
+        say(f"Downloaded after {time.monotonic() - start:.0f} s. Computing its digests.")
+
+
+def with_client(
+    tracking_uri: str,
+    location: str,
+    folder: Path,
+    mib: int = BUNDLE_MIB,
+    listed: Callable[[Tally], None] = lambda _: None,
+) -> None:
+    """Like :func:`download`, with MLflow's client. It takes whatever the store sends, also more
+    than was ``listed``."""
     with connected(tracking_uri):
         from mlflow.artifacts import download_artifacts
 
-        place = f"the model at {without_secrets(location)!r:.200}"
-        tally, start = Tally(mib), time.monotonic()
+        place, tally = f"the model at {without_secrets(location)!r:.200}", Tally(mib)
         for _ in _walk(artifact_repository(tracking_uri, location), place, tally):
             pass
-        size = f"{tally.entries - tally.folders:,} files, {tally.size >> 20:,} MiB"
-        large = tally.size >= _LARGE
-        if large:
-            say(f"Downloading the model: {size}.")
+        listed(tally)
         folder.mkdir(parents=True)
         got = Path(
             download_artifacts(
@@ -167,8 +190,6 @@ def download(
             got.rename(folder.with_name(folder.name + ".got"))
             folder.rmdir()
             folder.with_name(folder.name + ".got").rename(folder)
-        if large:
-            say(f"Downloaded after {time.monotonic() - start:.0f} s. Computing its digests.")
 
 
 def artifact_repository(tracking_uri: str, root: str) -> "ArtifactRepository":

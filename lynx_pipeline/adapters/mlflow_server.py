@@ -9,7 +9,7 @@ listing says. Whether a location is allowed is decided in
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -59,27 +59,36 @@ def logged_model_location(tracking_uri: str, model_id: str) -> str:
     return location
 
 
-def download(tracking_uri: str, location: str, folder: Path, mib: int = BUNDLE_MIB) -> None:
+def download(
+    tracking_uri: str,
+    location: str,
+    folder: Path,
+    mib: int = BUNDLE_MIB,
+    listed: Callable[[Tally], None] = lambda _: None,
+) -> None:
     """Download everything below ``location``, which the server :func:`serves`, into ``folder``,
-    which must not exist yet. ``mib`` limits the total size.
+    which must not exist yet. ``mib`` limits the total size. ``listed`` is called before the
+    download.
 
     Raises:
         BadInput: there is nothing, or it is beyond a limit. Then nothing is downloaded.
         SystemFailed: the server or the disk failed, or the server sent something invalid.
     """
     server, root = Server(tracking_uri), urlsplit(location).path.strip("/")
+    tally = Tally(mib)
     try:
-        listed = list(_everything(server, root, Tally(mib)))
+        everything = list(_everything(server, root, tally))
     except BadInput as error:
         raise BadInput(f"the model at {location!r:.200}: {error}") from None
-    if not listed:
+    if not everything:
         raise BadInput(
             f"MLflow at {server.name} has no files at {location!r:.200} any more. They may have "
             "been deleted."
         )
+    listed(tally)
     with _disk(folder):
         folder.mkdir(parents=True)
-    for it in listed:
+    for it in everything:
         target = folder / _below(root, it.path)
         if it.is_folder:
             with _disk(target):

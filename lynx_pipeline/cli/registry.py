@@ -13,7 +13,7 @@ from lynx_pipeline.cli.output import print_json, warn
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.state import broken_rules
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline.errors import LynxError, Refused
+from lynx_pipeline.errors import LynxError, Refused, SystemFailed
 from lynx_pipeline.registry import NotTheCIPath, Registry, fetching
 from lynx_pipeline.registry.mirror import mirror
 from lynx_pipeline.reports.audit import entry_line
@@ -151,7 +151,8 @@ def fetch(version: str, to: Path, as_json: bool) -> int:
 def doctor(as_json: bool) -> int:
     """Check that the bundle of each promoted version can still be fetched, and from where.
 
-    Downloads and compares all of them. The exit code is 1 if one can't be fetched.
+    Downloads and compares all of them. The exit code is 1 if one can't be fetched, and 3 if that
+    is because MLflow, the bundle store or the disk failed.
     """
     found = list(fetching.availability(Registry.open()))
     if as_json:
@@ -164,7 +165,9 @@ def doctor(as_json: bool) -> int:
     else:
         for it in found:
             print(f"{it.entry.fact.semver}  {it.problem or _fetchable_from(it.places)}")
-    return 1 if any(it.problem for it in found) else 0
+    if any(it.failed for it in found):
+        return SystemFailed.exit_code
+    return Refused.exit_code if any(it.problem for it in found) else 0
 
 
 def _fetchable_from(places: Mapping[str, str | None]) -> str:

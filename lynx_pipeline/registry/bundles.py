@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from lynx_pipeline.adapters import mlflow_models, mlflow_server
+from lynx_pipeline.adapters import mlflow_models
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.bundle_store import open_bundle_store
 from lynx_pipeline.adapters.ledgers.store import Store
@@ -134,14 +134,11 @@ def remove(folder: Path) -> None:
 
 
 def _download(settings: Settings, fact: Promoted, folder: Path, mib: int) -> None:
-    """From MLflow's server itself if possible, otherwise with MLflow's client."""
+    """From MLflow."""
     uri = settings.tracking_uri
     try:
         location = mlflow_models.locate(uri, fact.artifact_uri, settings.artifact_locations)
-        if mlflow_server.serves(uri, location):
-            mlflow_server.download(uri, location, folder, mib)
-        else:
-            mlflow_models.download(uri, location, folder, mib)
+        mlflow_models.download(uri, location, folder, mib)
     except NotInstalled:
         raise NotInstalled(
             f"the bundle of {fact.semver} can only be read with the Python package 'mlflow', which "

@@ -55,11 +55,13 @@ def fetch(registry: Registry, version: str, to: Path) -> Fetched:
 
 class Availability(NamedTuple):
     """Where the bundle of a promotion can be fetched from: the problem of each place, None if it
-    has the bundle. ``problem`` is set if no place has it."""
+    has the bundle. ``problem`` is set if it can't be fetched from any; ``failed`` then says that a
+    place failed, so that it may be possible later."""
 
     entry: Entry[Promoted]
     places: Mapping[str, str | None]
     problem: str | None
+    failed: bool = False
 
 
 def availability(registry: Registry) -> Iterator[Availability]:
@@ -67,7 +69,6 @@ def availability(registry: Registry) -> Iterator[Availability]:
 
     Raises:
         BadInput: the registry is damaged.
-        SystemFailed: a bundle can't be fetched because MLflow, the bundle store or the disk failed.
     """
     for entry in registry.promotions():
         try:
@@ -85,13 +86,11 @@ def availability(registry: Registry) -> Iterator[Availability]:
                 except LynxError as error:
                     failed[place] = error
         found = {it: str(failed[it]) if it in failed else None for it in bundles.places(settings)}
-        problem = None
-        if len(failed) == len(found):
-            reason = bundles.failure(entry.fact, failed)
-            if isinstance(reason, SystemFailed):
-                raise reason
-            problem = str(reason)
-        yield Availability(entry, found, problem)
+        if len(failed) < len(found):
+            yield Availability(entry, found, None)
+            continue
+        reason = bundles.failure(entry.fact, failed)
+        yield Availability(entry, found, str(reason), isinstance(reason, SystemFailed))
 
 
 def _is_there(registry: Registry, entry: Entry[Promoted], to: Path) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lynx_pipeline.adapters import mlflow_server
+from lynx_pipeline.adapters import mlflow_models, mlflow_server
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.support.fake_mlflow import FILES, MODEL, ROOT, Mlflow, listing, row
 from lynx_pipeline_tests.support.http_server import Answer
@@ -80,10 +80,11 @@ def test_a_listing_of_any_length_is_refused(mlflow: Mlflow, url: str, tmp_path: 
 def test_a_file_must_be_as_long_as_listed(
     mlflow: Mlflow, url: str, tmp_path: Path, answer: Answer, message: str
 ) -> None:
-    """Neither more nor less is accepted."""
+    """Neither more nor less is accepted, whoever downloads: also for an evaluation."""
     mlflow.override = lambda it: listing(row("a", 4))(it) or answer
-    with pytest.raises(SystemFailed, match=message):
-        mlflow_server.download(url, ROOT, tmp_path / "got")
+    for name, download in (("a", mlflow_server.download), ("b", mlflow_models.download)):
+        with pytest.raises(SystemFailed, match=message):
+            download(url, ROOT, tmp_path / name)
 
 
 @pytest.mark.parametrize("cut", [Answer(b"123"), Answer(b"1", 503)])

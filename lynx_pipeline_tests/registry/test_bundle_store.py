@@ -149,6 +149,11 @@ def test_the_doctor_names_the_places(
     assert main(["registry", "doctor"]) == 1
     out = capsys.readouterr().out
     assert f"{V2}  the bundle of {V2} can't be fetched: the bundle store" in out
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////dev/null/mlflow.db")
+    assert main(["registry", "doctor"]) == 3
+    kept, lost = capsys.readouterr().out.splitlines()
+    assert f"{V}  can be fetched from the bundle store. Not from MLflow: " in kept
+    assert f"{V2}  the bundle of {V2} can't be fetched: the bundle store" in lost
 
 
 @pytest.mark.parametrize("by_hand", [False, True])

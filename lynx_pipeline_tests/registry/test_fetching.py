@@ -303,3 +303,6 @@ def test_the_doctor_finds_what_cannot_be_fetched(
     assert "before the registry recorded bundle digests" in third["problem"]
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////dev/null/mlflow.db")
     assert main(["registry", "doctor"]) == 3
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown] == [V, "v0.2.0-dev", "v0.3.0-dev"]
+    assert "can be fetched" not in "".join(shown)

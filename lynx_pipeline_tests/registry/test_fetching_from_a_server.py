@@ -93,8 +93,8 @@ def test_the_download_without_mlflow_equals_mlflows(
     (stored / "empty").mkdir()
     location = find_model(tracking.uri, run_id).location
     assert mlflow_server.serves(tracking.uri, location)
-    for name, module in (("without", mlflow_server), ("with", mlflow_models)):
-        module.download(tracking.uri, location, tmp_path / name)
+    mlflow_server.download(tracking.uri, location, tmp_path / "without")
+    mlflow_models.with_client(tracking.uri, location, tmp_path / "with")
     found = read_bundle(tmp_path / "without")
     assert found == read_bundle(tmp_path / "with")
     (made / "empty").mkdir()
