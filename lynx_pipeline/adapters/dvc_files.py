@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from lynx_pipeline.adapters import git, git_files
+from lynx_pipeline.adapters import git_files
 from lynx_pipeline.adapters.dvc import repository
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.errors import BadInput
@@ -93,7 +93,7 @@ class OnDisk:
 
     def locks(self, root: Path) -> Iterable[Path]:
         # Only files that git knows: a candidate's bundle in the working tree may contain one, too.
-        return _lock_files(root, git.run(root, "ls-files", "-z", "--", f"*{_LOCK}"))
+        return _lock_files(root, git_files.names(root))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +107,10 @@ class AtCommit:
         return git_files.file_at(repository(file) or self.root, self.ref, file)
 
     def locks(self, root: Path) -> Iterable[Path]:
-        return _lock_files(root, git.run(root, "ls-tree", "-r", "-z", "--name-only", self.ref))
+        return _lock_files(root, git_files.names(root, self.ref))
 
 
-def _lock_files(root: Path, listed: git.Done) -> Iterable[Path]:
-    """The files named ``dvc.lock`` in a list of names. Without git there is no list."""
-    names = listed.stdout.decode(errors="surrogateescape").split("\0")
+def _lock_files(root: Path, names: Iterable[str]) -> Iterable[Path]:
     return [root / name for name in names if posixpath.basename(name) == _LOCK]
 
 

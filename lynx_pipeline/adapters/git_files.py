@@ -124,6 +124,22 @@ def commits_of(root: Path, path: Path) -> list[str]:
     return log.decode().split()[::-1]
 
 
+def names(root: Path, ref: str | None = None) -> list[str]:
+    """The files below the folder ``root`` that git tracks, or that the commit ``ref`` has. None
+    outside of a git repository, which DVC works without, too.
+
+    Raises:
+        SystemFailed: git failed.
+    """
+    listing = ("ls-files", "-z") if ref is None else ("ls-tree", "-r", "-z", "--name-only", ref)
+    done = run(root, *listing)
+    if done.returncode == 0:
+        return done.stdout.decode(errors="surrogateescape").split("\0")[:-1]
+    if b"not a git repository" in done.stderr:
+        return []
+    raise _failed(root, listing[0], done)
+
+
 def _commit(root: Path, ref: str) -> str | None:
     """The commit that ``ref`` names; None if there is none."""
     found = run(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{ref}^{{commit}}")

@@ -17,6 +17,7 @@ from lynx_pipeline.adapters.mlflow_models import (
     check_location,
     check_model_id,
     is_model,
+    listing,
     logged_model,
     models_in,
 )
@@ -152,7 +153,7 @@ def _model_of_run(server: _Server, key: CandidateKey, name: str | None) -> Model
     else:
         found, named = ready, ""
     if len(found) != 1:
-        files = [repr(file.path) for file in artifacts.list_artifacts()]
+        files = [repr(file.path) for file in listing(artifacts)]
         advice = (
             "Name one of them by its name, NAME@STEP, its id or its path"
             if ready

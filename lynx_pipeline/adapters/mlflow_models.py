@@ -37,7 +37,7 @@ _LARGE = 16 << 20  # bytes; downloading less takes a few seconds
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
-    from mlflow.entities import LoggedModel
+    from mlflow.entities import FileInfo, LoggedModel
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
 
 
@@ -202,7 +202,29 @@ def artifact_repository(tracking_uri: str, root: str) -> "ArtifactRepository":
 def is_model(artifacts: "ArtifactRepository", folder: str) -> bool:
     """Whether the folder contains an ``MLmodel``."""
     path = posixpath.join(folder, MLMODEL)
-    return any(it.path == path and not it.is_dir for it in artifacts.list_artifacts(folder or None))
+    return any(it.path == path and not it.is_dir for it in listing(artifacts, folder))
+
+
+def listing(artifacts: "ArtifactRepository", folder: str = "") -> "list[FileInfo]":
+    """What is in a folder of the artifacts.
+
+    Raises:
+        SystemFailed: the store has no such place. A folder that is missing in it is empty.
+    """
+    from mlflow.exceptions import MlflowException
+
+    try:
+        found: list[FileInfo] = artifacts.list_artifacts(folder or None)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        reason = without_secrets(" ".join(str(error.message).split()))[:500].rstrip(".")
+        place = f"{without_secrets(artifacts.artifact_uri)!r:.200}"
+        raise SystemFailed(
+            f"MLflow's artifacts at {place} can't be listed: {reason}. Check that this place "
+            "exists, and the credentials for it, then run this again."
+        ) from None
+    return found
 
 
 def models_in(artifacts: "ArtifactRepository") -> Iterator[str]:
@@ -228,7 +250,7 @@ def _walk(
         folder = waiting.popleft()
         files, folders = list[str](), list[str]()
         try:
-            for found in artifacts.list_artifacts(folder or None):
+            for found in listing(artifacts, folder):
                 _check_name(folder, found.path)
                 if found.is_dir:
                     tally.add_folder(found.path)

@@ -15,6 +15,8 @@ READS: dict[str, Callable[[Path], object]] = {
     "head": git_files.head,
     "tip": lambda root: git_files.tip(root, "refs/heads/main"),
     "changed": lambda root: git_files.changed(root, "HEAD", "HEAD", ["file"]),
+    "names": git_files.names,
+    "names in a commit": lambda root: git_files.names(root, "HEAD"),
     "commits_of": lambda root: git_files.commits_of(root, root / "file"),
 }
 every_read = pytest.mark.parametrize("read", READS.values(), ids=READS.keys())

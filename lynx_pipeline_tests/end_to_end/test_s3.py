@@ -114,6 +114,18 @@ def test_a_missing_bucket_is_a_system_failure(team: Team, command: tuple[str, ..
         config.write_text(before)
 
 
+def test_a_missing_bucket_of_mlflow_is_a_system_failure(team: Team) -> None:
+    """The run is there. Its artifacts' store is not, which is no mistake in the run's id."""
+    with connected(team.place.settings.tracking_uri) as client:
+        experiment = client.create_experiment("lost", "s3://missing/mlflow")
+        run_id = client.create_run(experiment).info.run_id
+        client.set_terminated(run_id)
+    _assert_fails(team, team.place, "run", run_id)
+    done = team.place.lynx("run", run_id)
+    assert "MLflow's artifacts at 's3://missing/mlflow/" in done.stderr
+    assert "Check that this place exists" in done.stderr
+
+
 @pytest.mark.parametrize("damage", ["wrong key", "dead server"])
 def test_a_promotion_whose_model_is_out_of_reach_changes_nothing(team: Team, damage: str) -> None:
     """The data is there, and MLflow's artifacts and the bundle store can't be reached."""
