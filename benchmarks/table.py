@@ -21,6 +21,7 @@ ROWS = (
     *(evaluating.counting, evaluating.worker, evaluating.on_ray, reading.resolve),
     *(running.unchanged, running.run_command, running.fresh, running.workflow),
     *(evaluating.corpus, running.definitions, running.ending, reading.quick_way),
+    reading.light_client,
 )
 
 

@@ -5,15 +5,14 @@
 
 import inspect
 from collections.abc import Iterator, Mapping
+from dataclasses import MISSING, fields
 
 import click
 from dagster import AssetSpec
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
 
 from lynx_pipeline.cli import cli
 from lynx_pipeline.cli.framework import Command
-from lynx_pipeline.config.schema import SUBTABLES, ProjectTable, expected
+from lynx_pipeline.config.schema import SUBTABLES, ProjectTable, keys
 from lynx_pipeline.config.settings import TABLE
 from lynx_pipeline.definitions import defs
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
@@ -104,7 +103,7 @@ def _settings() -> Iterator[str]:
         yield from _table(f"{TABLE}.{name}", table)
 
 
-def _table(name: str, table: type[BaseModel]) -> Iterator[str]:
+def _table(name: str, table: type) -> Iterator[str]:
     yield ""
     yield f"### `[{name}]`"
     yield ""
@@ -112,16 +111,15 @@ def _table(name: str, table: type[BaseModel]) -> Iterator[str]:
     yield ""
     yield "| key | meaning | value | default |"
     yield "| --- | --- | --- | --- |"
-    for key, field in table.model_fields.items():
-        if key not in SUBTABLES:
-            values = (f"`{key}`", field.description, expected(table, key), _default(field))
-            yield f"| {' | '.join(map(str, values))} |"
+    defaults = {it.name: it.default for it in fields(table)}
+    for name, key in keys(table).items():
+        values = (f"`{name}`", key.description, key.expected, _default(defaults[name]))
+        yield f"| {' | '.join(values)} |"
 
 
-def _default(field: FieldInfo) -> str:
-    if field.is_required():
+def _default(value: object) -> str:
+    if value is MISSING:
         return "required"
-    value = field.default
     if value in ("", (), None):
         return "none"
     return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"

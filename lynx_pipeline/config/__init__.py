@@ -3,9 +3,6 @@
 * :mod:`~lynx_pipeline.config.settings`: the values that the rest of the package works with;
 * :mod:`~lynx_pipeline.config.schema`: what the file may contain, and how errors in it are reported;
 * :mod:`~lynx_pipeline.config.load`: finds the file, reads it, and applies the environment.
-
-``schema`` is imported only when a file is read, because importing pydantic takes longer than some
-commands do.
 """
 
 from lynx_pipeline.config.load import NoProject, find_settings, load_settings, read_env

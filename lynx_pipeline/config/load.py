@@ -8,9 +8,8 @@ The environment sets where state is kept (``LYNX_HOME``), the tracking server
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -70,7 +69,7 @@ def load_settings(
         NoProject: there is no project at ``start`` or above it.
         BadInput: a setting is invalid.
     """
-    from lynx_pipeline.config.schema import parse_table
+    from lynx_pipeline.config.schema import parse_table  # some commands never read the file
 
     environ = os.environ if environ is None else environ
     env = read_env(environ)
@@ -96,7 +95,7 @@ def load_settings(
         corpus=root / table.corpus if table.corpus else None,
         corpus_checks=table.corpus_checks,
         scorer=SCORERS[table.scorer],
-        identity=Policy(**table.identity.model_dump()) if table.identity else None,
+        identity=Policy(**asdict(table.identity)) if table.identity else None,
         evaluation=_evaluation(table.evaluation, home),
         archive_after_days=table.archive_after_days,
         mlflow_ui=table.mlflow_ui,
@@ -217,6 +216,8 @@ def _find_project(start: Path) -> tuple[Path, dict[str, Any]]:
 
 def _our_table(raw: bytes, file: Path) -> dict[str, Any] | None:
     """Our table in the bytes of a ``pyproject.toml``; None if there is none."""
+    import tomllib
+
     try:
         tool = tomllib.loads(raw.decode("utf-8")).get("tool")
     except (ValueError, RecursionError) as error:

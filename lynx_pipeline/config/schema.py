@@ -1,27 +1,19 @@
-"""The tables of ``pyproject.toml`` that belong to us, as strict models.
+"""Our tables of ``pyproject.toml``: their keys, and how errors in them are reported.
 
-Every field has a description and an :class:`Expected`. Both appear in ``docs/reference.md``, and
-error messages say what was expected in the same words. The models check each table by itself;
-resolving paths and applying the environment is left to :mod:`lynx_pipeline.config.load`.
+Every key has a description and the values it accepts, in words. Both appear in
+``docs/reference.md``, and error messages use the same words. Each key is checked by itself, and two
+together with another; resolving paths and applying the environment is left to
+:mod:`lynx_pipeline.config.load`. A server that fetches models reads these tables beside packages
+that its model needs, so this module needs none: see docs/adr/0024-a-light-client.md.
 """
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from math import isfinite
 from pathlib import PurePath
-from typing import Annotated, Any
-
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-)
-from pydantic_core import ErrorDetails, PydanticCustomError
+from typing import Any
 
 from lynx_pipeline.config.settings import (
     BLOCKING,
@@ -31,9 +23,7 @@ from lynx_pipeline.config.settings import (
     LOCAL,
     RAY,
     TABLE,
-    CorpusChecks,
-    Engine,
-    EnvManager,
+    WARN,
     Limits,
 )
 from lynx_pipeline.domain.artifact_location import is_too_wide, parse_location
@@ -42,265 +32,278 @@ from lynx_pipeline.errors import BadInput
 
 _LIMITS = Limits()
 _SHOWN_PROBLEMS = 5
-_CROSS_FIELD = "cross_field"
 
 
-@dataclass(frozen=True)
-class Expected:
-    """The values a field accepts, in words."""
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What a key means, and what it accepts: in words, and as a function that returns the value to
+    use and raises :class:`ValueError` for one that is not accepted."""
 
-    text: str
-
-
-def _check_printable(text: str) -> str:
-    if not text.isprintable():
-        raise ValueError("not printable")
-    return text
+    description: str
+    expected: str
+    check: Callable[[Any], Any]
 
 
-def _check_inside_project(text: str) -> str:
+def key(
+    description: str, expected: str, check: Callable[[Any], Any], default: Any = MISSING
+) -> Any:
+    """A field of a table. Without ``default`` it is required."""
+    return field(default=default, metadata={Key: Key(description, expected, check)})
+
+
+def keys(table: type) -> Mapping[str, Key]:
+    """The keys of ``table``, without its subtables."""
+    return {it.name: it.metadata[Key] for it in fields(table) if Key in it.metadata}
+
+
+def _require(holds: object) -> None:
+    if not holds:
+        raise ValueError
+
+
+def _text(pattern: str = "") -> Callable[[Any], str]:
+    """Printable text that matches ``pattern`` as a whole."""
+    compiled = re.compile(pattern or ".*")
+
+    def check(value: Any) -> str:
+        _require(isinstance(value, str) and value.isprintable() and compiled.fullmatch(value))
+        return str(value)
+
+    return check
+
+
+def _project_path(value: Any) -> str:
+    """Git tracks these files, so they have to be in the project."""
+    text = _text()(value)
     path = PurePath(text)
-    if path.is_absolute() or ".." in path.parts:
-        raise ValueError("outside the project")
+    _require(not path.is_absolute() and ".." not in path.parts)
     return text
 
 
-def _check_scorer(name: str) -> str:
-    if name not in SCORERS:
-        raise ValueError("unknown")
-    return name
+def _one_of(*names: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        _require(isinstance(value, str) and value in names)
+        return str(value)
+
+    return check
 
 
-def _check_location(text: str) -> str:
-    if is_too_wide(parse_location(text)):
-        raise ValueError("too wide")
-    return text
+def _list(each: Callable[[Any], str]) -> Callable[[Any], tuple[str, ...]]:
+    def check(value: Any) -> tuple[str, ...]:
+        _require(isinstance(value, list))
+        return tuple(map(each, value))
+
+    return check
 
 
-def _none_if_empty(table: object) -> object:
-    return None if table == {} else table
+def _location(value: Any) -> str:
+    _require(isinstance(value, str) and not is_too_wide(parse_location(value)))
+    return str(value)
 
 
-_PRINTABLE = AfterValidator(_check_printable)
-_Text = Annotated[
-    str,
-    Field(pattern=r"\A\S(.*\S)?\Z"),
-    _PRINTABLE,
-    Expected("text that does not start or end with a space"),
-]
-_Digits = Annotated[
-    str, Field(pattern=r"\A[0-9]+\Z"), Expected('the number as text, such as "1234"')
-]
-# Git tracks these files, so they have to be in the project.
-_ProjectPath = Annotated[
-    str,
-    _PRINTABLE,
-    AfterValidator(_check_inside_project),
-    Expected("a path relative to the project's folder and inside it"),
-]
-_Count = Annotated[int, Field(gt=0), Expected("a whole number greater than 0")]
-_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False), Expected("a number greater than 0")]
+def _events(value: Any) -> tuple[str, ...]:
+    events = _list(_text(".+"))(value)
+    _require(events)
+    return events
 
 
-class _Table(BaseModel):
-    # Two patterns need lookahead, which pydantic's default regex engine does not support.
-    model_config = ConfigDict(
-        strict=True,
-        frozen=True,
-        extra="forbid",
-        regex_engine="python-re",
-        hide_input_in_errors=True,
-    )
+def _count(least: int) -> Callable[[Any], int]:
+    def check(value: Any) -> int:
+        _require(type(value) is int and value >= least)
+        return int(value)
+
+    return check
 
 
-class EvaluationTable(_Table):
+def _number(value: Any) -> float:
+    """Finite, and 0 or more."""
+    _require(type(value) in (int, float))
+    number = float(value)
+    _require(isfinite(number) and number >= 0)
+    return number
+
+
+def _seconds(value: Any) -> float:
+    number = _number(value)
+    _require(number)
+    return number
+
+
+_TEXT = ("text that does not start or end with a space", _text(r"\S(.*\S)?"))
+_DIGITS = ('the number as text, such as "1234"', _text("[0-9]+"))
+_PATH = ("a path relative to the project's folder and inside it", _project_path)
+_COUNT = ("a whole number greater than 0", _count(1))
+_SECONDS = ("a number greater than 0", _seconds)
+
+
+def _choice(names: tuple[str, ...]) -> tuple[str, Callable[[Any], str]]:
+    return (" or ".join(names), _one_of(*names))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationTable:
     """How candidates are evaluated."""
 
-    engine: Annotated[Engine, Expected(" or ".join(ENGINES))] = Field(
-        default="local",
-        description="Where candidates are evaluated: on this machine or on a Ray cluster.",
+    engine: str = key(
+        "Where candidates are evaluated: on this machine or on a Ray cluster.",
+        *_choice(ENGINES),
+        LOCAL,
     )
-    env_manager: Annotated[EnvManager, Expected(" or ".join(ENV_MANAGERS))] = Field(
-        default="local",
-        description="The candidate's Python environment: this one, or one that uv builds from the "
-        "bundle's requirements.",
+    env_manager: str = key(
+        "The candidate's Python environment: this one, or one that uv builds from the bundle's "
+        "requirements.",
+        *_choice(ENV_MANAGERS),
+        LOCAL,
     )
-    answer_column: Annotated[str, _PRINTABLE, Expected("the name of a column")] = Field(
-        default="",
-        description="The column with the answers, if a model returns several: of a data frame, or "
-        "a key of a dictionary.",
+    answer_column: str = key(
+        "The column with the answers, if a model returns several: of a data frame, or a key of a "
+        "dictionary.",
+        "the name of a column",
+        _text(),
+        "",
     )
-    workers: Annotated[int, Field(ge=0), Expected("a whole number, 0 or more")] = Field(
-        default=0,
-        description="Processes that answer at once. 0 means one per core if there is enough work.",
+    workers: int = key(
+        "Processes that answer at once. 0 means one per core if there is enough work.",
+        "a whole number, 0 or more",
+        _count(0),
+        0,
     )
-    batch_size: _Count = Field(default=_LIMITS.batch_size, description="Prompts per batch.")
-    batch_seconds: _Seconds = Field(
-        default=_LIMITS.batch_seconds, description="Seconds to answer one batch."
+    batch_size: int = key("Prompts per batch.", *_COUNT, _LIMITS.batch_size)
+    batch_seconds: float = key("Seconds to answer one batch.", *_SECONDS, _LIMITS.batch_seconds)
+    load_seconds: float = key("Seconds to load the model.", *_SECONDS, _LIMITS.load_seconds)
+    total_seconds: float = key(
+        "Seconds for the whole evaluation.", *_SECONDS, _LIMITS.total_seconds
     )
-    load_seconds: _Seconds = Field(
-        default=_LIMITS.load_seconds, description="Seconds to load the model."
+    memory_mib: int = key(
+        "MiB of memory for one worker and its child processes.", *_COUNT, _LIMITS.memory_mib
     )
-    total_seconds: _Seconds = Field(
-        default=_LIMITS.total_seconds, description="Seconds for the whole evaluation."
+    processes: int = key("Processes and threads of one worker.", *_COUNT, _LIMITS.processes)
+    output_mib: int = key(
+        "MiB that a worker may write while it loads or answers one batch.",
+        *_COUNT,
+        _LIMITS.output_mib,
     )
-    memory_mib: _Count = Field(
-        default=_LIMITS.memory_mib,
-        description="MiB of memory for one worker and its child processes.",
-    )
-    processes: _Count = Field(
-        default=_LIMITS.processes, description="Processes and threads of one worker."
-    )
-    output_mib: _Count = Field(
-        default=_LIMITS.output_mib,
-        description="MiB that a worker may write while it loads or answers one batch.",
-    )
-    bundle_mib: _Count = Field(
-        default=_LIMITS.bundle_mib,
-        description="MiB of all files of a bundle together. A larger one is not downloaded.",
+    bundle_mib: int = key(
+        "MiB of all files of a bundle together. A larger one is not downloaded.",
+        *_COUNT,
+        _LIMITS.bundle_mib,
     )
 
-    @field_validator("env_manager")
-    @classmethod
-    def _check_engine(cls, env_manager: str, info: ValidationInfo) -> str:
-        if env_manager != LOCAL and info.data.get("engine") == RAY:
-            raise PydanticCustomError(
-                _CROSS_FIELD, "local with the engine ray (Ray's nodes use their own software)"
-            )
-        return env_manager
 
-
-class IdentityTable(_Table):
+@dataclass(frozen=True, kw_only=True)
+class IdentityTable:
     """Whose CI workflow may change prod. Each value is compared with the claims of its token."""
 
     # Only an issuer on this machine, for trials, may do without TLS.
-    issuer: Annotated[
-        str,
-        Field(pattern=r"\A(?:https://[^\s?#]*[^\s?#/]|http://127\.0\.0\.1:\d+)\Z"),
-        _PRINTABLE,
-        Expected("an https:// URL without a slash at the end"),
-    ] = Field(description="The token's issuer.")
-    audience: _Text = Field(description="The token's audience.")
-    repository_id: _Digits = Field(description="The repository's id.")
-    repository_owner_id: _Digits = Field(description="The id of the repository's owner.")
-    workflow: Annotated[
-        str,
-        Field(pattern=r"\A\.github/workflows/[^\s/@]+\.ya?ml\Z"),
-        _PRINTABLE,
-        Expected(".github/workflows/FILE.yml"),
-    ] = Field(description="The workflow's file in the repository.")
-    environment: _Text = Field(description="The deployment environment of the workflow's job.")
-    events: Annotated[
-        tuple[Annotated[str, Field(min_length=1)], ...],
-        Field(strict=False, min_length=1),  # TOML has lists only
-        Expected("a list of event names, such as workflow_dispatch"),
-    ] = Field(description="The events that may start the workflow.")
-    ref: Annotated[
-        str, Field(pattern=r"\Arefs/heads/\S+\Z"), _PRINTABLE, Expected("refs/heads/BRANCH")
-    ] = Field(default="refs/heads/main", description="The branch that the workflow has to run on.")
-    runner_environment: _Text = Field(default="github-hosted", description="The kind of runner.")
+    issuer: str = key(
+        "The token's issuer.",
+        "an https:// URL without a slash at the end",
+        _text(r"https://[^\s?#]*[^\s?#/]|http://127\.0\.0\.1:\d+"),
+    )
+    audience: str = key("The token's audience.", *_TEXT)
+    repository_id: str = key("The repository's id.", *_DIGITS)
+    repository_owner_id: str = key("The id of the repository's owner.", *_DIGITS)
+    workflow: str = key(
+        "The workflow's file in the repository.",
+        ".github/workflows/FILE.yml",
+        _text(r"\.github/workflows/[^\s/@]+\.ya?ml"),
+    )
+    environment: str = key("The deployment environment of the workflow's job.", *_TEXT)
+    events: tuple[str, ...] = key(
+        "The events that may start the workflow.",
+        "a list of event names, such as workflow_dispatch",
+        _events,
+    )
+    ref: str = key(
+        "The branch that the workflow has to run on.",
+        "refs/heads/BRANCH",
+        _text(r"refs/heads/\S+"),
+        "refs/heads/main",
+    )
+    runner_environment: str = key("The kind of runner.", *_TEXT, "github-hosted")
 
 
-class ProjectTable(_Table):
+@dataclass(frozen=True, kw_only=True)
+class ProjectTable:
     """The project's model, its inputs, and its registry."""
 
     # Valid as a name in MLflow's model registry, in its filters, and in a git tag.
-    model: Annotated[
-        str,
-        Field(pattern=r"\A[A-Za-z0-9](?!.*\.(?:\.|lock\b))[A-Za-z0-9._-]*\Z"),
-        Expected(
-            "letters, digits, '.', '_' and '-', starting with a letter or digit, without '..' "
-            "or '.lock'"
-        ),
-    ] = Field(description="The model's name, in MLflow's model registry and in git tags.")
+    model: str = key(
+        "The model's name, in MLflow's model registry and in git tags.",
+        "letters, digits, '.', '_' and '-', starting with a letter or digit, without '..' or "
+        "'.lock'",
+        _text(r"[A-Za-z0-9](?!.*\.(?:\.|lock\b))[A-Za-z0-9._-]*"),
+    )
     # A server that only fetches models has neither of these two.
-    eval_set: _ProjectPath = Field(
-        default="",
-        description="The eval set: a JSONL file that DVC tracks. Required to evaluate and promote.",
+    eval_set: str = key(
+        "The eval set: a JSONL file that DVC tracks. Required to evaluate and promote.",
+        *_PATH,
+        "",
     )
-    baseline: _ProjectPath = Field(
-        default="",
-        description="The baseline: the file with each bucket's accuracy and the tolerance. "
-        "Required to evaluate and promote.",
+    baseline: str = key(
+        "The baseline: the file with each bucket's accuracy and the tolerance. Required to "
+        "evaluate and promote.",
+        *_PATH,
+        "",
     )
-    corpus: _ProjectPath = Field(
-        default="",
-        description="What the model was trained on or is asked in production: a JSONL file that "
-        "DVC tracks. The eval set is compared with it.",
+    corpus: str = key(
+        "What the model was trained on or is asked in production: a JSONL file that DVC tracks. "
+        "The eval set is compared with it.",
+        *_PATH,
+        "",
     )
-    corpus_checks: Annotated[CorpusChecks, Expected(" or ".join(CORPUS_CHECKS))] = Field(
-        default="warn",
-        description="Whether the comparison with the corpus only warns, or blocks promotions.",
+    corpus_checks: str = key(
+        "Whether the comparison with the corpus only warns, or blocks promotions.",
+        *_choice(CORPUS_CHECKS),
+        WARN,
     )
-    registry: Annotated[
-        str,
-        _PRINTABLE,
-        Expected("a folder, or a git+https://, git+ssh:// or git+file:// URL with #BRANCH"),
-    ] = Field(
-        default="",
-        description="Where the registry is kept. Required in prod; dev uses `registry/` in "
-        "`LYNX_HOME` by default.",
+    registry: str = key(
+        "Where the registry is kept. Required in prod; dev uses `registry/` in `LYNX_HOME` by "
+        "default.",
+        "a folder, or a git+https://, git+ssh:// or git+file:// URL with #BRANCH",
+        _text(),
+        "",
     )
-    scorer: Annotated[str, AfterValidator(_check_scorer), Expected(" or ".join(SCORERS))] = Field(
-        default=EXACT.name, description="The rule that decides whether an answer is right."
+    scorer: str = key(
+        "The rule that decides whether an answer is right.", *_choice(tuple(SCORERS)), EXACT.name
     )
-    price_per_hour: Annotated[
-        float, Field(ge=0, allow_inf_nan=False), Expected("a number, 0 or more")
-    ] = Field(
-        default=0.05,
-        description="US dollars per hour for the machine that serves the model, for CpQU.",
+    price_per_hour: float = key(
+        "US dollars per hour for the machine that serves the model, for CpQU.",
+        "a number, 0 or more",
+        _number,
+        0.05,
     )
-    artifact_locations: Annotated[
-        tuple[Annotated[str, AfterValidator(_check_location)], ...],
-        Field(strict=False),  # TOML has lists only
-        Expected("a list of folders and URIs, such as /mnt/mlruns or s3://bucket/folder"),
-    ] = Field(
-        default=(),
-        description="Where an MLflow server may keep models besides its own artifact service.",
+    artifact_locations: tuple[str, ...] = key(
+        "Where an MLflow server may keep models besides its own artifact service.",
+        "a list of folders and URIs, such as /mnt/mlruns or s3://bucket/folder",
+        _list(_location),
+        (),
     )
-    bundle_store: Annotated[
-        str,
-        _PRINTABLE,
-        Expected("a folder, or a URL such as s3://bucket/folder or remote://NAME/folder"),
-    ] = Field(
-        default="",
-        description="Where promoted bundles are kept, so that they outlive MLflow: a folder, or a "
-        "URL of any storage that DVC supports.",
+    bundle_store: str = key(
+        "Where promoted bundles are kept, so that they outlive MLflow: a folder, or a URL of any "
+        "storage that DVC supports.",
+        "a folder, or a URL such as s3://bucket/folder or remote://NAME/folder",
+        _text(),
+        "",
     )
-    mlflow_ui: Annotated[
-        str,
-        Field(pattern=r"\A(?:https?://[^\s?#@]+)?\Z"),
-        _PRINTABLE,
-        Expected("an http:// or https:// URL without user name and query"),
-    ] = Field(
-        default="",
-        description="Where people reach MLflow's UI, for the links to runs, if that is not "
+    mlflow_ui: str = key(
+        "Where people reach MLflow's UI, for the links to runs, if that is not "
         "`MLFLOW_TRACKING_URI`.",
+        "an http:// or https:// URL without user name and query",
+        _text(r"(?:https?://[^\s?#@]+)?"),
+        "",
     )
-    archive_after_days: _Count = Field(
-        default=90,
-        description="The schedule `archive_daily`, which is off by default, archives a candidate "
-        "that was promoted or refused when it had no run for so many days.",
+    archive_after_days: int = key(
+        "The schedule `archive_daily`, which is off by default, archives a candidate that was "
+        "promoted or refused when it had no run for so many days.",
+        *_COUNT,
+        90,
     )
-    evaluation: Annotated[EvaluationTable, Expected("a table")] = Field(
-        default=EvaluationTable(), description=EvaluationTable.__doc__
-    )
-    identity: Annotated[
-        IdentityTable | None, BeforeValidator(_none_if_empty), Expected("a table")
-    ] = Field(default=None, description=IdentityTable.__doc__)
-
-    @field_validator("corpus_checks")
-    @classmethod
-    def _check_corpus(cls, corpus_checks: str, info: ValidationInfo) -> str:
-        if corpus_checks == BLOCKING and not info.data.get("corpus"):
-            raise PydanticCustomError(_CROSS_FIELD, "warn, because no 'corpus' is set")
-        return corpus_checks
+    evaluation: EvaluationTable = EvaluationTable()
+    identity: IdentityTable | None = None
 
 
-SUBTABLES: Mapping[str, type[BaseModel]] = {
-    "evaluation": EvaluationTable,
-    "identity": IdentityTable,
-}
+SUBTABLES: Mapping[str, type] = {"evaluation": EvaluationTable, "identity": IdentityTable}
 
 
 def parse_table(table: dict[str, Any], file: str) -> ProjectTable:
@@ -309,43 +312,69 @@ def parse_table(table: dict[str, Any], file: str) -> ProjectTable:
     Raises:
         BadInput: the table has problems. The message names the first few.
     """
-    try:
-        return ProjectTable.model_validate(table)
-    except ValidationError as error:
-        # A list with a bad item can be reported twice; the first report is the precise one.
-        problems: dict[tuple[str, str], ErrorDetails] = {}
-        for details in error.errors(include_url=False):
-            problems.setdefault(_place(details), details)
-    shown = [_problem(*place, details) for place, details in problems.items()][:_SHOWN_PROBLEMS]
-    more = len(problems) - len(shown)
-    raise BadInput(f"{file}, {' '.join(shown)}" + (f" And {more} more problems." if more else ""))
+    problems: list[str] = []
+    values = _read(ProjectTable, table, f"[{TABLE}]", problems)
+    for name, kind in SUBTABLES.items():
+        subtable = table.get(name, {})
+        if not isinstance(subtable, dict):
+            found = _found(subtable)
+            problems.append(f"[{TABLE}]: {name!r}: expected a table, found {found}.")
+        elif subtable:
+            read = _read(kind, subtable, f"[{TABLE}.{name}]", problems)
+            if not problems:
+                values[name] = kind(**read)
+    if not problems:
+        result = ProjectTable(**values)
+        problems = _contradictions(result)
+        if not problems:
+            return result
+    more = len(problems) - _SHOWN_PROBLEMS
+    shown = " ".join(problems[:_SHOWN_PROBLEMS])
+    raise BadInput(f"{file}, {shown}" + (f" And {more} more problems." if more > 0 else ""))
 
 
-def expected(table: type[BaseModel], key: str) -> str:
-    """The values that ``key`` accepts, in words."""
-    metadata = table.model_fields[key].metadata
-    return next(it.text for it in metadata if isinstance(it, Expected))
+def _read(kind: type, table: dict[str, Any], where: str, problems: list[str]) -> dict[str, Any]:
+    """The values of a table. What is wrong with it is added to ``problems``."""
+    values = {}
+    for it in fields(kind):
+        known: Key | None = it.metadata.get(Key)
+        if known is None:  # a subtable
+            continue
+        if it.name in table:
+            try:
+                values[it.name] = known.check(table[it.name])
+            except (ValueError, OverflowError):
+                found = _found(table[it.name])
+                problems.append(f"{where}: {it.name!r}: expected {known.expected}, found {found}.")
+        elif it.default is MISSING:
+            problems.append(f"{where}: {it.name!r} is missing: expected {known.expected}.")
+    names = [it.name for it in fields(kind)]
+    problems += (
+        f"{where}: unknown key {_short(name)}{_suggestion(name, names)}."
+        for name in table
+        if name not in names
+    )
+    return values
 
 
-def _place(details: ErrorDetails) -> tuple[str, str]:
-    """The subtable ("" for the main table) and the key."""
-    first, *rest = map(str, details["loc"])
-    return (first, rest[0]) if first in SUBTABLES and rest else ("", first)
+def _contradictions(table: ProjectTable) -> list[str]:
+    """Values that are accepted, but not together."""
+    problems = []
+    if table.corpus_checks == BLOCKING and not table.corpus:
+        problems.append(
+            f"[{TABLE}]: 'corpus_checks': expected {WARN}, because no 'corpus' is set, found "
+            f"{BLOCKING!r}."
+        )
+    manager = table.evaluation.env_manager
+    if manager != LOCAL and table.evaluation.engine == RAY:
+        problems.append(
+            f"[{TABLE}.evaluation]: 'env_manager': expected {LOCAL} with the engine {RAY} (Ray's "
+            f"nodes use their own software), found {manager!r}."
+        )
+    return problems
 
 
-def _problem(subtable: str, key: str, details: ErrorDetails) -> str:
-    table = SUBTABLES.get(subtable, ProjectTable)
-    where = f"[{TABLE}.{subtable}]" if subtable else f"[{TABLE}]"
-    if details["type"] == "extra_forbidden":
-        return f"{where}: unknown key {_short(key)}{_suggestion(key, table)}."
-    wanted = details["msg"] if details["type"] == _CROSS_FIELD else expected(table, key)
-    if details["type"] == "missing":
-        return f"{where}: {key!r} is missing: expected {wanted}."
-    return f"{where}: {key!r}: expected {wanted}, found {_found(details['input'])}."
-
-
-def _suggestion(key: str, table: type[BaseModel]) -> str:
-    known = list(table.model_fields)
+def _suggestion(key: str, known: list[str]) -> str:
     near = difflib.get_close_matches(key[:80], known, n=1)
     return (f", did you mean {near[0]!r}?" if near else "") + f" (known keys: {', '.join(known)})"
 

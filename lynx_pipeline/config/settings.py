@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args
 
 from lynx_pipeline.domain.bundle import BUNDLE_MIB
 from lynx_pipeline.domain.release.identity import Policy
@@ -11,14 +10,9 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 
 TABLE = "tool.lynx_pipeline"
-Engine = Literal["local", "ray"]
-EnvManager = Literal["local", "uv"]  # MLflow's terms
-CorpusChecks = Literal["warn", "blocking"]
-ENGINES: tuple[str, ...] = get_args(Engine)
-ENV_MANAGERS: tuple[str, ...] = get_args(EnvManager)
-LOCAL, RAY = ENGINES
-CORPUS_CHECKS: tuple[str, ...] = get_args(CorpusChecks)
-WARN, BLOCKING = CORPUS_CHECKS
+ENGINES = LOCAL, RAY = ("local", "ray")
+ENV_MANAGERS = (LOCAL, "uv")  # MLflow's terms
+CORPUS_CHECKS = WARN, BLOCKING = ("warn", "blocking")
 
 
 @dataclass(frozen=True, slots=True)

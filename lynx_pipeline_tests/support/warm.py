@@ -33,7 +33,7 @@ COLD = Path(sys.executable).parents[1]
 PROGRAMS = ("lynx-pipeline", "dagster")
 _PACKAGES = (
     *("mlflow.pyfunc", "mlflow.tracking.client", "dagster", "dagster._cli", "dvc.repo", "dvc.cli"),
-    *("github", "pandas", "pyarrow.parquet", "scipy.stats", "jwt", "rich.table", "pydantic"),
+    *("github", "pandas", "pyarrow.parquet", "scipy.stats", "jwt", "rich.table"),
 )
 _CLIENT = """\
 #!{python} -IS
