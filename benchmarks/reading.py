@@ -33,7 +33,7 @@ def resolve(place: Place) -> Row:
 
 
 def light_client(place: Place) -> Row:
-    """What a server imports to follow the registry. The target is 0.15 seconds of the processor."""
+    """What a server imports to follow the registry."""
     ours = place.command(PYTHON, "-c", "from lynx_pipeline import Registry, fetch, resolve, verify")
     found = pairs(ours, place.command(PYTHON, "-c", "import mlflow.artifacts"), times=11)
     what = "importing the light client, whole process"
