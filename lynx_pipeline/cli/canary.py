@@ -88,9 +88,9 @@ def canary(
     """Check that a server answers as VERSION did in its evaluation.
 
     Sends a random sample of the eval set's prompts, among them every one that only VERSION or only
-    the reference model answers right. The environment variable LYNX_CANARY_TOKEN is sent as a
-    bearer token. Exits with 1 if any answer differs or another version is served, and with 3 if a
-    request to the server fails.
+    the reference model (without one: the version before) answers right. The environment variable
+    LYNX_CANARY_TOKEN is sent as a bearer token. Exits with 1 if any answer differs or another
+    version is served, and with 3 if a request to the server fails.
     """
     server = ModelServer(url, column=column, seconds=timeout, token=os.environ.get(TOKEN))
     result = run_canary(Registry.open(), version, server.ask, size=sample, batch_size=batch)
@@ -115,10 +115,15 @@ def _to_json(result: CanaryResult) -> dict[str, object]:
 
 
 def _print(result: CanaryResult) -> None:
+    sent = f"Sent {result.asked} prompts, drawn at random"
+    if result.other:
+        sent = (
+            f"Sent {result.asked} prompts, including {result.flipped} that only {result.version} "
+            f"or only {result.other} answers right"
+        )
     print(
-        f"Sent {result.asked} prompts, including {result.flipped} that only {result.version} or "
-        f"only the reference model answers right. {result.asked - len(result.differences)} of "
-        f"{result.asked} answers are the same as in the evaluation."
+        f"{sent}. {result.asked - len(result.differences)} of {result.asked} answers are the same "
+        "as in the evaluation."
     )
     for question, answer in result.differences[:_SHOWN]:
         print(

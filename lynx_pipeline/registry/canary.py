@@ -30,6 +30,9 @@ from lynx_pipeline.registry.registry import Registry
 Ask = Callable[[list[str], Sequence[str], str | None], Served]
 
 
+REFERENCE = "the reference model"
+
+
 class Question(NamedTuple):
     """An item of the eval set, and what the evaluated model answered."""
 
@@ -48,11 +51,13 @@ class Difference(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class CanaryResult:
     """The comparison of ``asked`` answers with the predictions of ``version``. ``flipped`` of the
-    questions are those that either this version or the reference model answers right, not both."""
+    questions are those that either this version or ``other`` answers right, not both. ``other`` is
+    :data:`REFERENCE`, or the version before; None if there is neither."""
 
     version: str
     asked: int
     flipped: int
+    other: str | None
     differences: tuple[Difference, ...]
 
 
@@ -69,10 +74,14 @@ def canary(
     """
     entry = _promotion(registry, version)
     eval_set, predictions, answer_column = _stored_predictions(registry, entry)
-    flipped = _flipped(registry, eval_set, predictions)
+    other, answers = _other(registry, entry, eval_set)
+    flipped = frozenset[str]()
+    if answers is not None:
+        found = eval_set.compare(answers, predictions)
+        flipped = frozenset(flip.item.id for flip in (*found.lost, *found.gained))
     questions = (Question(*it) for it in eval_set.with_predictions(predictions))
     chosen = choose(questions, flipped, size, random.SystemRandom())
-    found: list[Difference] = []
+    different: list[Difference] = []
     for batch in _batches(chosen, batch_size):
         prompts = [question.prompt for question in batch]
         served = ask(prompts, eval_set.inputs, answer_column)
@@ -81,8 +90,8 @@ def canary(
                 f"the server serves {served.version!r:.80}, expected {entry.fact.semver}. Compare "
                 "it with the version that it serves, or wait until it has switched."
             )
-        found += differences(batch, served.answers)
-    return CanaryResult(entry.fact.semver, len(chosen), len(flipped), tuple(found))
+        different += differences(batch, served.answers)
+    return CanaryResult(entry.fact.semver, len(chosen), len(flipped), other, tuple(different))
 
 
 def choose(
@@ -176,14 +185,25 @@ def _stored_predictions(
     return eval_set, predictions, evaluation.answer_column
 
 
-def _flipped(registry: Registry, eval_set: StoredEvalSet, predictions: bytes) -> frozenset[str]:
-    """The ids of the questions that either the model or the reference answers right, not both;
-    none if the project has no reference predictions."""
+def _other(
+    registry: Registry, entry: Entry[Promoted], eval_set: StoredEvalSet
+) -> tuple[str | None, bytes | None]:
+    """The model whose answers show which questions matter, and its predictions: the reference, or
+    the last version before ``entry`` that was evaluated on the same eval set."""
     reference = read_reference(registry.settings, eval_set)
-    if reference is None:
-        return frozenset()
-    found = eval_set.compare(reference[0], predictions)
-    return frozenset(flip.item.id for flip in (*found.lost, *found.gained))
+    if reference is not None:
+        return REFERENCE, reference[0]
+    for before in reversed(registry.promotions()):
+        evidence = before.fact.evidence
+        if (
+            before.seq < entry.seq
+            and isinstance(evidence, Evidence)
+            and evidence.eval_set_sha256 == eval_set.sha256
+        ):
+            predictions = registry.store.evidence(evidence.predictions_sha256)
+            eval_set.count(predictions, f"the stored predictions of {before.fact.semver}")
+            return before.fact.semver, predictions
+    return None, None
 
 
 def _batches(questions: list[Question], size: int) -> Iterator[list[Question]]:

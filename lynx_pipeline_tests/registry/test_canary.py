@@ -156,7 +156,7 @@ def test_an_honest_server_passes(world: World, capsys: Capsys) -> None:
     for options, sizes in (([], [1] * 12), (["--batch", "5"], [5, 5, 2])):
         server = Server()
         assert run(server, "--sample", "all", *options) == 0
-        assert "Sent 12 prompts, including 0 that" in capsys.readouterr().out
+        assert "Sent 12 prompts, drawn at random. 12 of 12" in capsys.readouterr().out
         assert [len(batch) for batch in server.batches] == sizes
         assert sorted(server.asked) == sorted(q.prompt for q in QUESTIONS)
     assert run(Server(), version="latest") == 0
@@ -189,6 +189,7 @@ def test_a_server_that_answers_differently_is_caught(world: World, capsys: Capsy
         "version": V,
         "asked": 12,
         "flipped": 0,
+        "other": None,
         "differences": [
             {"id": "i7", "prompt": "Say word7", "expected": "word7", "answer": None},
         ],
@@ -213,9 +214,34 @@ def test_flipped_answers_are_always_asked(world: World, capsys: Capsys) -> None:
     for _ in range(5):
         server = Server()
         assert run(server, "--sample", "3") == 0
-        assert "Sent 3 prompts, including 2 that" in capsys.readouterr().out
+        assert (
+            f"Sent 3 prompts, including 2 that only {V} or only the reference model answers right"
+            in capsys.readouterr().out
+        )
         assert len(server.asked) == 3
         assert {"Say word0", "Say word1"} <= set(server.asked)
+
+
+def test_without_a_reference_the_version_before_shows_what_flipped(
+    world: World, capsys: Capsys
+) -> None:
+    """A version that was promoted by hand has no predictions, and is passed over."""
+    by_hand = fact(event=PROMOTED, semver="v0.2.0-dev")
+    Registry.open(world.settings).store.append(lambda _: by_hand)
+    lower = json.loads(world.settings.baseline.read_bytes())
+    for bucket in lower["buckets"].values():
+        bucket["accuracy"] = 0.5
+        bucket.pop("correct", None)
+    world.settings.baseline.write_text(json.dumps(lower))
+    world.promote(world.candidate("worse", wrong=1), "v0.3.0-dev")
+    answers = {"Say word0": "wrong"}
+    for _ in range(5):
+        server = Server(lambda prompt: answers.get(prompt, prompt.removeprefix("Say ")))
+        server.version = "v0.3.0-dev"
+        assert run(server, "--sample", "2", version="v0.3.0-dev") == 0
+        out = capsys.readouterr().out
+        assert f"including 1 that only v0.3.0-dev or only {V} answers right. 2 of 2" in out
+        assert "Say word0" in server.asked
 
 
 @pytest.mark.parametrize("version", ["v9.9.9-dev", "v0.2.0-dev"])
