@@ -16,6 +16,7 @@ from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.builders import project
 from lynx_pipeline_tests.support.fetching import V
 from lynx_pipeline_tests.support.package_index import index
+from lynx_pipeline_tests.support.places import OnGit
 from lynx_pipeline_tests.support.world import World
 
 LOCK = REPO / "requirements-light.lock"
@@ -74,24 +75,28 @@ def packages(light: Path) -> set[str]:
 
 
 @pytest.mark.slow(seconds=40)
+@pytest.mark.parametrize("kind", ["folder", "git"])
 def test_the_light_client_resolves_fetches_and_verifies(
-    light: Path, server: tuple[Tracking, Path], tmp_path: Path
+    light: Path, server: tuple[Tracking, Path], tmp_path: Path, kind: str
 ) -> None:
-    """The server's folder has a file with three lines. What is missing is said in one paragraph."""
+    """From a registry of each kind. The server's folder has a file with three lines. What is missing
+    is said in one paragraph."""
     tracking, _ = server
+    on_git = OnGit.new(tmp_path / "registry.git", partial=True)
+    registry = on_git.setting if kind == "git" else str(tmp_path / "registry")
     settings = project(
         tmp_path / "p",
         environ={"MLFLOW_TRACKING_URI": tracking.uri},
-        pyproject='registry = "registry"\nbundle_store = "store"\n',
+        pyproject=f'registry = "{registry}"\nbundle_store = "store"\n',
     )
     world = World(settings, tracking, tmp_path)
-    good = world.candidate("light")
+    good = world.candidate(f"light-{kind}")
     world.promote(good, V)
 
     here = tmp_path / "server"
     here.mkdir()
     (here / "pyproject.toml").write_text(
-        f'[tool.lynx_pipeline]\nmodel = "tiny"\nregistry = "{settings.registry}"\n'
+        f'[tool.lynx_pipeline]\nmodel = "tiny"\nregistry = "{registry}"\n'
     )
 
     def run(*command: str, uri: str = tracking.uri) -> subprocess.CompletedProcess[str]:
@@ -129,7 +134,7 @@ def test_the_light_client_resolves_fetches_and_verifies(
         ),
         (settings.bundle_store, 0, ""),
     ):
-        table = f'[tool.lynx_pipeline]\nmodel = "tiny"\nregistry = "{settings.registry}"\n'
+        table = f'[tool.lynx_pipeline]\nmodel = "tiny"\nregistry = "{registry}"\n'
         more = f'bundle_store = "{store}"\n' if store else ""
         (here / "pyproject.toml").write_text(table + more)
         done = run(*fetch, uri=elsewhere)

@@ -4,7 +4,12 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import pytest
 
@@ -19,8 +24,9 @@ from lynx_pipeline_tests.examples.miniserve.running import (
     miniserve,
     wait_until,
 )
-from lynx_pipeline_tests.support import mlflow_server
+from lynx_pipeline_tests.support import git_server, mlflow_server
 from lynx_pipeline_tests.support.builders import project
+from lynx_pipeline_tests.support.places import BRANCH, InFolder, OnGit, Place
 from lynx_pipeline_tests.support.world import Made, World
 
 ONE, TWO, THREE = "v0.1.0-dev", "v0.2.0-dev", "v0.3.0-dev"
@@ -31,10 +37,67 @@ def candidate(world: World, name: str) -> Made:
     return world.candidate(name, body=f"return [{name!r} + ': ' + prompt for prompt in prompts]")
 
 
+@dataclass(frozen=True)
+class Faults:
+    """A registry that can fail: ``hang`` until ``go_on``, be repaired after damage, disappear."""
+
+    place: Place
+    hang: Callable[[], object]
+    go_on: Callable[[], object]
+    repair: Callable[[bytes], object]
+    remove: Callable[[], object]
+
+
+@contextmanager
+def in_folder(root: Path, _: pytest.MonkeyPatch) -> Iterator[Faults]:
+    """A folder. It does not hang."""
+    place = InFolder(root / "registry")
+
+    def nothing() -> None:
+        pass
+
+    yield Faults(
+        place, nothing, nothing, place.overwrite, lambda: place.folder.rename(root / "away")
+    )
+
+
+@contextmanager
+def on_git(root: Path, patch: pytest.MonkeyPatch) -> Iterator[Faults]:
+    """A git branch that an HTTPS server serves."""
+    bare = OnGit.new(root / "git/registry.git", partial=True)
+    bare.git("config", "http.receivepack", "true")
+    answers = Event()
+    answers.set()
+
+    def authorize(*_: object) -> int:
+        answers.wait()
+        return 200
+
+    def repair(_: bytes) -> None:
+        bare.git("update-ref", f"refs/heads/{BRANCH}", f"{BRANCH}~1")
+
+    with git_server.serving(bare.bare.parent, authorize) as server:
+        patch.setenv("GIT_SSL_CAINFO", str(server.pem))
+        place = OnGit(bare.bare, f"{server.url}/registry.git")
+        yield Faults(
+            place, answers.clear, answers.set, repair, lambda: bare.bare.rename(root / "away")
+        )
+        answers.set()
+
+
 @pytest.mark.slow(seconds=60)
-def test_no_request_is_lost_whatever_happens(tmp_path: Path) -> None:
-    """A promotion, rollbacks, MLflow unreachable, a damaged registry, a killed model process; then
-    restarts without the registry, and in prod."""
+@pytest.mark.parametrize("kind", [in_folder, on_git])
+def test_no_request_is_lost_whatever_happens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Callable[..., Any]
+) -> None:
+    """A promotion, rollbacks, MLflow unreachable, a registry that hangs or is damaged, a killed
+    model process; then restarts without the registry, and in prod."""
+    with kind(tmp_path, monkeypatch) as faults:
+        no_request_is_lost(tmp_path, faults)
+
+
+def no_request_is_lost(tmp_path: Path, faults: Faults) -> None:
+    """All that may happen, one after the other."""
     served = tmp_path / "served"
     served.mkdir()
     with mlflow_server.running(served) as uri:
@@ -45,7 +108,7 @@ def test_no_request_is_lost_whatever_happens(tmp_path: Path) -> None:
         settings = project(
             tmp_path / "project",
             environ={"MLFLOW_TRACKING_URI": uri},
-            pyproject='registry = "registry"\n',
+            pyproject=f'registry = "{faults.place.setting}"\n',
         )
         world = World(settings, tracking, tmp_path)
         registry = Registry.open(settings)
@@ -65,6 +128,11 @@ def test_no_request_is_lost_whatever_happens(tmp_path: Path) -> None:
                 registry.rollback(ONE)
                 service.wait(lambda: load.every_thread_got(ONE))
 
+                faults.hang()
+                count = len(load.all())
+                service.wait(lambda: len(load.all()) > count + 300)
+                faults.go_on()
+
                 cable.cut()
                 world.promote(made[THREE], THREE)
                 service.wait(lambda: problem(service))
@@ -76,9 +144,8 @@ def test_no_request_is_lost_whatever_happens(tmp_path: Path) -> None:
                 cable.plug()
                 service.wait(lambda: load.every_thread_got(THREE) and not problem(service))
 
-                index = settings.root / "registry/index.jsonl"
-                whole = index.read_bytes()
-                index.write_bytes(whole.replace(b'"promoted"', b'"Promoted"', 1))
+                whole = faults.place.index()
+                faults.place.overwrite(whole.replace(b'"promoted"', b'"Promoted"', 1))
                 service.wait(lambda: "line 1" in problem(service))
                 service.wait(lambda: len(service.model_processes()) == 1)
                 (old,) = service.model_processes()
@@ -86,7 +153,7 @@ def test_no_request_is_lost_whatever_happens(tmp_path: Path) -> None:
                 service.wait(lambda: old not in service.model_processes())
                 count = len(load.all())
                 service.wait(lambda: len(load.all()) > count + 300)
-                index.write_bytes(whole)
+                faults.repair(whole)
                 service.wait(lambda: not problem(service))
             print(f"\n{load.summary()}")
             check(load, service, made)
@@ -95,7 +162,7 @@ def test_no_request_is_lost_whatever_happens(tmp_path: Path) -> None:
             service.process.wait()
         wait_until(lambda: not command_line(model), log)
         cable.cut()
-    restarts(settings.root, log)
+    restarts(settings.root, log, faults)
 
 
 def problem(service: Running) -> str:
@@ -123,7 +190,7 @@ def check(load: Load, service: Running, made: dict[str, Made]) -> None:
     }
 
 
-def restarts(root: Path, log: Path) -> None:
+def restarts(root: Path, log: Path, faults: Faults) -> None:
     """Without registry and MLflow the last version is served again. prod never serves it."""
     nowhere = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:1"}
     home = root / ".lynx/miniserve"
@@ -132,7 +199,7 @@ def restarts(root: Path, log: Path) -> None:
         service.wait(lambda: "nothing was promoted in prod" in problem(service))
         time.sleep(1)  # it would have loaded a version by now
         assert service.get("/health")[0] == service.get("/version")[0] == 503
-    (root / "registry").rename(root / "away")
+    faults.remove()
     with miniserve(root, log, **nowhere) as service:
         started = time.monotonic()
         service.wait(lambda: service.serves(THREE))
