@@ -79,8 +79,8 @@ def packages(light: Path) -> set[str]:
 def test_the_light_client_resolves_fetches_and_verifies(
     light: Path, server: tuple[Tracking, Path], tmp_path: Path, kind: str
 ) -> None:
-    """From a registry of each kind. The server's folder has a file with three lines. What is missing
-    is said in one paragraph."""
+    """From a registry of each kind. The server's folder has a file with three lines. What is
+    missing is said in one paragraph."""
     tracking, _ = server
     on_git = OnGit.new(tmp_path / "registry.git", partial=True)
     registry = on_git.setting if kind == "git" else str(tmp_path / "registry")
