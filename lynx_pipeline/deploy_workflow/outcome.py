@@ -16,7 +16,7 @@ from lynx_pipeline.deploy_workflow.comment import Outcome, comment
 from lynx_pipeline.domain.ledger.chain import Entry, read_entry
 from lynx_pipeline.domain.strict_json import parse_object
 from lynx_pipeline.errors import BadInput, LynxError
-from lynx_pipeline.evaluation.evidence import EVAL, check_handed_over
+from lynx_pipeline.evaluation.evidence import EVAL, PRINTED, check_handed_over
 from lynx_pipeline.evaluation.judgement import judge_evidence
 from lynx_pipeline.reports.report import build_report
 
@@ -106,6 +106,10 @@ def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: 
     if failed is None and entry is None:
         failed = PROMOTE  # it has to name an entry
     message = needs.outputs[failed].get("error") if failed else None
+    if failed == EVALUATE and PRINTED in (message or ""):
+        notes.append(
+            f"{PRINTED} is in the artifact candidate-output, on the page of the workflow run."
+        )
     if failed and not message:
         message = (
             f"The job ended with the result {needs.results[failed]!r} and no error message; see "

@@ -19,6 +19,8 @@ from lynx_pipeline.evaluation.storage.pages import most_bytes
 EVAL = "candidate_eval.json"
 PREDICTIONS = "predictions.parquet"
 TIMINGS = "timings.parquet"
+# What a candidate that failed had printed, where its evidence would be.
+PRINTED = "candidate_output.txt"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,14 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.candidate import Candidate, locked
 from lynx_pipeline.evaluation.corpus import read_corpus
-from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, TIMINGS, Evidence, read_evidence
+from lynx_pipeline.evaluation.evidence import (
+    EVAL,
+    PREDICTIONS,
+    PRINTED,
+    TIMINGS,
+    Evidence,
+    read_evidence,
+)
 from lynx_pipeline.evaluation.inputs import matched_inputs
 from lynx_pipeline.evaluation.journal import Journal
 from lynx_pipeline.evaluation.judgement import Judged, apply_gate
@@ -32,9 +39,6 @@ from lynx_pipeline.sandbox.environment import own_environment
 from lynx_pipeline.sandbox.failure import CandidateFailed
 from lynx_pipeline.sandbox.isolation import choose_isolation
 from lynx_pipeline.sandbox.local import Local
-
-# What a candidate that failed had printed, beside where its evidence would be.
-PRINTED = "candidate_output.txt"
 
 
 def evaluate(

@@ -61,6 +61,7 @@ STEPS = {
         ("Evaluate", None, None),
         ("Record the outcome", "outcome", None),
         ("Keep the evidence for the next jobs", None, "actions/upload-artifact"),
+        ("Keep what the candidate printed", None, "actions/upload-artifact"),
     ],
     "promote": [
         *_SETUP,
@@ -233,6 +234,12 @@ ARTIFACTS: dict[str, list[dict[str, object]]] = {
         {**_BUNDLE},
         _DATA,
         {**_EVIDENCE, **_KEPT},
+        {
+            "name": "candidate-output",
+            "path": "lynx-home/candidates/*/evidence/candidate_output.txt",
+            **_KEPT,
+            "if-no-files-found": "ignore",
+        },
     ],
     "promote": [{**_EVIDENCE}, _DATA],
     "report": [{**_EVIDENCE}, _DATA],
@@ -250,6 +257,7 @@ CONDITIONS = {
     "evaluate/Record the outcome": "${{ !cancelled() }}",
     "evaluate/Keep the evidence for the next jobs": "${{ !cancelled() && "
     "steps.outcome.outputs.evidence_sha256 != '' }}",
+    "evaluate/Keep what the candidate printed": "${{ failure() }}",
     "report/Take the evidence": "${{ needs.evaluate.outputs.evidence_sha256 != '' }}",
     "report/Take the data": "${{ needs.evaluate.outputs.evidence_sha256 != '' }}",
     "report/Announce": "${{ needs.promote.outputs.new == 'true' }}",

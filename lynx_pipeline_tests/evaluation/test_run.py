@@ -16,9 +16,9 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.evaluation import run as run_module
 from lynx_pipeline.evaluation.candidate import candidate
-from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, TIMINGS, read_evidence
+from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, PRINTED, TIMINGS, read_evidence
 from lynx_pipeline.evaluation.judgement import judge_evidence
-from lynx_pipeline.evaluation.run import PRINTED, evaluate, evaluate_candidate, hidden_folders
+from lynx_pipeline.evaluation.run import evaluate, evaluate_candidate, hidden_folders
 from lynx_pipeline.evaluation.storage import StoredEvalSet
 from lynx_pipeline.evaluation.storage.large import build
 from lynx_pipeline.evaluation.storage.parquet import read_predictions

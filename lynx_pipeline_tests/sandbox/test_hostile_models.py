@@ -11,8 +11,8 @@ import pytest
 from lynx_pipeline.config import Settings
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.candidate import Candidate
-from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, TIMINGS
-from lynx_pipeline.evaluation.run import PRINTED, evaluate_candidate
+from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, PRINTED, TIMINGS
+from lynx_pipeline.evaluation.run import evaluate_candidate
 from lynx_pipeline_tests.sandbox.hostile import CANARY, Scene, staged
 from lynx_pipeline_tests.support.builders import RUN, bundle, project
 from lynx_pipeline_tests.support.places import InFolder, promote

@@ -56,6 +56,21 @@ def regressed(stage: Stage) -> list[Seen]:
     return [Seen("a regressed candidate", result(run), message(run), "as before")]
 
 
+def failing(stage: Stage) -> list[Seen]:
+    """What a candidate printed before it failed is kept, and the comment says where."""
+    stage.clear()
+    comment = stage.comment(request_text(stage.log_failing(), V))
+    with unchanged(stage):
+        run = stage.runner(comment).run()
+    assert result(run) == "evaluate: exit code 2", run.jobs["evaluate"].log
+    assert "RuntimeError: no idea" in message(run)
+    assert "is in the artifact candidate-output, on the page of" in bot_comment(stage)
+    with zipfile.ZipFile(run.artifacts / "candidate-output.zip") as kept:
+        (file,) = kept.namelist()
+        assert b"Traceback (most recent call last)" in kept.read(file)
+    return [Seen("a candidate that fails", result(run), message(run), "as before")]
+
+
 def label(stage: Stage) -> list[Seen]:
     """The label starts the same run as the comment; a different label starts none."""
     stage.clear()

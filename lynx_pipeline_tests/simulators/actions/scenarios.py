@@ -11,6 +11,7 @@ from lynx_pipeline_tests.simulators.actions.stage import Stage
 ALL: tuple[Callable[[Stage], list[Seen]], ...] = (
     requests.clean,
     requests.regressed,
+    requests.failing,
     requests.label,
     requests.hostile_comments,
     requests.strangers,

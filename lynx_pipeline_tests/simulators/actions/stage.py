@@ -23,6 +23,7 @@ from lynx_pipeline_tests.simulators.actions.fake_github import Comment, FakeGitH
 from lynx_pipeline_tests.simulators.actions.job import Hooks
 from lynx_pipeline_tests.simulators.actions.runner import Event, Runner, RunResult
 from lynx_pipeline_tests.support import REPO, fake_issuer, git_server, mlflow_server, warm
+from lynx_pipeline_tests.support.builders import bundle
 from lynx_pipeline_tests.support.fake_issuer import FakeIssuer
 from lynx_pipeline_tests.support.places import BRANCH, GIT_ENV, OnGit, git
 from lynx_pipeline_tests.support.receiver import Receiver, receiving
@@ -138,6 +139,15 @@ class Stage:
                 else client.create_experiment("elsewhere", place)
             )
             run_id: str = client.create_run(number).info.run_id
+            client.set_terminated(run_id)
+        return run_id
+
+    def log_failing(self) -> str:
+        """Log a model that fails when it is asked; returns the run's id."""
+        folder = bundle(self.folder / "failing", "raise RuntimeError('no idea')")
+        with connected(self.mlflow) as client:
+            run_id: str = client.create_run("0").info.run_id
+            client.log_artifacts(run_id, str(folder), "model")
             client.set_terminated(run_id)
         return run_id
 
