@@ -5,7 +5,7 @@ from dataclasses import replace
 from statistics import median
 from typing import NamedTuple
 
-from benchmarks.inputs import apart, files, million_lines, ten_million
+from benchmarks.inputs import apart, files, ten_million
 from benchmarks.measure import Run, pairs, run
 from benchmarks.place import BARE, PYTHON, Place
 from benchmarks.row import Row, timed
@@ -148,27 +148,4 @@ for prompt in prompts:
     while time.process_time() < end:
         hash(prompt)
 return prompts
-"""
-
-
-def corpus(place: Place) -> Row:
-    """The eval set against a million lines."""
-    file = place.folder / "corpus.jsonl"
-    apart(million_lines, file)
-    files = (place.eval_set, file)
-    found = pairs(place.command(PYTHON, "-c", _COMPARES, *files), place.bare("corpus", *files), 3)
-    what = "an eval set of 1,200 questions compared with a corpus of 1 M lines, whole process"
-    row = timed(what, "plain Python that checks nothing", found, 4.0)
-    peak = max(run.peak_mib for run in found[0])
-    return replace(row, ours=f"{row.ours}, {peak:.0f} MiB")
-
-
-_COMPARES = """
-import sys
-from pathlib import Path
-from lynx_pipeline.domain.scorers import EXACT
-from lynx_pipeline.evaluation.corpus import compare_with_file
-from lynx_pipeline.evaluation.inputs import read_eval_file
-eval_set = read_eval_file(Path(sys.argv[1]), EXACT)
-print(compare_with_file(eval_set, Path(sys.argv[2])).lines)
 """

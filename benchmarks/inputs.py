@@ -1,5 +1,6 @@
 """Generated inputs for the benchmarks: ten million answers, and a ledger of many versions."""
 
+import csv
 import json
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -28,6 +29,15 @@ def million_lines(file: Path) -> None:
             prompt = f"Every day number {k} they ___ (go) home."
             values = {"id": f"c{k}", "prompt": prompt, "expected": "go", "buckets": buckets}
             lines.write(json.dumps(values) + "\n")
+
+
+def million_rows(file: Path) -> None:
+    """Write a table of questions as CSV."""
+    with file.open("w", newline="") as output:
+        rows = csv.writer(output)
+        rows.writerow(("prompt", "expected", "topic"))
+        for k in range(1_000_000):
+            rows.writerow((f"Every day number {k} they ___ (go) home.", "go", f"t{k % 20}"))
 
 
 def ten_million(folder: Path) -> None:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import evaluating, reading, running
+from benchmarks import data, evaluating, reading, running
 from benchmarks.place import REPO, Place
 from benchmarks.row import Row
 
@@ -20,8 +20,8 @@ ROWS = (
     *(running.promotion, evaluating.minieval, evaluating.peer, reading.compare),
     *(evaluating.counting, evaluating.worker, evaluating.on_ray, reading.resolve),
     *(running.unchanged, running.run_command, running.fresh, running.workflow),
-    *(evaluating.corpus, running.definitions, running.ending, reading.quick_way),
-    reading.light_client,
+    *(data.corpus, data.importing, data.checking, running.definitions),
+    *(running.ending, reading.quick_way, reading.light_client),
 )
 
 
