@@ -264,3 +264,37 @@ def test_a_corpus_that_changes_while_it_is_read_is_an_error(tmp_path: Path) -> N
     (tmp_path / "c").write_bytes(jsonl(LINES))
     with pytest.raises(BadInput, match="it changed while it was being read"):
         list(corpus._lines(tmp_path / "c", "0" * 64))
+
+
+@pytest.mark.slow
+def test_a_long_corpus_takes_no_more_memory(tmp_path: Path) -> None:
+    """It is read line by line. 200,000 lines have 28 MiB."""
+    (tmp_path / "eval.jsonl").write_bytes(jsonl(eval_items()))
+    few, many = (peak_mib(tmp_path, count) for count in (20_000, 200_000))
+    assert many - few < 8
+
+
+def peak_mib(folder: Path, count: int) -> float:
+    """The peak memory of a process that compares the eval set with ``count`` lines."""
+    file = folder / f"{count}.jsonl"
+    with file.open("w") as lines:
+        for k in range(count):
+            values = {"prompt": f"Every day number {k} they ___ (go) home." + "x" * 40}
+            lines.write(json.dumps({**values, "buckets": {"half": "ab"[k % 2]}}) + "\n")
+    output = subprocess.check_output([sys.executable, "-c", _COMPARES, folder / "eval.jsonl", file])
+    found, mib = output.split()
+    assert int(found) == count
+    return float(mib)
+
+
+_COMPARES = r"""
+import re, sys
+from pathlib import Path
+from lynx_pipeline.domain.scorers import EXACT
+from lynx_pipeline.evaluation.corpus import compare_with_file
+from lynx_pipeline.evaluation.inputs import read_eval_file
+found = compare_with_file(read_eval_file(Path(sys.argv[1]), EXACT), Path(sys.argv[2]))
+# Not getrusage: its peak begins with that of the process that started this one.
+(kib,) = re.findall(r"VmHWM:\s*(\d+)", Path("/proc/self/status").read_text())
+print(found.lines, int(kib) / 1024)
+"""
