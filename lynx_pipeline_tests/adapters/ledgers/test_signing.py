@@ -1,7 +1,8 @@
 """Entries are signed as git's own configuration says, and not otherwise."""
 
 import subprocess
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,17 @@ def ssh(key: Path) -> dict[str, str]:
     return {"gpg.format": "ssh", "user.signingKey": str(key)}
 
 
+@pytest.fixture
+def gpg(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The settings for a GnuPG key, in a home whose path is short enough for the agent's socket."""
+    with tempfile.TemporaryDirectory(prefix="gpg-") as home:
+        monkeypatch.setenv("GNUPGHOME", home)
+        make = ["gpg", "--batch", "--quiet", "--passphrase", "", "--quick-gen-key", "t@t"]
+        subprocess.run([*make, "ed25519", "sign", "never"], check=True, capture_output=True)
+        yield {"gpg.format": "openpgp", "user.signingKey": "t@t"}
+        subprocess.run(["gpgconf", "--kill", "all"], check=True)
+
+
 BOTH = {"commit.gpgSign": "true", "tag.gpgSign": "true"}
 
 
@@ -88,6 +100,18 @@ def test_a_server_that_requires_signatures_is_quoted_and_signing_explained(
         promote(place.store, 1)
     assert "set commit.gpgSign, tag.gpgSign, gpg.format and user.signingKey" in str(caught.value)
     assert place.refs() == {}
+
+
+def test_a_gnupg_key_signs_too(
+    place: OnGit, gpg: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other format that hosting services verify."""
+    place.hook("pre-receive", ONLY_SIGNED)
+    configure(monkeypatch, tmp_path, {**BOTH, **gpg})
+    promote(place.store, 1, (b"evidence",))
+    assert b"BEGIN PGP SIGNATURE" in place.git("cat-file", "commit", BRANCH)
+    place.git("verify-tag", place.tags()[0])
+    assert facts(place.store) == [version(1)]
 
 
 @pytest.mark.parametrize("signed", ["commit", "tag"])
