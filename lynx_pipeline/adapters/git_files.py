@@ -104,14 +104,39 @@ def tip(root: Path, ref: str) -> str:
 
 
 def changed(root: Path, old: str, new: str, paths: Sequence[str]) -> list[str]:
-    """The files at or below ``paths`` that differ between two commits.
+    """The files at or below ``paths`` that differ between two commits. All paths are from the root
+    of the repository, whatever folder of it ``root`` is.
 
     Raises:
         SystemFailed: git failed.
     """
     options = ("-r", "--name-only", "--no-renames", "-z")
-    names = _git(root, "diff-tree", *options, old, new, "--", *paths).decode(errors="replace")
-    return [name for name in names.split("\0") if name]
+    literally = [f":(top,literal){path}" for path in paths]
+    return _list(root, "diff-tree", *options, old, new, "--", *literally)
+
+
+def existing(root: Path, commit: str, paths: Sequence[str]) -> list[str]:
+    """Those of ``paths``, from the root of the repository, that the commit has: files and folders.
+
+    Raises:
+        SystemFailed: git failed.
+    """
+    if not paths:
+        return []
+    listed = _list(root, "ls-tree", "--full-tree", "--name-only", "-z", commit, "--", *paths)
+    return [path for path in paths if path in listed]
+
+
+def beside(root: Path, commit: str) -> list[str]:
+    """What the commit has directly in ``root`` and in the root of the repository, as paths from
+    there.
+
+    Raises:
+        SystemFailed: git failed.
+    """
+    listing = ("ls-tree", "--full-name", "--name-only", "-z")
+    here = _list(root, *listing, commit)
+    return sorted({*here, *_list(root, *listing, "--full-tree", commit)})
 
 
 def commits_of(root: Path, path: Path) -> list[str]:
@@ -153,6 +178,11 @@ def _commit(root: Path, ref: str) -> str | None:
             "the project."
         )
     raise _failed(root, "rev-parse", found)
+
+
+def _list(root: Path, *arguments: str) -> list[str]:
+    names = _git(root, *arguments).decode(errors="replace")
+    return [name for name in names.split("\0") if name]
 
 
 def _git(root: Path, *arguments: str) -> bytes:

@@ -99,6 +99,7 @@ def load_settings(
         evaluation=_evaluation(table.evaluation, home),
         archive_after_days=table.archive_after_days,
         mlflow_ui=table.mlflow_ui,
+        judges=table.judges,
     )
 
 

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from math import isfinite
-from pathlib import PurePath
+from pathlib import PurePath, PurePosixPath
 from typing import Any
 
 from lynx_pipeline.config.settings import (
@@ -77,6 +77,13 @@ def _project_path(value: Any) -> str:
     text = _text()(value)
     path = PurePath(text)
     _require(not path.is_absolute() and ".." not in path.parts)
+    return text
+
+
+def _repository_path(value: Any) -> str:
+    """In the form in which git lists it."""
+    text = _project_path(value)
+    _require(text == PurePosixPath(text).as_posix() != ".")
     return text
 
 
@@ -292,6 +299,14 @@ class ProjectTable:
         "an http:// or https:// URL without user name and query",
         _text(r"(?:https?://[^\s?#@]+)?"),
         "",
+    )
+    judges: tuple[str, ...] = key(
+        "What a verdict depends on beside the inputs: the workflow, `CODEOWNERS`, lock files, your "
+        "own code. A change of one since the workflow's commit stops a promotion. Required in "
+        "prod.",
+        "a list of files and folders, from the root of the git repository",
+        _list(_repository_path),
+        (),
     )
     archive_after_days: int = key(
         "The schedule `archive_daily`, which is off by default, archives a candidate that was "

@@ -85,6 +85,7 @@ class Settings:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     archive_after_days: int = 90
     mlflow_ui: str = ""
+    judges: tuple[str, ...] = ()
 
     @property
     def eval_set(self) -> Path:

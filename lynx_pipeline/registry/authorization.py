@@ -16,6 +16,7 @@ from lynx_pipeline.domain.release.identity import check_identity, check_policy
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused
 from lynx_pipeline.registry import gate_inputs
+from lynx_pipeline.registry.judges import check_judges
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ def authorize(settings: Settings) -> Authorization:
     policy = check_policy(settings.identity)
     claims = oidc.verified_claims(policy)
     actor = check_identity(policy, claims, git_files.head(settings.root))
+    check_judges(settings, policy, actor.sha)
     _check_gate_inputs(settings, actor)
     return VerifiedWorkflow(settings, actor)
 

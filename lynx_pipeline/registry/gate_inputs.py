@@ -18,7 +18,7 @@ from lynx_pipeline.adapters.dvc_files import AtCommit, OnDisk, find, find_if_tra
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
-from lynx_pipeline.errors import STORAGES, Refused
+from lynx_pipeline.errors import Refused
 
 _UNCOMMITTED = (
     "it was edited and not committed. prod uses committed files only; restore it with git."
@@ -26,16 +26,8 @@ _UNCOMMITTED = (
 _SETTINGS = (
     *("model", "eval_set", "baseline", "registry", "identity", "price_per_hour"),
     *("artifact_locations", "bundle_store", "corpus", "corpus_checks"),
-    *("scorer", "evaluation.answer_column"),
+    *("scorer", "judges", "evaluation.answer_column"),
 )
-
-# Also inputs of the gate, in the workflow's repository: who may request a release, the code that
-# runs, and its packages.
-_LOCKS = (
-    "requirements.lock",
-    *(f"requirements-{extra}.lock" for extra in ("request", "promote", *STORAGES)),
-)
-_CODE = (".github", "dev", "lynx_pipeline", *_LOCKS)
 _LISTED = 5
 
 
@@ -88,8 +80,8 @@ def check_judged(settings: Settings, commit: str, promotion: Promoted) -> None:
 
 
 def check_current(settings: Settings, commit: str, ref: str) -> None:
-    """Check that the gate inputs, the gate's code and CODEOWNERS are unchanged on ``ref`` of the
-    remote since ``commit``.
+    """Check that the gate inputs and the judges are unchanged on ``ref`` of the remote since
+    ``commit``.
 
     Raises:
         Refused: they have changed.
@@ -99,7 +91,7 @@ def check_current(settings: Settings, commit: str, ref: str) -> None:
     if tip == commit:
         return
     changed = changes(settings, commit, tip)
-    changed += git_files.changed(settings.root, commit, tip, _CODE)
+    changed += git_files.changed(settings.root, commit, tip, settings.judges)
     if changed:
         more = f" and {len(changed) - _LISTED} more" if len(changed) > _LISTED else ""
         raise Refused(

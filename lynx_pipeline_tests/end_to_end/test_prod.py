@@ -33,7 +33,11 @@ def checkout(demo: Demo, issuer: FakeIssuer, folder: Path) -> Place:
     text = re.sub(r"(?ms)^\[tool\.lynx_pipeline\.identity\]\n.*?(?=^\[|\Z)", "", text)
     table = "[tool.lynx_pipeline]\n"
     text = text.replace(table, f'{table}registry = "registry"\n')
+    text = re.sub(r"(?ms)^judges = \[.*?^\]", 'judges = [".github"]', text)
     file.write_text(f"{text}\n{issuer.table()}")
+    workflow = root / issuer.policy().workflow
+    workflow.parent.mkdir(parents=True)
+    workflow.touch()
     with (root / ".gitignore").open("a") as ignored:
         ignored.write("/registry/\n")
     shutil.copytree(demo.place.registry, root / "registry")

@@ -128,8 +128,12 @@ def prod(
     settings = project(
         tmp_path / "project",
         environ={"MLFLOW_TRACKING_URI": tracking.uri},
-        pyproject=f'registry = "{place.setting if on_git else "registry"}"\n{issuer.table()}',
+        pyproject=f'registry = "{place.setting if on_git else "registry"}"\n'
+        f'judges = [".github"]\n{issuer.table()}',
     )
+    workflow = settings.root / issuer.policy().workflow
+    workflow.parent.mkdir(parents=True)
+    workflow.write_text("on: workflow_dispatch\n")
     it = Prod(
         settings,
         tracking,

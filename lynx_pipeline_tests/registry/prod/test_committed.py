@@ -11,7 +11,6 @@ import pytest
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline.registry import promotion
 from lynx_pipeline.registry.promotion import SupportedPromotion
-from lynx_pipeline_tests.deploy_workflow.workflow_rules import LOCKS
 from lynx_pipeline_tests.registry.prod.conftest import (
     BASELINE,
     DVC,
@@ -338,22 +337,3 @@ def test_a_rewritten_branch_with_the_same_rules_does_not_matter(prod: Prod) -> N
     prod.colleague.git("commit", "--quiet", "--amend", "--message", "y")
     prod.colleague.git("push", "--quiet", "--force", "origin", "HEAD:main")
     assert prod.promote(good, "v0.1.0").seq == 1
-
-
-@pytest.mark.parametrize(
-    "name",
-    [".github/CODEOWNERS", "lynx_pipeline/registry/registry.py", "dev", *sorted({*LOCKS.values()})],
-)
-def test_changed_code_or_owners_on_the_branch_are_a_refusal(prod: Prod, name: str) -> None:
-    """A workflow run that is re-run weeks later has the old gate and the old owners."""
-    good = prod.candidate("good")
-    old = prod.git("rev-parse", "HEAD")
-    file = prod.root / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text("as it is now\n")
-    prod.commit()
-    prod.git("checkout", "--quiet", old)
-    prod.issue_tokens_for_head()
-    with pytest.raises(Refused, match=rf"has moved from .* changes {name}: "):
-        prod.promote(good, "v0.1.0")
-    assert prod.place.all() == {}
