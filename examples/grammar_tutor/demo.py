@@ -107,8 +107,10 @@ def _run(tutor: Tutor, *, expected: int) -> None:
 
 
 def _print_next_steps(settings: Settings) -> None:
+    runner = ["./dev", "run"] if (settings.root / "dev").is_file() else []
+
     def show(*command: str) -> None:
-        print(f"  {command_line(settings, ['./dev', 'run', *command])}")
+        print(f"  {command_line(settings, [*runner, *command])}")
 
     print("Both runs and their checks in the Dagster UI, at http://127.0.0.1:3000:")
     show("dagster", "dev")

@@ -1,21 +1,27 @@
 """``demo``: the example project, from training to promotion and refusal."""
 
+import contextlib
 import importlib
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
+import lynx_pipeline
+from lynx_pipeline.adapters import git
 from lynx_pipeline.cli.framework import Command
-from lynx_pipeline.config import NoProject, load_settings
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.config import NoProject, Settings, load_settings
+from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline.registry.authorization import require_dev
 
 EXAMPLE = "examples/grammar_tutor/demo.py"
-_WHERE = (
-    "the demo trains and promotes the example project's models. Run it in a clone of the "
-    "lynx-pipeline repository. In your own project, use 'lynx-pipeline run'."
-)
+FOLDER = "grammar-tutor"
+# In an installed package. In a clone the example project is the repository itself.
+_PACKAGED = Path(lynx_pipeline.__file__).parent / "example"
+_TABLES = ("[tool.lynx_pipeline", "[tool.dg")
+_AUTHOR = ("-c", "user.name=lynx-pipeline", "-c", "user.email=lynx-pipeline@localhost")
 
 
 @click.command(cls=Command, example="lynx-pipeline demo")
@@ -23,15 +29,75 @@ def demo() -> int:
     """Run the example project: promote a good model, refuse a regressed one.
 
     Trains two grammar tutors, evaluates both on the versioned eval set, promotes the good one as
-    v0.1.0-dev and refuses the regressed one.
+    v0.1.0-dev and refuses the regressed one. Outside a project, the example project is first
+    written to the folder grammar-tutor.
     """
+    settings = _example()
+    require_dev(settings, "the demo")
+    sys.path.insert(0, str(settings.root))
+    with contextlib.chdir(settings.root):
+        importlib.import_module("examples.grammar_tutor.demo").run(settings)
+    return 0
+
+
+def _example() -> Settings:
+    """The settings of the example project, which is written if there is no project here."""
     try:
         settings = load_settings()
     except NoProject:
-        raise BadInput(f"{Path.cwd()} is not in a project: {_WHERE}") from None
-    require_dev(settings, "the demo")
+        settings = _written(Path(FOLDER).absolute())
     if not (settings.root / EXAMPLE).is_file():
-        raise BadInput(f"the project {settings.root} has no {EXAMPLE}: {_WHERE}")
-    sys.path.insert(0, str(settings.root))
-    importlib.import_module("examples.grammar_tutor.demo").run(settings)
-    return 0
+        raise BadInput(
+            f"the project {settings.root} has no {EXAMPLE}: the demo trains and promotes the "
+            "example project's models. Run it in an empty folder. In your own project, use "
+            "'lynx-pipeline run'."
+        )
+    return settings
+
+
+def _written(folder: Path) -> Settings:
+    """The example project in ``folder``, which is a new git repository unless it exists."""
+    if not folder.exists():
+        if not _PACKAGED.is_dir():
+            raise BadInput(
+                f"{Path.cwd()} is not in a project, and this installation of lynx-pipeline uses a "
+                "clone's files. Run the demo in that clone."
+            )
+        write_example(folder)
+        print(f"The example project is now in {folder}. Run the commands below there.")
+    try:
+        return load_settings(folder)
+    except NoProject:
+        raise BadInput(
+            f"{folder} exists, and is not the example project. Run the demo in an empty folder."
+        ) from None
+
+
+def write_example(folder: Path) -> None:
+    """Write the example project to ``folder``, as a git repository with one commit.
+
+    Raises:
+        SystemFailed: git failed.
+    """
+    shutil.copytree(_PACKAGED, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    settings = folder / "pyproject.toml"
+    settings.write_text("".join(_own_tables(settings.read_text())))
+    (folder / ".gitignore").write_text("/.lynx/\n__pycache__/\n")
+    for command in (
+        ("init", "--quiet", "--initial-branch=main"),
+        ("add", "--all"),
+        (*_AUTHOR, "commit", "--quiet", "--no-gpg-sign", "--message", "The example project"),
+    ):
+        done = git.run(folder, *command)
+        if done.returncode != 0:
+            raise SystemFailed(f"{folder}: git {command[0]} failed: {git.stderr_line(done)}.")
+
+
+def _own_tables(text: str) -> Iterator[str]:
+    """The lines of a ``pyproject.toml`` that a project without code needs."""
+    kept = False
+    for line in text.splitlines(keepends=True):
+        if line.startswith("["):
+            kept = line.startswith(_TABLES)
+        if kept:
+            yield line
