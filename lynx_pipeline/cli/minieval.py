@@ -45,7 +45,7 @@ from lynx_pipeline.reports.progress import shown
     "--output",
     metavar="FILE",
     required=True,
-    help="The candidate eval to write; predictions and timings go beside it.",
+    help="The candidate eval to write; predictions, timings and manifest go beside it.",
 )
 @click.option("--progress", is_flag=True, help="Print progress lines when not on a TTY.")
 @with_json
@@ -61,7 +61,8 @@ def minieval(
     """Evaluate a bundle on an eval set.
 
     The bundle is a directory, or a model that is downloaded from the project's MLflow. Runs the
-    model in the sandbox and writes the candidate eval, the predictions and the timings.
+    model in the sandbox and writes the candidate eval, the predictions, the timings and the
+    bundle's manifest.
     """
     if (bundle is None) == (run_id is None):
         raise BadInput("give either --bundle or --run-id.")

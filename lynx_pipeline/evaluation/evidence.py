@@ -1,18 +1,22 @@
 """Evidence: the files of an evaluation, read back without trusting what they claim.
 
 It is a folder: ``candidate_eval.json`` (the counts), ``predictions.parquet`` (id, prediction; the
-same answers always give the same bytes), ``timings.parquet`` (id, seconds). :func:`read_evidence`
-counts the stored predictions again.
+same answers always give the same bytes), ``timings.parquet`` (id, seconds), and
+``bundle_manifest.json``, by which a message can name what has changed in the bundle since.
+:func:`read_evidence` counts the stored predictions again.
 """
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lynx_pipeline.adapters.files import read_bytes
+from lynx_pipeline.domain.bundle import Bundle, differences
 from lynx_pipeline.domain.candidate_eval import CandidateEval, parse_candidate_eval
+from lynx_pipeline.domain.manifest import LONGEST_MANIFEST
 from lynx_pipeline.domain.strict_json import LONGEST
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.errors import BadInput, some_of
 from lynx_pipeline.evaluation.storage import StoredEvalSet
 from lynx_pipeline.evaluation.storage.pages import most_bytes
 
@@ -21,6 +25,7 @@ PREDICTIONS = "predictions.parquet"
 TIMINGS = "timings.parquet"
 # What a candidate that failed had printed, where its evidence would be.
 PRINTED = "candidate_output.txt"
+BUNDLE_MANIFEST = "bundle_manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,16 @@ def check_evidence(
             "Evaluate the candidate again."
         )
     return Evidence(evaluation, candidate_eval, predictions)
+
+
+def changes_since(folder: Path, digest: str, found: Bundle) -> str:
+    """What differs between the bundle with this digest, which was evaluated, and ``found``, for a
+    message. Only the digest proves anything; the evidence's manifest explains it."""
+    with suppress(BadInput):
+        manifest = read_bytes(folder / BUNDLE_MANIFEST, "no manifest", LONGEST_MANIFEST)
+        if hashlib.sha256(manifest).hexdigest() == digest:
+            return some_of(differences(manifest, found.manifest))
+    return "the evidence does not have the bundle's manifest, so the differences are unknown"
 
 
 def _outdated(file: Path | str, key: str, found: str | None, expected: str | None) -> BadInput:

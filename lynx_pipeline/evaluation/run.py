@@ -22,6 +22,7 @@ from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.candidate import Candidate, locked
 from lynx_pipeline.evaluation.corpus import read_corpus
 from lynx_pipeline.evaluation.evidence import (
+    BUNDLE_MANIFEST,
     EVAL,
     PREDICTIONS,
     PRINTED,
@@ -55,7 +56,7 @@ def evaluate(
     say: Say = silent,
     progress: Callable[[int, int], object],
 ) -> Evidence:
-    """Evaluate the bundle and write the evidence: ``output`` and the Parquet files beside it.
+    """Evaluate the bundle and write the evidence: ``output`` and the other files beside it.
 
     Until then answers are stored in :func:`journal_file`; an interrupted evaluation resumes from
     there. ``hidden`` are folders that the candidate must not see. ``candidate`` is its key; with
@@ -208,6 +209,7 @@ def _write_evidence(
     evidence = Evidence(evaluation, _encode(evaluation), predictions)
     write_atomic(output.with_name(PREDICTIONS), predictions)
     write_atomic(output.with_name(TIMINGS), timings)
+    write_atomic(output.with_name(BUNDLE_MANIFEST), bundle.manifest)
     write_atomic(output, evidence.candidate_eval)
     return evidence
 

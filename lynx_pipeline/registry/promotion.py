@@ -21,6 +21,7 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.evaluation.candidate import fresh_bundle
 from lynx_pipeline.evaluation.corpus import check_corpus
+from lynx_pipeline.evaluation.evidence import changes_since
 from lynx_pipeline.evaluation.judgement import GateRefused, Judged, judge_evidence
 from lynx_pipeline.registry import bundles
 
@@ -91,10 +92,11 @@ def build_promotion(
                 "Evaluate the candidate again."
             )
         if bundle.digest != evaluation.bundle_digest:
+            changes = changes_since(request.evidence, evaluation.bundle_digest, bundle)
             raise BadInput(
-                f"the bundle of candidate {candidate} has changed since its evaluation: its digest "
-                f"is now {bundle.digest[:12]}, and {evaluation.bundle_digest[:12]} was evaluated. "
-                "Evaluate the candidate again."
+                f"the bundle of candidate {candidate} has changed since its evaluation: {changes}. "
+                f"Its digest is now {bundle.digest[:12]}, and {evaluation.bundle_digest[:12]} was "
+                "evaluated. Evaluate the candidate again."
             )
         if request.bundle_digest not in (None, bundle.digest):
             raise BadInput(

@@ -47,6 +47,7 @@ def test_minieval_needs_no_project(
     write_files(baseline_json(**kept), measured)
     assert compare() == 0
     assert {path.name for path in Path("o").iterdir()} == {
+        "bundle_manifest.json",
         "c.json",
         "predictions.parquet",
         "timings.parquet",

@@ -16,7 +16,14 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.evaluation import run as run_module
 from lynx_pipeline.evaluation.candidate import candidate
-from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS, PRINTED, TIMINGS, read_evidence
+from lynx_pipeline.evaluation.evidence import (
+    BUNDLE_MANIFEST,
+    EVAL,
+    PREDICTIONS,
+    PRINTED,
+    TIMINGS,
+    read_evidence,
+)
 from lynx_pipeline.evaluation.judgement import judge_evidence
 from lynx_pipeline.evaluation.run import evaluate, evaluate_candidate, hidden_folders
 from lynx_pipeline.evaluation.storage import StoredEvalSet
@@ -81,7 +88,9 @@ def test_an_evaluation_reads_back_equal(model: Path, tmp_path: Path) -> None:
     assert result.canonical_sha == read_bundle(model).canonical_sha
     assert (result.mlflow_run_id, result.scorer) == (RUN, EXACT.name)
     assert result.isolation == choose_isolation(Env.DEV, (), lambda _: None).level
-    assert {p.name for p in (tmp_path / "out").iterdir()} == {EVAL, PREDICTIONS, TIMINGS}
+    names = {EVAL, PREDICTIONS, TIMINGS, BUNDLE_MANIFEST}
+    assert {p.name for p in (tmp_path / "out").iterdir()} == names
+    assert (tmp_path / "out" / BUNDLE_MANIFEST).read_bytes() == read_bundle(model).manifest
 
 
 def test_answers_that_are_too_long_together_end_the_evaluation(

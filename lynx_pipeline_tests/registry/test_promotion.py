@@ -253,7 +253,7 @@ def _edit_eval_set(world: World, made: Made) -> None:
     ("change", "error", "message"),
     [
         *(
-            pytest.param(change, BadInput, "has changed since its evaluation: its digest", id=name)
+            pytest.param(change, BadInput, "has changed since its evaluation: ", id=name)
             for change, name in (
                 (_edit_bundle, "bundle edited"),
                 (_add_file, "file added to the bundle"),
