@@ -191,7 +191,13 @@ def _requested(instance: DagsterInstance, keys: list[str]) -> set[str]:
 
 
 def _request(run: TaggedRun, candidate: str, semver: str, env: Env) -> RunRequest:
-    """The request, for the version that the tag has now."""
+    """The request, for the version that the tag has now.
+
+    It has no bundle digest. That would mean a download in the tick, which has a minute for all
+    runs, and it would protect nothing that anybody has seen: the bytes may also change between the
+    tagging and the tick. What the run downloads first is what it evaluates, and it promotes nothing
+    else.
+    """
     tags = {SEMVER_TAG: semver, PULL_REQUEST_TAG: run.tags.get(PULL_REQUEST_TAG)}
     return RunRequest(
         run_key=_key(run, semver),
