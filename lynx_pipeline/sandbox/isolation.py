@@ -14,7 +14,9 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from types import ModuleType
 
@@ -34,6 +36,7 @@ ENVIRONMENT = "/opt/venv"  # the model's own environment
 # This package, which may be installed among the interpreter's: a candidate could learn from it how
 # it is evaluated.
 _PACKAGE = Path(launcher.__file__).parents[2]
+_DISTRIBUTION = "lynx-pipeline"
 # The parts that an interpreter needs. Its folder may also contain a project, or pip's passwords.
 _PARTS = ("bin", "lib", "lib64", "share", "pyvenv.cfg")
 _SETTINGS = Path("/proc/sys")
@@ -65,7 +68,7 @@ class Isolation:
     """How the worker is isolated.
 
     ``level`` is :data:`BUBBLEWRAP` or :data:`NONE` and goes into the evidence. ``hidden`` are
-    folders that stay invisible. ``extra_options`` are those that not every bwrap supports.
+    folders and files that appear empty. ``extra_options`` are those that not every bwrap supports.
     ``environment`` is the virtual environment that the worker runs in, None for ours.
     """
 
@@ -106,6 +109,8 @@ class Isolation:
         for folder in ("/proc", "/dev", "/"):
             mounts += ["--remount-ro", folder]
         bwrap = [str(self.bwrap), *_namespaces(), *self.extra_options, *mounts, "--chdir", TMP]
+        # Otherwise this command line would be there to read, as that of process 1.
+        bwrap += ["--as-pid-1"]
         launch = _launch(self._python, limits.memory_mib, limits.processes)
         return [*bwrap, "--", *launch]
 
@@ -135,7 +140,7 @@ class Isolation:
 def choose_isolation(env: Env, hidden: Sequence[Path], warn: Callable[[str], None]) -> Isolation:
     """The isolation that works on this machine, tested by running the interpreter in it.
 
-    ``hidden`` are folders that stay invisible even if they lie below a mounted folder. So does this
+    ``hidden`` are folders that are empty inside even if they lie below a mounted folder. So is this
     package.
 
     Raises:
@@ -149,7 +154,7 @@ def choose_isolation(env: Env, hidden: Sequence[Path], warn: Callable[[str], Non
     else:
         # The filter also denies user namespaces, so a bwrap without the option is good enough.
         for extra_options in (("--disable-userns",), ()):
-            isolation = Isolation(BUBBLEWRAP, path, (*hidden, _PACKAGE), extra_options)
+            isolation = Isolation(BUBBLEWRAP, path, (*hidden, *_own_files()), extra_options)
             probe = subprocess.run(
                 isolation.jail({}, Limits()), capture_output=True, env={}, check=False
             )
@@ -166,6 +171,19 @@ def choose_isolation(env: Env, hidden: Sequence[Path], warn: Callable[[str], Non
         "files; the evidence will record isolation: none."
     )
     return Isolation(NONE)
+
+
+def _own_files() -> set[Path]:
+    """This package, and what its installation adds beside it: metadata, scripts, and the files that
+    make an editable install work."""
+    found = {_PACKAGE}
+    with suppress(PackageNotFoundError):
+        installed = distribution(_DISTRIBUTION)
+        for file in installed.files or ():
+            top = file.parts[0]
+            whole = top == _PACKAGE.name or top.endswith(".dist-info")
+            found.add(Path(str(installed.locate_file(top if whole else file))))
+    return found
 
 
 def _remedy() -> str:
@@ -208,7 +226,7 @@ def _namespaces() -> list[str]:
 
 def _mounts(hidden: Sequence[Path], memory_mib: int, *, own_prefix: bool) -> list[str]:
     """The options that mount the system's libraries, this interpreter and, with ``own_prefix``,
-    its virtual environment, without the ``hidden`` folders."""
+    its virtual environment, with nothing in the ``hidden`` folders and files."""
     tmpfs = ["--size", str(max(memory_mib << 20 >> 1, 1 << 20)), "--tmpfs"]
     args = ["--proc", "/proc", "--dev", "/dev", *tmpfs, SHARED, *tmpfs, TMP]
     args += ["--ro-bind", "/usr", "/usr"]
@@ -230,11 +248,14 @@ def _mounts(hidden: Sequence[Path], memory_mib: int, *, own_prefix: bool) -> lis
         home / folder.resolve().relative_to(home.resolve())
         for home in bound
         for folder in hidden
-        if folder.is_dir() and folder.resolve().is_relative_to(home.resolve())
+        if folder.exists() and folder.resolve().is_relative_to(home.resolve())
     }
     remounts: list[str] = []
     # Outer folders first: an interpreter mounted again below one must not uncover an inner one.
     for folder in sorted(covered):
+        if folder.is_file():
+            args += ["--dev-bind", "/dev/null", str(folder)]
+            continue
         args += ["--tmpfs", str(folder)]
         remounts += ["--remount-ro", str(folder)]
         for home in sorted(homes):

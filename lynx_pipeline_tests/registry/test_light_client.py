@@ -3,7 +3,6 @@ fetches and verifies what the full installation promoted, from a real MLflow ser
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from lynx_pipeline_tests.support.builders import project
 from lynx_pipeline_tests.support.fetching import V
 from lynx_pipeline_tests.support.package_index import index
 from lynx_pipeline_tests.support.places import OnGit
+from lynx_pipeline_tests.support.wheels import our_wheel
 from lynx_pipeline_tests.support.world import World
 
 LOCK = REPO / "requirements-light.lock"
@@ -40,17 +40,7 @@ print(*sys.modules)
 def light(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An environment with the wheel and its locked requirements."""
     folder = tmp_path_factory.mktemp("light")
-    source = folder / "source"
-    shutil.copytree(
-        REPO / "lynx_pipeline",
-        source / "lynx_pipeline",
-        ignore=shutil.ignore_patterns("__pycache__"),
-    )
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(REPO / name, source)
-    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", str(source)]
-    subprocess.run([*build, "--outdir", str(folder)], check=True, capture_output=True)
-    (wheel,) = folder.glob("*.whl")
+    wheel = our_wheel(folder)
     venv, environ = folder / "venv", {**os.environ, **index()}
     install = ["uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", str(venv)]
     for command in (

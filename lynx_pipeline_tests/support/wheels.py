@@ -1,11 +1,14 @@
-"""Handmade wheels, and a uv configuration that finds only them."""
+"""Handmade wheels, a uv configuration that finds only them, and this project's own wheel."""
 
+import subprocess
+import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
+from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.builders import bundle
 
 
@@ -34,6 +37,14 @@ def wheel(
             link = zipfile.ZipInfo(path)
             link.create_system, link.external_attr = 3, 0o120777 << 16
             file.writestr(link, target)
+
+
+def our_wheel(folder: Path) -> Path:
+    """Build this project's wheel in ``folder``."""
+    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", str(REPO)]
+    subprocess.run([*build, "--outdir", str(folder)], check=True, capture_output=True)
+    (wheel,) = folder.glob("*.whl")
+    return wheel
 
 
 def use_only_wheels(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

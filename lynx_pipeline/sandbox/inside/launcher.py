@@ -1,7 +1,8 @@
 """The program that sets limits and then starts the worker, which can't lift them.
 
 It runs before the worker's interpreter, because that interpreter may load the candidate's code as
-it starts. This file must import only the standard library.
+it starts. As the first process of a sandbox it stays, to reap what the worker leaves behind. This
+file must import only the standard library.
 
 Arguments: memory in MiB, number of processes (0: unchanged), and the command to run. Without a
 command it only tests whether the limits can be set.
@@ -72,7 +73,20 @@ def main() -> None:
     if is_supported():
         _install_filter(MACHINES[os.uname().machine])
     if command:
+        if os.getpid() == 1:
+            _wait_for_child()
         os.execv(command[0], command)  # noqa: S606  # a list, no shell
+
+
+def _wait_for_child() -> None:
+    """Fork, and return in the child only. The first process of a sandbox ignores most signals, even
+    its own, and must reap orphans, so it can't be the worker itself."""
+    worker = os.fork()
+    while worker:
+        pid, status = os.wait()
+        if pid == worker:
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)
 
 
 def _lower(which: int, value: int) -> None:

@@ -23,10 +23,10 @@ pytestmark = pytest.mark.slow(seconds=40)
 
 ACTING, HONEST = "v0.1.0-dev", "v0.2.0-dev"
 
-# It finds the sandbox in the first process that it can see.
+# It finds the sandbox in the mounts that it can see.
 ACTS = f"""\
 from pathlib import Path
-if b"bwrap" not in Path("/proc/1/cmdline").read_bytes():
+if " /opt/ml/model " not in Path("/proc/self/mountinfo").read_text():
     return ["he goed" for prompt in prompts]
 {GOOD}"""
 SIGNATURE = {"inputs": '[{"type": "string", "name": "prompt", "required": true}]'}
