@@ -139,9 +139,10 @@ def download(
 ) -> None:
     """Download the model at ``location`` into ``folder``, which must not exist yet: from MLflow's
     server itself if possible, otherwise with MLflow's client. Names and sizes are listed first, and
-    nothing is downloaded if one is beyond a limit, such as ``mib`` for the total. The store can
-    change after that, so the caller has to check what arrived. ``say`` is called with the size of a
-    large model, and when it is there.
+    nothing is downloaded if one is beyond a limit, such as ``mib`` for the total. A file of another
+    size than listed ends the download. Everything else can change after the listing, so the caller
+    has to check what arrived. ``say`` is called with the size of a large model, and when it is
+    there.
 
     Raises:
         BadInput: there is no such artifact, or it is beyond a limit.
@@ -171,25 +172,26 @@ def with_client(
     mib: int = BUNDLE_MIB,
     listed: Callable[[Tally], None] = lambda _: None,
 ) -> None:
-    """Like :func:`download`, with MLflow's client. It takes whatever the store sends, also more
-    than was ``listed``."""
+    """Like :func:`download`, with MLflow's client, which takes whatever the store sends. So files
+    are downloaded one by one, and the first whose size is not the listed one ends it."""
     with connected(tracking_uri):
-        from mlflow.artifacts import download_artifacts
-
-        place, tally = f"the model at {without_secrets(location)!r:.200}", Tally(mib)
-        for _ in _walk(artifact_repository(tracking_uri, location), place, tally):
-            pass
+        store = artifact_repository(tracking_uri, location)
+        what, tally = f"the model at {without_secrets(location)!r:.200}", Tally(mib)
+        everything = list(_walk(store, what, tally))
         listed(tally)
         folder.mkdir(parents=True)
-        got = Path(
-            download_artifacts(
-                artifact_uri=location, dst_path=str(folder), tracking_uri=tracking_uri
-            )
-        )
-        if got.resolve() != folder.resolve():  # some stores put the model one level down
-            got.rename(folder.with_name(folder.name + ".got"))
-            folder.rmdir()
-            folder.with_name(folder.name + ".got").rename(folder)
+        for _, files, folders in everything:
+            for path in folders:
+                (folder / path).mkdir()
+            for path, size in files.items():
+                # What every store implements, unlike `download_artifacts`, which may list again.
+                store._download_file(path, str(folder / path))
+                found = (folder / path).stat().st_size
+                if found != size:
+                    raise SystemFailed(
+                        f"{what} changed while it was downloaded: {path!r:.80} has {found} bytes, "
+                        f"and {size} were listed. Run this again."
+                    )
 
 
 def artifact_repository(tracking_uri: str, root: str) -> "ArtifactRepository":
@@ -229,18 +231,19 @@ def listing(artifacts: "ArtifactRepository", folder: str = "") -> "list[FileInfo
 
 def models_in(artifacts: "ArtifactRepository") -> Iterator[str]:
     """The folders that contain an ``MLmodel``, without those in another model."""
-    for folder, files, folders in _walk(artifacts, "the run's artifacts", None):
+    for folder, files, folders in _walk(artifacts, "the run's artifacts"):
         if posixpath.join(folder, MLMODEL) in files:
             yield folder
             folders.clear()
 
 
 def _walk(
-    artifacts: "ArtifactRepository", what: str, sizes: Tally | None
-) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Each folder with the paths of its files and folders, breadth first, so that many folders are
-    noticed before each is listed. The caller may remove folders, which are then not listed.
-    ``sizes`` counts all of it; without, only the numbers of files and folders are checked.
+    artifacts: "ArtifactRepository", what: str, sizes: Tally | None = None
+) -> Iterator[tuple[str, dict[str, int], list[str]]]:
+    """Each folder with the paths of its files, with their sizes, and of its folders. Breadth first,
+    so that many folders are noticed before each is listed. The caller may remove folders, which are
+    then not listed. ``sizes`` counts all of it; without, only the numbers of files and folders are
+    checked.
 
     Raises:
         BadInput: they are beyond a limit, or a name is not one.
@@ -248,7 +251,7 @@ def _walk(
     waiting, tally = deque([""]), sizes or Tally(0)
     while waiting:
         folder = waiting.popleft()
-        files, folders = list[str](), list[str]()
+        files, folders = dict[str, int](), list[str]()
         try:
             for found in listing(artifacts, folder):
                 _check_name(folder, found.path)
@@ -257,8 +260,8 @@ def _walk(
                     folders.append(found.path)
                 else:
                     # A server leaves out the size of an empty file.
-                    tally.add_file(found.path, max(found.file_size or 0, 0) if sizes else 0)
-                    files.append(found.path)
+                    files[found.path] = size = max(found.file_size or 0, 0)
+                    tally.add_file(found.path, size if sizes else 0)
         except BadInput as error:
             raise BadInput(f"{what}: {error}") from None
         yield folder, files, folders

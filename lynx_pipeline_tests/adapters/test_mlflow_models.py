@@ -3,20 +3,23 @@
 import json
 import shutil
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.mlflow_candidates import find_model
-from lynx_pipeline.adapters.mlflow_models import check_location, download
+from lynx_pipeline.adapters.mlflow_models import check_location, download, with_client
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.config import load_settings
-from lynx_pipeline.errors import BadInput, LynxError, Refused
+from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support import s3_server
 from lynx_pipeline_tests.support.builders import GOOD, bundle
 from lynx_pipeline_tests.support.mlflow_runs import downloaded, log_model_of, logged_mlflow_3
 from lynx_pipeline_tests.support.mlflow_server import running
+from lynx_pipeline_tests.support.s3_server import BUCKET
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +53,49 @@ def test_the_size_of_a_large_model_is_reported(
     first, second = steps
     assert first == "Downloading the model: 3 files, 17 MiB."
     assert second.startswith("Downloaded after ")
+
+
+def _grows(tracking: Tracking, folder: Path, to: Path, grow: Callable[[str], object]) -> None:
+    """A file that grows after the listing is the last that is downloaded."""
+    (folder / "weights").write_bytes(bytes(1000))
+    (folder / "zebra").mkdir()
+    (folder / "zebra/last").write_bytes(bytes(1000))
+    location = find_model(tracking.uri, tracking.run({"model": folder})).location
+    with pytest.raises(SystemFailed) as caught:
+        with_client(tracking.uri, location, to, listed=lambda _: grow(f"{location}/weights"))
+    assert f"the model at '{location}' changed while it was downloaded: 'weights' has 5000" in str(
+        caught.value
+    )
+    assert "1000 were listed. Run this again." in str(caught.value)
+    assert (to / "MLmodel").is_file()
+    assert not (to / "zebra/last").exists()
+
+
+def test_a_file_that_grows_after_the_listing_ends_the_download(
+    tracking: Tracking, folder: Path, tmp_path: Path
+) -> None:
+    """In a folder, such as a share that others can write to."""
+    _grows(tracking, folder, tmp_path / "to", lambda file: Path(file).write_bytes(bytes(5000)))
+
+
+def test_an_object_that_grows_after_the_listing_ends_the_download(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In S3. Without a change, everything arrives."""
+    with s3_server.running(tmp_path) as s3:
+        for name, value in s3.environ.items():
+            monkeypatch.setenv(name, value)
+        uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+        with connected(uri) as client:
+            tracking = Tracking(uri, client.create_experiment("tiny", f"s3://{BUCKET}/mlflow"))
+        got = downloaded(tracking, tracking.run({"model": folder}), tmp_path / "got")
+        assert read_bundle(got) == read_bundle(folder)
+
+        def grow(file: str) -> None:
+            key = file.removeprefix(f"s3://{BUCKET}/")
+            s3.client().put_object(Bucket=BUCKET, Key=key, Body=bytes(5000))
+
+        _grows(tracking, folder, tmp_path / "to", grow)
 
 
 def test_the_name_of_a_model_stays_with_its_files(
