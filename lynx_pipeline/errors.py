@@ -5,6 +5,7 @@
     LynxError
     ├── Refused        exit 1   the gate or a policy refused; nothing changed
     ├── BadInput       exit 2   a file, argument or bundle is invalid
+    │   ├── NotFound            MLflow or the bundle store does not have it
     │   └── NotInstalled        a Python package is missing
     └── SystemFailed   exit 3   MLflow, DVC, git or the disk failed; trying again may help
 
@@ -61,6 +62,11 @@ class BadInput(LynxError):
     """A file, argument or bundle is invalid."""
 
     exit_code = 2
+
+
+class NotFound(BadInput):
+    """MLflow or the bundle store does not have what was asked for. If that was promoted, its loss
+    is no mistake in the input: :func:`lynx_pipeline.registry.bundles.failure`."""
 
 
 class NotInstalled(BadInput):

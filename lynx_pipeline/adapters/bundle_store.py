@@ -23,7 +23,7 @@ from lynx_pipeline.adapters.dvc_remote import Remote
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.bundle import BUNDLE_MIB, Bundle, Tally
 from lynx_pipeline.domain.manifest import LONGEST_MANIFEST, read_manifest
-from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline.errors import NotFound, Refused, SystemFailed
 
 _LOCK_SECONDS = 3600.0
 _BLOCK = 1 << 20  # bytes
@@ -84,8 +84,9 @@ class BundleStore:
         the total size.
 
         Raises:
-            BadInput: the store does not have all of it, an object is damaged, or the bundle is
-                beyond a limit.
+            NotFound: the store does not have all of it.
+            Refused: an object is damaged.
+            BadInput: the bundle is beyond a limit.
             SystemFailed: the store or the disk failed.
         """
         with _failures(self.objects.place):
@@ -120,11 +121,11 @@ class BundleStore:
 
     def _read(self, name: str, target: Path, most: int, what: str) -> None:
         if not self.objects.read(name, target, most):
-            raise BadInput(
+            raise NotFound(
                 f"{self.objects.place} has no {what} of this bundle (object {name[:12]})."
             )
         if files.sha256_file(target) != name:
-            raise BadInput(
+            raise Refused(
                 f"{self.objects.place}: the object {name[:2]}/{name[2:12]}…, the bundle's {what}, "
                 "is damaged. Promoting the bundle again repairs it."
             )

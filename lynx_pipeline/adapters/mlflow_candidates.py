@@ -19,6 +19,7 @@ from lynx_pipeline.adapters.mlflow_models import (
     is_model,
     listing,
     logged_model,
+    logged_model_if_any,
     models_in,
 )
 from lynx_pipeline.adapters.mlflow_tracking import connected
@@ -257,10 +258,6 @@ def _logged_models(client: "MlflowClient", run: "Run") -> Iterator[_Listed]:
         if error.error_code != "ENDPOINT_NOT_FOUND":  # MLflow 2 has no logged models
             raise
     for model_id, step in steps.items():
-        if model_id in known:
-            continue
-        try:
-            yield _logged(logged_model(client, model_id), step)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # deleted
-                raise
+        model = None if model_id in known else logged_model_if_any(client, model_id)
+        if model is not None:
+            yield _logged(model, step)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from lynx_pipeline.domain.text import printable, without_secrets
-from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline.errors import BadInput, NotFound, SystemFailed
 
 if TYPE_CHECKING:
     import ssl
@@ -66,7 +66,7 @@ class Server:
         if the connection fails. It may not raise a ValueError of its own.
 
         Raises:
-            BadInput: the server does not have it.
+            NotFound: the server does not have it.
             SystemFailed: the server can't be reached, or returns another status than 200.
         """
         import urllib.request
@@ -132,7 +132,7 @@ class Server:
         except (OSError, HTTPException, ValueError, RecursionError, AttributeError):
             missing = False
         if missing:
-            raise BadInput(
+            raise NotFound(
                 f"not found in MLflow at {self.name}: {text.rstrip('.') or path}. It may have been "
                 "deleted. Check MLFLOW_TRACKING_URI."
             )

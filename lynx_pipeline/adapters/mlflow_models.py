@@ -45,8 +45,8 @@ def locate(tracking_uri: str, uri: str, locations: Sequence[str] = ()) -> str:
     """Where the files of the model with this permanent ``uri`` are.
 
     Raises:
-        BadInput: there is no such model, or the URI is of another kind.
-        Refused: they are in a location that is not allowed, see :func:`check_location`.
+        BadInput: there is no such model, or see :func:`check_location`.
+        Refused: the URI is of another kind, or the location is not allowed.
         SystemFailed: MLflow failed.
     """
     location = uri
@@ -58,7 +58,7 @@ def locate(tracking_uri: str, uri: str, locations: Sequence[str] = ()) -> str:
             with connected(tracking_uri) as client:
                 location = logged_model(client, model_id).artifact_location
     elif uri.startswith("runs:/"):
-        raise BadInput(f"{uri!r:.200} does not identify one model permanently. Promote it again.")
+        raise Refused(f"{uri!r:.200} does not identify one model permanently. Promote it again.")
     check_location(tracking_uri, location, locations)
     return location
 
@@ -67,10 +67,25 @@ def logged_model(client: "MlflowClient", model_id: str) -> "LoggedModel":
     """The logged model with this id.
 
     Raises:
-        BadInput: see :func:`check_model_id`.
+        BadInput: there is none, or see :func:`check_model_id`.
         SystemFailed: the server returned another model.
     """
-    model = client.get_logged_model(check_model_id(model_id))
+    model = logged_model_if_any(client, model_id)
+    if model is None:
+        raise mlflow_server.no_logged_model(without_secrets(client.tracking_uri), model_id)
+    return model
+
+
+def logged_model_if_any(client: "MlflowClient", model_id: str) -> "LoggedModel | None":
+    """Like :func:`logged_model`; None if there is none, or it was deleted."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        model = client.get_logged_model(check_model_id(model_id))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return None
     if model.model_id != model_id:
         raise SystemFailed(
             f"MLflow returned the logged model {model.model_id!r:.80}, expected {model_id}. Check "
@@ -178,6 +193,8 @@ def with_client(
         store = artifact_repository(tracking_uri, location)
         what, tally = f"the model at {without_secrets(location)!r:.200}", Tally(mib)
         everything = list(_walk(store, what, tally))
+        if not tally.entries:
+            raise mlflow_server.no_files(without_secrets(tracking_uri), without_secrets(location))
         listed(tally)
         folder.mkdir(parents=True)
         for _, files, folders in everything:

@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from lynx_pipeline.adapters.mlflow_http import Server, can_connect
 from lynx_pipeline.domain.bundle import BUNDLE_MIB, Tally
-from lynx_pipeline.errors import BadInput, from_os_error
+from lynx_pipeline.errors import BadInput, NotFound, from_os_error
 
 if TYPE_CHECKING:
     from http.client import HTTPResponse
@@ -48,7 +48,10 @@ def logged_model_location(tracking_uri: str, model_id: str) -> str:
         SystemFailed: the server failed.
     """
     server, path = Server(tracking_uri), f"mlflow/logged-models/{model_id}"
-    answer = server.get_json(path)
+    try:
+        answer = server.get_json(path)
+    except NotFound:
+        raise no_logged_model(server.name, model_id) from None
     try:
         info = answer["model"]["info"]
         found, location = info["model_id"], info["artifact_uri"]
@@ -81,10 +84,7 @@ def download(
     except BadInput as error:
         raise BadInput(f"the model at {location!r:.200}: {error}") from None
     if not everything:
-        raise BadInput(
-            f"MLflow at {server.name} has no files at {location!r:.200} any more. They may have "
-            "been deleted."
-        )
+        raise no_files(server.name, location)
     listed(tally)
     with _disk(folder):
         folder.mkdir(parents=True)
@@ -95,6 +95,22 @@ def download(
                 target.mkdir()
         else:
             _save(server, it, target)
+
+
+def no_logged_model(server: str, model_id: str) -> NotFound:
+    """The error that a logged model does not exist. ``server`` is the server's name."""
+    return NotFound(
+        f"MLflow at {server} has no logged model {model_id}. It may have been deleted. Check "
+        "MLFLOW_TRACKING_URI."
+    )
+
+
+def no_files(server: str, location: str) -> NotFound:
+    """The error that a model's files don't exist."""
+    return NotFound(
+        f"MLflow at {server} has no files at {location!r:.200} any more. They may have been "
+        "deleted."
+    )
 
 
 def _below(root: str, path: str) -> str:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from lynx_pipeline.adapters.files import make_folder
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.text import printable, without_secrets
-from lynx_pipeline.errors import BadInput, LynxError, SystemFailed, missing_package
+from lynx_pipeline.errors import LynxError, NotFound, SystemFailed, missing_package
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -226,7 +226,7 @@ def connected(tracking_uri: str) -> Iterator["MlflowClient"]:
     except MlflowException as error:
         message = without_secrets(" ".join(str(error.message).split()))
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            raise BadInput(
+            raise NotFound(
                 f"not found in MLflow at {server}: {message.rstrip('.')}. Check the run id and "
                 "MLFLOW_TRACKING_URI."
             ) from None

@@ -16,6 +16,7 @@ from lynx_pipeline.domain.ledger.facts import Promoted
 from lynx_pipeline.errors import (
     BadInput,
     LynxError,
+    NotFound,
     NotInstalled,
     Refused,
     SystemFailed,
@@ -41,8 +42,8 @@ def obtain(settings: Settings, ledger: Store, fact: Promoted, folder: Path) -> N
     ``ledger`` may have the manifest, to name what differs.
 
     Raises:
-        Refused: MLflow's copy is not the promoted bundle, or its location is not allowed.
-        BadInput: no place has the bundle.
+        Refused: no place has the promoted bundle, or MLflow's location is not allowed.
+        BadInput: a setting is invalid, or MLflow's package is missing.
         SystemFailed: a place or the disk failed.
     """
     failed: dict[str, LynxError] = {}
@@ -71,16 +72,23 @@ def obtain_from(
         store.restore(str(fact.bundle_digest), folder, mib)
     else:
         _download(settings, fact, folder, mib)
-    check(ledger, fact, read_bundle(folder, mib), f"{place}'s copy of {fact.semver}")
+    where = f"{place}'s copy of {fact.semver}"
+    try:
+        found = read_bundle(folder, mib)
+    except BadInput as error:
+        reason = str(error).removeprefix(f"{folder}: ")
+        raise Refused(f"{where} is not the bundle that was promoted: {reason}") from None
+    check(ledger, fact, found, where)
 
 
 def failure(fact: Promoted, failed: Mapping[str, LynxError]) -> LynxError:
-    """One error for all places that failed: a SystemFailed if a retry may work for one of them."""
-    if len(failed) == 1:
-        return next(iter(failed.values()))
-    later = any(isinstance(error, SystemFailed) for error in failed.values())
-    kind = SystemFailed if later else type(failed[MLFLOW])
+    """One error for all places that failed: a SystemFailed if a retry may work for one of them, and
+    a BadInput if a setting is invalid. A bundle that is lost is a refusal, as a changed one is."""
+    kinds = {Refused if isinstance(it, NotFound) else type(it) for it in failed.values()}
+    kind = next((it for it in (SystemFailed, NotInstalled, BadInput) if it in kinds), Refused)
     reasons = " And: ".join(str(error) for error in failed.values())
+    if len(failed) == 1:
+        return kind(reasons)
     return kind(f"the bundle of {fact.semver} can't be fetched: {reasons}")
 
 
@@ -110,6 +118,7 @@ def check_fetchable(settings: Settings, ledger: Store, fact: Promoted) -> None:
 
     Raises:
         Refused: it can't.
+        BadInput: a setting is invalid, or MLflow's package is missing.
         SystemFailed: it can't, but may be later.
     """
     if fact.bundle_digest is None:
@@ -120,8 +129,7 @@ def check_fetchable(settings: Settings, ledger: Store, fact: Promoted) -> None:
         except NotInstalled:
             raise
         except LynxError as error:
-            kind = SystemFailed if isinstance(error, SystemFailed) else Refused
-            raise kind(
+            raise type(error)(
                 f"{fact.semver} can't become the latest version, because its bundle can't be "
                 f"fetched: {error} 'registry doctor' lists the versions that can."
             ) from None

@@ -29,10 +29,9 @@ def fetch(registry: Registry, version: str, to: Path) -> Fetched:
     verified, in one step. If it is there already, nothing changes. A folder holds one version.
 
     Raises:
-        Refused: the version was not promoted, or without a bundle digest; the bundle in MLflow or
-            in ``to`` is not the promoted one.
-        BadInput: the registry is damaged, ``to`` can't be created, or neither the bundle store nor
-            MLflow has the bundle any more.
+        Refused: the version was not promoted, or without a bundle digest; the bundle in ``to`` is
+            not the promoted one, and neither the bundle store nor MLflow has it any more.
+        BadInput: the registry is damaged, a setting is invalid, or ``to`` can't be created.
         SystemFailed: MLflow, the store or the disk failed, or another process has been fetching for
             an hour.
     """

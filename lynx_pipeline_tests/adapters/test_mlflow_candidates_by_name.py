@@ -140,7 +140,7 @@ def test_a_version_of_a_registered_model_is_resolved_to_its_model(
         ("models:/grammar-tutor/\u0663", None, "expected models:/NAME/VERSION"),
         ("models:/\udcff/1", None, "expected models:/NAME/VERSION"),
         ("models://profile/x/1", None, "expected models:/NAME/VERSION"),
-        ("m-" + "0" * 32, None, "not found in MLflow"),
+        ("m-" + "0" * 32, None, r"has no logged model m-0+\. It may have been deleted"),
         ("0" * 32, None, "not found in MLflow"),
         ("m-" + "0" * 32, "student", "already names one model"),
         ("0" * 32 + ":model", "student", "already names one model"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline.adapters import mlflow_server
-from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
+from lynx_pipeline.errors import BadInput, LynxError, NotFound, SystemFailed
 from lynx_pipeline_tests.support.fake_mlflow import MODEL, ROOT, Mlflow, as_json
 from lynx_pipeline_tests.support.git_server import certificate
 from lynx_pipeline_tests.support.http_server import Answer, serving
@@ -88,11 +88,11 @@ def test_an_answer_that_is_no_use_is_a_system_failure(
     assert len(mlflow.requests) == tries
 
 
-def test_a_model_that_is_missing_is_bad_input(mlflow: Mlflow, url: str) -> None:
-    """The message is the server's."""
+def test_a_model_that_is_missing_is_not_found(mlflow: Mlflow, url: str) -> None:
+    """The message says what is missing where."""
     missing = b'{"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "no such model"}'
     mlflow.override = lambda _: Answer(missing, 404)
-    with pytest.raises(BadInput, match=r"not found in MLflow at .*: no such model\. It may"):
+    with pytest.raises(NotFound, match=f"MLflow at {url} has no logged model {MODEL}. It may have"):
         mlflow_server.logged_model_location(url, MODEL)
 
 

@@ -55,7 +55,7 @@ def test_the_size_of_a_large_model_is_reported(
     assert second.startswith("Downloaded after ")
 
 
-def _grows(tracking: Tracking, folder: Path, to: Path, grow: Callable[[str], object]) -> None:
+def _grows(tracking: Tracking, folder: Path, to: Path, grow: Callable[[str], None]) -> None:
     """A file that grows after the listing is the last that is downloaded."""
     (folder / "weights").write_bytes(bytes(1000))
     (folder / "zebra").mkdir()
@@ -75,7 +75,11 @@ def test_a_file_that_grows_after_the_listing_ends_the_download(
     tracking: Tracking, folder: Path, tmp_path: Path
 ) -> None:
     """In a folder, such as a share that others can write to."""
-    _grows(tracking, folder, tmp_path / "to", lambda file: Path(file).write_bytes(bytes(5000)))
+
+    def grow(file: str) -> None:
+        Path(file).write_bytes(bytes(5000))
+
+    _grows(tracking, folder, tmp_path / "to", grow)
 
 
 def test_an_object_that_grows_after_the_listing_ends_the_download(
