@@ -49,6 +49,7 @@ SEEN = {
     " importlib.util.find_spec('lynx_pipeline').submodule_search_locations]",
     "distributions": "[it.metadata['Name'] for it in importlib.metadata.distributions()]",
     "version": "importlib.metadata.version('lynx-pipeline')",
+    "mounts": "open('/proc/self/mountinfo').read()",
     "script": "open(sys.prefix + '/bin/lynx-pipeline').read()",
     "names": "[it for path in sys.path if os.path.isdir(path) for it in os.listdir(path)"
     " if 'lynx' in it]",
@@ -128,6 +129,7 @@ def test_a_model_sees_no_name_of_ours(tmp_path: Path, isolated: bool, environmen
     assert seen["script"] == ""
     assert seen["version"] in (None, "KeyError", "MetadataNotFound")  # by Python version
     assert "bundle" not in seen["top"]
-    # This remains, as the documentation says: names of empty files and folders.
+    # This remains, as the documentation says: paths of the host, and names of what is empty.
+    assert "/bundle /opt/ml/model " in seen["mounts"]
     assert isinstance(seen["names"], list)
     assert seen["names"]
