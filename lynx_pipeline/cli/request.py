@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from lynx_pipeline.adapters.files import read_bytes
+from lynx_pipeline.adapters.files import read_bytes, write_atomic
 from lynx_pipeline.cli.framework import (
     CANDIDATE_FORMS,
     Command,
@@ -19,7 +19,8 @@ from lynx_pipeline.defs.requests import prepare
 from lynx_pipeline.domain.release.request import LABEL, Request, parse_comment
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import BadInput, Refused
-from lynx_pipeline.evaluation.candidate import choose, fresh_bundle
+from lynx_pipeline.evaluation.candidate import candidate, choose, fresh_bundle
+from lynx_pipeline.evaluation.evidence import BUNDLE_MANIFEST
 
 
 @click.command(
@@ -61,14 +62,16 @@ def request(
     check_semver(asked.semver, settings.env)
     check_dev(settings, asked)
     found = choose(settings, asked.reference, asked.model)
-    with fresh_bundle(settings, str(found.key)) as (_, bundle, _):
+    key = str(found.key)
+    with fresh_bundle(settings, key) as (_, bundle, _):
         digest = bundle.digest
+        write_atomic(candidate(settings, key).folder / BUNDLE_MANIFEST, bundle.manifest)
     config = output.absolute() if output else None
-    command = ["dagster", *prepare(settings, str(found.key), asked.semver, digest, config)]
+    command = ["dagster", *prepare(settings, key, asked.semver, digest, config)]
     if as_json:
         print_json(
             {
-                "candidate": str(found.key),
+                "candidate": key,
                 "mlflow_run_id": found.run_id,
                 "semver": asked.semver,
                 "bundle_digest": digest,
@@ -78,7 +81,7 @@ def request(
             }
         )
     else:
-        named = look_up(settings, str(found.key)).describe(str(found.key))
+        named = look_up(settings, key).describe(key)
         print(f"Request accepted: candidate {named} as {asked.semver}, digest {digest}.")
         print("To run it:")
         print(f"  {command_line(settings, command)}")

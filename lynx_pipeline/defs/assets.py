@@ -40,6 +40,7 @@ from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation import inputs
 from lynx_pipeline.evaluation.candidate import candidate, downloaded, fetch, tagged_semver
 from lynx_pipeline.evaluation.corpus import read_corpus
+from lynx_pipeline.evaluation.evidence import changes_since
 from lynx_pipeline.evaluation.run import evaluate_candidate
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.mirror import mirror
@@ -124,8 +125,10 @@ def candidate_bundle(context: AssetExecutionContext, config: BundleConfig) -> Re
         else:
             bundle = fetch(settings, key, context.log.info)
         if config.bundle_digest not in ("", bundle.digest):
+            folder = candidate(settings, key).folder
             raise BadInput(
-                f"candidate {key} changed in MLflow after it was requested: its bundle digest is "
+                f"candidate {key} changed in MLflow after it was requested: "
+                f"{changes_since(folder, config.bundle_digest, bundle)}. Its bundle digest is "
                 f"{bundle.digest}, expected {config.bundle_digest}. Request it again."
             )
     # Where an earlier job has fetched the bundle, this one has no access to MLflow.

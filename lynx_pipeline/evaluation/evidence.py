@@ -97,13 +97,14 @@ def check_evidence(
 
 
 def changes_since(folder: Path, digest: str, found: Bundle) -> str:
-    """What differs between the bundle with this digest, which was evaluated, and ``found``, for a
-    message. Only the digest proves anything; the evidence's manifest explains it."""
+    """What differs between the bundle with this digest and ``found``, for a message. ``folder`` is
+    the evidence, or the candidate's folder, where a request leaves the manifest. Only the digest
+    proves anything; the manifest explains it."""
     with suppress(BadInput):
         manifest = read_bytes(folder / BUNDLE_MANIFEST, "no manifest", LONGEST_MANIFEST)
         if hashlib.sha256(manifest).hexdigest() == digest:
             return some_of(differences(manifest, found.manifest))
-    return "the evidence does not have the bundle's manifest, so the differences are unknown"
+    return "its manifest is missing, so the differences are unknown"
 
 
 def _outdated(file: Path | str, key: str, found: str | None, expected: str | None) -> BadInput:

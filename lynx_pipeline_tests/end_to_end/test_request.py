@@ -92,7 +92,8 @@ def test_a_candidate_that_changed_after_the_request_is_refused(demo: Demo, tmp_p
     registry = files_in(place.registry)
     ran = place.run(*json.loads(done.stdout)["command"])
     assert ran.returncode == 1
-    assert f"candidate {run_id} changed in MLflow after it was requested" in ran.stderr
+    says = f"candidate {run_id} changed in MLflow after it was requested: 'MLmodel' was changed."
+    assert says in ran.stderr
     assert files_in(place.registry) == registry
 
 
