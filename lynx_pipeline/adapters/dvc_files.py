@@ -12,13 +12,13 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from lynx_pipeline.adapters import git_files
 from lynx_pipeline.adapters.dvc import repository
+from lynx_pipeline.adapters.dvc_stages import working_folder
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.errors import BadInput
 
@@ -136,12 +136,21 @@ def find(path: Path, files: Files) -> Tracked:
         if found := list(_from_lock(path, record, files)):
             return _only(path, found)
     elsewhere: list[Tracked] = []
+    unread: list[str] = []
     for record in files.locks(root):
         if record not in near:
-            with suppress(BadInput):  # of another project, or a sample in its tests
+            try:
                 elsewhere += _from_lock(path, record, files)
+            except BadInput as error:  # it may be another project's, or a sample in its tests
+                unread.append(str(error))
     if elsewhere:
         return _only(path, elsewhere)
+    if unread:
+        raise BadInput(
+            f"{path}: no record of DVC was found for it, but a {_LOCK} could not be used: "
+            f"{unread[0]} If that stage does not make the file, run 'dvc add "
+            f"{shlex.quote(str(path))}'."
+        )
     raise BadInput(
         f"the data is not under DVC: {path} is in neither {own_record(path)}, nor a folder that "
         f"DVC tracks, nor a {_LOCK} below {root} that git tracks and "
@@ -196,16 +205,23 @@ def _from_lock(path: Path, record: Path, files: Files) -> Iterator[Tracked]:
     if (raw := files.read(record)) is None:
         return
     values = _load(raw, record)
-    stages = values.get("stages", {}) if "schema" in values else values  # DVC 1 had no schema
+    made = values.get("stages", {}) if "schema" in values else values  # DVC 1 had no schema
+    pipeline = record.with_name(_PIPELINE)
     try:
-        folders = _working_folders(record.with_name(_PIPELINE), files)
-        for name, stage in stages.items():
-            folder = folders.get(str(name).partition("@")[0])
-            if folder is None:  # DVC keeps the records of stages that were removed or renamed
-                continue
-            working = record.parent / folder
+        raw = files.read(pipeline)
+        stages = _load(raw, pipeline).get("stages") if raw else None
+        if not isinstance(stages, dict):
+            return
+        for name, stage in made.items():
             for entry in stage.get("outs") or ():
-                output = Path(posixpath.normpath(working / entry["path"]))
+                own_name = posixpath.basename(posixpath.normpath(entry["path"]))
+                if own_name not in (".", "..", *path.parts):  # saves resolving the folder
+                    continue
+                # DVC keeps the records of stages that were removed or renamed.
+                folder = working_folder(pipeline, stages, str(name), files.read)
+                if folder is None:
+                    break
+                output = Path(posixpath.normpath(folder / entry["path"]))
                 if output != path and output not in path.parents:
                     continue
                 found = _tracked(path, record, str(name), output, entry)
@@ -217,18 +233,6 @@ def _from_lock(path: Path, record: Path, files: Files) -> Iterator[Tracked]:
                 yield found
     except (AttributeError, KeyError, TypeError, ValueError):
         raise _malformed(record) from None
-
-
-def _working_folders(pipeline: Path, files: Files) -> dict[str, str]:
-    """The stages in ``dvc.yaml``, with the folder that each one's outputs are relative to."""
-    raw = files.read(pipeline)
-    stages = _load(raw, pipeline).get("stages") if raw else None
-    found = {}
-    for name, stage in stages.items() if isinstance(stages, dict) else ():
-        body = stage.get("do", stage) if isinstance(stage, dict) else {}
-        working = body.get("wdir", ".") if isinstance(body, dict) else "."
-        found[str(name)] = working if isinstance(working, str) else "."
-    return found
 
 
 def _tracked(

@@ -116,6 +116,37 @@ def _pipeline_elsewhere(root: Path, remote: str) -> Path:
     return root
 
 
+def _working_folder_from_vars(root: Path, remote: str) -> Path:
+    """The stage works in a folder that ``params.yaml`` names."""
+    start(root, remote)
+    write_project(root, "data/eval.jsonl")
+    (root / "source.jsonl").write_bytes(RAW)
+    (root / "params.yaml").write_text("folders:\n  data: data\n")
+    (root / "dvc.yaml").write_text(
+        "stages:\n  make:\n    wdir: ${folders.data}\n    cmd: cp ../source.jsonl eval.jsonl\n"
+        "    deps: [../source.jsonl]\n    outs: [eval.jsonl]\n"
+    )
+    dvc(root, "repro", "-q")
+    finish(root)
+    return root
+
+
+def _foreach_with_working_folder(root: Path, remote: str) -> Path:
+    """Two stages of one template. One of them works in a folder that YAML 1.1 reads as False."""
+    start(root, remote)
+    write_project(root, "data/no/eval.jsonl")
+    (root / "source.jsonl").write_bytes(RAW)
+    (root / "data/en").mkdir()
+    (root / "dvc.yaml").write_text(
+        "stages:\n  make:\n    foreach: [en, no]\n    do:\n      wdir: data/${item}\n"
+        "      cmd: cp ../../source.jsonl eval.jsonl\n"
+        "      deps: [../../source.jsonl]\n      outs: [eval.jsonl]\n"
+    )
+    dvc(root, "repro", "-q")
+    finish(root)
+    return root
+
+
 def _added_folder(root: Path, remote: str) -> Path:
     start(root, remote)
     write_project(root, "data/eval/sets/eval.jsonl")
@@ -177,6 +208,8 @@ BUILDERS: dict[str, Builder] = {
     "output of a stage": _stage_output,
     "in a folder made by a stage": _stage_folder,
     "pipeline in another folder": _pipeline_elsewhere,
+    "wdir from vars": _working_folder_from_vars,
+    "foreach with wdir": _foreach_with_working_folder,
     "in an added folder": _added_folder,
     "remote of its own": _own_remote,
     "DVC 2": _dvc_2,
