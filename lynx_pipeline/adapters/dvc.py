@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 from lynx_pipeline.domain.text import without_secrets
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed, install_extra, missing_package
 
-_ADVICE = (
+ADVICE = (
     "Check the network, the credentials and the remote ('dvc remote list', 'dvc pull'), then run "
     "this again."
 )
@@ -52,7 +52,7 @@ def repository(path: Path) -> Path | None:
 
 
 @contextmanager
-def opened(path: Path, failure: str) -> Iterator[Any]:
+def opened(path: Path, failure: str, advice: str = ADVICE) -> Iterator[Any]:
     """DVC's repository that contains ``path``, open while the block runs.
 
     Raises:
@@ -64,7 +64,7 @@ def opened(path: Path, failure: str) -> Iterator[Any]:
             f"{failure}: there is no folder .dvc in a folder above it, up to the root of its git "
             "repository. Run this in a full clone; in a new project, run 'dvc init'."
         )
-    with translated(failure):
+    with translated(failure, advice):
         from dvc.repo import Repo
 
         with Repo(str(root)) as repo:
@@ -120,7 +120,7 @@ def timeouts(url: str) -> dict[str, int]:
 
 
 @contextmanager
-def translated(failure: str, advice: str = _ADVICE) -> Iterator[None]:
+def translated(failure: str, advice: str = ADVICE) -> Iterator[None]:
     """Report whatever the block raises as a failure of DVC. ``failure`` says what failed, and
     where. DVC logs the cause of some failures: it is not printed, and becomes part of the message.
 

@@ -1,8 +1,9 @@
 """DVC: reads the data files that DVC tracks, pulling them first if they are missing.
 
 DVC trusts a read-only cached file without reading it, so this module hashes the bytes on disk
-every time. How a file can be tracked is in :mod:`lynx_pipeline.adapters.dvc_files`. DVC itself is
-imported only when it is needed.
+every time. How a file can be tracked is in :mod:`lynx_pipeline.adapters.dvc_files`, and how another
+version of it is found in :mod:`lynx_pipeline.adapters.dvc_versions`. DVC itself is imported only
+when it is needed.
 """
 
 import hashlib
@@ -10,7 +11,6 @@ import json
 import os
 import shlex
 import shutil
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +21,10 @@ from lynx_pipeline.adapters.dvc_files import (
     OnDisk,
     Tracked,
     find,
-    find_if_tracked,
     is_md5,
     own_record,
 )
+from lynx_pipeline.adapters.dvc_versions import read_object
 from lynx_pipeline.adapters.files import (
     LONGEST_FILE,
     locked,
@@ -133,9 +133,9 @@ def check_hash(tracked: Tracked, found: str) -> None:
     raise BadInput(
         f"{path}: the file was changed: its MD5 is {found}, expected {expected} as in "
         f"{tracked.record.name}. To keep the change, run '{tracked.keep}' and 'dvc push', commit, "
-        f"and propose a new baseline. To discard it, run '{tracked.discard}', which overwrites the "
-        f"file. If that does not help, the cache is damaged: remove {cached} and run 'dvc pull "
-        f"{shlex.quote(tracked.target)}'."
+        f"and propose a new baseline.{tracked.upstream} To discard it, run '{tracked.discard}', "
+        f"which overwrites the file. If that does not help, the cache is damaged: remove {cached} "
+        f"and run 'dvc pull {shlex.quote(tracked.to_pull)}'."
     )
 
 
@@ -170,10 +170,12 @@ def _folder_object(tracked: Tracked) -> bytes:
             return listed
     raw = read_object(tracked.path, tracked.md5, tracked.remote)
     if raw is None:
+        advice = "Run 'dvc push' where the folder exists"
+        if not tracked.by_hash:
+            advice = f"Run 'dvc fetch {shlex.quote(tracked.to_pull)}'"
         raise SystemFailed(
             f"{tracked.path}: neither DVC's cache nor its remote has the list of files of "
-            f"{tracked.output}, {tracked.md5}. Run 'dvc push' where the folder exists, then run "
-            "this again."
+            f"{tracked.output}, {tracked.md5}. {advice}, then run this again."
         )
     return raw
 
@@ -214,68 +216,6 @@ def _copy_from_cache(tracked: Tracked) -> None:
             raise from_os_error(error) from None
 
 
-def read_object(path: Path, md5: str, remote: str | None = None) -> bytes | None:
-    """The bytes that DVC stores under this hash in the repository of ``path``: in the cache, in
-    ``remote``, or in the default remote, in the layout of DVC 3 or 2. None if none of them has
-    bytes with this hash.
-
-    Raises:
-        SystemFailed: DVC failed.
-    """
-    with opened(path, f"{path}: DVC could not look up {md5}") as repo:
-        for store in _stores(repo, remote):
-            try:
-                raw = bytes(store.fs.cat_file(store.oid_to_path(md5)))
-            except FileNotFoundError as error:
-                if _is_missing_bucket(error):
-                    raise
-                continue
-            if digest(raw).dvc_hash == md5.removesuffix(".dir"):
-                return raw
-    return None
-
-
-def read_version(path: Path, md5: str, sha256: str, what: str) -> bytes:
-    """The bytes of the version of ``path`` with these digests, from DVC's cache or remote. It may
-    be another version than the one that is recorded now. ``what`` names it in messages.
-
-    Raises:
-        BadInput: it can't be found, or has another SHA-256.
-        SystemFailed: DVC failed.
-    """
-    tracked = find_if_tracked(path, OnDisk())
-    raw = read_object(path, md5, tracked.remote if tracked else None)
-    if raw is None:
-        raise BadInput(
-            f"{path.parent}: neither DVC's cache nor its remote has {what} {md5}. Run 'dvc push' "
-            "where the file exists, then run this again."
-        )
-    found = hashlib.sha256(raw).hexdigest()
-    if found != sha256:
-        raise BadInput(
-            f"{what} {md5}: DVC's copy has the SHA-256 {found}, expected {sha256}: it was changed. "
-            "Restore it from a backup."
-        )
-    return raw
-
-
-def _stores(repo: Any, remote: str | None) -> Iterator[Any]:
-    """The stores of a repository, the nearest first. Each is opened when it is its turn."""
-    yield repo.cache.local
-    yield repo.cache.legacy
-    for name in dict.fromkeys((remote, repo.config["core"].get("remote"))):
-        if name is not None:
-            for layout in ("md5", "md5-dos2unix"):
-                yield repo.cloud.get_remote_odb(name, hash_name=layout)
-
-
-def _is_missing_bucket(error: FileNotFoundError) -> bool:
-    """Whether the S3 bucket itself is missing. Its library raises the same exception for an
-    object."""
-    response = getattr(error.__cause__, "response", {})
-    return bool(response.get("Error", {}).get("Code") == "NoSuchBucket")
-
-
 def track(path: Path, remote: str | None) -> None:
     """Add ``path`` to DVC and push it to ``remote``, or to the default remote if that is None.
 
@@ -292,8 +232,9 @@ def track(path: Path, remote: str | None) -> None:
 
 def _pull(tracked: Tracked) -> None:
     path = tracked.path
-    with opened(path, f"{path}: DVC could not pull it") as repo:
-        repo.pull(targets=[tracked.target])
+    failure = f"{path}: DVC could not pull it{tracked.where}"
+    with opened(path, failure, tracked.advice) as repo:
+        repo.pull(targets=[tracked.to_pull])
         if not path.exists():
             from dvc.exceptions import DvcException
 

@@ -12,12 +12,12 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from lynx_pipeline.adapters import git_files
-from lynx_pipeline.adapters.dvc import repository
+from lynx_pipeline.adapters.dvc import ADVICE, one_line, repository
 from lynx_pipeline.adapters.dvc_stages import working_folder
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.errors import BadInput
@@ -36,6 +36,8 @@ class Tracked:
     with ``.dir`` if it is a folder; ``member_md5`` the file's own if the record lists the folder's
     files itself, as it does for a remote with versions. ``remote`` is the output's own remote, if
     it has one. ``legacy`` hashes are those of DVC 2, which ignore the line endings of a text.
+    ``source`` is where ``dvc import`` or ``dvc import-url`` got the output. ``by_hash`` tells
+    whether 'dvc push' stores it in a remote under its hash.
     """
 
     path: Path
@@ -46,6 +48,8 @@ class Tracked:
     member_md5: str | None
     remote: str | None
     legacy: bool
+    source: str | None
+    by_hash: bool
 
     @property
     def member(self) -> str | None:
@@ -55,16 +59,28 @@ class Tracked:
         return self.path.relative_to(self.output).as_posix()
 
     @property
+    def own_md5(self) -> str | None:
+        """The file's own MD5; None if only the tracked folder's list of files says it."""
+        return self.md5 if self.member is None else self.member_md5
+
+    @property
     def target(self) -> str:
         """What DVC's commands call it. Given a path, DVC reads its whole repository."""
         own = self.stage is None and self.member is None
         return str(self.record if own else self.path)
 
     @property
+    def to_pull(self) -> str:
+        """What to pull: of an imported folder, DVC pulls only the whole."""
+        return str(self.record) if self.where else self.target
+
+    @property
     def keep(self) -> str:
-        """The command that records the file as it is on disk."""
+        """The command that records the file as it is on disk. The record of an import has to go
+        first: 'dvc add' would keep it one, of which 'dvc push' pushes nothing."""
         if self.stage is None:
-            return f"dvc add {shlex.quote(str(self.output))}"
+            add = f"dvc add {shlex.quote(str(self.output))}"
+            return f"rm {shlex.quote(str(self.record))} && {add}" if self.source else add
         return (
             f"dvc commit --force {shlex.quote(f'{self.record.with_name(_PIPELINE)}:{self.stage}')}"
         )
@@ -73,6 +89,33 @@ class Tracked:
     def discard(self) -> str:
         """The command that replaces the file on disk with the recorded one."""
         return f"dvc checkout --force {shlex.quote(self.target)}"
+
+    @property
+    def upstream(self) -> str:
+        """A sentence with the other way to change an imported file. Empty for all others."""
+        if self.source is None:
+            return ""
+        return (
+            f" That ends the import from {self.source}. To keep importing it, change it there, and "
+            f"run 'dvc update {shlex.quote(str(self.record))}' instead."
+        )
+
+    @property
+    def where(self) -> str:
+        """Where DVC gets the file, if that is not a remote."""
+        imported = self.source is not None and not self.by_hash
+        return f" from {self.source}, where it was imported from" if imported else ""
+
+    @property
+    def advice(self) -> str:
+        """What to do if DVC can't get the file."""
+        if not self.where:
+            return ADVICE
+        return (
+            "'dvc push' does not push imports. Check that the source can be reached and still has "
+            "the file, then run this again. If it is gone, put a copy of the file here, run "
+            f"'{self.keep}' and 'dvc push', and commit."
+        )
 
 
 class Files(Protocol):
@@ -119,6 +162,18 @@ def own_record(path: Path) -> Path:
     return path.with_name(path.name + ".dvc")
 
 
+def possible_records(path: Path) -> list[Path]:
+    """The files that may record ``path``, besides a ``dvc.lock`` in another folder."""
+    outputs = _possible_outputs(path)
+    return [*map(own_record, outputs), *(it.with_name(_LOCK) for it in outputs)]
+
+
+def _possible_outputs(path: Path) -> list[Path]:
+    """``path``, and the folders above it in its DVC repository, the nearest first."""
+    root = repository(path) or path.parent
+    return [path, *(it for it in path.parents if root in it.parents)]
+
+
 def find(path: Path, files: Files) -> Tracked:
     """The record that tracks ``path``: a ``.dvc`` file, or else ``dvc.lock``, the nearest first.
 
@@ -126,7 +181,7 @@ def find(path: Path, files: Files) -> Tracked:
         BadInput: there is none, or a file where one may be is malformed.
     """
     root = repository(path) or path.parent
-    inside = [path, *(it for it in path.parents if root in it.parents)]
+    inside = _possible_outputs(path)
     for output in inside:
         record = own_record(output)
         if (raw := files.read(record)) is not None:
@@ -188,7 +243,11 @@ def _from_own(path: Path, output: Path, record: Path, raw: bytes) -> Tracked:
     try:
         (entry,) = values["outs"]
         place = posixpath.normpath(record.parent / values.get("wdir", ".") / entry["path"])
+        source, in_repository = _import(values)
         found = _tracked(path, record, None, output, entry) if place == str(output) else None
+        if found is not None and source is not None:
+            by_hash = found.by_hash and not in_repository
+            found = replace(found, source=source, by_hash=by_hash)
     except (AttributeError, KeyError, TypeError, ValueError):
         found = None
     if found is None:
@@ -199,6 +258,17 @@ def _from_own(path: Path, output: Path, record: Path, raw: bytes) -> Tracked:
             f"{_RESTORE}"
         )
     return found
+
+
+def _import(values: dict[str, Any]) -> tuple[str | None, bool]:
+    """Where a ``.dvc`` file's output was imported from, and whether that is a git repository.
+    Only an import has one dependency and no command."""
+    if "cmd" in values or len(values.get("deps") or ()) != 1:
+        return None, False
+    (dependency,) = values["deps"]
+    if "repo" in dependency:
+        return one_line(dependency["repo"]["url"]), True
+    return one_line(dependency["path"]) if "path" in dependency else None, False
 
 
 def _from_lock(path: Path, record: Path, files: Files) -> Iterator[Tracked]:
@@ -240,10 +310,12 @@ def _tracked(
 ) -> Tracked | None:
     """The tracked file of an output's ``entry``; None if that has no usable MD5."""
     md5, member_md5, folder = str(entry.get("md5")), None, output != path
+    stored = entry
     if folder and isinstance(entry.get("files"), list):
         name = path.relative_to(output).as_posix()
-        listed = [it["md5"] for it in entry["files"] if it["relpath"] == name]
-        member_md5 = listed[0] if len(listed) == 1 else None
+        listed = [it for it in entry["files"] if it["relpath"] == name]
+        stored = listed[0] if len(listed) == 1 else {}
+        member_md5 = stored.get("md5")
         if not is_md5(member_md5):
             return None
     elif not is_md5(md5.removesuffix(".dir") if folder else md5) or folder != md5.endswith(".dir"):
@@ -257,6 +329,8 @@ def _tracked(
         member_md5=member_md5,
         remote=entry.get("remote"),
         legacy=entry.get("hash", _LEGACY) == _LEGACY,
+        source=None,
+        by_hash="cloud" not in stored and entry.get("push", True) is True,
     )
 
 

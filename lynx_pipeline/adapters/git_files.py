@@ -139,13 +139,13 @@ def beside(root: Path, commit: str) -> list[str]:
     return sorted({*here, *_list(root, *listing, "--full-tree", commit)})
 
 
-def commits_of(root: Path, path: Path) -> list[str]:
-    """The commits reachable from HEAD that changed ``path``, oldest first.
+def commits_of(root: Path, *paths: Path) -> list[str]:
+    """The commits reachable from HEAD that changed one of ``paths``, oldest first.
 
     Raises:
         SystemFailed: git failed.
     """
-    log = _git(root, "log", "--format=%H", "--first-parent", "--", str(path))
+    log = _git(root, "log", "--format=%H", "--first-parent", "--", *map(str, paths))
     return log.decode().split()[::-1]
 
 

@@ -14,7 +14,8 @@ from contextlib import suppress
 from dataclasses import astuple
 from pathlib import Path
 
-from lynx_pipeline.adapters.dvc_data import check_hash, digests, pulled, read_version
+from lynx_pipeline.adapters.dvc_data import check_hash, digests, pulled
+from lynx_pipeline.adapters.dvc_versions import read_version
 from lynx_pipeline.adapters.files import read_bytes, write_atomic
 from lynx_pipeline.config import BLOCKING, Settings
 from lynx_pipeline.domain.corpus import (

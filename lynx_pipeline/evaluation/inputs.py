@@ -10,9 +10,9 @@ from lynx_pipeline.adapters.dvc_data import (
     digest,
     digests,
     pulled,
-    read_version,
     read_versioned,
 )
+from lynx_pipeline.adapters.dvc_versions import read_version
 from lynx_pipeline.adapters.files import read_bytes
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.eval_set import Questions, bucket_sizes, parse_eval_set

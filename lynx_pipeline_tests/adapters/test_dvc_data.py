@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline.adapters.dvc_data import digest, hand_on, read_object, read_versioned, track
+from lynx_pipeline.adapters.dvc_data import digest, hand_on, read_versioned, track
+from lynx_pipeline.adapters.dvc_versions import read_object
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.support.builders import md5, sha256
 

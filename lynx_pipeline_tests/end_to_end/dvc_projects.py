@@ -170,6 +170,39 @@ def _own_remote(root: Path, remote: str) -> Path:
     return root
 
 
+def _import(root: Path, remote: str) -> Path:
+    """From another repository, which alone has the data: DVC does not push an import."""
+    source = _own(root.with_name("source"), f"{remote}-of-source")
+    start(root, remote)
+    write_project(root, "data/eval.jsonl")
+    dvc(root, "import", "-q", str(source), "data/eval.jsonl", "-o", "data/eval.jsonl")
+    finish(root)
+    assert not Path(remote).exists()
+    return root
+
+
+def _import_of_a_folder(root: Path, remote: str) -> Path:
+    source = _added_folder(root.with_name("source"), f"{remote}-of-source")
+    start(root, remote)
+    write_project(root, "data/eval/sets/eval.jsonl")
+    shutil.rmtree(root / "data/eval")
+    dvc(root, "import", "-q", str(source), "data/eval", "-o", "data/eval")
+    finish(root)
+    return root
+
+
+def _import_url(root: Path, remote: str) -> Path:
+    """From a file that is no longer there. DVC pushes it like any other."""
+    start(root, remote)
+    write_project(root, "data/eval.jsonl")
+    source = root.with_name("download.jsonl")
+    source.write_bytes(RAW)
+    dvc(root, "import-url", "-q", str(source), "data/eval.jsonl")
+    finish(root)
+    source.unlink()
+    return root
+
+
 def _dvc_2(root: Path, remote: str) -> Path:
     """As DVC 2 left it: no ``hash`` in the record, and the remote in the old layout."""
     start(root, remote)
@@ -212,5 +245,8 @@ BUILDERS: dict[str, Builder] = {
     "foreach with wdir": _foreach_with_working_folder,
     "in an added folder": _added_folder,
     "remote of its own": _own_remote,
+    "import": _import,
+    "import of a folder": _import_of_a_folder,
+    "import-url": _import_url,
     "DVC 2": _dvc_2,
 }
