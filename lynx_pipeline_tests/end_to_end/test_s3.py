@@ -13,7 +13,7 @@ from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.end_to_end.conftest import Place, files_in
 from lynx_pipeline_tests.end_to_end.dvc_projects import RAW, dvc, finish, start, write_project
 from lynx_pipeline_tests.support import s3_server
-from lynx_pipeline_tests.support.builders import bundle
+from lynx_pipeline_tests.support.builders import bundle, eval_items, jsonl
 from lynx_pipeline_tests.support.places import GIT_ENV, git
 from lynx_pipeline_tests.support.s3_server import BUCKET, S3
 
@@ -45,22 +45,31 @@ def team(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Team]:
             patch.setenv(name, value)
         origin = folder / "origin"
         start(origin, f"s3://{BUCKET}/data")
-        write_project(origin, "data/eval.jsonl", f'bundle_store = "s3://{BUCKET}/bundles"\n')
-        (origin / "data/eval.jsonl").write_bytes(RAW)
-        dvc(origin, "add", "-q", "data/eval.jsonl")
-        finish(origin)
+        _add_data(origin)
         git(folder, "clone", "--quiet", str(origin), "clone")
         uri = f"sqlite:///{folder / 'mlflow.db'}"
         with connected(uri) as client:
             experiment = client.create_experiment("tiny", f"s3://{BUCKET}/mlflow")
         run_id = Tracking(uri, experiment).run({"model": bundle(folder / "model")})
-        root = folder / "clone"
-        place = Place(root, root / ".lynx").with_variables(MLFLOW_TRACKING_URI=uri, **GIT_ENV)
-        with place.instance() as instance:
-            instance.add_dynamic_partitions("candidates", [run_id])
-        config = {"ops": {"promotion_decision": {"config": {"semver": VERSION}}}}
-        assert place.execute("eval_and_promote", run_id, run_config=config).success
-        yield Team(s3, place, run_id)
+        yield Team(s3, _promoted(folder / "clone", uri, run_id), run_id)
+
+
+def _add_data(origin: Path) -> None:
+    """The project's files, with its eval set in the remote."""
+    write_project(origin, "data/eval.jsonl", f'bundle_store = "s3://{BUCKET}/bundles"\n')
+    (origin / "data/eval.jsonl").write_bytes(RAW)
+    dvc(origin, "add", "-q", "data/eval.jsonl")
+    finish(origin)
+
+
+def _promoted(root: Path, uri: str, run_id: str) -> Place:
+    """The project in ``root``, after the promotion of a candidate."""
+    place = Place(root, root / ".lynx").with_variables(MLFLOW_TRACKING_URI=uri, **GIT_ENV)
+    with place.instance() as instance:
+        instance.add_dynamic_partitions("candidates", [run_id])
+    config = {"ops": {"promotion_decision": {"config": {"semver": VERSION}}}}
+    assert place.execute("eval_and_promote", run_id, run_config=config).success
+    return place
 
 
 def test_a_promotion_is_audited_and_fetched_from_s3(team: Team, tmp_path: Path) -> None:
@@ -74,6 +83,27 @@ def test_a_promotion_is_audited_and_fetched_from_s3(team: Team, tmp_path: Path) 
     assert (tmp_path / "model/MLmodel").is_file()
     folders = {name.partition("/")[0] for name in team.s3.objects()}
     assert folders == {"data", "mlflow", "bundles"}
+
+
+def test_an_older_eval_set_in_a_remote_with_versions_is_audited(team: Team, tmp_path: Path) -> None:
+    """The bucket has both versions under the same name."""
+    status = {"Status": "Enabled"}
+    team.s3.client().create_bucket(Bucket="versions")
+    team.s3.client().put_bucket_versioning(Bucket="versions", VersioningConfiguration=status)
+    root = tmp_path / "project"
+    start(root, "s3://versions/data")
+    dvc(root, "remote", "modify", "-q", "team", "version_aware", "true")
+    _add_data(root)
+    place = _promoted(root, team.place.variables["MLFLOW_TRACKING_URI"], team.run_id)
+    (root / "data/eval.jsonl").unlink()
+    (root / "data/eval.jsonl").write_bytes(jsonl(eval_items(20)))
+    dvc(root, "add", "-q", "data/eval.jsonl")
+    finish(root)
+    Team(team.s3, place, team.run_id).forget()
+    audit = place.lynx("audit", VERSION)
+    assert audit.returncode == 0, audit.stdout + audit.stderr
+    dead = place.with_variables(**_DAMAGE["dead server"]).lynx("audit", VERSION)
+    assert dead.returncode == 3, dead.stderr
 
 
 _DAMAGE = {
