@@ -127,7 +127,8 @@ def check_hash(tracked: Tracked, found: str) -> None:
         raise BadInput(
             f"{path}: {tracked.record.name} was written by DVC 2, whose MD5 of a text ignores "
             "Windows line endings (CRLF), so it does not say which bytes are the versioned ones. "
-            "Run 'dvc cache migrate --dvc-files' and 'dvc push', and commit the changed files."
+            "Run 'dvc pull', since DVC damages the records of data that is missing, then "
+            "'dvc cache migrate --dvc-files' and 'dvc push', and commit the changed files."
         )
     cached = f".dvc/cache/files/md5/{expected[:2]}/{expected[2:]}"
     raise BadInput(

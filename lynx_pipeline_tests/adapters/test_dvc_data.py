@@ -11,7 +11,9 @@ import pytest
 from lynx_pipeline.adapters.dvc_data import digest, hand_on, read_versioned, track
 from lynx_pipeline.adapters.dvc_versions import read_object
 from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline_tests.support import DVC_2
 from lynx_pipeline_tests.support.builders import md5, sha256
+from lynx_pipeline_tests.support.places import git
 
 pytestmark = pytest.mark.slow
 
@@ -249,32 +251,44 @@ def test_the_commands_after_an_edit_of_a_stages_output_work(root: Path) -> None:
         assert read_versioned(file).raw == found
 
 
-def test_a_text_with_windows_line_endings_of_dvc_2_is_named_as_such(root: Path) -> None:
-    """Its MD5 does not say which bytes are meant. The command of the message migrates it."""
-    file, raw = root / "old.jsonl", RAW.replace(b"\n", b"\r\n")
-    file.write_bytes(raw)
-    (root / "old.jsonl.dvc").write_text(f"outs:\n- md5: {md5(RAW)}\n  path: old.jsonl\n")
-    cached = root / ".dvc/cache" / md5(RAW)[:2] / md5(RAW)[2:]
-    cached.parent.mkdir(parents=True)
-    cached.write_bytes(raw)
-    with pytest.raises(BadInput, match=r"written by DVC 2.*'dvc cache migrate --dvc-files'"):
+@pytest.fixture
+def dvc_2(tmp_path: Path) -> Path:
+    """A copy of the project that DVC 2 made, with its remote."""
+    shutil.copytree(DVC_2, tmp_path / "dvc_2")
+    git(tmp_path / "dvc_2/project", "init", "--quiet")
+    return tmp_path / "dvc_2/project"
+
+
+def test_a_text_with_windows_line_endings_of_dvc_2_is_named_as_such(dvc_2: Path) -> None:
+    """Its MD5 does not say which bytes are meant. The commands of the message migrate it."""
+    file, raw = dvc_2 / "text/eval.jsonl", RAW.replace(b"\n", b"\r\n")
+    with pytest.raises(BadInput, match=r"written by DVC 2.*line endings") as caught:
         read_versioned(file)
-    dvc(root, "cache", "migrate", "--dvc-files")
+    assert file.read_bytes() == raw
+    commands = re.findall(r"'dvc ([^']+)'", str(caught.value))
+    assert commands == ["pull", "cache migrate --dvc-files", "push"]
+    for command in commands:
+        dvc(dvc_2, *command.split())
+    shutil.rmtree(dvc_2 / ".dvc/cache")
+    file.unlink()
     data = read_versioned(file)
     assert (data.raw, data.dvc_hash) == (raw, md5(raw))
 
 
-def test_an_object_is_found_in_the_layout_of_dvc_2(root: Path) -> None:
-    """In the remote and in the cache."""
-    for place in ("remote", ".dvc/cache"):
-        shutil.rmtree(root / ".dvc/cache", ignore_errors=True)
-        shutil.rmtree(root / "remote", ignore_errors=True)
-        kept = root / place / md5(RAW)[:2] / md5(RAW)[2:]
-        kept.parent.mkdir(parents=True)
-        kept.write_bytes(RAW)
-        assert read_object(root / "eval.jsonl", md5(RAW)) == RAW
-    kept.write_bytes(RAW + b"x")
-    assert read_object(root / "eval.jsonl", md5(RAW)) is None
+@pytest.mark.parametrize("name", ["file/eval.jsonl", "folder/sets/eval.jsonl", "stage/eval.jsonl"])
+def test_data_of_dvc_2_is_pulled_and_looked_up(dvc_2: Path, name: str) -> None:
+    """In the remote and then in the cache, in the layout of DVC 2. Damaged bytes do not count."""
+    raw = read_versioned(dvc_2 / name).raw
+    shutil.rmtree(dvc_2 / ".dvc/cache")
+    assert read_object(dvc_2 / name, md5(raw)) == raw
+    remote = dvc_2.with_name("remote")
+    remote.rename(dvc_2 / ".dvc/cache")
+    (dvc_2 / name).unlink()
+    assert read_object(dvc_2 / name, md5(raw)) == read_versioned(dvc_2 / name).raw == raw
+    kept = dvc_2 / ".dvc/cache" / md5(raw)[:2] / md5(raw)[2:]
+    kept.chmod(0o644)
+    kept.write_bytes(raw + b"x")
+    assert read_object(dvc_2 / name, md5(raw)) is None
 
 
 def test_a_forged_list_of_a_folder_is_not_used(root: Path) -> None:

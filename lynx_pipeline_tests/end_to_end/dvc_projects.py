@@ -4,14 +4,13 @@ A builder makes the project in a new git repository and pushes its data. It retu
 folder inside that repository.
 """
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from contextlib import chdir
 from pathlib import Path
 
-from lynx_pipeline_tests.support import REPO
+from lynx_pipeline_tests.support import DVC_2, REPO
 from lynx_pipeline_tests.support.builders import baseline_of, eval_items, eval_set, jsonl
 from lynx_pipeline_tests.support.places import git
 
@@ -44,7 +43,8 @@ def write_project(root: Path, eval_path: str, pyproject: str = "") -> None:
     )
     shutil.copy(REPO / "dagster.yaml", root)
     (root / "eval_baseline.json").write_text(json.dumps(baseline_of(eval_set())))
-    (root / ".gitignore").write_text("/.lynx/\n")
+    with (root / ".gitignore").open("a") as ignored:
+        ignored.write("/.lynx/\n")
 
 
 def finish(root: Path) -> None:
@@ -203,28 +203,19 @@ def _import_url(root: Path, remote: str) -> Path:
     return root
 
 
-def _dvc_2(root: Path, remote: str) -> Path:
-    """As DVC 2 left it: no ``hash`` in the record, and the remote in the old layout."""
-    start(root, remote)
-    write_project(root, "data/eval.jsonl")
-    record(root / "data/eval.jsonl.dvc", RAW)
-    (root / "data/.gitignore").write_text("/eval.jsonl\n")
-    name = hashlib.md5(RAW).hexdigest()
-    kept = Path(remote) / name[:2] / name[2:]
-    kept.parent.mkdir(parents=True)
-    kept.write_bytes(RAW)
-    git(root, "add", "--all")
-    git(root, "commit", "--quiet", "--message", "A project")
-    return root
+def _dvc_2(eval_path: str) -> Builder:
+    """A builder of a project that DVC 2 left, whose eval set is at ``eval_path``."""
 
+    def build(root: Path, remote: str) -> Path:
+        shutil.copytree(DVC_2 / "project", root)
+        shutil.copytree(DVC_2 / "remote", remote)
+        git(root, "init", "--quiet", "--initial-branch=main")
+        write_project(root, eval_path)
+        git(root, "add", "--all")
+        git(root, "commit", "--quiet", "--message", "A project")
+        return root
 
-def record(file: Path, raw: bytes) -> None:
-    """Write the ``.dvc`` file that DVC 2 writes for a text with these bytes."""
-    text = raw.replace(b"\r\n", b"\n")
-    file.write_text(
-        f"outs:\n- md5: {hashlib.md5(text).hexdigest()}\n  size: {len(raw)}\n"
-        f"  path: {file.name.removesuffix('.dvc')}\n"
-    )
+    return build
 
 
 def _stage(root: Path, output: str, source: str) -> None:
@@ -248,5 +239,7 @@ BUILDERS: dict[str, Builder] = {
     "import": _import,
     "import of a folder": _import_of_a_folder,
     "import-url": _import_url,
-    "DVC 2": _dvc_2,
+    "DVC 2": _dvc_2("file/eval.jsonl"),
+    "in a folder added by DVC 2": _dvc_2("folder/sets/eval.jsonl"),
+    "output of a stage of DVC 2": _dvc_2("stage/eval.jsonl"),
 }
