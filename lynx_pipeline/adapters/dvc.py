@@ -78,7 +78,7 @@ def local_config(path: Path, text: str) -> Iterator[None]:
     An empty text does nothing.
 
     Raises:
-        BadInput: that file exists already.
+        BadInput: that file exists already, or DVC can't use the text.
     """
     root = repository(path)
     if root is None or not text:
@@ -93,11 +93,32 @@ def local_config(path: Path, text: str) -> Iterator[None]:
             "file, or unset the variable."
         ) from None
     try:
-        with os.fdopen(handle, "w") as opened_file:
+        # A variable may hold any bytes; DVC refuses those that are not UTF-8.
+        with os.fdopen(handle, "w", encoding="utf-8", errors="surrogateescape") as opened_file:
             opened_file.write(text)
+        _check_config(root / ".dvc")
         yield
     finally:
         file.unlink(missing_ok=True)
+
+
+def _check_config(folder: Path) -> None:
+    """Check that DVC can read its configuration in ``folder``. Otherwise nobody would notice a
+    mistake in it as long as the data is at hand. DVC's own message may quote a password."""
+    with logged():
+        try:
+            from dvc.config import Config
+
+            Config(str(folder))
+        except Exception as error:  # also those of the parser and of the schema
+            if isinstance(error, ModuleNotFoundError) and (missing := missing_package(error)):
+                raise missing from None
+            raise BadInput(
+                f"DVC can't read the text of DVC_CONFIG_LOCAL as {folder / 'config.local'}, "
+                f"together with {folder / 'config'}. Expected is what 'dvc remote modify --local "
+                "NAME OPTION VALUE' writes: a line ['remote \"NAME\"'] that names a remote of "
+                "config, and below it lines OPTION = VALUE. Correct it."
+            ) from None
 
 
 def limit_waiting(config: Any) -> None:

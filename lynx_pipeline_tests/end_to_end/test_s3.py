@@ -166,6 +166,75 @@ def test_a_promotion_whose_model_is_out_of_reach_changes_nothing(team: Team, dam
     _assert_fails(team, place, "registry", "promote", sha, "v0.2.0-dev", "--evidence", evidence)
 
 
+@pytest.mark.parametrize(
+    ("key", "secret", "expected"),
+    [("", "", 3), ("AKIA00000000", "wrong", 3), ("own", "wrong", 3), ("own", "own", 0)],
+    ids=["none", "wrong key", "wrong secret", "right"],
+)
+def test_the_deploy_workflow_fetches_data_with_the_credentials_of_a_secret(
+    team: Team, tmp_path: Path, key: str, secret: str, expected: int
+) -> None:
+    """They are in no other variable. The file they are written to is gone afterwards."""
+    team.forget()
+    place = _with_secret(team, _credentials(team, key, secret) if key else "")
+    arguments = ("ci", "data", "--output", str(tmp_path / "objects"))
+    if expected:
+        _assert_fails(team, place, *arguments)
+    else:
+        done = place.lynx(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert RAW in files_in(tmp_path / "objects").values()
+        assert team.s3.secret not in done.stdout + done.stderr
+    assert not _local_config(team).exists()
+
+
+def test_a_local_configuration_of_dvc_is_not_overwritten(team: Team, tmp_path: Path) -> None:
+    """It may be a developer's own."""
+    file = _local_config(team)
+    file.write_text("# mine\n")
+    try:
+        place = _with_secret(team, _credentials(team, "own", "own"))
+        done = place.lynx("ci", "data", "--output", str(tmp_path / "objects"))
+        assert (done.returncode, file.read_text()) == (2, "# mine\n")
+        assert "config.local already exists" in done.stderr
+    finally:
+        file.unlink()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["hunter2", "['remote \"typo\"']\n    password = hunter2\n"],
+    ids=["no configuration", "unknown remote"],
+)
+def test_a_secret_that_dvc_can_not_read_is_refused(team: Team, tmp_path: Path, text: str) -> None:
+    """Also when the data is at hand, so that DVC's configuration is not needed. The message does
+    not quote it."""
+    dvc(team.place.root, "pull", "-q")
+    done = _with_secret(team, text).lynx("ci", "data", "--output", str(tmp_path / "objects"))
+    assert done.returncode == 2, done.stdout + done.stderr
+    (paragraph,) = done.stderr.splitlines()
+    assert "DVC can't read the text of DVC_CONFIG_LOCAL" in paragraph
+    assert "hunter2" not in paragraph
+    assert not _local_config(team).exists()
+    assert not (tmp_path / "objects").exists()
+
+
+def _credentials(team: Team, key: str, secret: str) -> str:
+    """The text of a ``config.local``. "own" is the team's."""
+    key = key.replace("own", team.s3.key)
+    secret = secret.replace("own", team.s3.secret)
+    return f"['remote \"team\"']\n    access_key_id = {key}\n    secret_access_key = {secret}\n"
+
+
+def _with_secret(team: Team, text: str) -> Place:
+    """The place, without credentials besides those in the deploy workflow's secret."""
+    return team.place.with_variables(**_DAMAGE["no credentials"], DVC_CONFIG_LOCAL=text)
+
+
+def _local_config(team: Team) -> Path:
+    return team.place.root / ".dvc/config.local"
+
+
 def _assert_fails(team: Team, place: Place, *arguments: str) -> None:
     before, ledger = _files(place), files_in(team.place.registry)
     objects = team.s3.objects()
