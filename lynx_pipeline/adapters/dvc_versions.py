@@ -100,6 +100,8 @@ def _from_history(path: Path, md5: str, records: Sequence[Path]) -> bytes | None
     """The bytes of ``path`` with this hash, read by DVC as the latest commit that changed one of
     ``records`` and may be about them says. None if there is none."""
     root = repository(path) or path.parent
+    if not git_files.names(root):  # DVC works without git, too
+        return None
     tried: set[Tracked] = set()
     for commit in reversed(git_files.commits_of(root, *records)):
         tracked = find_if_tracked(path, AtCommit(root, commit))
