@@ -1,7 +1,9 @@
 """Data, models and promoted bundles in S3, on a real server that checks keys and signatures."""
 
+import re
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +14,7 @@ from lynx_pipeline.registry import Registry
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.end_to_end.conftest import Place, files_in
 from lynx_pipeline_tests.end_to_end.dvc_projects import RAW, dvc, finish, start, write_project
-from lynx_pipeline_tests.support import s3_server
+from lynx_pipeline_tests.support import mlflow_server, s3_server
 from lynx_pipeline_tests.support.builders import bundle, eval_items, jsonl
 from lynx_pipeline_tests.support.places import GIT_ENV, git
 from lynx_pipeline_tests.support.s3_server import BUCKET, S3
@@ -134,26 +136,93 @@ def test_an_audit_without_its_data_is_a_system_failure(team: Team) -> None:
 @pytest.mark.parametrize("command", [("gate", "power"), ("audit", VERSION)])
 def test_a_missing_bucket_is_a_system_failure(team: Team, command: tuple[str, ...]) -> None:
     """It is not the same as missing data."""
-    config = team.place.root / ".dvc/config"
-    before = config.read_text()
-    config.write_text(before.replace(f"s3://{BUCKET}/", "s3://missing/"))
     team.forget()
-    try:
+    with _edited(team, ".dvc/config", f"s3://{BUCKET}/", "s3://missing/"):
         _assert_fails(team, team.place, *command)
-    finally:
-        config.write_text(before)
 
 
-def test_a_missing_bucket_of_mlflow_is_a_system_failure(team: Team) -> None:
-    """The run is there. Its artifacts' store is not, which is no mistake in the run's id."""
+@pytest.mark.parametrize("damage", ["wrong key", "dead server", "missing bucket"])
+def test_a_run_whose_data_is_out_of_reach_changes_nothing(team: Team, damage: str) -> None:
+    """Neither the ledger nor the bundle store."""
+    team.forget()
+    bucket = "missing" if damage == "missing bucket" else BUCKET
+    with _edited(team, ".dvc/config", f"s3://{BUCKET}/", f"s3://{bucket}/"):
+        place = team.place.with_variables(**_DAMAGE.get(damage, {}))
+        _assert_fails(team, place, "run", team.run_id, "v0.2.0-dev")
+
+
+@pytest.fixture(scope="module")
+def lost(team: Team) -> str:
+    """A run whose artifacts are in a bucket that does not exist."""
     with connected(team.place.settings.tracking_uri) as client:
         experiment = client.create_experiment("lost", "s3://missing/mlflow")
-        run_id = client.create_run(experiment).info.run_id
+        run_id: str = client.create_run(experiment).info.run_id
         client.set_terminated(run_id)
-    _assert_fails(team, team.place, "run", run_id)
-    done = team.place.lynx("run", run_id)
-    assert "MLflow's artifacts at 's3://missing/mlflow/" in done.stderr
-    assert "Check that this place exists" in done.stderr
+    return run_id
+
+
+def test_a_missing_bucket_of_mlflow_is_a_system_failure(team: Team, lost: str) -> None:
+    """The run is there. Its artifacts' store is not, which is no mistake in the run's id."""
+    paragraph = _assert_fails(team, team.place, "run", lost)
+    assert "MLflow's artifacts at 's3://missing/mlflow/" in paragraph
+    assert "Check that this place exists" in paragraph
+
+
+@pytest.mark.parametrize("damage", ["wrong key", "dead server", "missing bucket"])
+def test_minieval_of_a_model_that_is_out_of_reach_writes_nothing(
+    team: Team, lost: str, tmp_path: Path, damage: str
+) -> None:
+    """The eval set is there, and MLflow's artifacts can't be reached."""
+    dvc(team.place.root, "pull", "-q")
+    candidate = lost if damage == "missing bucket" else team.run_id
+    output = tmp_path / "out/candidate_eval.json"
+    place = team.place.with_variables(**_DAMAGE.get(damage, {}))
+    _assert_fails(team, place, *_minieval(candidate, output))
+    assert not output.parent.exists()
+
+
+def test_an_mlflow_server_may_keep_models_in_a_bucket_that_the_project_names(
+    team: Team, tmp_path: Path
+) -> None:
+    """The refusal says what to write. Then the same candidate is evaluated."""
+    dvc(team.place.root, "pull", "-q")
+    output = tmp_path / "out/candidate_eval.json"
+    root = ("--no-serve-artifacts", "--default-artifact-root", f"s3://{BUCKET}/server")
+    with mlflow_server.running(tmp_path, *root) as uri:
+        with connected(uri) as client:
+            experiment = client.create_experiment("tiny")
+        run_id = Tracking(uri, experiment).run({"model": bundle(tmp_path / "model")})
+        place = team.place.with_variables(MLFLOW_TRACKING_URI=uri)
+        refused = place.lynx(*_minieval(run_id, output))
+        assert refused.returncode == 1, refused.stderr
+        (line,) = re.findall(r"artifact_locations = \[[^]]*\]", refused.stderr)
+        assert f"s3://{BUCKET}/server" in line
+        assert not output.exists()
+        with _edited(team, "pyproject.toml", "baseline =", f"{line}\nbaseline ="):
+            done = place.lynx(*_minieval(run_id, output))
+            assert done.returncode == 0, done.stderr
+            assert output.is_file()
+            _assert_fails(
+                team, place.with_variables(**_DAMAGE["wrong key"]), *_minieval(run_id, output)
+            )
+
+
+def _minieval(candidate: str, output: Path) -> tuple[str, ...]:
+    given = ("--run-id", candidate, "--eval-set", "data/eval.jsonl")
+    return ("minieval", *given, "--output", str(output))
+
+
+@contextmanager
+def _edited(team: Team, name: str, old: str, new: str) -> Iterator[None]:
+    """A file of the project with ``new`` instead of ``old`` while the block runs."""
+    file = team.place.root / name
+    before = file.read_text()
+    assert old in before
+    file.write_text(before.replace(old, new))
+    try:
+        yield
+    finally:
+        file.write_text(before)
 
 
 @pytest.mark.parametrize("damage", ["wrong key", "dead server"])
@@ -235,16 +304,20 @@ def _local_config(team: Team) -> Path:
     return team.place.root / ".dvc/config.local"
 
 
-def _assert_fails(team: Team, place: Place, *arguments: str) -> None:
+def _assert_fails(team: Team, place: Place, *arguments: str) -> str:
+    """Check that a command reports a system failure and changes nothing. Returns what it says."""
     before, ledger = _files(place), files_in(team.place.registry)
     objects = team.s3.objects()
     done = place.lynx(*arguments)
     assert done.returncode == 3, done.stdout + done.stderr
-    (paragraph,) = done.stderr.splitlines()
+    *steps, paragraph = done.stderr.splitlines()
     assert paragraph.startswith("lynx-pipeline: ")
-    assert team.s3.secret not in paragraph
+    # Only 'run' prints a line for each step that it has done.
+    assert not any(it.startswith("lynx-pipeline: ") or arguments[0] != "run" for it in steps)
+    assert team.s3.secret not in done.stdout + done.stderr
     assert (_files(place), files_in(team.place.registry)) == (before, ledger)
     assert team.s3.objects() == objects
+    return paragraph
 
 
 def _files(place: Place) -> dict[str, bytes]:
