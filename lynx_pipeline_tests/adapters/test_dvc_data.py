@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline.adapters.dvc_data import digest, hand_on, read_versioned, track
-from lynx_pipeline.adapters.dvc_versions import read_object
+from lynx_pipeline.adapters.dvc_versions import read_object, read_version
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.support import DVC_2
 from lynx_pipeline_tests.support.builders import md5, sha256
@@ -289,6 +289,12 @@ def test_data_of_dvc_2_is_pulled_and_looked_up(dvc_2: Path, name: str) -> None:
     kept.chmod(0o644)
     kept.write_bytes(raw + b"x")
     assert read_object(dvc_2 / name, md5(raw)) is None
+
+
+def test_a_version_that_was_never_pushed_is_invalid_input_without_git(root: Path) -> None:
+    """There is no history to look in."""
+    with pytest.raises(BadInput, match=r"nor its remote has the eval set .*Run 'dvc push'"):
+        read_version(root / "eval.jsonl", md5(b"other"), sha256(b"other"), "the eval set")
 
 
 def test_a_forged_list_of_a_folder_is_not_used(root: Path) -> None:

@@ -139,6 +139,22 @@ def test_the_commands_after_an_edit_of_an_import_work(root: Path, kind: str) -> 
     assert read_versioned(path).raw == EDITED
 
 
+def test_the_list_of_an_imported_folder_is_fetched_as_the_message_says(root: Path) -> None:
+    """The folder is there and the cache is not. The remote does not have the list."""
+    source, path = root.parent / "source", root / "sets/a.jsonl"
+    (source / "sets").mkdir()
+    (source / "sets/a.jsonl").write_bytes(EDITED)
+    dvc(source, "add", "-q", "sets")
+    _commit(source)
+    dvc(root, "import", "-q", str(source), "sets")
+    shutil.rmtree(root / ".dvc/cache")
+    with pytest.raises(SystemFailed, match="has the list of files") as caught:
+        read_versioned(path)
+    (fetch,) = re.findall(r"'(dvc fetch [^']+)'", str(caught.value))
+    _run(root, fetch)
+    assert read_versioned(path).raw == EDITED
+
+
 def test_a_version_that_no_commit_has_is_invalid_input(root: Path) -> None:
     """A shallow clone has only one."""
     path = root / "import.jsonl"
