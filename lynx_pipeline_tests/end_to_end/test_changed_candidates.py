@@ -16,8 +16,8 @@ from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.end_to_end.conftest import Done, Place, files_in
-from lynx_pipeline_tests.end_to_end.dvc_projects import RAW, record, write_project
-from lynx_pipeline_tests.support.builders import RUN, bundle
+from lynx_pipeline_tests.end_to_end.dvc_projects import RAW, write_project
+from lynx_pipeline_tests.support.builders import RUN, bundle, md5
 from lynx_pipeline_tests.support.mlflow_runs import log_model_of
 
 pytestmark = pytest.mark.slow
@@ -50,7 +50,9 @@ def place(tracking: Tracking, tmp_path_factory: pytest.TempPathFactory) -> Place
     root.mkdir()
     write_project(root, "data/eval.jsonl")
     (root / "data/eval.jsonl").write_bytes(RAW)
-    record(root / "data/eval.jsonl.dvc", RAW)
+    (root / "data/eval.jsonl.dvc").write_text(
+        f"outs:\n- md5: {md5(RAW)}\n  size: {len(RAW)}\n  hash: md5\n  path: eval.jsonl\n"
+    )
     return Place(root, root / ".lynx").with_variables(MLFLOW_TRACKING_URI=tracking.uri)
 
 
