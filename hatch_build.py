@@ -5,9 +5,9 @@ from typing import Any
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 EXAMPLE = (
-    *(".dvc/.gitignore", ".dvc/config", "dagster.yaml", "workspace.yaml", "pyproject.toml"),
-    *("eval_baseline.json", "examples/__init__.py", "examples/grammar_tutor", "data/dvc-remote"),
-    *("data/eval/.gitignore", "data/eval/phase-20.jsonl.dvc"),
+    *(".dvc/.gitignore", ".dvc/config", "dagster.yaml", "dvc.yaml", "workspace.yaml"),
+    *("pyproject.toml", "eval_baseline.json", "examples/__init__.py", "examples/grammar_tutor"),
+    *("data/dvc-remote", "data/eval/.gitignore", "data/eval/phase-20.jsonl.dvc"),
     *("data/eval/phase-20.reference.parquet.dvc", "data/processed/.gitignore"),
     "data/processed/train.jsonl.dvc",
 )
