@@ -146,6 +146,17 @@ def test_a_missing_project_is_an_error(tmp_path: Path) -> None:
             "'corpus_checks': expected warn, because no 'corpus' is set",
             id="corpus checks without corpus",
         ),
+        *(
+            pytest.param(REQUIRED + f'aliases.prod = "{name}"', "'prod': expected letters", id=name)
+            for name in ("latest", "Latest", "v1", "V12", "a b", "a/b", "", "ä", "x" * 256)
+        ),
+        pytest.param(
+            REQUIRED + 'aliases.dev = "production"', "another alias than", id="one alias for both"
+        ),
+        *(
+            pytest.param(REQUIRED + f"judges = {value}", "'judges': expected a list", id=value)
+            for value in ('"x"', "[5]", '["/x"]', '["../x"]', '["."]', '["x/"]', '["a//b"]', '[""]')
+        ),
         pytest.param(REQUIRED + "evaluation = 5", "'evaluation'", id="evaluation a number"),
         pytest.param(REQUIRED + "evaluation.x = 5", "unknown key 'x'", id="unknown limit"),
         pytest.param(REQUIRED + "evaluation.batch_size = 0", "greater than 0", id="batch of 0"),

@@ -4,8 +4,10 @@ MLflow takes seconds to import, so it is imported when first used.
 """
 
 import os
+import re
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 
 _ADVICE = "Check the server and MLFLOW_TRACKING_URI, then run this again."
 _LONGEST_NAME = 120
+_NO_METRIC_NAME = re.compile(r"[^/\w.\- :]")
+_METRICS_PER_REQUEST = 1000  # what MLflow accepts
 _QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -99,10 +103,19 @@ def tagged_runs(
 
 
 def mirror_alias(
-    tracking_uri: str, *, model: str, alias: str, uri: str, run_id: str, tags: Mapping[str, str]
+    tracking_uri: str,
+    *,
+    model: str,
+    alias: str,
+    uri: str,
+    run_id: str,
+    tags: Mapping[str, str],
+    about: Mapping[str, str],
+    metrics: Mapping[str, float],
 ) -> str:
-    """Point ``alias`` of the registered model at the version with this run, ``uri`` and ``tags``.
-    Create the model and the version if they are missing. Idempotent.
+    """Point ``alias`` of the registered model at the version with this run, ``uri`` and ``tags``,
+    which also gets the tags ``about``. If it is a logged model, that gets ``metrics``. Create the
+    registered model and the version if they are missing. Idempotent.
 
     Returns the version's number.
 
@@ -120,14 +133,40 @@ def mirror_alias(
             ),
             None,
         )
+        model_id = uri.removeprefix("models:/") if uri.startswith("models:/") else None
         if version is None:
-            model_id = uri.removeprefix("models:/") if uri.startswith("models:/") else None
             version = client.create_model_version(
-                model, uri, run_id=run_id, tags=dict(tags), model_id=model_id
+                model, uri, run_id=run_id, tags={**tags, **about}, model_id=model_id
             )
+        for key, value in about.items():
+            if version.tags.get(key) != value:
+                client.set_model_version_tag(model, version.version, key, value)
         if client.get_registered_model(model).aliases.get(alias) != version.version:
             client.set_registered_model_alias(model, alias, version.version)
+        if model_id:
+            _log_metrics(client, run_id, model_id, metrics)
         return str(version.version)
+
+
+def _log_metrics(
+    client: "MlflowClient", run_id: str, model_id: str, metrics: Mapping[str, float]
+) -> None:
+    """Log those that the model does not have. If its run was deleted, MLflow takes none; the tags
+    have the same numbers."""
+    from mlflow.entities import Metric
+    from mlflow.exceptions import MlflowException
+
+    with suppress(MlflowException):
+        known = {metric.key for metric in client.get_logged_model(model_id).metrics or ()}
+        named = {_NO_METRIC_NAME.sub("_", key): value for key, value in metrics.items()}
+        now = int(time.time() * 1000)
+        missing = [
+            Metric(key, value, now, 0, model_id=model_id)
+            for key, value in named.items()
+            if key not in known
+        ]
+        for start in range(0, len(missing), _METRICS_PER_REQUEST):
+            client.log_batch(run_id, missing[start : start + _METRICS_PER_REQUEST])
 
 
 def _register(client: "MlflowClient", model: str) -> None:

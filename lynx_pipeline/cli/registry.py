@@ -198,7 +198,7 @@ def mirror_now(opened: Registry, semver: str) -> None:
     """Update MLflow's alias. The registry decides what is in production, so a failure here is only
     a warning."""
     try:
-        latest = mirror(opened.settings, lambda: opened.promoted().fact)["semver"]
+        latest = mirror(opened)["semver"]
         if latest != semver:
             warn(f"{semver} was promoted before and is not the latest version; {latest} is.")
     except LynxError as error:

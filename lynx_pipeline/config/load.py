@@ -100,6 +100,7 @@ def load_settings(
         archive_after_days=table.archive_after_days,
         mlflow_ui=table.mlflow_ui,
         judges=table.judges,
+        alias=table.aliases.prod if env is Env.PROD else table.aliases.dev,
     )
 
 

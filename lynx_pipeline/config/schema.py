@@ -230,6 +230,20 @@ class IdentityTable:
     runner_environment: str = key("The kind of runner.", *_TEXT, "github-hosted")
 
 
+_ALIAS = (
+    "letters, digits, '_' and '-', but not 'latest' or a version such as v1",
+    _text(r"(?!(?i:latest|v[0-9]+)\Z)[A-Za-z0-9_-]{1,255}"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AliasesTable:
+    """The aliases of the latest promotion in MLflow's model registry, such as `champion`."""
+
+    prod: str = key("What `prod` promoted last.", *_ALIAS, "production")
+    dev: str = key("What `dev` promoted last.", *_ALIAS, "dev")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ProjectTable:
     """The project's model, its inputs, and its registry."""
@@ -316,9 +330,14 @@ class ProjectTable:
     )
     evaluation: EvaluationTable = EvaluationTable()
     identity: IdentityTable | None = None
+    aliases: AliasesTable = AliasesTable()
 
 
-SUBTABLES: Mapping[str, type] = {"evaluation": EvaluationTable, "identity": IdentityTable}
+SUBTABLES: Mapping[str, type] = {
+    "evaluation": EvaluationTable,
+    "identity": IdentityTable,
+    "aliases": AliasesTable,
+}
 
 
 def parse_table(table: dict[str, Any], file: str) -> ProjectTable:
@@ -379,6 +398,11 @@ def _contradictions(table: ProjectTable) -> list[str]:
         problems.append(
             f"[{TABLE}]: 'corpus_checks': expected {WARN}, because no 'corpus' is set, found "
             f"{BLOCKING!r}."
+        )
+    if table.aliases.prod == table.aliases.dev:
+        problems.append(
+            f"[{TABLE}.aliases]: 'dev': expected another alias than that of prod, found "
+            f"{table.aliases.dev!r}."
         )
     manager = table.evaluation.env_manager
     if manager != LOCAL and table.evaluation.engine == RAY:

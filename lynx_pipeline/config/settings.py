@@ -86,6 +86,7 @@ class Settings:
     archive_after_days: int = 90
     mlflow_ui: str = ""
     judges: tuple[str, ...] = ()
+    alias: str = ""
 
     @property
     def eval_set(self) -> Path:

@@ -243,7 +243,7 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
     # Not a step of its own: Dagster would show the alias as failed after each refusal, although
     # production has not changed.
     with failures():
-        mirrored = mirror(settings, lambda: registry.promoted().fact)
+        mirrored = mirror(registry)
     context.log_event(AssetMaterialization(production_alias.key, metadata=mirrored))
 
 
@@ -264,7 +264,7 @@ def production_alias() -> Result:
     with failures():
         settings = load_settings()
         registry = Registry.open(settings)
-        mirrored = mirror(settings, lambda: registry.promoted().fact)
+        mirrored = mirror(registry)
     return MaterializeResult(metadata=mirrored)
 
 

@@ -1,40 +1,64 @@
 """The latest promotion in MLflow's model registry: a mirror, never a source."""
 
-from collections.abc import Callable
-
 from lynx_pipeline.adapters.mlflow_tracking import mirror_alias
-from lynx_pipeline.config import Settings
-from lynx_pipeline.domain.ledger.facts import Promoted
-from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.domain.candidate_eval import parse_candidate_eval
+from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
 from lynx_pipeline.evaluation.candidate import SEMVER_TAG
+from lynx_pipeline.registry.registry import Registry
 
-ALIASES = {Env.DEV: "dev", Env.PROD: "production"}
 
-
-def mirror(settings: Settings, latest: Callable[[], Promoted]) -> dict[str, str]:
-    """Point the environment's alias at the ``latest`` promotion. Repeating it changes nothing.
+def mirror(registry: Registry) -> dict[str, str]:
+    """Point the environment's alias at the latest promotion, whose version in MLflow gets the
+    verdict and the accuracies as tags. Repeating it changes nothing.
 
     The ledger is read again after the alias moved: if two mirrors run at once, the last one to
     write sees what the other promoted.
 
     Raises:
+        BadInput: the promotion's evidence is missing or damaged.
         SystemFailed: MLflow failed. The promotion is not affected.
     """
-    alias = ALIASES[settings.env]
+    settings = registry.settings
     while True:
-        fact = latest()
+        entry = registry.promoted()
+        fact = entry.fact
+        accuracies = _accuracies(registry, entry)
         version = mirror_alias(
             settings.tracking_uri,
             model=fact.model,
-            alias=alias,
+            alias=settings.alias,
             uri=fact.artifact_uri,
             run_id=fact.mlflow_run_id,
             tags={SEMVER_TAG: fact.semver, "lynx.canonical_sha": fact.canonical_sha},
+            about={"lynx.ledger_hash": entry.hash, **_verdict(fact), **_as_tags(accuracies)},
+            metrics={f"lynx/{name}": accuracy for name, accuracy in accuracies.items()},
         )
-        if latest() == fact:
+        if registry.promoted() == entry:
             return {
-                "alias": alias,
+                "alias": settings.alias,
                 "mlflow_version": version,
                 "semver": fact.semver,
                 "canonical_sha": fact.canonical_sha,
             }
+
+
+def _accuracies(registry: Registry, entry: Entry[Promoted]) -> dict[str, float]:
+    """The accuracy of each bucket; none if it was promoted without evidence."""
+    evidence = entry.fact.evidence
+    if not isinstance(evidence, Evidence):
+        return {}
+    where = f"the stored evaluation of {entry.fact.semver}"
+    raw = registry.store.evidence(evidence.candidate_eval_sha256)
+    buckets = parse_candidate_eval(raw, where).counts.buckets
+    return {name: float(score.accuracy) for name, score in buckets.items()}
+
+
+def _verdict(fact: Promoted) -> dict[str, str]:
+    if not isinstance(fact.evidence, Evidence):
+        return {}
+    return {"lynx.verdict": "passed", "lynx.worst_bucket": fact.evidence.worst_bucket}
+
+
+def _as_tags(accuracies: dict[str, float]) -> dict[str, str]:
+    return {f"lynx.accuracy.{name}": f"{value:.4f}" for name, value in accuracies.items()}

@@ -18,6 +18,7 @@ from lynx_pipeline.adapters.mlflow_tracking import (
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import bundle
+from lynx_pipeline_tests.support.mlflow_runs import log_model_of
 
 pytestmark = pytest.mark.slow
 
@@ -102,6 +103,8 @@ def test_mirroring_twice_changes_nothing(tracking: Tracking, folder: Path) -> No
             uri=f"runs:/{runs[k]}/model",
             run_id=runs[k],
             tags=tags[k],
+            about={},
+            metrics={},
         )
         with connected(tracking.uri) as client:
             found = client.search_model_versions("name = 'mirrored'")
@@ -113,9 +116,44 @@ def test_mirroring_twice_changes_nothing(tracking: Tracking, folder: Path) -> No
     assert mirror(0) == ("1", 2, "1")
 
 
+def test_a_logged_model_gets_the_accuracies_once(tracking: Tracking, folder: Path) -> None:
+    """More than MLflow takes in a request, with names that it does not take. Repeating it adds
+    none, and a deleted run does not matter."""
+    run_id = tracking.run()
+    model_id = log_model_of(tracking, run_id, folder)
+    metrics = {"lynx/topic.a (b)": 0.25, **{f"lynx/id.{k}": k / 2000 for k in range(2000)}}
+
+    def mirror() -> None:
+        mirror_alias(
+            tracking.uri,
+            model="with-metrics",
+            alias="champion",
+            uri=f"models:/{model_id}",
+            run_id=run_id,
+            tags={"lynx.semver": "v0.1.0-dev"},
+            about={"lynx.verdict": "passed"},
+            metrics=metrics,
+        )
+
+    for _ in range(2):
+        mirror()
+        with connected(tracking.uri) as client:
+            found = client.get_logged_model(model_id).metrics
+            version = client.get_model_version_by_alias("with-metrics", "champion")
+        assert len(found) == 2001
+        expected = {key.replace("(", "_").replace(")", "_"): it for key, it in metrics.items()}
+        assert {metric.key: metric.value for metric in found} == expected
+        assert version.tags == {"lynx.semver": "v0.1.0-dev", "lynx.verdict": "passed"}
+    with connected(tracking.uri) as client:
+        client.delete_run(run_id)
+    metrics["lynx/new"] = 1.0
+    mirror()
+
+
 # ----- the mirror converges from any state ----------------------------------------------------
 
 MIRRORED = {"lynx.semver": "v0.1.0-dev", "lynx.canonical_sha": "a"}
+ABOUT = {"lynx.verdict": "passed"}
 
 
 @pytest.fixture
@@ -127,13 +165,24 @@ def mirrored(tracking: Tracking, folder: Path) -> Callable[[], tuple[Any, ...]]:
 
     def mirror() -> tuple[Any, ...]:
         version = mirror_alias(
-            tracking.uri, model=model, alias="dev", uri=uri, run_id=run_id, tags=MIRRORED
+            tracking.uri,
+            model=model,
+            alias="dev",
+            uri=uri,
+            run_id=run_id,
+            tags=MIRRORED,
+            about=ABOUT,
+            metrics={},
         )
         with connected(tracking.uri) as client:
             found = client.get_model_version_by_alias(model, "dev")
             number = len(client.search_model_versions(f"name = '{model}'"))
         assert version == str(found.version)
-        assert (found.run_id, found.source, dict(found.tags)) == (run_id, uri, MIRRORED)
+        assert (found.run_id, found.source, dict(found.tags)) == (
+            run_id,
+            uri,
+            {**MIRRORED, **ABOUT},
+        )
         return model, run_id, uri, number
 
     return mirror

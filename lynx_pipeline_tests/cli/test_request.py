@@ -54,17 +54,17 @@ def test_a_request_in_prod_is_refused_and_says_where_to_make_it(
     assert "can't name a promotion in prod" in one_paragraph(capsys)
 
 
-def test_the_demo_elsewhere_says_where_to_run_it(
+def test_a_demo_from_a_clone_says_where_to_run_it(
     promoted: Settings, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In a folder that is no project, and in another project."""
-    for folder, says in (
-        (promoted.root.parent, "is not in a project"),
-        (promoted.root, "has no examples/grammar_tutor/demo.py"),
+    for folder, says, advice in (
+        (promoted.root.parent, "is not in a project", "Run the demo in that clone."),
+        (promoted.root, "has no examples/grammar_tutor/demo.py", "Run it in an empty folder."),
     ):
         monkeypatch.chdir(folder)
         assert main(["demo"]) == 2
         message = one_paragraph(capsys)
         assert f"{folder} {says}" in message
-        assert "Run it in a clone of the lynx-pipeline repository" in message
+        assert advice in message
     assert not promoted.home.exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.bundle_store import BundleStore, Folder
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.errors import NotFound, Refused
 from lynx_pipeline_tests.simulators.faults.disk import HALFWAY, KILLED, LAST_BYTE, SHORT, Disk
 from lynx_pipeline_tests.simulators.faults.trial import ChildResult, Table, forked
 
@@ -99,7 +99,7 @@ def _check_recovery(folder: Path, bundle: Path) -> str:
     outcome = "new"
     try:
         store.restore(identity.digest, folder.with_name("restored"))
-    except BadInput:
+    except (NotFound, Refused):
         outcome = "old"
     store.keep(bundle, identity)
     shutil.rmtree(folder.with_name("restored"))
