@@ -15,7 +15,7 @@ from unittest.mock import patch
 from examples.grammar_tutor.configs import CANDIDATE, REGRESSED
 from examples.grammar_tutor.train import train_and_log
 from lynx_pipeline.adapters.mlflow_candidates import choose_model
-from lynx_pipeline.adapters.mlflow_tracking import connected
+from lynx_pipeline.adapters.mlflow_tracking import connected, mirror_alias
 from lynx_pipeline.config import load_settings
 from lynx_pipeline_tests.deploy_workflow.workflow_rules import LOCKS
 from lynx_pipeline_tests.simulators.actions import fake_github
@@ -154,12 +154,16 @@ class Stage:
     def move_alias(self, run_id: str) -> None:
         """Make :data:`ALIAS` name the model of this run."""
         uri = choose_model(self.mlflow, run_id).uri
-        with connected(self.mlflow) as client:
-            known = client.search_registered_models(filter_string=f"name = '{REGISTERED}'")
-            if not known:
-                client.create_registered_model(REGISTERED)
-            version = client.create_model_version(REGISTERED, uri, run_id=run_id).version
-            client.set_registered_model_alias(REGISTERED, "next", version)
+        mirror_alias(
+            self.mlflow,
+            model=REGISTERED,
+            alias="next",
+            uri=uri,
+            run_id=run_id,
+            tags={},
+            about={},
+            metrics={},
+        )
 
     def relog(self, run_id: str) -> None:
         """Change the run's bundle, as anybody who can write to MLflow could."""
