@@ -114,7 +114,8 @@ def test_a_missing_project_is_an_error(tmp_path: Path) -> None:
         ),
         pytest.param(
             REQUIRED + 'artifact_locations = ["/"]',
-            "such as /mnt/mlruns or s3://",
+            "such as /mnt/mlruns or s3://.*, found a list, in which entry 1 is not accepted: "
+            "everything would be below it",
             id="location everywhere",
         ),
         pytest.param(
@@ -123,7 +124,9 @@ def test_a_missing_project_is_an_error(tmp_path: Path) -> None:
             id="location without bucket",
         ),
         pytest.param(
-            REQUIRED + 'artifact_locations = ["mlruns"]', "such as /mnt", id="location relative"
+            REQUIRED + 'artifact_locations = ["s3://a", "mlruns"]',
+            "such as /mnt.*, in which entry 2 is not accepted: it is a relative path",
+            id="location relative",
         ),
         pytest.param(
             REQUIRED + 'artifact_locations = ["/mnt/../etc"]', "such as /mnt", id="location upwards"

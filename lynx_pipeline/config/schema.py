@@ -37,7 +37,8 @@ _SHOWN_PROBLEMS = 5
 @dataclass(frozen=True, slots=True)
 class Key:
     """What a key means, and what it accepts: in words, and as a function that returns the value to
-    use and raises :class:`ValueError` for one that is not accepted."""
+    use and raises :class:`ValueError` for one that is not accepted. Only of a list is its text
+    shown; it must not contain the value, which may be a password."""
 
     description: str
     expected: str
@@ -98,13 +99,22 @@ def _one_of(*names: str) -> Callable[[Any], str]:
 def _list(each: Callable[[Any], str]) -> Callable[[Any], tuple[str, ...]]:
     def check(value: Any) -> tuple[str, ...]:
         _require(isinstance(value, list))
-        return tuple(map(each, value))
+        found = []
+        for number, it in enumerate(value, start=1):
+            try:
+                found.append(each(it))
+            except ValueError as error:
+                reason = str(error) or "it is not one"
+                raise ValueError(f"entry {number} is not accepted: {reason}") from None
+        return tuple(found)
 
     return check
 
 
 def _location(value: Any) -> str:
-    _require(isinstance(value, str) and not is_too_wide(parse_location(value)))
+    _require(isinstance(value, str))
+    if is_too_wide(parse_location(value)):
+        raise ValueError("everything would be below it")
     return str(value)
 
 
@@ -377,8 +387,10 @@ def _read(kind: type, table: dict[str, Any], where: str, problems: list[str]) ->
         if it.name in table:
             try:
                 values[it.name] = known.check(table[it.name])
-            except (ValueError, OverflowError):
+            except (ValueError, OverflowError) as error:
                 found = _found(table[it.name])
+                if isinstance(table[it.name], list) and str(error):
+                    found += f", in which {error}"
                 problems.append(f"{where}: {it.name!r}: expected {known.expected}, found {found}.")
         elif it.default is MISSING:
             problems.append(f"{where}: {it.name!r} is missing: expected {known.expected}.")

@@ -1,5 +1,6 @@
-"""How a candidate failed: the last line of its traceback, where that is in its own files, and
-the last part of what it printed.
+"""How a candidate failed: the last line of its traceback, where that is in its own code, and the
+last part of what it printed. Code that was pickled with a model is in no file of the bundle; its
+traceback names the script that it comes from.
 
 All of that is the candidate's own text, so it explains and proves nothing. Control characters are
 replaced, and lengths are limited.
@@ -12,6 +13,7 @@ from lynx_pipeline.errors import BadInput
 
 _TRACEBACK = "Traceback (most recent call last):"
 _FRAME = re.compile(r'\s+File "(?P<file>.+)", line (?P<line>\d+)(?:, in (?P<function>.+))?')
+_LIBRARY = re.compile("/(site-packages|dist-packages|lib/python[0-9.]+)/")
 _LONGEST = 1000  # characters of one text in a message
 
 
@@ -48,22 +50,29 @@ def failed(
 
 
 def _last_exception(lines: list[str], bundle: str) -> tuple[str, str]:
-    """The last traceback's exception, and the innermost place in the bundle; "" for what is not
-    there."""
+    """The last traceback's exception, and the innermost place in the bundle, or else in no library;
+    "" for what is not there."""
     # Something printed before, such as a progress bar, may be on the same line.
     starts = [number for number, line in enumerate(lines) if line.rstrip().endswith(_TRACEBACK)]
     if not starts:
         return "", ""
-    where = ""
+    inside, elsewhere = "", ""
     for line in lines[starts[-1] + 1 :]:
         if not line.startswith(" "):
-            return line, where
+            return line, inside or elsewhere
         frame = _FRAME.fullmatch(line)
-        if frame and bundle and frame["file"].startswith(f"{bundle}/"):
-            file = _short(frame["file"].removeprefix(f"{bundle}/"))
-            function = f", in {_short(frame['function'])}" if frame["function"] else ""
-            where = f" It was raised at {file}, line {frame['line']}{function}."
-    return "", where
+        if not frame:
+            continue
+        if bundle and frame["file"].startswith(f"{bundle}/"):
+            inside = _place(frame["file"].removeprefix(f"{bundle}/"), frame)
+        elif frame["file"].startswith("/") and not _LIBRARY.search(frame["file"]):
+            elsewhere = _place(frame["file"], frame)
+    return "", inside or elsewhere
+
+
+def _place(file: str, frame: re.Match[str]) -> str:
+    function = f", in {_short(frame['function'])}" if frame["function"] else ""
+    return f" It was raised at {_short(file)}, line {frame['line']}{function}."
 
 
 def _short(text: str) -> str:

@@ -28,8 +28,15 @@ def hint_text(found: Any) -> str:
             shown = ", ".join(repr(str(each)[:_LONGEST_NAME]) for each in columns[:_SHOWN])
             return (
                 f"The model was given a data frame with the column{'s' * (len(columns) > 1)} "
-                f"{shown}. To get another one, log it with a signature: "
-                "mlflow.pyfunc.log_model(..., signature=mlflow.models.infer_signature("
+                f"{shown}. "
+                + (
+                    "To get another one, log it"
+                    if columns == ["prompt"]
+                    else "If the eval set's items have 'inputs', name one of them as the model "
+                    "needs it. Otherwise log it"
+                )
+                + " with a signature: mlflow.pyfunc.log_model(..., "
+                "signature=mlflow.models.infer_signature("
                 f"pandas.DataFrame({{'{_name(name)}': ['a text']}})))."
             )
     return ""

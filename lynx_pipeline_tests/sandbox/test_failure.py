@@ -9,6 +9,7 @@ from lynx_pipeline.sandbox.failure import failed
 BUNDLE = "/opt/ml/model"
 LIBRARY = '  File "/usr/lib/python3/mlflow/pyfunc.py", line 700, in predict\n    return f(x)\n'
 OURS = f'  File "{BUNDLE}/code/tutor.py", line 12, in answer\n    return words[prompt]\n'
+SCRIPT = '  File "/home/me/train.py", line 7, in predict\n    return words[prompt]\n'
 START = "Traceback (most recent call last):\n"
 
 
@@ -35,6 +36,16 @@ def message(stderr: str, error: str = "") -> str:
             f"exception occurred:\n\n{START}{LIBRARY}RuntimeError: no\n",
             ": RuntimeError: no.",
             id="the last of several, in no own file",
+        ),
+        pytest.param(
+            f"{START}{LIBRARY}{SCRIPT}{LIBRARY}KeyError: 'go'\n",
+            ": KeyError: 'go'. It was raised at /home/me/train.py, line 7, in predict.",
+            id="pickled code, in the script that logged it",
+        ),
+        pytest.param(
+            f"{START}{OURS}{SCRIPT}KeyError: 'go'\n",
+            ": KeyError: 'go'. It was raised at code/tutor.py, line 12, in answer.",
+            id="the bundle's files come first",
         ),
         pytest.param(
             START + OURS + "pkg.Invalid: 2 errors\n  a: missing\n  b: missing\n",

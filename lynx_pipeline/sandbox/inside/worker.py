@@ -267,8 +267,8 @@ def _position(names: list[Any], answer_column: str | None) -> int:
     columns = f"{len(names)} columns ({', '.join(map(repr, names))[:200]})"
     if answer_column is None:
         raise ValueError(
-            f"the model returned {columns}, expected one. Name the one with the answers: "
-            "answer_column in the evaluation's settings"
+            f"the model returned {columns}, expected one. Name the one with the answers in the "
+            "evaluation's table of pyproject.toml: answer_column = 'NAME'"
         )
     raise ValueError(
         f"the model returned {columns}, expected one named {answer_column!r}, as answer_column in "

@@ -107,7 +107,7 @@ def test_one_of_several_columns_is_chosen_by_name(name: str) -> None:
 @pytest.mark.parametrize("name", SEVERAL)
 def test_several_columns_without_a_choice_are_refused(name: str) -> None:
     """The error names them and the setting."""
-    with pytest.raises(ValueError, match=r"2 columns \(.*'label'.*answer_column in the"):
+    with pytest.raises(ValueError, match=r"2 columns \(.*'label'.*answer_column = 'NAME'"):
         plain(SEVERAL[name])
     with pytest.raises(ValueError, match=r"2 columns .*'label'.* one named 'Label', as"):
         plain(SEVERAL[name], "Label")
