@@ -146,7 +146,7 @@ def test_the_page_sets_up_and_restores_a_server(machine: Machine) -> None:
     done(
         machine,
         "systemctl stop lynx.target; mv /var/lib/lynx /var/lib/lost\n"
-        'for name in lynx_dagster lynx_mlflow; do su postgres -c "dropdb $name"\n'
+        'for name in lynx_dagster lynx_mlflow; do su postgres -c "dropdb --force $name"\n'
         'su postgres -c "createdb --owner lynx $name"; done',
     )
     (backup,) = done(machine, "ls -d /var/backups/lynx/*").split()
