@@ -33,7 +33,6 @@ def demo() -> int:
     written to the folder grammar-tutor.
     """
     settings = _example()
-    require_dev(settings, "the demo")
     sys.path.insert(0, str(settings.root))
     with contextlib.chdir(settings.root):
         importlib.import_module("examples.grammar_tutor.demo").run(settings)
@@ -46,6 +45,7 @@ def _example() -> Settings:
         settings = load_settings()
     except NoProject:
         settings = _written(Path(FOLDER).absolute())
+    require_dev(settings, "the demo")
     if not (settings.root / EXAMPLE).is_file():
         raise BadInput(
             f"the project {settings.root} has no {EXAMPLE}: the demo trains and promotes the "

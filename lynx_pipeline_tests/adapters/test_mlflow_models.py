@@ -89,6 +89,7 @@ def test_an_object_that_grows_after_the_listing_ends_the_download(
     with s3_server.running(tmp_path) as s3:
         for name, value in s3.environ.items():
             monkeypatch.setenv(name, value)
+        monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it keeps another test's credentials
         uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
         with connected(uri) as client:
             tracking = Tracking(uri, client.create_experiment("tiny", f"s3://{BUCKET}/mlflow"))

@@ -152,7 +152,7 @@ def backup_and_restore(team: Team) -> Story:
         new.launched(after)
         new.start("daemon")
         yield from _retried(new, run_id)
-        assert new.alive(31)
+        until(lambda: new.alive(31), bool, "the liveness check passes with the daemon")
         new.ended(after)
         assert sorted(new.promoted()) == sorted([*known, "v0.9.0-dev", "v0.10.0-dev"])
         assert new.alias() == new.promoted()[-1]
