@@ -1,7 +1,8 @@
 """Settings: ``[tool.lynx_pipeline]`` of the project's ``pyproject.toml``, and the environment.
 
 * :mod:`~lynx_pipeline.config.settings`: the values that the rest of the package works with;
-* :mod:`~lynx_pipeline.config.schema`: what the file may contain, and how errors in it are reported;
+* :mod:`~lynx_pipeline.config.schema`: what the file may contain;
+* :mod:`~lynx_pipeline.config.parse`: checks its tables, and reports what is wrong with them;
 * :mod:`~lynx_pipeline.config.load`: finds the file, reads it, and applies the environment.
 """
 

@@ -69,7 +69,7 @@ def load_settings(
         NoProject: there is no project at ``start`` or above it.
         BadInput: a setting is invalid.
     """
-    from lynx_pipeline.config.schema import parse_table  # some commands never read the file
+    from lynx_pipeline.config.parse import parse_table  # some commands never read the file
 
     environ = os.environ if environ is None else environ
     env = read_env(environ)
