@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+from lynx_pipeline.adapters.mlflow_files import artifact_repository
 from lynx_pipeline.adapters.mlflow_models import (
-    artifact_repository,
     check_location,
     check_model_id,
     is_model,

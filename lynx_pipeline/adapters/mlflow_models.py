@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from lynx_pipeline.adapters import mlflow_http, mlflow_server
+from lynx_pipeline.adapters.mlflow_files import artifact_repository, download_files
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.domain.artifact_location import (
     InvalidLocation,
@@ -187,8 +188,7 @@ def with_client(
     mib: int = BUNDLE_MIB,
     listed: Callable[[Tally], None] = lambda _: None,
 ) -> None:
-    """Like :func:`download`, with MLflow's client, which takes whatever the store sends. So files
-    are downloaded one by one, and the first whose size is not the listed one ends it."""
+    """Like :func:`download`, with MLflow's client."""
     with connected(tracking_uri):
         store = artifact_repository(tracking_uri, location)
         what, tally = f"the model at {without_secrets(location)!r:.200}", Tally(mib)
@@ -197,25 +197,12 @@ def with_client(
             raise mlflow_server.no_files(without_secrets(tracking_uri), without_secrets(location))
         listed(tally)
         folder.mkdir(parents=True)
+        sizes = dict[str, int]()
         for _, files, folders in everything:
             for path in folders:
                 (folder / path).mkdir()
-            for path, size in files.items():
-                # What every store implements, unlike `download_artifacts`, which may list again.
-                store._download_file(path, str(folder / path))
-                found = (folder / path).stat().st_size
-                if found != size:
-                    raise SystemFailed(
-                        f"{what} changed while it was downloaded: {path!r:.80} has {found} bytes, "
-                        f"and {size} were listed. Run this again."
-                    )
-
-
-def artifact_repository(tracking_uri: str, root: str) -> "ArtifactRepository":
-    """The run's artifacts alone: the client's ``list_artifacts`` mixes in logged models."""
-    from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
-
-    return get_artifact_repository(root, tracking_uri=tracking_uri)
+            sizes |= files
+        download_files(store, tracking_uri, folder, sizes, what)
 
 
 def is_model(artifacts: "ArtifactRepository", folder: str) -> bool:
