@@ -1,4 +1,5 @@
-"""Puts the example project into the wheel, where ``lynx-pipeline demo`` finds it."""
+"""Puts into the wheel the example project, where ``lynx-pipeline demo`` finds it, and the workflows
+with their lock files, which ``lynx-pipeline init`` writes into other repositories."""
 
 from typing import Any
 
@@ -11,12 +12,18 @@ EXAMPLE = (
     *("data/eval/phase-20.reference.parquet.dvc", "data/processed/.gitignore"),
     "data/processed/train.jsonl.dvc",
 )
+REPOSITORY = (
+    *(".github/CODEOWNERS", ".github/workflows/baseline.yml"),
+    *(".github/workflows/deploy-grammar-tutor.yml", "requirements.lock"),
+    *("requirements-promote.lock", "requirements-request.lock"),
+)
 
 
-class ExampleProject(BuildHookInterface[Any]):
+class OtherFiles(BuildHookInterface[Any]):
     """An editable installation needs no copy: it uses the clone's own files."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
         if version != "editable":
             files = {name: f"lynx_pipeline/example/{name}" for name in EXAMPLE}
+            files |= {name: f"lynx_pipeline/repository/{name}" for name in REPOSITORY}
             build_data["force_include"].update(files)

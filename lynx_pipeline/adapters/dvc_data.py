@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lynx_pipeline.adapters.dvc import opened, repository
+from lynx_pipeline.adapters.dvc import opened, repository, translated
 from lynx_pipeline.adapters.dvc_files import (
     OnDisk,
     Tracked,
@@ -35,6 +35,7 @@ from lynx_pipeline.adapters.files import (
 from lynx_pipeline.errors import BadInput, SystemFailed, from_os_error
 
 PULL_SECONDS = 600.0
+_FIRST_REMOTE = "storage"
 LONGEST_LIST = 1 << 30  # bytes, of the list of a folder's files
 
 
@@ -215,6 +216,29 @@ def _copy_from_cache(tracked: Tracked) -> None:
         except OSError as error:
             new.unlink(missing_ok=True)
             raise from_os_error(error) from None
+
+
+def start_repository(root: Path, remote: str) -> bool:
+    """Make ``root`` a DVC repository with this default remote, a URL or a folder, unless it is in
+    one already. Returns whether it was not.
+
+    Raises:
+        SystemFailed: DVC failed.
+    """
+    if repository(root / "any") is not None:
+        return False
+    with translated(f"{root}: DVC could not start a repository there"):
+        from dvc.config_schema import RelPath
+        from dvc.repo import Repo
+
+        # DVC writes it relative to its configuration, as 'dvc remote add' does.
+        outside = "://" in remote or Path(remote).is_absolute()
+        url = remote if outside else RelPath(os.fspath(root / remote))
+        new = Repo.init(str(root), subdir=not (root / ".git").exists())
+        with new as repo, repo.config.edit("repo") as config:
+            config["core"] |= {"analytics": False, "remote": _FIRST_REMOTE}
+            config["remote"][_FIRST_REMOTE] = {"url": url}
+    return True
 
 
 def track(path: Path, remote: str | None) -> None:

@@ -46,6 +46,18 @@ def read_object(path: Path, md5: str, remote: str | None = None) -> bytes | None
     return None
 
 
+def is_in_remote(path: Path, md5: str, remote: str | None) -> bool:
+    """Whether ``remote``, or the default remote if that is None, has bytes under this hash. The
+    cache is not asked.
+
+    Raises:
+        SystemFailed: DVC failed.
+    """
+    with opened(path, f"{path}: DVC could not look up {md5} in its remote") as repo:
+        found = repo.cloud.get_remote(remote)
+        return any(it.exists(md5) for it in (found.odb, found.legacy_odb))
+
+
 def read_version(path: Path, md5: str, sha256: str, what: str) -> bytes:
     """The bytes of the version of ``path`` with these digests, from DVC's cache or remote, or from
     where a commit's record says that it is. It may be another version than the one that is

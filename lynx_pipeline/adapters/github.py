@@ -6,7 +6,7 @@ The runner sets the API's address and the workflow passes the token. No message 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lynx_pipeline.domain.release.approval import Commit, Review
 from lynx_pipeline.domain.release.request import Comment, PullRequest
@@ -27,14 +27,16 @@ class GitHub:
     Every method raises SystemFailed if GitHub can't be reached or refuses the token.
     """
 
-    def __init__(self) -> None:
-        """Create the client. This sends no request.
+    def __init__(self, repository: str | None = None) -> None:
+        """Create the client for ``repository``, such as ``owner/name``; by default, the one that
+        this workflow run belongs to. This sends no request.
 
         Raises:
             BadInput: an environment variable is missing.
         """
-        values = [os.environ.get(name, "") for name in ("GITHUB_TOKEN", "GITHUB_REPOSITORY")]
-        if not all(values):
+        token = os.environ.get("GITHUB_TOKEN", "")
+        repository = repository or os.environ.get("GITHUB_REPOSITORY", "")
+        if not (token and repository):
             raise BadInput(
                 "GitHub can't be used: GITHUB_TOKEN or GITHUB_REPOSITORY is not set. In a "
                 "workflow, add 'GITHUB_TOKEN: ${{ github.token }}' to the step's env."
@@ -45,7 +47,7 @@ class GitHub:
         url = os.environ.get("GITHUB_API_URL", "https://api.github.com")
         self._client = Github(
             base_url=url,
-            auth=Auth.Token(values[0]),
+            auth=Auth.Token(token),
             timeout=_SECONDS,
             retry=GithubRetry(total=_TRIES),
             per_page=100,
@@ -53,7 +55,7 @@ class GitHub:
             lazy=True,
         )
         self._url = url
-        self._repository = self._client.get_repo(values[1])
+        self._repository = self._client.get_repo(repository)
 
     def pull_request(self, number: int) -> PullRequest:
         """The pull request as it is now."""
@@ -110,6 +112,22 @@ class GitHub:
                 Commit(c.sha, *(user.login if user else None for user in (c.author, c.committer)))
                 for c in self._pull(number).get_commits()
             ]
+
+    def environments(self) -> dict[str, bool]:
+        """The deployment environments, and whether each restricts the branches that use it."""
+        with self._requesting("reading the environments"):
+            found = self._json("environments?per_page=100")["environments"]
+            return {it["name"]: it["deployment_branch_policy"] is not None for it in found}
+
+    def rules(self, branch: str) -> dict[str, dict[str, Any]]:
+        """The rules in force for a branch: their parameters by their types."""
+        with self._requesting(f"reading the rules of the branch {branch}"):
+            found = self._json(f"rules/branches/{branch}?per_page=100")
+            return {it["type"]: it.get("parameters") or {} for it in found}
+
+    def _json(self, path: str) -> Any:
+        url = f"/repos/{self._repository.full_name}/{path}"
+        return self._client.requester.requestJsonAndCheck("GET", url)[1]
 
     def upsert_comment(
         self, number: int, name: str, run: int, text: str, *, overwrite_later: bool = False

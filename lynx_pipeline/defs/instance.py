@@ -18,11 +18,9 @@ from yaml import YAMLError
 from lynx_pipeline.adapters import actions
 from lynx_pipeline.adapters.files import make_folder
 from lynx_pipeline.config import load_settings
+from lynx_pipeline.defs import DAGSTER_YAML
 from lynx_pipeline.domain.text import printable, without_secrets
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed, paragraph
-
-# What a project without a dagster.yaml needs in it.
-DAGSTER_YAML = "instance_class: {module: lynx_pipeline.defs.instance, class: LynxInstance}"
 
 
 class StartFailed(click.ClickException):

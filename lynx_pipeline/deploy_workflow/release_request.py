@@ -82,14 +82,22 @@ def approval(settings: Settings, github: GitHub, number: int, base: str) -> str:
     )
 
 
-def _objection(github: GitHub, root: Path, commit: str, path: str) -> Objection:
-    """Why a login is not authorized: not an owner of ``path`` at ``commit``, or no write access."""
-    owners = frozenset[str]()
+def owners_at(root: Path, commit: str, path: str) -> frozenset[str]:
+    """The owners of ``path`` according to ``CODEOWNERS`` in ``commit``, in lower case.
+
+    Raises:
+        SystemFailed: git failed.
+    """
     for place in PLACES:
         raw = git_files.file_at(root, commit, root / place)
         if raw is not None:
-            owners = owners_of(raw.decode(errors="replace"), path)
-            break
+            return owners_of(raw.decode(errors="replace"), path)
+    return frozenset()
+
+
+def _objection(github: GitHub, root: Path, commit: str, path: str) -> Objection:
+    """Why a login is not authorized: not an owner of ``path`` at ``commit``, or no write access."""
+    owners = owners_at(root, commit, path)
 
     @cache
     def objection(login: str) -> str | None:

@@ -15,8 +15,6 @@ from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.errors import Refused
 
-# Where GitHub looks for it.
-CODEOWNERS = (".github/CODEOWNERS", "CODEOWNERS", "docs/CODEOWNERS")
 # The lock files of pip, uv, Poetry, PDM and pipenv, and PEP 751's.
 _LOCK = re.compile(r"(?!dvc\.lock$)(?:.+\.lock|requirements.*\.txt|pylock(?:\..+)?\.toml)")
 
@@ -51,10 +49,17 @@ def check_judges(settings: Settings, policy: Policy, commit: str) -> None:
 
 def _required(settings: Settings, policy: Policy, commit: str) -> list[str]:
     """The workflow, the owners, and the lock files beside ``pyproject.toml`` and at the root."""
+    from lynx_pipeline.domain.release.owners import PLACES  # the light client can't import it
+
     beside = git_files.beside(settings.root, commit)
-    locks = [it for it in beside if _LOCK.fullmatch(PurePosixPath(it).name)]
-    owners = git_files.existing(settings.root, commit, CODEOWNERS)
+    locks = [it for it in beside if is_lock_file(PurePosixPath(it).name)]
+    owners = git_files.existing(settings.root, commit, PLACES)
     return [policy.workflow, *owners, *locks]
+
+
+def is_lock_file(name: str) -> bool:
+    """Whether a file with this name says which packages are installed."""
+    return _LOCK.fullmatch(name) is not None
 
 
 def _covers(judges: Iterable[str], path: str) -> bool:

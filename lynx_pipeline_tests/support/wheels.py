@@ -4,6 +4,7 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,15 @@ def our_wheel(folder: Path) -> Path:
     subprocess.run([*build, "--outdir", str(folder)], check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
+
+
+def imitation(folder: Path) -> Path:
+    """Write a wheel with this project's name and version, and nothing else."""
+    name = f"lynx_pipeline-{version('lynx-pipeline')}"
+    file = folder / f"{name}-py3-none-any.whl"
+    with zipfile.ZipFile(file, "w") as opened:
+        opened.writestr(f"{name}.dist-info/METADATA", "Name: lynx-pipeline\n")
+    return file
 
 
 def use_only_wheels(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

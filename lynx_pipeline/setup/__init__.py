@@ -1,0 +1,1 @@
+"""Setting up a repository, and checking a set-up."""

@@ -1,0 +1,270 @@
+"""Checks of a set-up, from end to end. Each ends with a line: what is right, or what is wrong and
+what to do. All of them run, whatever the others find."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+
+from lynx_pipeline.adapters import git_files
+from lynx_pipeline.adapters.dvc_data import recorded_md5
+from lynx_pipeline.adapters.dvc_files import OnDisk, find
+from lynx_pipeline.adapters.dvc_versions import is_in_remote
+from lynx_pipeline.adapters.github import GitHub
+from lynx_pipeline.adapters.mlflow_tracking import connected
+from lynx_pipeline.config import Settings
+from lynx_pipeline.deploy_workflow.release_request import owners_at
+from lynx_pipeline.domain.release.identity import Policy, check_policy
+from lynx_pipeline.domain.text import without_secrets
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import BadInput, LynxError, Refused, from_os_error, some_of
+from lynx_pipeline.evaluation.inputs import check_match, read_baseline, read_eval_set
+from lynx_pipeline.evaluation.run import hidden_folders
+from lynx_pipeline.registry import Registry
+from lynx_pipeline.registry.gate_inputs import check_committed, check_current
+from lynx_pipeline.registry.judges import check_judges
+from lynx_pipeline.sandbox.isolation import choose_isolation
+from lynx_pipeline.setup.files import State
+from lynx_pipeline.setup.project import git_root, github_repository
+from lynx_pipeline.setup.workflows import FOLDER, installed_wheel, workflow_files
+
+_ENVIRONMENTS = ("candidate", "production", "report")  # of the deploy workflow's jobs
+_REVIEW = {
+    "required_approving_review_count": "an approval",
+    "require_code_owner_review": "a review from code owners",
+    "dismiss_stale_reviews_on_push": "dismissing stale approvals",
+    "require_last_push_approval": "approval of the most recent push",
+}
+
+
+class Status(StrEnum):
+    """How a check ended."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "FAILED"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check found. ``exit_code`` is that of its error, 0 without one."""
+
+    name: str
+    status: Status
+    text: str
+    exit_code: int = 0
+
+
+class _NotChecked(Exception):
+    """A check does not apply, or something that it needs is missing here."""
+
+
+class _Risky(Exception):
+    """Nothing is broken, but somebody should know."""
+
+
+def findings(settings: Settings) -> Iterator[Finding]:
+    """Run all checks, those of production only if the project has an identity policy or this is
+    ``prod``."""
+    checks: list[tuple[str, Callable[[Settings], str]]] = [
+        ("git", _git),
+        ("Dagster", _dagster),
+        ("eval set", _eval_set),
+        ("DVC remote", _remote),
+        ("baseline", _baseline),
+        ("MLflow", _mlflow),
+        ("sandbox", _sandbox),
+        ("registry", _registry),
+    ]
+    production: list[tuple[str, Callable[[Settings], str]]] = [
+        ("identity", _identity),
+        ("judges", _judges),
+        ("committed inputs", _committed),
+        ("branch", _current),
+        ("workflow", _workflow),
+        ("owners", _owners),
+        ("environments", _environments),
+        ("branch rules", _rules),
+    ]
+    for name, check in checks:
+        yield _finding(name, partial(check, settings))
+    if settings.identity is None and settings.env is Env.DEV:
+        text = (
+            "[tool.lynx_pipeline.identity] is missing from pyproject.toml, so nothing can be "
+            "promoted in prod. docs/production.md describes it."
+        )
+        yield Finding("production", Status.SKIPPED, text)
+        return
+    # Without a policy, each of the others would say so again.
+    for name, check in production if settings.identity else production[:1]:
+        yield _finding(name, partial(check, settings))
+
+
+def _finding(name: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(name, Status.OK, check())
+    except _NotChecked as reason:
+        return Finding(name, Status.SKIPPED, str(reason))
+    except _Risky as reason:
+        return Finding(name, Status.WARNING, str(reason))
+    except LynxError as error:
+        return Finding(name, Status.FAILED, str(error), error.exit_code)
+    except OSError as error:
+        return Finding(name, Status.FAILED, str(from_os_error(error)), 3)
+
+
+def _git(settings: Settings) -> str:
+    head = git_files.head(settings.root)
+    return f"the commit {head[:12]} is checked out in {git_root(settings.root)}."
+
+
+def _dagster(_: Settings) -> str:
+    from lynx_pipeline.defs.instance import open_instance
+
+    with open_instance() as instance:
+        return f"the instance has {instance.get_runs_count():,} runs."
+
+
+def _eval_set(settings: Settings) -> str:
+    items = read_eval_set(settings)
+    return f"{len(items):,} items, MD5 {items.dvc_hash}, as DVC recorded them."
+
+
+def _remote(settings: Settings) -> str:
+    tracked = find(settings.eval_set, OnDisk())
+    if not tracked.by_hash:
+        raise _NotChecked("the eval set is in no remote under its hash.")
+    if not is_in_remote(settings.eval_set, recorded_md5(tracked), tracked.remote):
+        raise BadInput(
+            f"the remote does not have {settings.eval_set.name} as it is recorded, so no other "
+            "machine can evaluate. Run 'dvc push'."
+        )
+    return "it has the eval set."
+
+
+def _baseline(settings: Settings) -> str:
+    baseline = read_baseline(settings.baseline)
+    check_match(read_eval_set(settings), baseline)
+    return f"{len(baseline.buckets):,} buckets, measured on this eval set."
+
+
+def _mlflow(settings: Settings) -> str:
+    with connected(settings.tracking_uri) as client:
+        client.search_experiments(max_results=1)
+    return f"{without_secrets(settings.tracking_uri)} answers."
+
+
+def _sandbox(settings: Settings) -> str:
+    try:
+        isolation = choose_isolation(Env.PROD, hidden_folders(settings), lambda _: None)
+    except Refused as error:
+        if settings.env is Env.PROD:
+            raise
+        raise _Risky(str(error)) from None
+    return f"{isolation.level} works."
+
+
+def _registry(settings: Settings) -> str:
+    if settings.registry is None:
+        raise BadInput(
+            "[tool.lynx_pipeline] in pyproject.toml has no 'registry', which prod needs. "
+            "docs/production.md describes it."
+        )
+    ledger = Registry.open(settings).verify()
+    return f"{settings.registry} is consistent, with {len(ledger.entries):,} entries."
+
+
+def _identity(settings: Settings) -> str:
+    policy = check_policy(settings.identity)
+    return f"{policy.workflow} on {policy.ref} of repository {policy.repository_id}."
+
+
+def _judges(settings: Settings) -> str:
+    check_judges(settings, _policy(settings), git_files.head(settings.root))
+    return f"{some_of(settings.judges)}."
+
+
+def _committed(settings: Settings) -> str:
+    check_committed(settings, git_files.head(settings.root))
+    return "baseline, eval set and settings are those of the commit."
+
+
+def _current(settings: Settings) -> str:
+    ref = _policy(settings).ref
+    check_current(settings, git_files.head(settings.root), ref)
+    return f"{ref} of the remote has the same gate inputs."
+
+
+def _workflow(settings: Settings) -> str:
+    policy, commit = _policy(settings), git_files.head(settings.root)
+    top = git_root(settings.root)
+    if git_files.file_at(top, commit, top / policy.workflow) is None:
+        raise BadInput(
+            f"the commit has no {policy.workflow}, which the identity policy names. Run "
+            "'lynx-pipeline init', or correct [tool.lynx_pipeline.identity]."
+        )
+    wheel = installed_wheel()
+    if not (settings.root / FOLDER).is_dir() or wheel is None:
+        return f"{policy.workflow} is committed."
+    files = workflow_files(settings.root, settings.model, wheel)
+    if changed := [it.path.name for it in files if it.state is not State.UNCHANGED]:
+        raise _Risky(
+            f"{some_of(changed)}: not as this version of lynx-pipeline writes them. "
+            "'lynx-pipeline init' shows the difference."
+        )
+    return f"{policy.workflow} is committed, and up to date."
+
+
+def _owners(settings: Settings) -> str:
+    policy, top = _policy(settings), git_root(settings.root)
+    owners = owners_at(top, git_files.head(settings.root), policy.workflow)
+    if owners <= {"owner"}:
+        raise BadInput(
+            f"CODEOWNERS names nobody for {policy.workflow}, so nobody may request a promotion. "
+            "Put in the logins of people; teams are ignored."
+        )
+    return f"{some_of(sorted(owners))} may request a promotion."
+
+
+def _environments(settings: Settings) -> str:
+    found = _github(settings).environments()
+    if missing := [it for it in _ENVIRONMENTS if it not in found]:
+        raise BadInput(
+            f"the repository has no environment {some_of(missing)}. Create it, and restrict it to "
+            "the default branch: docs/ci.md#setup."
+        )
+    if open_to_all := [it for it in _ENVIRONMENTS if not found[it]]:
+        raise BadInput(
+            f"every branch can use the environment {some_of(open_to_all)}, with its secrets. Set "
+            "its deployment branches to the default branch only."
+        )
+    return f"{some_of(_ENVIRONMENTS)}, each restricted to some branches."
+
+
+def _rules(settings: Settings) -> str:
+    branch = _policy(settings).ref.removeprefix("refs/heads/")
+    rules = _github(settings).rules(branch)
+    review = rules.get("pull_request", {})
+    missing = [text for key, text in _REVIEW.items() if not review.get(key)]
+    missing += [] if "non_fast_forward" in rules else ["no force push"]
+    if missing:
+        raise BadInput(
+            f"no ruleset of the branch {branch} requires {some_of(missing)}, so somebody can merge "
+            "another baseline or workflow alone. Add it: docs/ci.md#setup."
+        )
+    return f"{branch} requires a review from code owners."
+
+
+def _github(settings: Settings) -> GitHub:
+    known = github_repository(settings.root)
+    if not os.environ.get("GITHUB_TOKEN") or known is None:
+        raise _NotChecked(
+            "needs GITHUB_TOKEN, and a remote 'origin' on GitHub: GITHUB_TOKEN=$(gh auth token)."
+        )
+    return GitHub("/".join(known))
+
+
+def _policy(settings: Settings) -> Policy:
+    return check_policy(settings.identity)

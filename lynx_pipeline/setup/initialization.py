@@ -1,0 +1,169 @@
+"""Making a git repository a project: what is missing is planned, shown, and then written."""
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lynx_pipeline.adapters import dvc_data
+from lynx_pipeline.adapters.dvc_files import OnDisk, find_if_tracked
+from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.domain.release.owners import PLACES
+from lynx_pipeline.domain.text import Say
+from lynx_pipeline.errors import BadInput
+from lynx_pipeline.evaluation.baseline import propose
+from lynx_pipeline.evaluation.candidate import candidate as candidate_folder
+from lynx_pipeline.evaluation.candidate import choose, fresh_bundle
+from lynx_pipeline.evaluation.evidence import EVAL
+from lynx_pipeline.evaluation.inputs import read_eval_set
+from lynx_pipeline.evaluation.run import evaluate, hidden_folders
+from lynx_pipeline.registry.authorization import require_dev
+from lynx_pipeline.setup.files import File
+from lynx_pipeline.setup.project import (
+    BASELINE,
+    check_new_eval_set,
+    find_eval_set,
+    git_root,
+    github_repository,
+    model_name,
+    project_files,
+    project_here,
+)
+from lynx_pipeline.setup.workflows import FOLDER, installed_wheel, owners_file, workflow_files
+
+_OWNER = re.compile(r"@?([A-Za-z0-9](?:[A-Za-z0-9-]{0,38}))")
+
+
+@dataclass(frozen=True, slots=True)
+class Initialization:
+    """What ``init`` writes at ``root``. ``notes`` say what it can't write, and why."""
+
+    root: Path
+    eval_set: Path
+    dvc_remote: str
+    files: tuple[File, ...]
+    notes: tuple[str, ...]
+
+    def write(self) -> Iterator[str]:
+        """Write the files, and put the eval set under DVC. Yields what was done.
+
+        Raises:
+            SystemFailed: DVC or the disk failed.
+        """
+        for file in self.files:
+            file.write()
+        if dvc_data.start_repository(self.root, self.dvc_remote):
+            yield f"DVC keeps its data in {self.dvc_remote}."
+        if find_if_tracked(self.eval_set, OnDisk()) is None:
+            dvc_data.track(self.eval_set, None)
+            yield f"DVC tracks the eval set {self.eval_set.relative_to(self.root)}."
+
+    def first_baseline(
+        self,
+        reference: str,
+        model: str | None,
+        warn: Callable[[str], None],
+        say: Say,
+        progress: Callable[[int, int], object],
+    ) -> Iterator[str]:
+        """Evaluate a candidate and write the baseline from it. Yields what was done.
+
+        Raises:
+            BadInput: there is a baseline already, or the candidate can't be evaluated.
+            Refused: this is ``prod``.
+            SystemFailed: MLflow, DVC or the disk failed.
+        """
+        settings = self._settings()
+        require_dev(settings, "a first baseline")
+        if settings.baseline.exists():
+            raise BadInput(
+                f"{settings.baseline} exists. A new one is proposed from an evaluation: "
+                "lynx-pipeline baseline propose"
+            )
+        key = str(choose(settings, reference, model).key)
+        output = candidate_folder(settings, key).evidence / EVAL
+        with fresh_bundle(settings, key, say) as (bundle, _, _):
+            evidence = evaluate(
+                bundle,
+                read_eval_set(settings),
+                output,
+                settings.evaluation,
+                candidate=key,
+                env=settings.env,
+                hidden=hidden_folders(settings),
+                warn=warn,
+                say=say,
+                progress=progress,
+            )
+        propose(settings, output, f"The first baseline, measured on {key}.")
+        counts = evidence.evaluation.counts
+        yield (
+            f"{settings.baseline.name} has {len(counts.buckets)} buckets: {counts.correct} of "
+            f"{counts.n} right ({counts.correct / counts.n:.2%})."
+        )
+
+    def next_steps(self) -> Iterator[str]:
+        """The commands that come next."""
+        settings = self._settings()
+        if not settings.baseline.exists():
+            yield "lynx-pipeline init --candidate RUN_ID   # makes the first baseline"
+        else:
+            yield "git add . && git commit -m 'Add a deploy gate'"
+            yield "lynx-pipeline run RUN_ID v0.1.0-dev     # evaluates a candidate, and promotes it"
+        yield "lynx-pipeline doctor                    # says what production still needs"
+
+    def _settings(self) -> Settings:
+        return load_settings(self.root)
+
+
+def plan(
+    root: Path,
+    name: str | None,
+    eval_set: Path | None,
+    dvc_remote: str,
+    owners: Sequence[str],
+    wheel: Path | None,
+) -> Initialization:
+    """What is missing at ``root``. Settings that exist take precedence over ``name`` and
+    ``eval_set``.
+
+    Raises:
+        BadInput: ``root`` is in no git repository or in another project, there is no usable eval
+            set, or an argument is invalid.
+    """
+    top = git_root(root)
+    project = project_here(root)
+    if project is not None:
+        name, eval_set = project.model, project.eval_set
+    name = name or model_name(root)
+    eval_set = root / (eval_set or find_eval_set(root))
+    if find_if_tracked(eval_set, OnDisk()) is None:
+        check_new_eval_set(eval_set, root)
+    files = project_files(root, name, eval_set, has_table=project is not None)
+    baseline = BASELINE if project is None else project.baseline.relative_to(root).as_posix()
+    notes = []
+    wheel = wheel or installed_wheel()
+    if top != root:
+        notes.append(
+            f"the workflow and CODEOWNERS, since the repository's root is {top}: see docs/ci.md"
+        )
+    elif wheel is None:
+        notes.append(
+            f"the workflow and {FOLDER}, since lynx-pipeline was not installed from a wheel file, "
+            "which the workflow's jobs install: give --wheel FILE"
+        )
+    else:
+        files += workflow_files(root, name, wheel)
+    if top == root and not any((root / it).exists() for it in PLACES[1:]):
+        files.append(owners_file(root, name, baseline, _owners(root, owners)))
+    return Initialization(root, eval_set, dvc_remote, tuple(files), tuple(notes))
+
+
+def _owners(root: Path, named: Sequence[str]) -> str:
+    """The owners for ``CODEOWNERS``; the owner of the repository on GitHub if none is named."""
+    for it in named:
+        if not _OWNER.fullmatch(it):
+            raise BadInput(f"--owner {it!r:.60}: expected the login of a person, such as @octocat.")
+    known = github_repository(root)
+    names = named or ([known[0]] if known else ["OWNER"])
+    return " ".join(f"@{it.removeprefix('@')}" for it in names)

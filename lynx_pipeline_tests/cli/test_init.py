@@ -1,0 +1,182 @@
+"""``init``: a git repository becomes a project, and nothing in it is overwritten."""
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.cli import main
+from lynx_pipeline.config import load_settings
+from lynx_pipeline_tests.cli.helpers import Capsys, one_paragraph
+from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support.builders import bundle, eval_items, jsonl
+from lynx_pipeline_tests.support.places import git
+from lynx_pipeline_tests.support.wheels import imitation
+
+EXISTING = {
+    "pyproject.toml": '[project]\nname = "shop"\nversion = "1"\n\n[tool.dg]\nx = 1\n',
+    "workspace.yaml": "load_from:\n  - python_module: shop.definitions\n",
+    ".gitignore": "__pycache__/\n.lynx\n",
+    ".github/CODEOWNERS": "* @someone\n",
+    "docs/CODEOWNERS": "* @somebody\n",
+    "uv.lock": "version = 1\n",
+}
+
+
+@pytest.fixture
+def repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A git repository with an eval set, which is the working directory."""
+    root = folder / "shop"
+    root.mkdir()
+    git(root, "init", "--quiet", "--initial-branch=main")
+    (root / "eval.jsonl").write_bytes(jsonl(eval_items()))
+    monkeypatch.chdir(root)
+    return root
+
+
+def content(root: Path) -> Mapping[str, bytes]:
+    """Every file outside ``.git`` and DVC's own folders."""
+    return {
+        str(path.relative_to(root)): path.read_bytes()
+        for path in sorted(root.rglob("*"))
+        if path.is_file()
+        and not re.match(r"\.git/|\.dvc/(cache|tmp)/", str(path.relative_to(root)))
+    }
+
+
+@pytest.mark.slow
+def test_an_empty_repository_becomes_a_project(
+    repository: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
+) -> None:
+    """A second run finds everything, and changes nothing."""
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
+    wheel = imitation(repository.parent)
+    run_id = tracking.run({"model": bundle(repository.parent / "bundle")})
+    command = ["init", "--yes", "--wheel", str(wheel), "--owner", "octocat"]
+    assert main([*command, "--candidate", run_id]) == 0
+    out = capsys.readouterr().out
+    assert "new        pyproject.toml\n" in out
+    assert "DVC tracks the eval set eval.jsonl.\n" in out
+    assert "eval_baseline.json has 3 buckets: 12 of 12 right (100.00%).\n" in out
+    assert "lynx-pipeline run RUN_ID v0.1.0-dev" in out
+    settings = load_settings(repository)
+    assert settings.model == "shop"
+    assert settings.judges == (".github",)
+    assert json.loads(settings.baseline.read_text())["justification"] == (
+        f"The first baseline, measured on {run_id}."
+    )
+    config = (repository / ".dvc/config").read_text()
+    assert "url = ../data/dvc-remote" in config
+    assert len([*(repository / "data/dvc-remote").rglob("*")]) > 2
+    assert git(repository, "check-ignore", ".lynx/", "mlruns/").split() == [".lynx/", "mlruns/"]
+    before = content(repository)
+    assert main(command) == 0
+    assert {it.split()[0] for it in capsys.readouterr().out.split("Next:")[0].splitlines()} == {
+        "unchanged"
+    }
+    assert content(repository) == before
+    assert main([*command, "--candidate", run_id]) == 2
+    assert "eval_baseline.json exists. A new one is proposed" in capsys.readouterr().err
+    assert content(repository) == before
+
+
+@pytest.mark.slow
+def test_nothing_that_exists_is_overwritten(repository: Path, capsys: Capsys) -> None:
+    """The difference is shown. Where lines can be added, the others stay."""
+    for name, text in EXISTING.items():
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).write_text(text)
+    wheel = imitation(repository.parent)
+    assert main(["init", "--yes", "--wheel", str(wheel), "--name", "router"]) == 0
+    out = capsys.readouterr().out
+    after = content(repository)
+    for name in ("workspace.yaml", ".github/CODEOWNERS", "docs/CODEOWNERS", "uv.lock"):
+        assert after[name].decode() == EXISTING[name]
+    assert after["pyproject.toml"].decode().startswith(EXISTING["pyproject.toml"])
+    assert after[".gitignore"].decode() == f"{EXISTING['.gitignore']}\n/mlruns/\n/eval.jsonl\n"
+    assert "different  workspace.yaml\n" in out
+    assert "           -  - python_module: shop.definitions\n" in out
+    assert "           +  - python_module: lynx_pipeline.definitions\n" in out
+    settings = load_settings(repository)
+    assert settings.model == "router"
+    assert settings.judges == (".github", "docs/CODEOWNERS", "uv.lock")
+
+
+@pytest.mark.slow
+def test_a_project_keeps_its_settings_and_its_dvc(repository: Path, capsys: Capsys) -> None:
+    """What it lacks is added."""
+    table = '[tool.lynx_pipeline]\nmodel = "old"\neval_set = "eval.jsonl"\nbaseline = "b.json"\n'
+    (repository / "pyproject.toml").write_text(table)
+    (repository / ".dvc").mkdir()
+    config = "[core]\n    remote = here\n['remote \"here\"']\n    url = ../../remote\n"
+    (repository / ".dvc/config").write_text(config)
+    assert main(["init", "--yes", "--wheel", str(imitation(repository.parent))]) == 0
+    assert (repository / ".dvc/config").read_text() == config
+    assert (repository / "pyproject.toml").read_text().startswith(table)
+    assert (repository / ".github/workflows/deploy-old.yml").is_file()
+    assert "/b.json @OWNER" in (repository / ".github/CODEOWNERS").read_text()
+    assert "[tool.dg]" in (repository / "pyproject.toml").read_text()
+    assert [*(repository.parent / "remote").rglob("*")]
+    assert "lynx-pipeline init --candidate RUN_ID" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_project_in_a_subfolder_gets_no_workflow(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
+) -> None:
+    """GitHub reads it at the root only."""
+    sub = repository / "services/router"
+    sub.mkdir(parents=True)
+    (repository / "eval.jsonl").rename(sub / "eval.jsonl")
+    monkeypatch.chdir(sub)
+    assert main(["init", "--yes"]) == 0
+    assert f"since the repository's root is {repository}" in capsys.readouterr().out
+    assert not (repository / ".github").exists()
+    assert not (sub / ".github").exists()
+    assert (sub / ".dvc/config").is_file()
+
+
+@pytest.mark.slow
+def test_without_a_wheel_there_is_no_workflow(repository: Path, capsys: Capsys) -> None:
+    """Its jobs could install nothing."""
+    assert main(["init", "--yes"]) == 0
+    out = capsys.readouterr().out
+    assert "not written: the workflow and .github/lynx-pipeline, since lynx-pipeline was not" in out
+    assert "give --wheel FILE" in out
+    assert [it.name for it in (repository / ".github").iterdir()] == ["CODEOWNERS"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param([], "nobody can be asked here whether to write this. Give --yes.", id="ask"),
+        pytest.param(["--yes", "--eval-set", "no.jsonl"], "there is no eval set", id="eval set"),
+        pytest.param(["--yes", "--owner", "@a/team"], "expected the login of a person", id="team"),
+        pytest.param(["--yes", "--model", "m"], "so it needs --candidate", id="model"),
+        pytest.param(["--yes", "--wheel", "no.whl"], "is not the wheel of", id="wheel"),
+    ],
+)
+def test_an_invalid_call_writes_nothing(
+    repository: Path, capsys: Capsys, arguments: list[str], message: str
+) -> None:
+    before = content(repository)
+    assert main(["init", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert content(repository) == before
+
+
+def test_a_folder_outside_git_is_refused(folder: Path, capsys: Capsys) -> None:
+    assert main(["init", "--yes"]) == 2
+    assert "is not in a git repository. Run 'git init' first." in one_paragraph(capsys)
+
+
+def test_a_folder_in_a_project_is_refused(
+    repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
+) -> None:
+    (repository / "pyproject.toml").write_text('[tool.lynx_pipeline]\nmodel = "x"\n')
+    (repository / "src").mkdir()
+    monkeypatch.chdir(repository / "src")
+    assert main(["init", "--yes"]) == 2
+    assert f"is in the project {repository}. Run this there." in one_paragraph(capsys)
