@@ -55,7 +55,7 @@ def is_in_remote(path: Path, md5: str, remote: str | None) -> bool:
     """
     with opened(path, f"{path}: DVC could not look up {md5} in its remote") as repo:
         found = repo.cloud.get_remote(remote)
-        return any(it.exists(md5) for it in (found.odb, found.legacy_odb))
+        return any(_has(store, md5) for store in (found.odb, found.legacy_odb))
 
 
 def read_version(path: Path, md5: str, sha256: str, what: str) -> bytes:
@@ -99,6 +99,17 @@ def _stores(repo: Any, remote: str | None) -> Iterator[Any]:
             if not found.fs.version_aware:
                 yield found.odb
                 yield found.legacy_odb
+
+
+def _has(store: Any, md5: str) -> bool:
+    """Whether a store has an object. Its own ``exists`` says no when a server can't be reached."""
+    try:
+        store.fs.cat_file(store.oid_to_path(md5), start=0, end=1)
+    except FileNotFoundError as error:
+        if _is_missing_bucket(error):
+            raise
+        return False
+    return True
 
 
 def _is_missing_bucket(error: FileNotFoundError) -> bool:

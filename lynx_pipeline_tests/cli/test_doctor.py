@@ -1,0 +1,323 @@
+"""``doctor`` on a healthy set-up and on broken ones: each is named, with what to do."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lynx_pipeline.cli import main
+from lynx_pipeline_tests.cli.helpers import Capsys
+from lynx_pipeline_tests.conftest import Tracking
+from lynx_pipeline_tests.support.builders import bundle, eval_items, jsonl
+from lynx_pipeline_tests.support.fake_issuer import policy
+from lynx_pipeline_tests.support.http_server import Answer, Request, serving
+from lynx_pipeline_tests.support.places import GIT_ENV, OnGit, git
+from lynx_pipeline_tests.support.wheels import imitation
+
+pytestmark = pytest.mark.slow
+
+DEV = ("git", "Dagster", "eval set", "DVC remote", "baseline", "MLflow", "sandbox", "registry")
+PROD = (
+    *("identity", "judges", "committed inputs", "branch", "workflow", "owners"),
+    *("environments", "branch rules"),
+)
+WORKFLOW = ".github/workflows/deploy-shop.yml"
+REVIEW = {
+    "required_approving_review_count": 1,
+    "require_code_owner_review": True,
+    "dismiss_stale_reviews_on_push": True,
+    "require_last_push_approval": True,
+}
+
+
+@dataclass
+class GitHub:
+    """GitHub's API: what it answers to the two questions of ``doctor``."""
+
+    url: str = ""
+    environments: dict[str, bool] = field(
+        default_factory=lambda: dict.fromkeys(("candidate", "production", "report"), True)
+    )
+    rules: list[dict[str, Any]] = field(
+        default_factory=lambda: [
+            {"type": "pull_request", "parameters": REVIEW},
+            {"type": "non_fast_forward"},
+        ]
+    )
+
+    def answer(self, request: Request) -> Answer:
+        """The answer to a request with the right token."""
+        path = request.target.partition("?")[0]
+        if request.authorization != "token good":
+            return Answer(b'{"message": "Bad credentials"}', 401)
+        found: Any = self.rules if path == "/repos/octo/shop/rules/branches/main" else None
+        if path == "/repos/octo/shop/environments":
+            listed: list[dict[str, Any]] = [
+                {"name": name, "deployment_branch_policy": {} if restricted else None}
+                for name, restricted in self.environments.items()
+            ]
+            found = {"environments": listed}
+        if found is None:
+            return Answer(b'{"message": "Not Found"}', 404)
+        return Answer(json.dumps(found).encode(), 200, {"Content-Type": "application/json"})
+
+
+@dataclass(frozen=True)
+class SetUp:
+    """A project that is set up for production and pushed to its origin."""
+
+    root: Path
+    origin: Path
+    github: GitHub
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        """Replace text in a file."""
+        text = (self.root / name).read_text()
+        assert old in text
+        (self.root / name).write_text(text.replace(old, new))
+
+    def commit(self) -> None:
+        """Commit everything, and push it."""
+        git(self.root, "add", "--all")
+        git(self.root, "commit", "--quiet", "--message", "x")
+        git(self.root, "push", "--quiet", "origin", "HEAD:main")
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory, tracking: Tracking) -> Path:
+    """A folder with the project, as ``init`` and docs/ci.md make it, and its origin."""
+    folder = tmp_path_factory.mktemp("template")
+    root = folder / "shop"
+    root.mkdir()
+    git(root, "init", "--quiet", "--initial-branch=main")
+    (root / "eval.jsonl").write_bytes(jsonl(eval_items()))
+    run_id = tracking.run({"model": bundle(folder / "bundle")})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        patch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
+        command = ["init", "--yes", "--wheel", str(imitation(folder)), "--owner", "octocat"]
+        assert main([*command, "--candidate", run_id]) == 0
+    text = (root / "pyproject.toml").read_text()
+    it = policy(workflow=WORKFLOW)
+    table = "\n".join(f"{name} = {json.dumps(getattr(it, name))}" for name in it.__slots__)
+    text = text.replace("[tool.dg]", f"[tool.lynx_pipeline.identity]\n{table}\n\n[tool.dg]", 1)
+    registry = OnGit.new(folder / "registry.git")
+    place = f'registry = "git+file://{registry.bare}#lynx-registry"\n'
+    text = text.replace("[tool.lynx_pipeline]\n", f"[tool.lynx_pipeline]\n{place}", 1)
+    (root / "pyproject.toml").write_text(text)
+    OnGit.new(folder / "origin.git")
+    git(root, "add", "--all")
+    git(root, "commit", "--quiet", "--message", "The project")
+    git(root, "remote", "add", "origin", f"file://{folder / 'origin.git'}")
+    git(root, "push", "--quiet", "origin", "HEAD:main")
+    return folder
+
+
+@pytest.fixture
+def healthy(
+    template: Path, tmp_path: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[SetUp]:
+    """A copy of it, with GitHub's API, in ``prod``."""
+    for name in os.environ:
+        if name.startswith(("GITHUB_", "GIT_")):
+            monkeypatch.delenv(name)
+    shutil.copytree(template, tmp_path / "t", symlinks=True)
+    root, origin = tmp_path / "t/shop", tmp_path / "t/origin.git"
+    git(root, "remote", "set-url", "origin", f"file://{origin}")
+    for name, value in GIT_ENV.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("LYNX_ENV", "prod")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
+    github = GitHub()
+    with serving(github.answer) as github.url:
+        monkeypatch.setenv("GITHUB_API_URL", github.url)
+        monkeypatch.setenv("GITHUB_TOKEN", "good")
+        monkeypatch.setattr(
+            "lynx_pipeline.setup.doctor.github_repository", lambda _: ("octo", "shop")
+        )
+        yield SetUp(root, origin, github)
+
+
+def findings(capsys: Capsys) -> dict[str, tuple[str, str]]:
+    """Status and text of each check, by its name."""
+    out, err = capsys.readouterr()
+    assert err == ""
+    found = {}
+    for line in out.splitlines():
+        status, _, rest = line.partition(" ")
+        name, _, text = rest.strip().partition(": ")
+        found[name] = (status, text)
+    return found
+
+
+def test_a_healthy_set_up(healthy: SetUp, capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is changed."""
+    before = git(healthy.root, "status", "--porcelain", "--ignored=no")
+    assert main(["doctor"]) == 0
+    found = findings(capsys)
+    assert [*found] == [*DEV, *PROD]
+    assert {status for status, _ in found.values()} == {"ok"}
+    assert found["owners"][1] == "octocat may request a promotion."
+    assert git(healthy.root, "status", "--porcelain", "--ignored=no") == before
+    assert main(["doctor", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert {it["status"] for it in listed} == {"ok"}
+    monkeypatch.delenv("GITHUB_TOKEN")
+    assert main(["doctor"]) == 0
+    found = findings(capsys)
+    assert found["environments"][0] == found["branch rules"][0] == "skipped"
+    assert "GITHUB_TOKEN=$(gh auth token)" in found["environments"][1]
+
+
+def _no_dagster(it: SetUp) -> None:
+    (it.root / "dagster.yaml").unlink()
+
+
+def _edited(it: SetUp) -> None:
+    it.edit("eval.jsonl", 'Say word1"', 'Say word one"')
+
+
+def _not_pushed(it: SetUp) -> None:
+    shutil.rmtree(it.root / "data/dvc-remote")
+
+
+def _remote_down(it: SetUp) -> None:
+    it.edit(".dvc/config", "url = ../data/dvc-remote", "url = http://127.0.0.1:9/data")
+
+
+def _no_baseline(it: SetUp) -> None:
+    (it.root / "eval_baseline.json").unlink()
+
+
+def _other_eval_set(it: SetUp) -> None:
+    raw = json.loads((it.root / "eval_baseline.json").read_text())
+    raw["eval_set_dvc_hash"] = "0" * 32
+    (it.root / "eval_baseline.json").write_text(json.dumps(raw))
+
+
+def _no_registry(it: SetUp) -> None:
+    it.edit("pyproject.toml", "/registry.git#", "/nowhere.git#")
+
+
+def _no_judges(it: SetUp) -> None:
+    it.edit("pyproject.toml", 'judges = [".github"]', "judges = []")
+    it.commit()
+
+
+def _uncommitted(it: SetUp) -> None:
+    it.edit("eval_baseline.json", "The first", "The very first")
+
+
+def _behind(it: SetUp) -> None:
+    it.edit("eval_baseline.json", "The first", "The very first")
+    it.commit()
+    git(it.root, "reset", "--quiet", "--hard", "HEAD~1")
+
+
+def _no_workflow(it: SetUp) -> None:
+    (it.root / WORKFLOW).unlink()
+    it.commit()
+
+
+def _nobody(it: SetUp) -> None:
+    it.edit(".github/CODEOWNERS", "@octocat", "@OWNER")
+    it.commit()
+
+
+def _no_environment(it: SetUp) -> None:
+    del it.github.environments["report"]
+
+
+def _open_environment(it: SetUp) -> None:
+    it.github.environments["production"] = False
+
+
+def _no_review(it: SetUp) -> None:
+    without = {**REVIEW, "require_code_owner_review": False}
+    it.github.rules = [{"type": "pull_request", "parameters": without}]
+
+
+@pytest.mark.parametrize(
+    ("break_it", "name", "code", "message"),
+    [
+        (_no_dagster, "Dagster", 2, "instance_class: {module: lynx_pipeline.defs.instance"),
+        (_edited, "eval set", 2, "To keep the change, run 'dvc add"),
+        (_not_pushed, "DVC remote", 2, "Run 'dvc push'."),
+        (_remote_down, "DVC remote", 3, "Check the network, the credentials and the remote"),
+        (_no_baseline, "baseline", 2, "no baseline, so nothing can be promoted"),
+        (_other_eval_set, "baseline", 2, "or propose a new baseline."),
+        (_no_registry, "registry", 3, "nowhere.git"),
+        (_no_judges, "judges", 1, 'Write judges = [".github/workflows/deploy-shop.yml"'),
+        (_uncommitted, "committed inputs", 1, "it was edited and not committed"),
+        (_behind, "branch", 1, "which changes eval_baseline.json"),
+        (_no_workflow, "workflow", 2, "Run 'lynx-pipeline init', or correct"),
+        (_nobody, "owners", 2, "Put in the logins of people"),
+        (_no_environment, "environments", 2, "has no environment report. Create it"),
+        (_open_environment, "environments", 2, "every branch can use the environment production"),
+        (_no_review, "branch rules", 2, "requires a review from code owners, no force push, so"),
+    ],
+)
+def test_what_is_broken_is_named_with_a_remedy(
+    healthy: SetUp,
+    capsys: Capsys,
+    break_it: Callable[[SetUp], None],
+    name: str,
+    code: int,
+    message: str,
+) -> None:
+    break_it(healthy)
+    assert main(["doctor"]) >= code
+    found = findings(capsys)
+    assert found[name][0] == "FAILED"
+    assert message in found[name][1]
+    others = {it for it, (status, _) in found.items() if status == "FAILED"} - {name}
+    # A change in the tree is also one that is not committed.
+    assert others <= {"committed inputs", "judges", "baseline", "branch"}
+
+
+def test_a_dead_mlflow_is_named(
+    healthy: SetUp, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    assert main(["doctor"]) == 3
+    status, text = findings(capsys)["MLflow"]
+    assert status == "FAILED"
+    assert "Check the server and MLFLOW_TRACKING_URI" in text
+
+
+@pytest.mark.parametrize(("env", "code"), [("dev", 0), ("prod", 1)])
+def test_a_missing_sandbox_is_a_warning_in_dev(
+    healthy: SetUp, capsys: Capsys, monkeypatch: pytest.MonkeyPatch, env: str, code: int
+) -> None:
+    tools = healthy.root.parent / "tools"
+    tools.mkdir()
+    (tools / "git").symlink_to(shutil.which("git") or "")
+    monkeypatch.setenv("PATH", str(tools))
+    monkeypatch.setenv("LYNX_ENV", env)
+    assert main(["doctor"]) == code
+    status, text = findings(capsys)["sandbox"]
+    assert status == ("FAILED" if code else "warning")
+    assert "bwrap is not installed (Debian's package is bubblewrap)" in text
+
+
+def test_a_project_without_an_identity_is_not_set_up_for_production(
+    healthy: SetUp, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In ``prod`` that is an error."""
+    file = healthy.root / "pyproject.toml"
+    head, _, rest = file.read_text().partition("\n[tool.lynx_pipeline.identity]\n")
+    file.write_text(head + rest[rest.index("\n[tool.dg]") :])
+    assert main(["doctor"]) == 1
+    found = findings(capsys)
+    assert [*found] == [*DEV, "identity"]
+    assert "fill [tool.lynx_pipeline.identity] in pyproject.toml" in found["identity"][1]
+    monkeypatch.setenv("LYNX_ENV", "dev")
+    assert main(["doctor"]) == 0
+    assert findings(capsys)["production"][0] == "skipped"
