@@ -148,6 +148,30 @@ def mirror_alias(
         return str(version.version)
 
 
+@dataclass(frozen=True, slots=True)
+class AliasTarget:
+    """The version of a registered model that an alias names. ``source`` is where its files are."""
+
+    version: str
+    run_id: str
+    source: str
+
+
+def alias_target(tracking_uri: str, model: str, alias: str) -> AliasTarget | None:
+    """What ``alias`` of the registered model names; None if there is no such model or alias.
+
+    Raises:
+        SystemFailed: MLflow failed.
+    """
+    with connected(tracking_uri) as client:
+        found = client.search_registered_models(filter_string=f"name = '{model}'")
+        number = found[0].aliases.get(alias) if found else None
+        if number is None:
+            return None
+        version = client.get_model_version(model, number)
+        return AliasTarget(str(version.version), version.run_id or "", version.source or "")
+
+
 def _log_metrics(
     client: "MlflowClient", run_id: str, model_id: str, metrics: Mapping[str, float]
 ) -> None:

@@ -13,9 +13,9 @@ from lynx_pipeline.cli.output import print_json, warn
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.state import broken_rules
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline.errors import LynxError, Refused, SystemFailed
+from lynx_pipeline.errors import LynxError, NotInstalled, Refused, SystemFailed
 from lynx_pipeline.registry import NotTheCIPath, Registry, fetching
-from lynx_pipeline.registry.mirror import mirror
+from lynx_pipeline.registry.mirror import alias_problem, mirror
 from lynx_pipeline.reports.audit import entry_line
 
 
@@ -149,25 +149,42 @@ def fetch(version: str, to: Path, as_json: bool) -> int:
 @registry.command(cls=Command, data=True, example="lynx-pipeline registry doctor")
 @with_json
 def doctor(as_json: bool) -> int:
-    """Check that the bundle of each promoted version can still be fetched, and from where.
+    """Check that the bundle of each promoted version can still be fetched, and from where, and that
+    MLflow's alias names the latest one.
 
-    Downloads and compares all of them. The exit code is 1 if one can't be fetched, and 3 if that
-    is because MLflow, the bundle store or the disk failed.
+    Downloads and compares all of them. The exit code is 1 if one can't be fetched or the alias
+    names another one, and 3 if one can't because MLflow, the bundle store or the disk failed.
     """
-    found = list(fetching.availability(Registry.open()))
+    opened = Registry.open()
+    found = list(fetching.availability(opened))
+    alias = _alias(opened)
     if as_json:
         print_json(
             [
-                {"semver": it.entry.fact.semver, "problem": it.problem, "places": it.places}
-                for it in found
+                *(
+                    {"semver": it.entry.fact.semver, "problem": it.problem, "places": it.places}
+                    for it in found
+                ),
+                *([{"alias": opened.settings.alias, "problem": alias}] if alias else []),
             ]
         )
     else:
         for it in found:
             print(f"{it.entry.fact.semver}  {it.problem or _fetchable_from(it.places)}")
+        if alias:
+            print(alias)
     if any(it.failed for it in found):
         return SystemFailed.exit_code
-    return Refused.exit_code if any(it.problem for it in found) else 0
+    return Refused.exit_code if alias or any(it.problem for it in found) else 0
+
+
+def _alias(registry: Registry) -> str | None:
+    """The problem with MLflow's alias. None also where MLflow is not installed, or does not answer,
+    which each version's line says."""
+    try:
+        return alias_problem(registry)
+    except (NotInstalled, SystemFailed):
+        return None
 
 
 def _fetchable_from(places: Mapping[str, str | None]) -> str:

@@ -1,5 +1,5 @@
 """The sensors: one announces promotions, one tags lost runs, one requests runs for tagged MLflow
-runs."""
+runs, and one watches MLflow's alias."""
 
 from collections import deque
 from typing import Any
@@ -38,6 +38,7 @@ from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 from lynx_pipeline.evaluation.candidate import MODEL_TAG, PULL_REQUEST_TAG, SEMVER_TAG, choose
 from lynx_pipeline.registry import Registry
+from lynx_pipeline.registry.mirror import alias_problem
 
 # How many runs a tick looks at and requests; the next tick continues there.
 LOOKED_AT, REQUESTED = 200, 20
@@ -218,4 +219,36 @@ def _nothing_new(looked_at: int, fit: int, problems: list[str]) -> str:
     )
 
 
-ALL = [announce_promotions, tag_lost_runs, tagged_candidates]
+@sensor(
+    minimum_interval_seconds=60,
+    default_status=DefaultSensorStatus.STOPPED,
+    description=(
+        "Sends a message to the channels of APPRISE_URLS when MLflow's alias does not name the "
+        "latest promotion. Off by default."
+    ),
+)
+def watch_alias(context: SensorEvaluationContext) -> SkipReason:
+    """Sends a message to the channels of `APPRISE_URLS` when MLflow's alias does not name the
+    latest promotion, because somebody moved it.
+
+    It has to be so at two ticks: a promotion moves the alias only after its entry is written. The
+    cursor is the problem that was seen, and whether the message was sent. A failed delivery fails
+    the tick, and the next one tries again.
+    """
+    try:
+        problem = alias_problem(Registry.open())
+    except (BadInput, Refused, SystemFailed) as error:
+        return SkipReason(str(error))
+    if problem is None:
+        context.update_cursor("")
+        return SkipReason("MLflow's alias names the latest promotion.")
+    sent = f"sent: {problem}"
+    if context.cursor == problem and notify.configured():
+        failed = notify.send(f"{load_settings().model}: MLflow's alias was moved", problem).failed
+        if failed:
+            raise SystemFailed(f"{problem} Not every channel was told: {'; '.join(failed)}.")
+    context.update_cursor(sent if context.cursor in (problem, sent) else problem)
+    return SkipReason(problem)
+
+
+ALL = [announce_promotions, tag_lost_runs, tagged_candidates, watch_alias]

@@ -1,6 +1,6 @@
 """The latest promotion in MLflow's model registry: a mirror, never a source."""
 
-from lynx_pipeline.adapters.mlflow_tracking import mirror_alias
+from lynx_pipeline.adapters.mlflow_tracking import alias_target, mirror_alias
 from lynx_pipeline.domain.candidate_eval import parse_candidate_eval
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
@@ -41,6 +41,28 @@ def mirror(registry: Registry) -> dict[str, str]:
                 "semver": fact.semver,
                 "canonical_sha": fact.canonical_sha,
             }
+
+
+def alias_problem(registry: Registry) -> str | None:
+    """What is wrong with MLflow's alias: it names another version than the latest promotion. None
+    if it names that or nothing, or if nothing was promoted yet.
+
+    Raises:
+        SystemFailed: MLflow failed.
+    """
+    if not registry.promotions():
+        return None
+    settings, fact = registry.settings, registry.promoted().fact
+    found = alias_target(settings.tracking_uri, fact.model, settings.alias)
+    place = (fact.mlflow_run_id, fact.artifact_uri)
+    if found is None or (found.run_id, found.source) == place:
+        return None
+    return (
+        f"MLflow's alias {settings.alias!r} of {fact.model} names version {found.version}, of run "
+        f"{found.run_id}. The latest promotion is {fact.semver}, of run {fact.mlflow_run_id}. Find "
+        "out who moved the alias. To move it back, run: dagster asset materialize -m "
+        "lynx_pipeline.definitions --select production_alias"
+    )
 
 
 def _accuracies(registry: Registry, entry: Entry[Promoted]) -> dict[str, float]:

@@ -1,16 +1,22 @@
 """The latest promotion in MLflow: its alias, and what people can see there about its verdict."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from dagster import SkipReason, build_sensor_context
 
 from lynx_pipeline.adapters.mlflow_tracking import connected
+from lynx_pipeline.cli import main
 from lynx_pipeline.config import load_settings
+from lynx_pipeline.defs.sensors import watch_alias
+from lynx_pipeline.errors import SystemFailed
 from lynx_pipeline.registry import Registry
-from lynx_pipeline.registry.mirror import mirror
+from lynx_pipeline.registry.mirror import alias_problem, mirror
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import project
+from lynx_pipeline_tests.support.receiver import Receiver
 from lynx_pipeline_tests.support.world import World, promote_by_hand, register
 
 pytestmark = pytest.mark.slow
@@ -55,6 +61,85 @@ def test_the_version_shows_verdict_accuracies_and_entry(world: World) -> None:
     registry.rollback("v0.1.0-dev")
     assert mirror(registry)["mlflow_version"] == shown["mlflow_version"]
     assert version(world).tags == expected
+
+
+def move(world: World, run_id: str) -> None:
+    """Point the alias at a model that nobody promoted, as anybody who can write to MLflow could."""
+    with connected(world.tracking.uri) as client:
+        made = client.create_model_version("tiny", f"runs:/{run_id}/model", run_id=run_id)
+        client.set_registered_model_alias("tiny", "challenger", made.version)
+
+
+def test_a_moved_alias_is_noticed(
+    world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By ``registry doctor`` too. A missing one names nothing wrong."""
+    registry = Registry.open(world.settings)
+    assert alias_problem(registry) is None
+    made = world.candidate("alias")
+    world.promote(made, "v0.9.0-dev")
+    mirror(registry)
+    assert alias_problem(registry) is None
+    monkeypatch.chdir(world.settings.root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", world.tracking.uri)
+    assert main(["registry", "doctor"]) == 0
+    other = world.candidate("moved").run_id
+    move(world, other)
+    assert main(["registry", "doctor"]) == 1
+    line = capsys.readouterr().out.splitlines()[-1]
+    assert line == alias_problem(registry)
+    assert f"of run {other}. The latest promotion is v0.9.0-dev, of run {made.run_id}." in line
+    assert main(["registry", "doctor", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)[-1] == {"alias": "challenger", "problem": line}
+    mirror(registry)
+    assert alias_problem(registry) is None
+    with connected(world.tracking.uri) as client:
+        client.delete_registered_model_alias("tiny", "challenger")
+    assert alias_problem(registry) is None
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////dev/null/mlflow.db")
+    capsys.readouterr()
+    assert main(["registry", "doctor"]) == 3
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_the_sensor_sends_one_message_about_a_moved_alias(
+    world: World, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the second tick that sees it, since a promotion moves the alias after its entry. A failed
+    delivery is tried again."""
+    registry = Registry.open(world.settings)
+    world.promote(world.candidate("watched"), "v0.9.1-dev")
+    mirror(registry)
+    monkeypatch.chdir(world.settings.root)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", world.tracking.uri)
+    cursor: str | None = None
+
+    def tick() -> str:
+        nonlocal cursor
+        context = build_sensor_context(cursor=cursor)
+        result = watch_alias(context)
+        assert isinstance(result, SkipReason)
+        cursor = context.cursor
+        return str(result.skip_message)
+
+    assert tick() == "MLflow's alias names the latest promotion."
+    move(world, world.candidate("by-stealth").run_id)
+    problem = alias_problem(registry)
+    assert tick() == problem
+    assert receiver.got == []
+    receiver.status = 500
+    with pytest.raises(SystemFailed, match="Not every channel was told"):
+        tick()
+    receiver.status = 200
+    receiver.got.clear()
+    for _ in range(3):
+        assert tick() == problem
+    (message,) = receiver.got
+    assert message["title"] == "tiny: MLflow's alias was moved"
+    assert message["message"] == problem
+    mirror(registry)
+    assert tick() == "MLflow's alias names the latest promotion."
+    assert cursor == ""
 
 
 def test_a_promotion_by_hand_shows_no_verdict(world: World) -> None:
