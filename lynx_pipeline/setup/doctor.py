@@ -211,7 +211,7 @@ def _workflow(settings: Settings) -> str:
     files = workflow_files(settings.root, settings.model, wheel)
     if changed := [it.path.name for it in files if it.state is not State.UNCHANGED]:
         raise _Risky(
-            f"{some_of(changed)}: not as this version of lynx-pipeline writes them. "
+            f"not as this version of lynx-pipeline writes it: {some_of(changed)}. "
             "'lynx-pipeline init' shows the difference."
         )
     return f"{policy.workflow} is committed, and up to date."

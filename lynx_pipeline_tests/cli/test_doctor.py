@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from lynx_pipeline.cli import main
+from lynx_pipeline.setup.workflows import FOLDER
 from lynx_pipeline_tests.cli.helpers import Capsys
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import bundle, eval_items, jsonl
@@ -279,6 +280,23 @@ def test_what_is_broken_is_named_with_a_remedy(
     others = {it for it, (status, _) in found.items() if status == "FAILED"} - {name}
     # A change in the tree is also one that is not committed.
     assert others <= {"committed inputs", "judges", "baseline", "branch"}
+
+
+def test_a_workflow_of_another_version_is_a_warning(
+    healthy: SetUp, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (wheel,) = (healthy.root / FOLDER).glob("*.whl")
+    monkeypatch.setattr("lynx_pipeline.setup.doctor.installed_wheel", lambda: wheel)
+    assert main(["doctor"]) == 0
+    assert findings(capsys)["workflow"][1] == f"{WORKFLOW} is committed, and up to date."
+    healthy.edit(WORKFLOW, "timeout-minutes: 120", "timeout-minutes: 60")
+    healthy.commit()
+    assert main(["doctor"]) == 0
+    assert findings(capsys)["workflow"] == (
+        "warning",
+        "not as this version of lynx-pipeline writes it: deploy-shop.yml. 'lynx-pipeline init' "
+        "shows the difference.",
+    )
 
 
 def test_a_dead_mlflow_is_named(
