@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from lynx_pipeline.cli.demo import LATER
 from lynx_pipeline_tests.end_to_end.conftest import Demo, Place, data_version, metadata
 from lynx_pipeline_tests.support import REPO
 
@@ -103,3 +104,11 @@ def test_selecting_an_asset_works_with_dvc_installed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     done = place.run(sys.executable, "-m", "pip", "check")
     assert (done.returncode, done.stdout) == (0, "No broken requirements found.\n")
+
+
+def test_a_new_installation_is_compiled_while_the_first_tutor_is_trained(tmp_path: Path) -> None:
+    """The second process finishes, prints nothing, and leaves no state."""
+    place = Place(REPO, tmp_path / "home")
+    done = place.run(sys.executable, "-c", LATER)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert not place.home.exists()
