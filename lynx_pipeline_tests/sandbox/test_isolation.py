@@ -229,6 +229,7 @@ def test_a_project_that_is_also_the_virtual_environment_stays_hidden(
     assert done.stdout.strip() == f"[({str(seen / 'lib')!r}, ['code.py'])]"
 
 
+@pytest.mark.slow  # needs bubblewrap, as no quick test does
 def test_the_installed_package_is_hidden(tmp_path: Path) -> None:
     """It is a part of the interpreter's folder, unless it is installed in editable mode. It does
     not show through the link lib64 either."""
