@@ -139,6 +139,7 @@ def promote(
         candidate=candidate,
         bundle_digest=bundle_digest,
         confirm=confirm,
+        say=inform,
     ).entry
     actor = entry.fact.actor
     # A re-run job finds the entry that its first attempt wrote. The pull request has no report of

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from lynx_pipeline.cli.framework import Command, model_option, path_option, with_json
-from lynx_pipeline.cli.output import print_json, warn
+from lynx_pipeline.cli.output import inform, print_json, warn
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.state import broken_rules
 from lynx_pipeline.domain.versioning import Env
@@ -60,7 +60,7 @@ def promote(sha: str, semver: str, evidence: Path | None, as_json: bool) -> int:
     warnings.simplefilter("always", NotTheCIPath)
     opened = Registry.open()
     folder = evidence.absolute() if evidence else None
-    entry = opened.promote(sha, semver, evidence=folder).entry
+    entry = opened.promote(sha, semver, evidence=folder, say=inform).entry
     mirror_now(opened, semver)
     print_entry(entry, as_json)
     return 0

@@ -227,6 +227,7 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
             evidence=evidence,
             candidate=key,
             bundle_digest=config.bundle_digest or None,
+            say=context.log.info,
         )
     done = "Promoted" if is_new else "Promoted by an earlier run"
     context.log.info(

@@ -17,6 +17,7 @@ from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP, corpus_to_json
 from lynx_pipeline.domain.corpus import CorpusDigests
 from lynx_pipeline.domain.cost import cpqu
 from lynx_pipeline.domain.ledger.facts import Actor, Evidence, Promoted
+from lynx_pipeline.domain.text import Say, silent
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.evaluation.candidate import fresh_bundle
@@ -57,9 +58,13 @@ class PromotionRequest:
 
 
 def build_promotion(
-    settings: Settings, request: PromotionRequest, time: str, actor: Actor | None
+    settings: Settings,
+    request: PromotionRequest,
+    time: str,
+    actor: Actor | None,
+    say: Say = silent,
 ) -> SupportedPromotion:
-    """The promotion that the evidence supports.
+    """The promotion that the evidence supports. ``say`` reports the download of a large model.
 
     Raises:
         GateRefused: a bucket fell too far.
@@ -85,7 +90,7 @@ def build_promotion(
             "the corpus has changed since the evaluation, so the evidence names another one. "
             "Evaluate the candidate again; its stored answers are reused."
         )
-    with fresh_bundle(settings, candidate) as (folder, bundle, model):
+    with fresh_bundle(settings, candidate, say) as (folder, bundle, model):
         if evaluation.bundle_digest is None:
             raise BadInput(
                 "the evidence does not say which bytes were evaluated: it has no bundle digest. "

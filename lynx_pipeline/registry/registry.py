@@ -25,6 +25,7 @@ from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.ledger.chain import Entry, Ledger
 from lynx_pipeline.domain.ledger.facts import TIME, Fact, Promoted, Registered, RolledBack
 from lynx_pipeline.domain.ledger.state import RegistryState, check_promotion, replay
+from lynx_pipeline.domain.text import Say, silent
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import Refused
 
@@ -124,6 +125,7 @@ class Registry:
         candidate: str | None = None,
         bundle_digest: str | None = None,
         confirm: Callable[[], object] = lambda: None,
+        say: Say = silent,
     ) -> Recorded[Promoted]:
         """Make ``semver`` name the bundle, if its evidence passes the gate now.
 
@@ -131,8 +133,9 @@ class Registry:
         downloaded and hashed again, eval set and baseline are read again, and the rule is applied.
         ``candidate`` is the requested candidate's key, and ``bundle_digest`` that of its bundle;
         evidence of another one is an error. ``confirm`` is called last, each time that the ledger
-        is about to change; it can raise to stop the promotion. Without ``evidence``, see the
-        module's docstring. Repeating a promotion changes nothing.
+        is about to change; it can raise to stop the promotion. ``say`` reports the download of a
+        large model. Without ``evidence``, see the module's docstring. Repeating a promotion changes
+        nothing.
 
         Raises:
             Refused: the gate or a policy refuses.
@@ -158,6 +161,7 @@ class Registry:
             ),
             _now(),
             authorization.actor,
+            say,
         )
 
         def decide(ledger: Ledger) -> Fact | Entry:

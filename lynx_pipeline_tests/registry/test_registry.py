@@ -3,6 +3,7 @@
 No test has a verified identity, so ``prod`` has to refuse every change.
 """
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.registry import Registry
 from lynx_pipeline_tests.support.builders import (
+    GOOD,
     PROMOTED,
     fact,
     project,
@@ -44,6 +46,18 @@ def test_an_unregistered_bundle_is_not_promoted_by_hand(world: World) -> None:
     with pytest.warns(UserWarning), pytest.raises(Refused, match="is not registered"):
         Registry.open(world.settings).promote(A, "v0.0.0-dev")
     assert world.state == {}
+
+
+def test_a_promotion_reports_the_download_of_a_large_model(world: World) -> None:
+    """It downloads the bundle again, which can take minutes."""
+    made = world.candidate("good", body=f"{GOOD}\n#{'x' * (17 << 20)}")
+    said: list[str] = []
+    Registry.open(world.settings).promote(
+        made.sha, "v0.1.0-dev", evidence=made.evidence, say=said.append
+    )
+    first, second = said
+    assert re.fullmatch(r"Downloading the model: \d files, 17 MiB\.", first)
+    assert second.startswith("Downloaded after ")
 
 
 @pytest.mark.parametrize("semver", ["v0.1.0", "v0.1.0-rc.1", "latest", "", "v0.1.0-dev+x"])
