@@ -15,6 +15,8 @@ def test_each_job_installs_only_what_it_needs() -> None:
     of_models = {"dagster", "mlflow", "pandas", "scikit-learn"}
     of_evidence = {"duckdb", "pyarrow", "scipy"}
     assert locked["request"].items() < locked["promote"].items() < locked["evaluate"].items()
+    assert locked["report"].items() < locked["promote"].items()
     assert of_models | of_evidence < locked["evaluate"].keys()
     assert not of_models & locked["promote"].keys()
     assert not of_evidence & locked["request"].keys()
+    assert not {"fastapi", "mlflow-skinny"} & locked["report"].keys()

@@ -83,7 +83,7 @@ LOCKS = {
     "request": "requirements-request.lock",
     "evaluate": "requirements.lock",
     "promote": "requirements-promote.lock",
-    "report": "requirements-promote.lock",
+    "report": "requirements-report.lock",
 }
 INSTALLS = {f"./dev install requirements-{storage}.lock" for storage in STORAGES}
 COMMANDS = {
