@@ -15,7 +15,7 @@ EXAMPLE = (
 REPOSITORY = (
     *(".github/CODEOWNERS", ".github/workflows/baseline.yml"),
     *(".github/workflows/deploy-grammar-tutor.yml", "requirements.lock"),
-    *("requirements-promote.lock", "requirements-request.lock"),
+    *("requirements-promote.lock", "requirements-report.lock", "requirements-request.lock"),
 )
 
 

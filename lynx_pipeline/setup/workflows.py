@@ -32,9 +32,9 @@ _INSTALL = f"""\
 set -eu
 here={FOLDER}
 lock="$here/${{1:-{_LOCK}}}"
-python3 -m venv .venv
+python3 -m venv --without-pip .venv
 sed -n '/^uv==/,/[^\\\\]$/p' "$lock" >.venv/uv.lock
-.venv/bin/python -m pip install --quiet --require-hashes -r .venv/uv.lock
+python3 -m pip --python .venv install --quiet --require-hashes -r .venv/uv.lock
 .venv/bin/uv pip install --quiet --python .venv --require-hashes -r "$lock"
 .venv/bin/uv pip install --quiet --python .venv --no-deps "$here"/lynx_pipeline-*.whl
 """

@@ -16,7 +16,7 @@ from lynx_pipeline_tests.support.wheels import our_wheel
 
 pytestmark = pytest.mark.slow
 
-PACKAGED = "lynx_pipeline/example/"
+PACKAGED = ("lynx_pipeline/example/", "lynx_pipeline/repository/")
 
 
 @pytest.fixture(scope="module")
@@ -25,19 +25,23 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return our_wheel(tmp_path_factory.mktemp("wheel"))
 
 
-def test_the_wheel_has_the_package_and_the_example_project(wheel: Path) -> None:
-    """Every file of both that git tracks, byte for byte, and nothing else."""
+def test_the_wheel_has_the_package_the_example_project_and_the_workflows(wheel: Path) -> None:
+    """Byte for byte what git tracks, all of package and example, and nothing else."""
     subprocess.run([sys.executable, "-m", "twine", "check", "--strict", wheel], check=True)
     tracked = git(REPO, "ls-files").splitlines()
     with zipfile.ZipFile(wheel) as file:
         info = {name for name in file.namelist() if ".dist-info/" in name}
         ours = {name for name in file.namelist() if name.startswith("lynx_pipeline/")}
-        example = {name for name in ours if name.startswith(PACKAGED)}
+        example, workflows = ({it for it in ours if it.startswith(part)} for part in PACKAGED)
         assert info | ours == {*file.namelist()}
-        assert ours - example == {it for it in tracked if it.startswith("lynx_pipeline/")}
+        own = {it for it in tracked if it.startswith("lynx_pipeline/")}
+        assert ours - example - workflows == own
         for name in ours:
-            assert file.read(name) == (REPO / name.removeprefix(PACKAGED)).read_bytes(), name
-    names = {name.removeprefix(PACKAGED) for name in example}
+            original = name
+            for part in PACKAGED:
+                original = original.removeprefix(part)
+            assert file.read(name) == (REPO / original).read_bytes(), name
+    names = {name.removeprefix(PACKAGED[0]) for name in example}
     assert names <= {*tracked}
     for folder in ("data/", "examples/grammar_tutor/"):
         assert {it for it in names if it.startswith(folder)} == {
