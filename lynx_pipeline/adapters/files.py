@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from lynx_pipeline.domain.file_kinds import recognise
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 # Bytes. Files that are read whole are small; somebody else may have written them.
@@ -37,6 +38,20 @@ def read_bytes(path: Path, what: str, limit: int = LONGEST_FILE) -> bytes:
             f"{what}: {path} can't be read: {error.strerror}. Check its permissions and the disk, "
             "then run this again."
         ) from None
+
+
+def read_json_bytes(path: Path, what: str) -> bytes:
+    """Like :func:`read_bytes`, for a file of JSON that people edit. A file that an editor saved in
+    another encoding is refused here, where its path is known, with the command that converts it.
+
+    Raises:
+        BadInput: likewise, or it is another kind of file.
+        SystemFailed: likewise.
+    """
+    raw = read_bytes(path, what)
+    if kind := recognise(raw):
+        raise BadInput(f"{path}: not JSON in UTF-8: {kind.sentence_for(str(path))}")
+    return raw
 
 
 def write_atomic(path: Path, data: bytes) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from lynx_pipeline.adapters.files import read_bytes, write_atomic
+from lynx_pipeline.adapters.files import read_json_bytes, write_atomic
 from lynx_pipeline.cli.framework import Command, path_option, with_json
 from lynx_pipeline.cli.output import print_json
 from lynx_pipeline.cli.tolerance import Tolerance
@@ -42,14 +42,14 @@ def compare_baseline(
 
     Exits with 0 if every bucket passed and with 1 if the gate refused.
     """
-    expected = parse_baseline(read_bytes(baseline, "no baseline"), str(baseline))
+    expected = parse_baseline(read_json_bytes(baseline, "no baseline"), str(baseline))
     if tolerance not in (None, expected.tolerance):
         raise BadInput(
             f"--tolerance {float(tolerance or 0):g} differs from the tolerance_pp of {baseline}, "
             f"{float(expected.tolerance):g}. The tolerance is part of the committed "
             "baseline; change it there."
         )
-    raw = read_bytes(candidate, "no candidate evaluation")
+    raw = read_json_bytes(candidate, "no candidate evaluation")
     scores = read_scores(parse_object(raw, str(candidate)), str(candidate))
     verdict = judge(expected, scores)
     if report is not None:

@@ -224,7 +224,7 @@ def _our_table(raw: bytes, file: Path) -> dict[str, Any] | None:
         tool = tomllib.loads(raw.decode("utf-8")).get("tool")
     except (ValueError, RecursionError) as error:
         if kind := recognise(raw):
-            raise BadInput(f"{file}: not TOML in UTF-8: {kind.sentence}") from None
+            raise BadInput(f"{file}: not TOML in UTF-8: {kind.sentence_for(str(file))}") from None
         raise BadInput(f"{file}: not valid TOML: {error}.") from None
     table = tool.get("lynx_pipeline") if isinstance(tool, dict) else None
     if table is not None and not isinstance(table, dict):

@@ -68,7 +68,7 @@ def parse_corpus(
         if not raw.strip() and len(raw) <= LONGEST:
             continue
         if empty:
-            check_kind(raw, where, "Convert it to JSON lines with a 'prompt' each")
+            check_kind(raw, where, "Convert it to JSON lines with a 'prompt' each.")
         empty = False
         values = parse_object(raw, here)
         prompt, buckets = values.get("prompt"), values.get("buckets")

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from lynx_pipeline.domain.file_kinds import ARCHIVES, PARQUET, recognise
+from lynx_pipeline.domain.file_kinds import ARCHIVES, PARQUET, new_name, quoted, recognise
 from lynx_pipeline.domain.scorers import EXACT, Scorer
 from lynx_pipeline.domain.scores import NAME_RULE, name_problem
 from lynx_pipeline.domain.strict_json import Fields, parse_object
@@ -180,37 +180,36 @@ def parse_item(
     return _read_item(Fields(parse_object(line, where), where), scorer, inputs)
 
 
-IMPORT = (
-    "lynx-pipeline eval-set import FILE --prompt COLUMN --expected COLUMN --bucket COLUMN "
-    "--output NEW_FILE"
-)
-
-
-def check_kind(first: bytes, where: str, table: str = f"Convert it: {IMPORT}") -> None:
-    """Check that the file whose first line is ``first`` may be JSON lines. ``table`` says what to
-    do with a table.
+def check_kind(first: bytes, file: str, table: str = "") -> None:
+    """Check that ``file``, whose first line is ``first``, may be JSON lines. ``table`` says what to
+    do with a table that can't be imported as an eval set.
 
     Raises:
-        BadInput: it is another kind of file. The message says how to convert it.
+        BadInput: it is another kind of file. The message says how to convert it, with a command
+            that can be pasted.
     """
-    expected = f"{where}: expected JSON lines in UTF-8, one object per line, but this is"
+    expected = f"{file}: expected JSON lines in UTF-8, one object per line, but this is"
+    table = table or (
+        f"Convert it: lynx-pipeline eval-set import {quoted(file)} --prompt COLUMN --expected "
+        f"COLUMN --bucket COLUMN --output {new_name(file, '.jsonl')}"
+    )
     if kind := recognise(first):
-        advice = kind.advice or "Export it as CSV or JSON lines"
+        advice = kind.advice(file) or "Export it as CSV or JSON lines."
         if kind.what == PARQUET:
             advice = table
         elif kind.what in ARCHIVES:
-            advice = "Unpack it"
-        raise BadInput(f"{expected} {kind.what}. {advice}.")
+            advice = "Unpack it."
+        raise BadInput(f"{expected} {kind.what}. {advice}")
     start = first.strip()
+    new = f"{quoted(file)} > {new_name(file)}"
     if start.startswith(b"["):
-        raise BadInput(f"{expected} a JSON array. Convert it: jq -c '.[]' FILE > NEW_FILE.")
+        raise BadInput(f"{expected} a JSON array. Convert it: jq -c '.[]' {new}")
     if start == b"{":
         raise BadInput(
-            f"{expected} JSON with an object over several lines. Convert it: jq -c . FILE > "
-            "NEW_FILE."
+            f"{expected} JSON with an object over several lines. Convert it: jq -c . {new}"
         )
     if not start.startswith(b"{") and any(mark in start for mark in (b",", b";", b"\t")):
-        raise BadInput(f"{expected} probably a CSV file. {table}.")
+        raise BadInput(f"{expected} probably a CSV file. {table}")
 
 
 def _read_item(fields: Fields, scorer: Scorer, inputs: tuple[str, ...] | None) -> Item:

@@ -1,6 +1,7 @@
 """Recognizes from its first bytes a file that is not UTF-8 text. Leaves to the readers
 what to do about it."""
 
+import shlex
 from dataclasses import dataclass
 
 # The first bytes, longest first where one is the start of another, and what they mean.
@@ -40,18 +41,41 @@ class Kind:
 
     @property
     def sentence(self) -> str:
-        """What the file is, and how to convert it, for the end of a message."""
-        return f"it is {self.what}." + (f" {self.advice}." if self.advice else "")
+        """What the bytes are, and what they should be, for the end of a message about a part of a
+        file, or about bytes that are in no file."""
+        wanted = " Save it as UTF-8 without a byte-order mark." if self.is_text else ""
+        return f"it is {self.what}.{wanted}"
 
-    @property
-    def advice(self) -> str:
-        """How to get UTF-8 text of it; empty if it is not text."""
+    def sentence_for(self, file: str) -> str:
+        """What ``file`` is, and how to convert it, for the end of a message."""
+        advice = self.advice(file)
+        return f"it is {self.what}." + (f" {advice}" if advice else "")
+
+    def advice(self, file: str) -> str:
+        """The command that makes UTF-8 text of ``file``; empty if it is not text. It has no full
+        stop, so that it can be pasted."""
         if not self.is_text:
             return ""
         if self.what.startswith("UTF-8"):
-            return "Remove the mark: sed -i '1s/^\\xEF\\xBB\\xBF//' FILE"
+            return f"Remove the mark: sed -i '1s/^\\xEF\\xBB\\xBF//' {quoted(file)}"
         encoding = self.what.partition(" ")[0]
-        return f"Convert it: iconv -f {encoding} -t UTF-8 FILE > NEW_FILE"
+        return f"Convert it: iconv -f {encoding} -t UTF-8 {quoted(file)} > {new_name(file)}"
+
+
+def quoted(file: str) -> str:
+    """The path of a file for a shell."""
+    return shlex.quote(f"./{file}" if file.startswith("-") else file)
+
+
+def new_name(file: str, suffix: str = "") -> str:
+    """A path for what ``file`` is converted to, for a shell: beside it, with ``suffix`` in place of
+    its own, and another name than its own."""
+    folder, slash, name = file.rpartition("/")
+    stem, dot, own = name.rpartition(".") if "." in name[1:] else (name, "", "")
+    new = f"{stem}{suffix or dot + own}"
+    if new == name:
+        new = f"{stem}.new{dot}{own}"
+    return quoted(f"{folder}{slash}{new}")
 
 
 def recognise(head: bytes) -> Kind | None:

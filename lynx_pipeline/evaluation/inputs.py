@@ -13,7 +13,7 @@ from lynx_pipeline.adapters.dvc_data import (
     read_versioned,
 )
 from lynx_pipeline.adapters.dvc_versions import read_version
-from lynx_pipeline.adapters.files import read_bytes
+from lynx_pipeline.adapters.files import read_bytes, read_json_bytes
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.eval_set import Questions, bucket_sizes, parse_eval_set
 from lynx_pipeline.domain.gate.baseline import Baseline, parse_baseline
@@ -80,7 +80,9 @@ def read_baseline(path: Path) -> Baseline:
     Raises:
         BadInput: it is missing or malformed.
     """
-    return parse_baseline(read_bytes(path, "no baseline, so nothing can be promoted"), str(path))
+    return parse_baseline(
+        read_json_bytes(path, "no baseline, so nothing can be promoted"), str(path)
+    )
 
 
 def check_match(eval_set: Questions, baseline: Baseline) -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from lynx_pipeline.adapters.files import writing_atomic
 from lynx_pipeline.domain.eval_set import parse_item
-from lynx_pipeline.domain.file_kinds import ARCHIVES, PARQUET, recognise
+from lynx_pipeline.domain.file_kinds import ARCHIVES, PARQUET, new_name, quoted, recognise
 from lynx_pipeline.domain.repeats import Keys
 from lynx_pipeline.domain.scorers import Scorer
 from lynx_pipeline.domain.strict_json import LONGEST
@@ -108,10 +108,10 @@ def _open(file: Path, columns: Columns) -> _Table:
     if kind is not None and kind.what == PARQUET:
         return _Parquet(file, columns, size)
     if kind is not None and not head.startswith(_MARK):
-        advice = kind.advice or "Export it as CSV in UTF-8"
-        advice = "Unpack it" if kind.what in ARCHIVES else advice
+        advice = kind.advice(str(file)) or "Export it as CSV in UTF-8."
+        advice = "Unpack it." if kind.what in ARCHIVES else advice
         raise BadInput(
-            f"{file}: expected CSV or TSV in UTF-8, or Parquet, but this is {kind.what}. {advice}."
+            f"{file}: expected CSV or TSV in UTF-8, or Parquet, but this is {kind.what}. {advice}"
         )
     return _Csv(file, columns, size)
 
@@ -201,10 +201,11 @@ class _Csv:
             try:
                 yield raw.removeprefix(_MARK).decode() if number == 1 else raw.decode()
             except UnicodeDecodeError as error:
+                path = str(self._file)
                 raise BadInput(
                     f"{here}: byte {error.start + 1} of the line is not UTF-8. Export the table as "
                     "UTF-8, or convert it from the encoding it is in, for example: "
-                    "iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW_FILE."
+                    f"iconv -f WINDOWS-1252 -t UTF-8 {quoted(path)} > {new_name(path)}"
                 ) from None
 
 

@@ -18,13 +18,13 @@ import pytest
 
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.domain.eval_set import parse_eval_set
-from lynx_pipeline.domain.file_kinds import recognise
+from lynx_pipeline.domain.file_kinds import new_name, recognise
 from lynx_pipeline.domain.gate.baseline import parse_baseline
 from lynx_pipeline.domain.ledger.chain import parse_ledger
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.strict_json import parse
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline.evaluation.inputs import read_eval_file
+from lynx_pipeline.evaluation.inputs import read_baseline, read_eval_file
 from lynx_pipeline.evaluation.storage.large import LARGE
 from lynx_pipeline_tests.support.builders import eval_items, jsonl
 
@@ -76,15 +76,14 @@ OTHERS = {
 def test_another_encoding_is_named_and_can_be_converted(
     tmp_path: Path, encoding: str, size: int
 ) -> None:
-    """The command in the message gives a file that can be read."""
-    file, new = tmp_path / "e.jsonl", tmp_path / "new.jsonl"
+    """The command in the message, pasted as it is, gives a file that can be read."""
+    file, new = tmp_path / "it's e.jsonl", tmp_path / "it's e.new.jsonl"
     text = ITEMS.decode() + " " * size
     file.write_bytes(text.encode(encoding))
     with pytest.raises(BadInput, match=f"^{re.escape(str(file))}: .* this is UTF-") as caught:
         read_eval_file(file, EXACT)
-    command = str(caught.value).split("it: " if "-sig" not in encoding else "mark: ")[-1][:-1]
-    command = command.replace("NEW_FILE", shlex.quote(str(new)))
-    subprocess.run(command.replace("FILE", shlex.quote(str(file))), shell=True, check=True)
+    command = str(caught.value).split("it: " if "-sig" not in encoding else "mark: ")[-1]
+    subprocess.run(command, shell=True, check=True)
     result = new if new.exists() else file
     assert result.read_text("utf-8") == text
     assert len(read_eval_file(result, EXACT)) == 4
@@ -99,19 +98,73 @@ def test_another_kind_of_file_is_named(tmp_path: Path, raw: bytes, message: str)
         read_eval_file(file, EXACT)
 
 
+@pytest.mark.parametrize("name", ["a b.jsonl", "-e.jsonl"])
+@pytest.mark.parametrize(
+    ("raw", "command"),
+    [
+        (b"a,b\n", "lynx-pipeline eval-set import {} --prompt COLUMN "),
+        (parquet(), "lynx-pipeline eval-set import {} --prompt COLUMN "),
+        (b"[{}]", "jq -c '.[]' {} > {}"),
+        (b"{\n}", "jq -c . {} > {}"),
+    ],
+    ids=["CSV", "Parquet", "a JSON array", "indented objects"],
+)
+def test_the_advice_names_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, raw: bytes, command: str, name: str
+) -> None:
+    """So that the command can be pasted. Its result is a new file beside it."""
+    monkeypatch.chdir(tmp_path)
+    Path(name).write_bytes(raw)
+    with pytest.raises(BadInput) as caught:
+        read_eval_file(Path(name), EXACT)
+    words = shlex.split(str(caught.value).partition("Convert it: ")[2])
+    old, new = [f"{'./' * name.startswith('-')}{it}" for it in (name, f"{name[:-6]}.new.jsonl")]
+    assert words[: len(shlex.split(command))] == shlex.split(
+        command.format(shlex.quote(old), shlex.quote(new))
+    )
+    assert words[-1] == new
+
+
+@pytest.mark.parametrize(
+    ("name", "suffix", "new"),
+    [
+        ("q.csv", ".jsonl", "q.jsonl"),
+        ("q.jsonl", ".jsonl", "q.new.jsonl"),
+        ("d/q.jsonl", "", "d/q.new.jsonl"),
+        ("q", "", "q.new"),
+        ("a b.toml", "", "'a b.new.toml'"),
+    ],
+)
+def test_a_new_file_has_a_name_of_its_own(name: str, suffix: str, new: str) -> None:
+    """Converting a file into itself would empty it."""
+    assert new_name(name, suffix) == new
+
+
 def test_a_mark_inside_an_eval_set_is_named_with_its_line() -> None:
     """Two files were joined, and the second one starts with a mark."""
     lines = (ITEMS + b"\xef\xbb\xbf" + ITEMS).split(b"\n")
-    with pytest.raises(BadInput, match=r"f, line 5: .*a byte-order mark"):
+    with pytest.raises(BadInput, match=r"f, line 5: .*a byte-order mark\. Save it as UTF-8"):
         list(parse_eval_set(lines, "f"))
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("read", [parse, parse_baseline], ids=["JSON", "baseline"])
 def test_other_json_names_the_encoding(read: Callable[[bytes, str], object], encoding: str) -> None:
-    """The baseline, an evaluation and everything else that is strict JSON."""
-    with pytest.raises(BadInput, match=r"^f: not JSON in UTF-8: it is UTF-\d+.*FILE\.$"):
+    """Everything that is strict JSON, also where it is in no file, so that there is no command."""
+    with pytest.raises(BadInput, match=r"^f: not JSON in UTF-8: it is UTF-\d+.* Save it as UTF-8"):
         read('{"a": 1}'.encode(encoding), "f")
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_baseline_in_another_encoding_can_be_converted(tmp_path: Path, encoding: str) -> None:
+    """With the command in the message."""
+    file, new = tmp_path / "eval_baseline.json", tmp_path / "eval_baseline.new.json"
+    file.write_bytes('{"a": 1}'.encode(encoding))
+    with pytest.raises(BadInput, match=r"not JSON in UTF-8: it is UTF-\d+") as caught:
+        read_baseline(file)
+    command = str(caught.value).split("it: " if "-sig" not in encoding else "mark: ")[-1]
+    subprocess.run(command, shell=True, check=True)
+    assert (new if new.exists() else file).read_bytes() == b'{"a": 1}'
 
 
 def test_a_ledger_with_a_mark_is_refused() -> None:
@@ -123,8 +176,12 @@ def test_a_ledger_with_a_mark_is_refused() -> None:
 def test_settings_with_a_mark_are_named(tmp_path: Path) -> None:
     """``pyproject.toml`` comes from the same editors."""
     (tmp_path / "pyproject.toml").write_bytes(b'\xef\xbb\xbf[tool.lynx_pipeline]\nmodel = "m"\n')
-    with pytest.raises(BadInput, match="not TOML in UTF-8: it is UTF-8 with a byte-order mark"):
+    with pytest.raises(
+        BadInput, match="not TOML in UTF-8: it is UTF-8 with a byte-order mark"
+    ) as caught:
         load_settings(tmp_path, {})
+    subprocess.run(str(caught.value).partition("mark: ")[2], shell=True, check=True)
+    assert (tmp_path / "pyproject.toml").read_bytes().startswith(b"[tool")
 
 
 @pytest.mark.parametrize("head", [b"", b"{", b"{}", b'{"a": 1}', "\u00e9".encode(), b"\x00\x00"])
