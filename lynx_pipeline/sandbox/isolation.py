@@ -10,6 +10,7 @@ continues with a warning.
 """
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from lynx_pipeline.config import Limits
 from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP, NONE
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused
-from lynx_pipeline.sandbox.inside import launcher, worker
+from lynx_pipeline.sandbox.inside import causes, launcher, worker
 
 TMP = "/tmp"  # noqa: S108  # the one inside the sandbox, private to it
 SHARED = "/dev/shm"  # noqa: S108  # likewise
@@ -80,7 +81,7 @@ class Isolation:
 
     def command(self, bundle: Path, limits: Limits) -> list[str]:
         """The command line that starts the worker on ``bundle``."""
-        work = ["-I", "-B", "-c", _source(worker)]
+        work = ["-I", "-B", "-c", _worker()]
         if self.bwrap is None:
             # No limit on processes: it would count all processes of this user.
             launch = _launch(sys.executable, limits.memory_mib, 0)
@@ -198,6 +199,12 @@ def _source(program: ModuleType) -> str:
     """A program that runs inside, as an argument of the interpreter. So it needs no file there, and
     looks like MLflow's own image, whose server is ``python -c`` on a model in the same folder."""
     return Path(str(program.__file__)).read_text(encoding="utf-8")
+
+
+def _worker() -> str:
+    """The worker with its other module in place of the import, for which there is no package."""
+    text, part = _source(worker), _source(causes)
+    return re.sub(r"^from \.causes import .*\n", lambda _: part, text, count=1, flags=re.MULTILINE)
 
 
 def _launch(python: str, memory_mib: int, processes: int) -> list[str]:

@@ -1,8 +1,9 @@
 """The program that runs a candidate: it loads the bundle and answers batches of prompts.
 
 It runs in its own process and sees only the bundle and the prompts: this file must import only the
-standard library and MLflow. The model shares the process and can fake its output, so whoever reads
-it trusts none of it. The model can also read this text, which is an argument of its process.
+standard library and MLflow, and the text of ``causes`` takes the place of the line that imports it.
+The model shares the process and can fake its output, so whoever reads it trusts none of it. The
+model can also read this text, which is an argument of its process.
 
 Arguments: the bundle's folder and, if they are not the defaults, ``inputs`` and ``answer_column``
 in a JSON object. See :func:`load`.
@@ -14,18 +15,17 @@ have several inputs, each prompt is the JSON text of an object. Out: first
 goes to standard error.
 """
 
-import errno
 import json
 import os
-import re
 import resource
-import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
 from typing import Any
+
+from .causes import hint, watch_variables
 
 
 def main() -> None:
@@ -40,7 +40,7 @@ def main() -> None:
         output.write(json.dumps(message) + "\n")
         output.flush()
 
-    predict = None
+    predict, missing = None, watch_variables()
     try:
         started = time.perf_counter()
         predict = load(bundle, form.get("inputs", ()), form.get("answer_column"))
@@ -60,7 +60,7 @@ def main() -> None:
     except BaseException as error:
         message: dict[str, Any] = {"error": f"{type(error).__name__}: {error}"}
         with suppress(Exception):  # it looks at the model's objects
-            message["hint"] = hint(error, [] if predict is None else predict.columns)
+            message["hint"] = hint(error, [] if predict is None else predict.columns, missing)
         send(message)
         raise
 
@@ -327,65 +327,6 @@ def _text(value: Any, number: int) -> str | None:
 
 def _type(value: Any) -> str:
     return type(value).__name__
-
-
-# ----- errors that a model raises because of where it runs --------------------------------------
-
-_NETWORK = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
-
-
-def hint(error: BaseException, columns: Sequence[Any]) -> dict[str, Any] | None:
-    """Whether a model raised ``error`` because it has no network, lacks a variable, or got a data
-    frame with these ``columns``; None for any other error."""
-    for each in _chain(error):
-        if isinstance(each, socket.gaierror | ConnectionRefusedError) or (
-            isinstance(each, OSError) and each.errno in _NETWORK
-        ):
-            return {"kind": "network"}
-        if (name := _missing_variable(each)) is not None:
-            return {"kind": "variable", "name": name}
-        if (name := _missing_column(each, columns)) is not None:
-            return {"kind": "column", "name": name, "columns": [str(it) for it in columns]}
-    return None
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error, and those that it followed from."""
-    found: BaseException | None = error
-    for _ in range(100):  # it may follow from itself
-        if found is None:
-            return
-        yield found
-        found = found.__cause__ or found.__context__
-
-
-def _missing_variable(error: BaseException) -> str | None:
-    if isinstance(error, KeyError):
-        reads = type(os.environ).__getitem__.__code__
-        return str(error.args[0]) if any(it.f_code is reads for it in _frames(error)) else None
-    # API clients
-    found = re.search(r"\b[A-Z0-9_]+_(KEY|TOKEN)\b", str(error))
-    return found[0] if found and "environment variable" in str(error) else None
-
-
-def _missing_column(error: BaseException, columns: Sequence[Any]) -> str | None:
-    """A column that the data frame with these ``columns`` does not have."""
-    if isinstance(error, AttributeError):
-        return str(error.name) if list(getattr(error.obj, "columns", ())) == columns else None
-    if not isinstance(error, KeyError) or not columns:
-        return None
-    for frame in _frames(error):
-        index = frame.f_locals.get("self")
-        if hasattr(index, "get_loc") and list(index) == columns:
-            return str(error.args[0]) if error.args else ""
-    return None
-
-
-def _frames(error: BaseException) -> Iterator[Any]:
-    trace = error.__traceback__
-    while trace is not None:
-        yield trace.tb_frame
-        trace = trace.tb_next
 
 
 if __name__ == "__main__":

@@ -3,17 +3,21 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pandas
 import pytest
 import requests
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.sandbox.hints import hint_text
-from lynx_pipeline.sandbox.inside.worker import hint
+from lynx_pipeline.sandbox.inside.causes import hint, watch_variables
 from lynx_pipeline_tests.sandbox.inside.test_worker import LIMITS, PROMPTS, saved
 from lynx_pipeline_tests.support.worker_scripts import ask
 
@@ -95,7 +99,120 @@ def test_any_other_error_has_no_hint(fails: Callable[[], object]) -> None:
     assert hint(caught.value, ["prompt"]) is None
 
 
+class Needs(BaseSettings):
+    """Settings from the environment, as pydantic reads them."""
+
+    model_config = SettingsConfigDict(env_prefix="APP_")
+    api_key: str
+
+
+def guard(error: Exception) -> None:
+    if not os.environ.get("API_KEY"):
+        raise error
+
+
+def silent_exit() -> None:
+    key = os.getenv("API_KEY")
+    if key is None:
+        print("set it")
+        sys.exit(1)
+
+
+def other_fault() -> None:
+    os.environ.get("BATCH_SIZE")
+    raise ValueError("the tokenizer has no PAD_TOKEN")
+
+
+def exit_of_a_tool() -> None:
+    os.environ.get("BATCH_SIZE")
+    sys.exit("no weights in BATCH")
+
+
+def library(source: str) -> Callable[[], object]:
+    """A function of a library."""
+    code = compile(
+        f"import os\ndef call():\n {source}", "/usr/lib/python3/site-packages/l.py", "exec"
+    )
+    names: dict[str, Any] = {}
+    exec(code, names)
+    return names["call"]  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def missing(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
+    """What is looked up in vain in this test."""
+    for each in (os.environ, os.environb):
+        monkeypatch.setattr(each, "_data", each._data)  # type: ignore[union-attr]
+    return watch_variables()
+
+
+@pytest.mark.parametrize(
+    ("fails", "name"),
+    [
+        (lambda: guard(RuntimeError("set API_KEY")), "API_KEY"),
+        (lambda: guard(ValueError("API_KEY is not set")), "API_KEY"),
+        (
+            lambda: os.environ["REGION"] if "REGION" in os.environ else sys.exit("no REGION"),
+            "REGION",
+        ),
+        (lambda: os.environb.get(b"API_KEY") or sys.exit("missing API_KEY"), "API_KEY"),
+        (silent_exit, "API_KEY"),
+        (lambda: os.environ.get("APP_HOME") + "/x", "APP_HOME"),  # type: ignore[operator]
+        (lambda: Path(os.environ.get("APP_HOME")), "APP_HOME"),  # type: ignore[arg-type]
+        (lambda: Needs(), "APP_API_KEY"),  # type: ignore[call-arg]
+        (library("if not os.environ.get('API_KEY'): raise ValueError('no API_KEY')"), "API_KEY"),
+        (
+            library("assert 'REGION' in os.environ, 'REGION not found. Declare it as envvar.'"),
+            "REGION",
+        ),
+    ],
+    ids=lambda it: it if isinstance(it, str) else "",
+)
+def test_a_model_that_guards_a_variable_itself_has_a_hint(
+    fails: Callable[[], object], name: str, missing: dict[str, bool]
+) -> None:
+    """Whatever it raises, as long as it looked the variable up and its error points at it."""
+    with pytest.raises(BaseException) as caught:
+        fails()
+    assert f"model_config={{'{name}': 'value'}}" in hint_text(hint(caught.value, [], missing))
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        pytest.param(other_fault, id="another name"),
+        pytest.param(exit_of_a_tool, id="an exit with another reason"),
+        pytest.param(lambda: int(os.environ.get("SIZE", "x")), id="a default"),
+        pytest.param(library("os.environ.get('NO_COLOR'); raise ValueError('NO_COLOR')"), id="lib"),
+        pytest.param(lambda: guard(RuntimeError("CUDA_ERROR_NO_DEVICE")), id="a code"),
+    ],
+)
+def test_a_variable_that_is_not_the_cause_has_no_hint(
+    fails: Callable[[], object], missing: dict[str, bool]
+) -> None:
+    """Many are looked up that nobody needs to set."""
+    with pytest.raises(BaseException) as caught:
+        fails()
+    assert hint(caught.value, [], missing) is None
+
+
+def test_the_environment_works_as_before_while_it_is_watched(missing: dict[str, bool]) -> None:
+    """Reading, writing, copying and passing it on."""
+    os.environ["SOME_NAME"] = "1"
+    assert (os.environ["SOME_NAME"], os.environb[b"SOME_NAME"]) == ("1", b"1")
+    assert dict(os.environ) == os.environ.copy()
+    assert subprocess.check_output(["sh", "-c", "echo $SOME_NAME"]) == b"1\n"
+    del os.environ["SOME_NAME"]
+    assert "SOME_NAME" not in os.environ
+    assert missing["SOME_NAME"]
+
+
 SEEN = {
+    "guard": (
+        "import os, sys; os.getenv('API_KEY') or sys.exit('set API_KEY')",
+        "SystemExit: set API_KEY",
+        "model_config={'API_KEY': 'value'}",
+    ),
     "column": ("return list(model_input['question'])", "KeyError: 'question'", SIGNATURE),
     "variable": ("import os; return [os.environ['NAME']]", "KeyError: 'NAME'", VARIABLE),
     "API": ("import requests; requests.get('http://127.0.0.1:9')", "ConnectionError: ", NETWORK),
