@@ -44,10 +44,17 @@ def propose(evaluation: Path, justification: str) -> int:
     for bucket in buckets:
         print(f"  {bucket.text}")
     print(
-        f"{len(buckets)} buckets change. Review and commit {settings.baseline.name}, "
+        f"{_counted(len(buckets))} Review and commit {settings.baseline.name}, "
         f"{reference_file(settings).name}.dvc and what was pushed to the DVC remote."
     )
     return 0
+
+
+def _counted(buckets: int) -> str:
+    """How many buckets change."""
+    if not buckets:
+        return "No bucket changes in accuracy or size."
+    return "1 bucket changes." if buckets == 1 else f"{buckets} buckets change."
 
 
 @baseline.command(cls=Command, example="lynx-pipeline baseline check --base origin/main")

@@ -120,6 +120,28 @@ def test_a_justified_drop_with_evidence_passes_and_is_shown(
     assert "d.b" not in out
 
 
+def test_a_proposal_says_which_buckets_change(
+    project: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also if only their size does, and if none does."""
+
+    def proposed(sha: str) -> str:
+        file = str(evidence(project, sha, 0))
+        assert main(["baseline", "propose", "--from", file, "--justification", sha]) == 0
+        return capsys.readouterr().out
+
+    accept(project, "first", 0, "The first one.")
+    assert proposed("second").startswith("No bucket changes in accuracy or size. Review")
+    more = {"id": "more", "prompt": "?", "expected": "yes", "buckets": {"d": "a"}}
+    project.eval_set.chmod(0o644)
+    with project.eval_set.open("a") as file:
+        file.write(json.dumps(more) + "\n")
+    subprocess.run(["python", "-m", "dvc", "add", "-q", project.eval_set], check=True)
+    assert proposed("third").startswith(
+        "  d.a: stays at 100.00%, of 51 items instead of 50\n1 bucket changes. Review"
+    )
+
+
 def test_a_silently_lowered_floor_is_refused(
     project: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:

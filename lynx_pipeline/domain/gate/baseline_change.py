@@ -48,18 +48,29 @@ class BucketChange:
         if self.after is None:
             return f"{self.name}: REMOVED, no longer gated"
         assert self.change is not None
-        direction = "FALLS" if self.change < 0 else "rises"
         old, new = float(self.before.accuracy), float(self.after.accuracy)
-        return f"{self.name}: {direction} {points(self.change)} points, {old:.2%} to {new:.2%}"
+        if self.change == 0:
+            text = f"stays at {new:.2%}"
+        else:
+            direction = "FALLS" if self.change < 0 else "rises"
+            text = f"{direction} {points(self.change)} points, {old:.2%} to {new:.2%}"
+        if self.resized:
+            text += f", of {self.after.n} items instead of {self.before.n}"
+        return f"{self.name}: {text}"
+
+    @property
+    def resized(self) -> bool:
+        """Whether its number of items changed."""
+        return self.before is not None and self.after is not None and self.before.n != self.after.n
 
 
 def bucket_changes(before: Baseline | None, after: Baseline) -> tuple[BucketChange, ...]:
-    """The buckets that were added, changed or removed: removed ones first, then the largest
-    drop first, new ones last."""
+    """The buckets that were added or removed, or whose accuracy or size changed: removed ones
+    first, then the largest drop first, new ones last."""
     old: Mapping[str, Score] = before.buckets if before else {}
     names = [*after.buckets, *(name for name in old if name not in after.buckets)]
     changes = [BucketChange(name, old.get(name), after.buckets.get(name)) for name in names]
-    changed = [c for c in changes if c.change is None or c.change != 0]
+    changed = [c for c in changes if c.change is None or c.change != 0 or c.resized]
     return tuple(sorted(changed, key=_worst_first))
 
 

@@ -112,6 +112,20 @@ def test_the_difference_shows_falling_floors_first() -> None:
     assert bucket_changes(new, OLD)[0].text.startswith("d.c: REMOVED")
 
 
+def test_the_difference_shows_buckets_whose_size_changes() -> None:
+    """The number of items says how far an accuracy can be trusted, also where that is the same."""
+    sizes = {
+        "d.a": Score.counted(80, 100),
+        "d.b": Score.counted(20, 25),
+        "d.c": Score.counted(1, 2),
+    }
+    old = replace(OLD, buckets={**OLD.buckets, "d.c": Score.counted(1, 2)})
+    assert [change.text for change in bucket_changes(old, replace(NEW, buckets=sizes))] == [
+        "d.b: FALLS -10.00 points, 90.00% to 80.00%, of 25 items instead of 50",
+        "d.a: stays at 80.00%, of 100 items instead of 50",
+    ]
+
+
 def test_small_drops_add_up() -> None:
     """Five drops of two points are a drift of ten points; a gain elsewhere does not offset it."""
     history = [baseline(str(k), None, a=40 - k, b=40 + k) for k in range(6)]
