@@ -1,7 +1,7 @@
 """Everything that is wrong or risky in an eval set, at once.
 
 An **error** makes the file unusable: a line that is not an item, a duplicate id, dimensions that
-differ, no items. A **warning** is for a person to judge: the same prompt twice, the same prompt
+differ, no lines. A **warning** is for a person to judge: the same prompt twice, the same prompt
 with different answers, names of buckets that look alike, a bucket too small for the tolerance,
 accepted answers that the scorer can't tell apart, an answer that looks like a missing value.
 
@@ -158,7 +158,7 @@ class Findings:
             *self._small_buckets(),
             *self._look_alikes(),
         ]
-        if not self.items:
+        if not self.items and not self._malformed:  # otherwise the lines are the cause
             found.append(Finding(Severity.ERROR, "no_items", "there are no items", 1))
         for lines_of, kind, message in (
             (

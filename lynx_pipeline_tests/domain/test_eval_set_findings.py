@@ -54,6 +54,8 @@ CASES = {
     "an id three times": (
         changed({"id": "i3"}, {"id": "i3"}), ERROR, "duplicate_id", 2, (4, 13, 14)
     ),
+    "only malformed lines": (b"{nope\n", ERROR, "malformed_line", 1, (1,)),
+    "only an empty object": (b"{}\n", ERROR, "malformed_line", 1, (1,)),
     "no items": (b"\n", ERROR, "no_items", 1, ()),
     "the same question": (changed(WORD0), WARNING, "duplicate_question", 1, (1, 13)),
     "the same but for spaces": (
