@@ -20,7 +20,7 @@ from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.text import silent
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.candidate import choose, fresh_bundle
-from lynx_pipeline.evaluation.inputs import read_eval_file
+from lynx_pipeline.evaluation.inputs import read_eval_file, read_eval_set
 from lynx_pipeline.evaluation.run import evaluate, hidden_folders
 from lynx_pipeline.reports.progress import shown
 
@@ -29,8 +29,7 @@ from lynx_pipeline.reports.progress import shown
     cls=Command,
     data=True,
     example=(
-        "lynx-pipeline minieval --run-id models:/tutor@champion --eval-set "
-        "data/eval/phase-20.jsonl --output out/candidate_eval.json"
+        "lynx-pipeline minieval --run-id models:/tutor@champion --output out/candidate_eval.json"
     ),
 )
 @path_option("--bundle", metavar="DIR", help="An MLflow model directory.")
@@ -40,7 +39,11 @@ from lynx_pipeline.reports.progress import shown
     help=f"A model in MLflow instead of a directory: {CANDIDATE_FORMS}.",
 )
 @model_option
-@path_option("--eval-set", metavar="FILE", required=True, help="A bucketed JSONL eval set.")
+@path_option(
+    "--eval-set",
+    metavar="FILE",
+    help="A bucketed JSONL eval set to use instead of the project's.",
+)
 @path_option(
     "--output",
     metavar="FILE",
@@ -53,12 +56,12 @@ def minieval(
     bundle: Path | None,
     run_id: str | None,
     model: str | None,
-    eval_set: Path,
+    eval_set: Path | None,
     output: Path,
     progress: bool,
     as_json: bool,
 ) -> int:
-    """Evaluate a bundle on an eval set.
+    """Evaluate a bundle on an eval set, by default the project's.
 
     The bundle is a directory, or a model that is downloaded from the project's MLflow. Runs the
     model in the sandbox and writes the candidate eval, the predictions, the timings and the
@@ -68,16 +71,28 @@ def minieval(
         raise BadInput("give either --bundle or --run-id.")
     if model and run_id is None:
         raise BadInput("--model chooses one of a run's models, so it needs --run-id.")
-    eval_file, output = eval_set.absolute(), output.absolute()
-    hidden = [eval_file.parent, output.parent]
     settings = load_settings() if bundle is None else find_settings()
+    if eval_set is None and settings is None:
+        raise BadInput(
+            "no eval set is given, and there is no project here, whose eval set would be used. "
+            "Give --eval-set, or run this inside the project."
+        )
+    output = output.absolute()
+    hidden = [output.parent]
+    if eval_set is not None:
+        hidden.append(eval_set.absolute().parent)
     env, options, scorer = read_env(os.environ), EvaluationSettings(), EXACT
     if settings is not None:
         options, scorer = settings.evaluation, settings.scorer
         hidden += hidden_folders(settings)
     say = inform if progress or sys.stderr.isatty() else silent
     with ExitStack() as stack:
-        items, key = read_eval_file(eval_file, scorer), None
+        if eval_set is not None:
+            items = read_eval_file(eval_set.absolute(), scorer)
+        else:
+            assert settings is not None  # checked above
+            items = read_eval_set(settings)
+        key = None
         if settings is not None and run_id is not None:
             key = str(choose(settings, run_id, model).key)
             bundle, _, _ = stack.enter_context(fresh_bundle(settings, key, say))

@@ -86,8 +86,9 @@ def in_mlflow(
 def test_a_model_in_mlflow_is_evaluated_by_any_of_its_names(
     in_mlflow: dict[str, tuple[str, str]], capsys: Capsys
 ) -> None:
-    """The evaluation records the candidate's key, and no download is left behind."""
-    command = ["minieval", "--eval-set", "data/eval.jsonl", "--output", "o/c.json", "--json"]
+    """On the project's eval set, which is the default. The evaluation records the candidate's key,
+    and no download is left behind."""
+    command = ["minieval", "--output", "o/c.json", "--json"]
     for reference, key in in_mlflow.values():
         assert main([*command, "--run-id", reference]) == 0
         measured = json.loads(capsys.readouterr().out)
@@ -112,6 +113,36 @@ def test_exactly_one_bundle_is_named(capsys: Capsys, options: list[str], message
     Path("e.jsonl").write_bytes(jsonl(eval_items()))
     assert main(["minieval", *options, "--eval-set", "e.jsonl", "--output", "o/c.json"]) == 2
     assert message in one_paragraph(capsys)
+    assert not Path("o").exists()
+
+
+def test_the_default_eval_set_is_the_versioned_one(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
+) -> None:
+    """From a subfolder, too. An edited file has to be named to be used."""
+    (folder / "script.py").write_text(WORKER)
+    monkeypatch.setattr(worker, "__file__", str(folder / "script.py"))
+    bundle(folder / "bundle")
+    project(folder / "p")
+    (folder / "p/data/sub").mkdir()
+    monkeypatch.chdir(folder / "p/data/sub")
+    command = ["minieval", "--bundle", "../../../bundle", "--output", "c.json"]
+    assert main(command) == 0
+    assert "12 of 12 right" in capsys.readouterr().out
+    edited = Path("../eval.jsonl")
+    edited.chmod(0o644)
+    edited.write_bytes(jsonl(eval_items(6)))
+    assert main(command) == 2
+    assert "the file was changed" in one_paragraph(capsys)
+    assert main([*command, "--eval-set", str(edited)]) == 0
+    assert "6 of 6 right" in capsys.readouterr().out
+
+
+def test_without_a_project_an_eval_set_has_to_be_named(folder: Path, capsys: Capsys) -> None:
+    """There is no other default."""
+    bundle(folder / "bundle")
+    assert main(["minieval", "--bundle", "bundle", "--output", "o/c.json"]) == 2
+    assert "Give --eval-set, or run this inside the project." in one_paragraph(capsys)
     assert not Path("o").exists()
 
 
