@@ -20,6 +20,11 @@ _REMOVED_VARIABLES = (
     *("GIT_SHALLOW_FILE", "GIT_GRAFT_FILE", "GIT_DEFAULT_HASH", "GIT_REPLACE_REF_BASE"),
 )
 
+_PREFIX = re.compile(r"(?:remote|hint): ?")
+_MESSAGE = re.compile(r"(?:fatal|error|warning|remote|hint|usage|ssh|\w+\(\d+\)): ")
+_INDENTS = ("\t", "  ")
+_ENDS = (".", "?", "!")
+
 Done = subprocess.CompletedProcess[bytes]
 
 
@@ -73,9 +78,46 @@ def run(
 
 def stderr_line(done: Done) -> str:
     """git's standard error for a message: on one line, printable, without passwords, at most 1000
-    characters, and without a full stop at its end."""
-    text = printable(" ".join(done.stderr.decode(errors="replace").split()))
-    return without_secrets(text)[:1000].rstrip(".")
+    characters, and without a full stop at its end. Its lines become sentences. A command, which git
+    writes on an indented line, is between backquotes, so that it can be copied."""
+    text = _sentences(done.stderr.decode(errors="replace").splitlines())
+    return without_secrets(printable(text))[:1000].rstrip(".")
+
+
+def stderr_sentence(done: Done, otherwise: str = "") -> str:
+    """Like :func:`stderr_line`, with a full stop unless it ends with a mark of its own. If git
+    printed nothing, it is ``otherwise``."""
+    return ended(stderr_line(done) or otherwise)
+
+
+def ended(text: str) -> str:
+    """``text`` with a full stop unless it ends with a mark of its own."""
+    return text if text.endswith(_ENDS) else f"{text}."
+
+
+def _sentences(lines: list[str]) -> str:
+    text, prefix, gap = "", "", False
+    for line in lines:
+        found = _PREFIX.match(line)
+        # A server's message and a hint have their prefix on every line.
+        again = found is not None and found[0] == prefix
+        prefix = found[0] if found else ""
+        rest = line[len(prefix) :]
+        words = " ".join((rest if again else line).split())
+        if not " ".join(rest.split()):
+            gap = True
+            continue
+        if rest.startswith(_INDENTS) and text:
+            words = f"`{words}`"
+        elif text and not text.endswith((*_ENDS, ":", ",", ";")) and (gap or _starts(words)):
+            text += "."
+        text, gap = f"{text} {words}".lstrip(), False
+    return text
+
+
+def _starts(words: str) -> bool:
+    """Whether a line begins a sentence, rather than continue one that was wrapped."""
+    return words[0].isupper() or _MESSAGE.match(words) is not None
 
 
 def ref_of(listed: bytes, ref: str) -> str | None:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from lynx_pipeline.adapters.git import Done, ref_of, run, stderr_line, without_user
+from lynx_pipeline.adapters.git import Done, ref_of, run, stderr_line, stderr_sentence, without_user
 from lynx_pipeline.domain.text import without_secrets
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 
@@ -90,15 +90,15 @@ def tip(root: Path, ref: str) -> str:
     if listed.returncode != 0 or commit is None:
         raise SystemFailed(
             f"{root}: can't read {ref} from the remote 'origin': "
-            f"{stderr_line(listed) or 'it has no such ref'}. Check the remote with 'git ls-remote "
+            f"{stderr_sentence(listed, 'it has no such ref')} Check the remote with 'git ls-remote "
             "origin'."
         )
     if run(root, "cat-file", "-e", f"{commit}^{{commit}}").returncode != 0:
         fetched = run(root, "fetch", "--quiet", "--no-tags", "origin", ref)
         if fetched.returncode != 0:
             raise SystemFailed(
-                f"{root}: git fetch origin {ref} failed: {stderr_line(fetched)}. Check the remote, "
-                "then run this again."
+                f"{root}: git fetch origin {ref} failed: {stderr_sentence(fetched)} Check the "
+                "remote, then run this again."
             )
     return commit
 
@@ -174,8 +174,8 @@ def _commit(root: Path, ref: str) -> str | None:
         return None
     if b"not a git repository" in found.stderr:
         raise BadInput(
-            f"{root} is not a git checkout: git says: {stderr_line(found)}. Run this in a clone of "
-            "the project."
+            f"{root} is not a git checkout: git says: {stderr_sentence(found)} Run this in a clone "
+            "of the project."
         )
     raise _failed(root, "rev-parse", found)
 
@@ -194,11 +194,11 @@ def _git(root: Path, *arguments: str) -> bytes:
 
 def _failed(root: Path, command: str, done: Done) -> SystemFailed:
     """The error for a failed command, with what git itself says about it."""
-    words = stderr_line(done) or f"exit code {done.returncode}"
+    words = stderr_sentence(done, f"exit code {done.returncode}")
     if b"dubious ownership" in done.stderr:
         advice = "Or run this as the user who owns the checkout"
     elif b"bad object" in done.stderr:
         advice = "Check out the whole history (in CI, fetch-depth: 0), or see 'git fsck'"
     else:
         advice = "Check the repository with 'git fsck'"
-    return SystemFailed(f"{root}: git {command} failed: {words}. {advice}.")
+    return SystemFailed(f"{root}: git {command} failed: {words} {advice}.")

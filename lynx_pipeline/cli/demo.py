@@ -111,7 +111,7 @@ def write_example(folder: Path) -> None:
     ):
         done = git.run(folder, *command)
         if done.returncode != 0:
-            raise SystemFailed(f"{folder}: git {command[0]} failed: {git.stderr_line(done)}.")
+            raise SystemFailed(f"{folder}: git {command[0]} failed: {git.stderr_sentence(done)}")
 
 
 def _own_tables(text: str) -> Iterator[str]:

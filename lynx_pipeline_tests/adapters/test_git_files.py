@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline.adapters import git_files
-from lynx_pipeline.adapters.git import run, stderr_line
+from lynx_pipeline.adapters.git import Done, run, stderr_line, stderr_sentence
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed
 from lynx_pipeline_tests.support.places import git
 
@@ -53,7 +53,7 @@ def test_a_checkout_of_another_user_is_explained_in_gits_words(
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     message = failure(read, checkout, SystemFailed)
     assert "detected dubious ownership in repository" in message
-    assert f"git config --global --add safe.directory {checkout}" in message
+    assert f"`git config --global --add safe.directory {checkout}`. Or run this as" in message
     assert "fetch-depth" not in message
 
 
@@ -103,3 +103,56 @@ def test_what_git_prints_is_shown_without_secrets_and_control_characters(checkou
     script = r"printf 'a\033[31mb https://x:hunter2@host/y\n' >&2; exit 1"
     done = run(checkout, "-c", f"alias.fail=!{script}", "fail")
     assert stderr_line(done) == "a?[31mb https://host/y"
+
+
+def printed(text: str) -> Done:
+    """A failed command that wrote this to standard error."""
+    return Done(["git"], 128, b"", text.encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        pytest.param("", "nothing.", id="nothing"),
+        pytest.param("fatal: no commit\n", "fatal: no commit.", id="one line"),
+        pytest.param("fatal: no commit.\n", "fatal: no commit.", id="its own full stop"),
+        pytest.param("fatal: is it a directory?\n", "fatal: is it a directory?", id="a question"),
+        pytest.param(
+            "fatal: detected dubious ownership in repository at '/x'\n"
+            "To add an exception for this directory, call:\n\n"
+            "\tgit config --global --add safe.directory '/x y'\n",
+            "fatal: detected dubious ownership in repository at '/x'. To add an exception for this "
+            "directory, call: `git config --global --add safe.directory '/x y'`.",
+            id="a command",
+        ),
+        pytest.param(
+            "git@host: Permission denied (publickey).\n"
+            "fatal: Could not read from remote repository.\n\n"
+            "Please make sure you have the correct access rights\nand the repository exists.\n",
+            "git@host: Permission denied (publickey). fatal: Could not read from remote "
+            "repository. Please make sure you have the correct access rights and the repository "
+            "exists.",
+            id="a wrapped sentence",
+        ),
+        pytest.param(
+            "remote: error: GH006: Protected branch update failed for refs/heads/r.        \n"
+            "remote: \n"
+            "remote: - Commits must have verified signatures.        \n"
+            "error: failed to push some refs to 'https://host/r'\n"
+            "hint: Updates were rejected because the remote contains work that you do not\n"
+            "hint: have locally.\n",
+            "remote: error: GH006: Protected branch update failed for refs/heads/r. - Commits must "
+            "have verified signatures. error: failed to push some refs to 'https://host/r'. hint: "
+            "Updates were rejected because the remote contains work that you do not have locally.",
+            id="prefixes",
+        ),
+        pytest.param(
+            "Switched to a branch\nfatal: no commit\n",
+            "Switched to a branch. fatal: no commit.",
+            id="two messages",
+        ),
+    ],
+)
+def test_what_git_prints_on_several_lines_becomes_sentences(text: str, shown: str) -> None:
+    """Whatever git's own punctuation is, and a command in them can be copied."""
+    assert stderr_sentence(printed(text), "nothing") == shown

@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from lynx_pipeline.adapters.git import ended
 from lynx_pipeline.adapters.ledgers.git_branch import SIGNATURE, Branch
 from lynx_pipeline.adapters.ledgers.store import Decision, Recorded
 from lynx_pipeline.config import GitRemote
@@ -108,9 +109,9 @@ class GitLedger:
                     rejections += 1
                     if rejections >= PATIENCE:
                         raise SystemFailed(
-                            f"{self.remote}: the remote rejected the entry: {error}. The registry "
-                            "did not change as far as we can see. Check the remote's rules and "
-                            f"hooks{_signing_advice(error)}; running this again is safe."
+                            f"{self.remote}: the remote rejected the entry: {ended(error)} The "
+                            "registry did not change as far as we can see. Check the remote's "
+                            f"rules and hooks{_signing_advice(error)}; running this again is safe."
                         )
                 time.sleep(random.uniform(0.05, 0.4))  # noqa: S311  # only spreads the writers
         raise SystemFailed(
@@ -212,8 +213,8 @@ class _Clone:
         error = self.branch.push(snapshot.commit, f"refs/tags/{tag}:refs/tags/{tag}")
         if error is not None:
             raise SystemFailed(
-                f"{self.remote}: the remote rejected the tag {tag}: {error}. Check the remote's "
-                f"rules and hooks{_signing_advice(error)}, then run this again."
+                f"{self.remote}: the remote rejected the tag {tag}: {ended(error)} Check the "
+                f"remote's rules and hooks{_signing_advice(error)}, then run this again."
             )
 
     def _add_tag(self, commit: str, ledger: Ledger) -> None:

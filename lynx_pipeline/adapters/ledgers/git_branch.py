@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from lynx_pipeline.adapters.git import Done, ref_of, run, stderr_line, without_user
+from lynx_pipeline.adapters.git import Done, ended, ref_of, run, stderr_line, without_user
 from lynx_pipeline.config import GitRemote
 from lynx_pipeline.domain.text import without_secrets
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
@@ -201,16 +201,16 @@ class Branch:
         words = stderr_line(done)
         if any(text in words for text in _OTHER_FORMAT):
             return BadInput(
-                f"{self.remote}: git {command} failed: {words}. The repository uses the object "
-                "format SHA-256, and a registry needs git's default, SHA-1. Create a repository "
-                "with 'git init --bare --object-format=sha1', and name it in 'registry' in "
-                "pyproject.toml. Nothing was changed."
+                f"{self.remote}: git {command} failed: {ended(words)} The repository uses the "
+                "object format SHA-256, and a registry needs git's default, SHA-1. Create a "
+                "repository with 'git init --bare --object-format=sha1', and name it in 'registry' "
+                "in pyproject.toml. Nothing was changed."
             )
         return SystemFailed(f"{self.remote}: git {command} failed: {words}")
 
 
 def _unsigned(error: LynxError) -> SystemFailed:
     return SystemFailed(
-        f"{error}. The entry could not be signed, and nothing was changed. Check git's "
+        f"{ended(str(error))} The entry could not be signed, and nothing was changed. Check git's "
         "configuration: commit.gpgSign, tag.gpgSign, gpg.format and user.signingKey."
     )
