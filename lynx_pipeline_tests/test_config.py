@@ -132,6 +132,16 @@ def test_a_missing_project_is_an_error(tmp_path: Path) -> None:
             REQUIRED + 'artifact_locations = ["/mnt/../etc"]', "such as /mnt", id="location upwards"
         ),
         pytest.param(
+            REQUIRED + 'artifact_locations = ["file:mlruns"]',
+            "entry 1 is not accepted: it is a relative path",
+            id="location a relative URI",
+        ),
+        pytest.param(
+            REQUIRED + 'artifact_locations = ["//nas/share"]',
+            "entry 1 is not accepted: it starts with '//', as the name of a share does; mount",
+            id="location a share",
+        ),
+        pytest.param(
             REQUIRED + 'scorer = "exact"', "'scorer': expected .* or numeric/1", id="unknown scorer"
         ),
         pytest.param(

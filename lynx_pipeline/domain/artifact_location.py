@@ -3,6 +3,11 @@
 MLflow takes a path on this machine, bare or as ``file:`` URI, or a URI of a store: ``s3://``,
 ``gs://``, ``wasbs://CONTAINER@ACCOUNT/…``, ``hdfs://``, ``dbfs:/`` and many more. Names of buckets
 and hosts are compared exactly, and a place is inside another one only at a segment's border.
+
+Refused is what MLflow can't fetch, or what would be another place in each process: relative paths,
+also as ``file:mlruns``; ``//HOST/SHARE``, which MLflow reads as a folder of this machine, or not at
+all, depending on Python's version; a drive of Windows; ``runs:`` and ``models:``, which are no
+places; and a store without its bucket or host.
 """
 
 import re
@@ -14,6 +19,12 @@ _LOCAL = "file"
 _WEB = ("http", "https")
 # These need no host: the workspace's, the cluster's and the server's own are meant.
 _WITHOUT_HOST = ("dbfs", "hdfs", "viewfs", "mlflow-artifacts")
+# These need a bucket, a container or a host. (Plugins of MLflow add further schemes.)
+_WITH_HOST = (
+    *("s3", "gs", "r2", "oss", "wasb", "wasbs", "abfs", "abfss"),
+    *("ftp", "sftp", "http", "https"),
+)
+_REFERENCES = ("runs", "models")
 # What MLflow adds to the root: the experiment, unless it has its own location, and the run or the
 # logged model.
 _BELOW_ROOT = re.compile(r"(.+?)(?:/\d+)?/(?:[0-9a-f]{32}|models/m-[0-9a-f]{32})(?:/.*)?")
@@ -47,7 +58,7 @@ def parse_location(text: str) -> ArtifactLocation:
 
     Raises:
         InvalidLocation: it is relative, contains ``.`` or ``..`` or characters that can't be
-            printed, or is not a URI.
+            printed, is not a URI, or names no place that MLflow can fetch from.
         SecretInLocation: it contains a password, a token or a query.
     """
     if not text.isprintable() or "#" in text:
@@ -70,11 +81,32 @@ def parse_location(text: str) -> ArtifactLocation:
     if scheme == _LOCAL:
         if host not in ("", "localhost"):
             raise InvalidLocation("a file: URI can't name another host")
-        # MLflow decodes bare paths too.
-        host, path = "", re.sub("/+", "/", unquote(path))
+        # MLflow decodes bare paths too. It does not know the scheme in capitals.
+        host, path = "", unquote(path)
+        if path and not (path.startswith("/") and text.startswith(("/", "file:"))):
+            raise InvalidLocation("it is a relative path")
+        if re.match("//[^/]", path):
+            raise InvalidLocation(
+                "it starts with '//', as the name of a share does; mount the share, and write the "
+                "folder where it is mounted"
+            )
+        path = re.sub("/+", "/", path)
+    else:
+        _check_store(scheme, host, path)
     if {".", ".."} & {*unquote(path).split("/")}:
         raise InvalidLocation("it contains '.' or '..'")
     return ArtifactLocation(scheme, host, path.removeprefix("/").rstrip("/"))
+
+
+def _check_store(scheme: str, host: str, path: str) -> None:
+    if len(scheme) == 1:
+        raise InvalidLocation("it is a path of Windows")
+    if scheme in _REFERENCES:
+        raise InvalidLocation("it names a model, and not where its files are")
+    if scheme in _WITH_HOST and path and not host:
+        raise InvalidLocation("it has no bucket or host after '//'")
+    if path and not path.startswith("/"):
+        raise InvalidLocation("it is a relative path")
 
 
 def is_too_wide(location: ArtifactLocation) -> bool:

@@ -152,6 +152,8 @@ def test_a_servers_own_artifacts_and_listed_locations_are_allowed(location: str)
         "s3://[x/y",
         "mlflow-artifacts:/1/abc/a#b",
         "mlruns/1",
+        "file:mlruns/1",
+        "//nas/share/1",
         "/mnt/nfs/mlruns2",
         "/mnt/nfs/mlruns/../other",
         "/mnt/nfs/mlruns/%2e%2e/other",
