@@ -11,12 +11,14 @@ import json
 import os
 import shlex
 import shutil
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.adapters.dvc import opened, repository, translated
+from lynx_pipeline.adapters.dvc_delivery import why_not_delivered
 from lynx_pipeline.adapters.dvc_files import (
     OnDisk,
     Tracked,
@@ -259,11 +261,26 @@ def _pull(tracked: Tracked) -> None:
     path = tracked.path
     failure = f"{path}: DVC could not pull it{tracked.where}"
     with opened(path, failure, tracked.advice) as repo:
-        repo.pull(targets=[tracked.to_pull])
-        if not path.exists():
-            from dvc.exceptions import DvcException
+        from dvc.exceptions import CheckoutError, DvcException
 
-            raise DvcException("the remote did not deliver it")
+        try:
+            repo.pull(targets=[tracked.to_pull])
+        except CheckoutError:
+            if tracked.source is not None:  # DVC looked there too
+                raise
+        if path.exists():
+            return
+        if tracked.source is not None:
+            raise DvcException("it did not arrive")
+        reason = why_not_delivered(repo, tracked.remote, _wanted(tracked))
+        raise SystemFailed(f"{failure}: {reason}. {tracked.advice}")
+
+
+def _wanted(tracked: Tracked) -> Iterator[str]:
+    """The hashes of the objects that a pull needs."""
+    yield tracked.md5
+    if tracked.member is not None:
+        yield recorded_md5(tracked)
 
 
 def _ignoring_line_endings(path: Path) -> str:

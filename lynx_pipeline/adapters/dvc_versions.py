@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lynx_pipeline.adapters import git_files
-from lynx_pipeline.adapters.dvc import opened, repository
+from lynx_pipeline.adapters.dvc import ADVICE, opened, repository
 from lynx_pipeline.adapters.dvc_files import (
     AtCommit,
     OnDisk,
@@ -22,7 +22,7 @@ from lynx_pipeline.adapters.dvc_files import (
     find_if_tracked,
     possible_records,
 )
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.errors import BadInput, SystemFailed
 
 
 def read_object(path: Path, md5: str, remote: str | None = None) -> bytes | None:
@@ -33,13 +33,17 @@ def read_object(path: Path, md5: str, remote: str | None = None) -> bytes | None
     Raises:
         SystemFailed: DVC failed.
     """
-    with opened(path, f"{path}: DVC could not look up {md5}") as repo:
+    failure = f"{path}: DVC could not look up {md5}"
+    with opened(path, failure) as repo:
         for store in _stores(repo, remote):
             try:
                 raw = bytes(store.fs.cat_file(store.oid_to_path(md5)))
             except FileNotFoundError as error:
                 if _is_missing_bucket(error):
-                    raise
+                    bucket = store.path.partition("/")[0]
+                    raise SystemFailed(
+                        f"{failure}: the bucket {bucket!r} of its remote does not exist. {ADVICE}"
+                    ) from None
                 continue
             if _md5(raw) == md5.removesuffix(".dir"):
                 return raw

@@ -13,6 +13,7 @@ from lynx_pipeline.adapters.dvc_versions import read_object, read_version
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.support import DVC_2
 from lynx_pipeline_tests.support.builders import md5, sha256
+from lynx_pipeline_tests.support.http_server import Answer, serving
 from lynx_pipeline_tests.support.places import git
 
 pytestmark = pytest.mark.slow
@@ -168,7 +169,7 @@ def test_a_broken_link_into_the_cache_is_a_system_failure(root: Path) -> None:
     file.symlink_to(root / ".dvc/cache/files/md5" / md5(RAW)[:2] / md5(RAW)[2:])
     shutil.rmtree(root / ".dvc/cache")
     shutil.rmtree(root / "remote")
-    with pytest.raises(SystemFailed, match=r"DVC could not pull it: .*Missing cache files: md5"):
+    with pytest.raises(SystemFailed, match=r"not pull it: the folder of the remote .* not exist"):
         read_versioned(file)
 
 
@@ -215,6 +216,48 @@ def test_whatever_a_remote_raises_is_a_system_failure(root: Path, url: str) -> N
         read_versioned(root / "eval.jsonl")
     assert "\n" not in str(caught.value)
     assert "hidden" not in str(caught.value)
+
+
+def _pull_from(root: Path, url: str) -> str:
+    """The message of a pull from another remote, which fails."""
+    dvc(root, "remote", "modify", "-q", "here", "url", url)
+    (root / "eval.jsonl").unlink()
+    shutil.rmtree(root / ".dvc" / "cache")
+    with pytest.raises(SystemFailed) as caught:
+        read_versioned(root / "eval.jsonl")
+    message = str(caught.value)
+    assert "neither locally nor on remote" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (None, "can't be read: ClientConnectorError: Cannot connect to host 127.0.0.1:"),
+        (Answer(status=403), "can't be read: ClientResponseError: 403"),
+        (Answer(status=401), "can't be read: ClientResponseError: 401"),
+        (Answer(status=404), f"does not have the object {md5(RAW)}. If it was never pushed, run"),
+    ],
+    ids=["dead server", "forbidden", "no credentials", "not pushed"],
+)
+def test_why_a_web_server_did_not_deliver_is_said(
+    root: Path, answer: Answer | None, reason: str
+) -> None:
+    """DVC says of all of them that the file exists neither locally nor in the remote."""
+    with serving(lambda _: answer or Answer()) as url:
+        if answer is not None:
+            message = _pull_from(root, f"{url}/store?key=hunter2")
+    if answer is None:
+        message = _pull_from(root, f"{url}/store")
+    assert f"the remote 'here' ({url}/store" in message
+    assert reason in message
+    assert "hunter2" not in message
+
+
+def test_a_folder_that_is_not_mounted_is_named(root: Path, tmp_path: Path) -> None:
+    """It is not the same as data that was never pushed."""
+    message = _pull_from(root, str(tmp_path / "mnt"))
+    assert f"the folder of the remote 'here' ({tmp_path / 'mnt'}) does not exist" in message
 
 
 def test_the_commands_after_an_edit_keep_it_first(root: Path) -> None:

@@ -135,10 +135,10 @@ def test_an_audit_without_its_data_is_a_system_failure(team: Team) -> None:
 
 @pytest.mark.parametrize("command", [("gate", "power"), ("audit", VERSION)])
 def test_a_missing_bucket_is_a_system_failure(team: Team, command: tuple[str, ...]) -> None:
-    """It is not the same as missing data."""
+    """It is not the same as missing data, and it is named."""
     team.forget()
     with _edited(team, ".dvc/config", f"s3://{BUCKET}/", "s3://missing/"):
-        _assert_fails(team, team.place, *command)
+        assert "the bucket 'missing' of " in _assert_fails(team, team.place, *command)
 
 
 @pytest.mark.parametrize("damage", ["wrong key", "dead server", "missing bucket"])

@@ -1,0 +1,63 @@
+"""DVC: asks a remote why it did not deliver an object.
+
+For a server that can't be reached, a missing bucket and a missing folder, DVC may say the same as
+for an object that nobody pushed: that it exists neither locally nor in the remote. So the storage
+is asked once more, without DVC's layers that take every failure for "not found".
+"""
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+from lynx_pipeline.adapters.dvc import one_line
+
+_BUCKETS = {"s3": "bucket", "gs": "bucket", "oss": "bucket", "azure": "container"}
+_FOLDERS = ("local", "ssh", "hdfs", "webdav", "webdavs")
+
+
+def why_not_delivered(repo: Any, remote: str | None, hashes: Iterable[str]) -> str:
+    """Why ``remote``, or the default remote, did not deliver the objects with these hashes, as a
+    sentence without its full stop. It names the remote and its URL."""
+    found = repo.cloud.get_remote(remote)
+    url = repo.config["remote"][found.name].get("url", "")
+    place = f"the remote {found.name!r} ({one_line(url)})"
+    if found.fs.version_aware:  # it names objects by path
+        return _missing_place(found, place) or f"{place} did not deliver it"
+    for md5 in hashes:
+        try:
+            if _has(found, md5):
+                continue
+        except Exception as error:  # each storage's library raises its own
+            return f"{place} can't be read: {_described(error)}"
+        return _missing_place(found, place) or (
+            f"{place} does not have the object {md5}. If it was never pushed, run 'dvc push' where "
+            "the file exists"
+        )
+    return f"{place} has it, but DVC could not read it"
+
+
+def _has(remote: Any, md5: str) -> bool:
+    """Whether the remote has the object, in the layout of DVC 3 or 2. Reading is asked for, because
+    the libraries' other questions take a failed connection for a no."""
+    for store in (remote.odb, remote.legacy_odb):
+        with suppress(FileNotFoundError):
+            store.fs.cat_file(store.oid_to_path(md5), start=0, end=1)
+            return True
+    return False
+
+
+def _missing_place(remote: Any, place: str) -> str:
+    """That the remote's bucket or folder is missing; empty if it is there."""
+    kind = remote.fs.protocol
+    with suppress(Exception):  # it may be readable, and not allow this question
+        bucket = str(remote.path).partition("/")[0]
+        if kind in _BUCKETS and not remote.fs.exists(bucket):
+            return f"the {_BUCKETS[kind]} {bucket!r} of {place} does not exist"
+        if kind in _FOLDERS and not remote.fs.exists(remote.path):
+            return f"the folder of {place} does not exist"
+    return ""
+
+
+def _described(error: Exception) -> str:
+    """The error in one line. Some libraries' errors have no text, but a cause."""
+    return f"{type(error).__name__}: {one_line(error) or one_line(error.__cause__ or 'no details')}"
