@@ -242,14 +242,22 @@ def _from_own(path: Path, output: Path, record: Path, raw: bytes) -> Tracked:
     values = _load(raw, record)
     try:
         (entry,) = values["outs"]
+        partial = "md5" not in entry
         place = posixpath.normpath(record.parent / values.get("wdir", ".") / entry["path"])
-        source, in_repository = _import(values)
+        source, kept_there = _import(values)
         found = _tracked(path, record, None, output, entry) if place == str(output) else None
         if found is not None and source is not None:
-            by_hash = found.by_hash and not in_repository
+            by_hash = found.by_hash and not kept_there
             found = replace(found, source=source, by_hash=by_hash)
     except (AttributeError, KeyError, TypeError, ValueError):
-        found = None
+        found, source, partial = None, None, False
+    if found is None and source is not None and partial:
+        name = shlex.quote(str(record))
+        raise BadInput(
+            f"{record}: it was imported without a download, so no hash of {output.name} is "
+            "recorded, and nothing says which bytes are the versioned ones. Run 'dvc pull "
+            f"{name}', 'dvc commit --force {name}' and 'dvc push', and commit the changed file."
+        )
     if found is None:
         what = "file" if output == path else "folder"
         digits = "32 hex digits" if output == path else "32 hex digits and .dir"
@@ -261,14 +269,17 @@ def _from_own(path: Path, output: Path, record: Path, raw: bytes) -> Tracked:
 
 
 def _import(values: dict[str, Any]) -> tuple[str | None, bool]:
-    """Where a ``.dvc`` file's output was imported from, and whether that is a git repository.
-    Only an import has one dependency and no command."""
+    """Where a ``.dvc`` file's output was imported from, and whether DVC leaves it there and pushes
+    no copy: in a git repository, and in a storage that keeps versions. Only an import has one
+    dependency and no command."""
     if "cmd" in values or len(values.get("deps") or ()) != 1:
         return None, False
     (dependency,) = values["deps"]
     if "repo" in dependency:
         return one_line(dependency["repo"]["url"]), True
-    return one_line(dependency["path"]) if "path" in dependency else None, False
+    return one_line(dependency["path"]) if "path" in dependency else None, (
+        "version_id" in dependency
+    )
 
 
 def _from_lock(path: Path, record: Path, files: Files) -> Iterator[Tracked]:

@@ -1,7 +1,9 @@
 """A remote with versions (``version_aware``): a bucket of S3 that keeps each version of an object
 under the same name. Only DVC's record in a commit says which version is meant."""
 
+import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -121,3 +123,65 @@ def test_a_version_that_was_deleted_is_a_system_failure(root: Path, s3: S3) -> N
     with pytest.raises(SystemFailed, match=r"could not read the version that the commit .* record"):
         _read(root, "own.jsonl", b"own 1")
     assert _read(root, "own.jsonl", b"own 2") == b"own 2"
+
+
+IMPORTS = {"version-aware": ("--version-aware",), "plain": ()}
+
+
+def _imported(root: Path, s3: S3, name: str, *options: str) -> Path:
+    """A project with two versions of a file that it imported from a bucket, in two commits."""
+    root.mkdir()
+    git(root, "init", "--quiet")
+    dvc(root, "init", "-q")
+    dvc(root, "remote", "add", "-q", "-d", "team", f"s3://{BUCKET}/remote-of-{name}")
+    for version in (b"1", b"2"):
+        s3.client().put_object(Bucket=BUCKET, Key=f"src/{name}.jsonl", Body=version)
+        if version == b"1":
+            dvc(root, "import-url", "-q", *options, f"s3://{BUCKET}/src/{name}.jsonl", "own.jsonl")
+        else:
+            dvc(root, "update", "-q", "own.jsonl.dvc")
+        dvc(root, "push", "-q")
+        git(root, "add", "--all")
+        git(root, "commit", "--quiet", "--message", "Data")
+    return root
+
+
+@pytest.mark.parametrize("name", IMPORTS)
+def test_an_import_from_a_bucket_with_versions_is_read_there(
+    tmp_path: Path, s3: S3, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """DVC pushes no copy of it, since the bucket keeps each version."""
+    root = _imported(tmp_path / "project", s3, name, *IMPORTS[name])
+    for version in (b"1", b"2"):
+        _forget(root)
+        assert _read(root, "own.jsonl", version) == version
+    _forget(root)
+    assert read_versioned(root / "own.jsonl").raw == b"2"
+    assert git(root, "status", "--porcelain") == ""
+    _forget(root)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+    with pytest.raises(SystemFailed, match=f"from s3://{BUCKET}/src/{name}.jsonl, where it was"):
+        read_versioned(root / "own.jsonl")
+
+
+@pytest.mark.parametrize("options", [(), ("--version-aware",)], ids=["plain", "version-aware"])
+def test_the_commands_after_an_import_without_a_download_work(
+    tmp_path: Path, s3: S3, options: tuple[str, ...]
+) -> None:
+    """Its record has no hash, so there are no versioned bytes yet."""
+    root = tmp_path / "the project"
+    root.mkdir()
+    git(root, "init", "--quiet")
+    dvc(root, "init", "-q")
+    dvc(root, "remote", "add", "-q", "-d", "team", f"s3://{BUCKET}/partial")
+    s3.client().put_object(Bucket=BUCKET, Key="src/partial", Body=b"partial")
+    url = f"s3://{BUCKET}/src/partial"
+    dvc(root, "import-url", "-q", "--no-download", *options, url, "own.jsonl")
+    with pytest.raises(BadInput, match="imported without a download, so no hash") as caught:
+        read_versioned(root / "own.jsonl")
+    found = re.search("Run '(dvc pull .*)', '(dvc commit .*)' and '(dvc push)'", str(caught.value))
+    assert found is not None
+    for command in found.groups():
+        subprocess.run(command, shell=True, check=True, cwd=root, capture_output=True)
+    _forget(root)
+    assert read_versioned(root / "own.jsonl").raw == b"partial"
