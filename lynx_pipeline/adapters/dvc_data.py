@@ -12,13 +12,13 @@ import os
 import shlex
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.adapters.dvc import opened, repository, translated
-from lynx_pipeline.adapters.dvc_delivery import why_not_delivered
+from lynx_pipeline.adapters.dvc_delivery import named, why_not_delivered
 from lynx_pipeline.adapters.dvc_files import (
     OnDisk,
     Tracked,
@@ -263,17 +263,19 @@ def _pull(tracked: Tracked) -> None:
     with opened(path, failure, tracked.advice) as repo:
         from dvc.exceptions import CheckoutError, DvcException
 
-        try:
+        if tracked.source is not None:  # DVC looks there, too
             repo.pull(targets=[tracked.to_pull])
-        except CheckoutError:
-            if tracked.source is not None:  # DVC looked there too
-                raise
-        if path.exists():
+            if not path.exists():
+                raise DvcException("it did not arrive")
             return
-        if tracked.source is not None:
-            raise DvcException("it did not arrive")
-        reason = why_not_delivered(repo, tracked.remote, _wanted(tracked))
-        raise SystemFailed(f"{failure}: {reason}. {tracked.advice}")
+        if place := named(repo, tracked.remote):
+            failure += f" from {place}"
+        with translated(failure, tracked.advice):
+            with suppress(CheckoutError):
+                repo.pull(targets=[tracked.to_pull])
+            if not path.exists():
+                reason = why_not_delivered(repo, tracked.remote, _wanted(tracked))
+                raise SystemFailed(f"{failure}: {reason}. {tracked.advice}")
 
 
 def _wanted(tracked: Tracked) -> Iterator[str]:

@@ -15,25 +15,30 @@ _BUCKETS = {"s3": "bucket", "gs": "bucket", "oss": "bucket", "azure": "container
 _FOLDERS = ("local", "ssh", "hdfs", "webdav", "webdavs")
 
 
+def named(repo: Any, remote: str | None) -> str:
+    """``remote``, or the default remote, with its URL; empty if there is none."""
+    name = remote or repo.config["core"].get("remote")
+    url = repo.config["remote"].get(name, {}).get("url")
+    return f"the remote {name!r} ({one_line(url)})" if url else ""
+
+
 def why_not_delivered(repo: Any, remote: str | None, hashes: Iterable[str]) -> str:
     """Why ``remote``, or the default remote, did not deliver the objects with these hashes, as a
-    sentence without its full stop. It names the remote and its URL."""
+    sentence without its full stop. It does not name the remote."""
     found = repo.cloud.get_remote(remote)
-    url = repo.config["remote"][found.name].get("url", "")
-    place = f"the remote {found.name!r} ({one_line(url)})"
     if found.fs.version_aware:  # it names objects by path
-        return _missing_place(found, place) or f"{place} did not deliver it"
+        return _missing_place(found) or "it did not arrive"
     for md5 in hashes:
         try:
             if _has(found, md5):
                 continue
         except Exception as error:  # each storage's library raises its own
-            return f"{place} can't be read: {_described(error)}"
-        return _missing_place(found, place) or (
-            f"{place} does not have the object {md5}. If it was never pushed, run 'dvc push' where "
-            "the file exists"
+            return f"the remote can't be read: {_described(error)}"
+        return _missing_place(found) or (
+            f"the remote does not have the object {md5}. If it was never pushed, run 'dvc push' "
+            "where the file exists"
         )
-    return f"{place} has it, but DVC could not read it"
+    return "the remote has it, but it did not arrive"
 
 
 def _has(remote: Any, md5: str) -> bool:
@@ -46,15 +51,15 @@ def _has(remote: Any, md5: str) -> bool:
     return False
 
 
-def _missing_place(remote: Any, place: str) -> str:
+def _missing_place(remote: Any) -> str:
     """That the remote's bucket or folder is missing; empty if it is there."""
     kind = remote.fs.protocol
     with suppress(Exception):  # it may be readable, and not allow this question
         bucket = str(remote.path).partition("/")[0]
         if kind in _BUCKETS and not remote.fs.exists(bucket):
-            return f"the {_BUCKETS[kind]} {bucket!r} of {place} does not exist"
+            return f"the {_BUCKETS[kind]} {bucket!r} does not exist"
         if kind in _FOLDERS and not remote.fs.exists(remote.path):
-            return f"the folder of {place} does not exist"
+            return "its folder does not exist"
     return ""
 
 

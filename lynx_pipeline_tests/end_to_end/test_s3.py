@@ -138,7 +138,7 @@ def test_a_missing_bucket_is_a_system_failure(team: Team, command: tuple[str, ..
     """It is not the same as missing data, and it is named."""
     team.forget()
     with _edited(team, ".dvc/config", f"s3://{BUCKET}/", "s3://missing/"):
-        assert "the bucket 'missing' of " in _assert_fails(team, team.place, *command)
+        assert "the bucket 'missing' " in _assert_fails(team, team.place, *command)
 
 
 @pytest.mark.parametrize("damage", ["wrong key", "dead server", "missing bucket"])
