@@ -25,6 +25,12 @@ ADVICE = (
 )
 _LONGEST = 700  # characters of a cause
 _LOGGERS = ("dvc", "dvc_data", "dvc_objects")
+# The storages' libraries log what they also raise, some with tracebacks, and advice that is wrong
+# here. None of it is kept.
+_MUTED = (
+    *("gcsfs", "google", "adlfs", "azure", "s3fs", "aiobotocore", "botocore", "sshfs", "asyncssh"),
+    *("aiohttp", "fsspec", "urllib3"),
+)
 
 # Seconds that a remote may take to connect and to answer. Without them, the libraries wait for up
 # to half an hour. What the project configures for a remote takes precedence.
@@ -164,21 +170,24 @@ def translated(failure: str, advice: str = ADVICE) -> Iterator[None]:
 
 @contextmanager
 def logged() -> Iterator[list[str]]:
-    """Collect DVC's warnings and errors while the block runs, and print nothing. (Its handlers
-    keep the stream that was standard output at import time, which may be closed by now.)"""
+    """Collect DVC's warnings and errors while the block runs, and print nothing, neither of DVC nor
+    of the storages' libraries. (DVC's handlers keep the stream that was standard output at import
+    time, which may be closed by now.)"""
     with suppress(ModuleNotFoundError):  # the block will say so
         import dvc  # noqa: F401  # adds its handlers
     messages: list[str] = []
     collector = _Collector(messages)
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    handlers: dict[str, logging.Handler] = dict.fromkeys(_LOGGERS, collector)
+    handlers |= dict.fromkeys(_MUTED, logging.NullHandler())
+    loggers = [logging.getLogger(name) for name in handlers]
     before = [(it.handlers, it.propagate) for it in loggers]
     for it in loggers:
-        it.handlers, it.propagate = [collector], False
+        it.handlers, it.propagate = [handlers[it.name]], False
     try:
         yield messages
     finally:
-        for it, (handlers, propagate) in zip(loggers, before, strict=True):
-            it.handlers, it.propagate = handlers, propagate
+        for it, (own, propagate) in zip(loggers, before, strict=True):
+            it.handlers, it.propagate = own, propagate
 
 
 class _Collector(logging.Handler):

@@ -30,7 +30,7 @@ def why_not_delivered(repo: Any, remote: str | None, hashes: Iterable[str]) -> s
         return _missing_place(found) or "it did not arrive"
     for md5 in hashes:
         try:
-            if _has(found, md5):
+            if has_object(found, md5):
                 continue
         except Exception as error:  # each storage's library raises its own
             return f"the remote can't be read: {_described(error)}"
@@ -41,7 +41,7 @@ def why_not_delivered(repo: Any, remote: str | None, hashes: Iterable[str]) -> s
     return "the remote has it, but it did not arrive"
 
 
-def _has(remote: Any, md5: str) -> bool:
+def has_object(remote: Any, md5: str) -> bool:
     """Whether the remote has the object, in the layout of DVC 3 or 2. Reading is asked for, because
     the libraries' other questions take a failed connection for a no."""
     for store in (remote.odb, remote.legacy_odb):
@@ -51,16 +51,22 @@ def _has(remote: Any, md5: str) -> bool:
     return False
 
 
-def _missing_place(remote: Any) -> str:
-    """That the remote's bucket or folder is missing; empty if it is there."""
-    kind = remote.fs.protocol
-    with suppress(Exception):  # it may be readable, and not allow this question
-        bucket = str(remote.path).partition("/")[0]
+def missing_bucket(remote: Any) -> str:
+    """That the remote's bucket is missing; empty if it is there, or the remote has none. For the
+    libraries, an object in a bucket that does not exist is just not found."""
+    kind, bucket = remote.fs.protocol, str(remote.path).partition("/")[0]
+    with suppress(Exception):  # objects may be readable, and not allow this question
         if kind in _BUCKETS and not remote.fs.exists(bucket):
             return f"the {_BUCKETS[kind]} {bucket!r} does not exist"
-        if kind in _FOLDERS and not remote.fs.exists(remote.path):
-            return "its folder does not exist"
     return ""
+
+
+def _missing_place(remote: Any) -> str:
+    """That the remote's bucket or folder is missing; empty if it is there."""
+    with suppress(Exception):
+        if remote.fs.protocol in _FOLDERS and not remote.fs.exists(remote.path):
+            return "its folder does not exist"
+    return missing_bucket(remote)
 
 
 def _described(error: Exception) -> str:

@@ -9,12 +9,14 @@ DVC itself is imported only when it is needed.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lynx_pipeline.adapters import git_files
 from lynx_pipeline.adapters.dvc import ADVICE, opened, repository
+from lynx_pipeline.adapters.dvc_delivery import has_object, missing_bucket, named, why_not_delivered
 from lynx_pipeline.adapters.dvc_files import (
     AtCommit,
     OnDisk,
@@ -35,31 +37,29 @@ def read_object(path: Path, md5: str, remote: str | None = None) -> bytes | None
     """
     failure = f"{path}: DVC could not look up {md5}"
     with opened(path, failure) as repo:
-        for store in _stores(repo, remote):
-            try:
-                raw = bytes(store.fs.cat_file(store.oid_to_path(md5)))
-            except FileNotFoundError as error:
-                if _is_missing_bucket(error):
-                    bucket = store.path.partition("/")[0]
-                    raise SystemFailed(
-                        f"{failure}: the bucket {bucket!r} of its remote does not exist. {ADVICE}"
-                    ) from None
-                continue
-            if _md5(raw) == md5.removesuffix(".dir"):
-                return raw
+        for found, stores in _stores(repo, remote):
+            for store in stores:
+                with suppress(FileNotFoundError):
+                    raw = bytes(store.fs.cat_file(store.oid_to_path(md5)))
+                    if _md5(raw) == md5.removesuffix(".dir"):
+                        return raw
+            if found is not None and (missing := missing_bucket(found)):
+                place = named(repo, found.name)
+                raise SystemFailed(f"{failure} in {place}: {missing}. {ADVICE}")
     return None
 
 
-def is_in_remote(path: Path, md5: str, remote: str | None) -> bool:
-    """Whether ``remote``, or the default remote if that is None, has bytes under this hash. The
-    cache is not asked.
+def why_not_in_remote(path: Path, md5: str, remote: str | None) -> str | None:
+    """Why ``remote``, or the default remote if that is None, has no bytes under this hash, as a
+    sentence without its full stop; None if it has. The cache is not asked.
 
     Raises:
         SystemFailed: DVC failed.
     """
     with opened(path, f"{path}: DVC could not look up {md5} in its remote") as repo:
-        found = repo.cloud.get_remote(remote)
-        return any(_has(store, md5) for store in (found.odb, found.legacy_odb))
+        if has_object(repo.cloud.get_remote(remote), md5):
+            return None
+        return why_not_delivered(repo, remote, [md5])
 
 
 def read_version(path: Path, md5: str, sha256: str, what: str) -> bytes:
@@ -93,34 +93,15 @@ def read_version(path: Path, md5: str, sha256: str, what: str) -> bytes:
     return raw
 
 
-def _stores(repo: Any, remote: str | None) -> Iterator[Any]:
-    """The stores of a repository, the nearest first. Each is opened when it is its turn."""
-    yield repo.cache.local
-    yield repo.cache.legacy
+def _stores(repo: Any, remote: str | None) -> Iterator[tuple[Any, Iterable[Any]]]:
+    """The stores of a repository, the nearest first: those of the cache, and those of each remote,
+    with that remote. Each is opened when it is its turn."""
+    yield None, (repo.cache.local, repo.cache.legacy)
     for name in dict.fromkeys((remote, repo.config["core"].get("remote"))):
         if name is not None:
             found = repo.cloud.get_remote(name)
             if not found.fs.version_aware:
-                yield found.odb
-                yield found.legacy_odb
-
-
-def _has(store: Any, md5: str) -> bool:
-    """Whether a store has an object. Its own ``exists`` says no when a server can't be reached."""
-    try:
-        store.fs.cat_file(store.oid_to_path(md5), start=0, end=1)
-    except FileNotFoundError as error:
-        if _is_missing_bucket(error):
-            raise
-        return False
-    return True
-
-
-def _is_missing_bucket(error: FileNotFoundError) -> bool:
-    """Whether the S3 bucket itself is missing. Its library raises the same exception for an
-    object."""
-    response = getattr(error.__cause__, "response", {})
-    return bool(response.get("Error", {}).get("Code") == "NoSuchBucket")
+                yield found, (found.odb, found.legacy_odb)
 
 
 def _from_history(path: Path, md5: str, records: Sequence[Path]) -> bytes | None:

@@ -10,7 +10,7 @@ from functools import partial
 from lynx_pipeline.adapters import git_files
 from lynx_pipeline.adapters.dvc_data import recorded_md5
 from lynx_pipeline.adapters.dvc_files import OnDisk, find
-from lynx_pipeline.adapters.dvc_versions import is_in_remote
+from lynx_pipeline.adapters.dvc_versions import why_not_in_remote
 from lynx_pipeline.adapters.github import GitHub
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.config import Settings
@@ -136,11 +136,9 @@ def _remote(settings: Settings) -> str:
     tracked = find(settings.eval_set, OnDisk())
     if not tracked.by_hash:
         raise _NotChecked("the eval set is in no remote under its hash.")
-    if not is_in_remote(settings.eval_set, recorded_md5(tracked), tracked.remote):
-        raise BadInput(
-            f"the remote does not have {settings.eval_set.name} as it is recorded, so no other "
-            "machine can evaluate. Run 'dvc push'."
-        )
+    why = why_not_in_remote(settings.eval_set, recorded_md5(tracked), tracked.remote)
+    if why is not None:
+        raise BadInput(f"no other machine can evaluate, since it can't get the eval set: {why}.")
     return "it has the eval set."
 
 
