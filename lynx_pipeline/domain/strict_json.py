@@ -62,9 +62,9 @@ def parse(raw: bytes, where: str, *, number: Callable[[str], Any] = exact) -> An
         ) from None
     except json.JSONDecodeError as error:
         _check_kind(raw, where)
-        raise BadInput(
-            f"{where}: not JSON: {error.msg} at line {error.lineno}, column {error.colno}."
-        ) from None
+        # Of one line of a file, ``where`` has the number.
+        line = f"line {error.lineno}, " if b"\n" in raw.strip() else ""
+        raise BadInput(f"{where}: not JSON: {error.msg} at {line}column {error.colno}.") from None
     except RecursionError:
         raise BadInput(f"{where}: nested too deeply to be read.") from None
     except (ValueError, ArithmeticError) as error:

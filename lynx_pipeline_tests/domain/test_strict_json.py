@@ -357,3 +357,11 @@ def test_normalising_ignores_outer_and_repeated_spaces_and_a_full_stop(text: str
     assert normalise(f"  {text}\n") == normalise(text)
     assert normalise(text.replace(" ", "  ")) == normalise(text)
     assert normalise(normalise(text) + ".") == normalise(text)
+
+
+def test_the_place_of_a_mistake_is_named_once() -> None:
+    """Of a line of a file, ``where`` has the number already."""
+    with pytest.raises(BadInput, match=r"^f, line 7: not JSON: .* at column 2\.$"):
+        parse(b"{x\n", "f, line 7")
+    with pytest.raises(BadInput, match=r"^f: not JSON: .* at line 2, column 1\.$"):
+        parse(b"{\nx", "f")
