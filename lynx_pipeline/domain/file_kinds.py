@@ -30,6 +30,8 @@ ARCHIVES = frozenset(
     ("a gzip archive", "a bzip2 archive", "an xz archive", "a Zstandard archive", "a zip archive")
 )
 PARQUET = "a Parquet file"
+_POINTER = b"version https://git-lfs.github.com/spec/"
+POINTER = "a pointer of Git LFS, and not the file itself"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,8 @@ class Kind:
     def sentence(self) -> str:
         """What the bytes are, and what they should be, for the end of a message about a part of a
         file, or about bytes that are in no file."""
-        wanted = " Save it as UTF-8 without a byte-order mark." if self.is_text else ""
+        wanted = f" {self.advice('')}" if self.what == POINTER else ""
+        wanted = " Save it as UTF-8 without a byte-order mark." if self.is_text else wanted
         return f"it is {self.what}.{wanted}"
 
     def sentence_for(self, file: str) -> str:
@@ -52,8 +55,10 @@ class Kind:
         return f"it is {self.what}." + (f" {advice}" if advice else "")
 
     def advice(self, file: str) -> str:
-        """The command that makes UTF-8 text of ``file``; empty if it is not text. It has no full
-        stop, so that it can be pasted."""
+        """The command that makes UTF-8 text of ``file``, or fetches it; empty if there is none. It
+        has no full stop, so that it can be pasted."""
+        if self.what == POINTER:
+            return "Fetch the file: git lfs pull"
         if not self.is_text:
             return ""
         if self.what.startswith("UTF-8"):
@@ -83,6 +88,8 @@ def recognise(head: bytes) -> Kind | None:
     for magic, what in _TEXTS:
         if head.startswith(magic):
             return Kind(what, is_text=True)
+    if head.startswith(_POINTER):
+        return Kind(POINTER)
     for magic, what in _BINARIES:
         if head.startswith(magic):
             return Kind(what)

@@ -2,8 +2,10 @@
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from lynx_pipeline.adapters import git_files
 from lynx_pipeline.adapters.dvc_data import (
     DataFile,
     check_hash,
@@ -16,10 +18,11 @@ from lynx_pipeline.adapters.dvc_versions import read_version
 from lynx_pipeline.adapters.files import read_bytes, read_json_bytes
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.eval_set import Questions, bucket_sizes, parse_eval_set
+from lynx_pipeline.domain.file_kinds import quoted
 from lynx_pipeline.domain.gate.baseline import Baseline, parse_baseline
 from lynx_pipeline.domain.scorers import Scorer
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline.evaluation.storage import StoredEvalSet
 from lynx_pipeline.evaluation.storage.large import LARGE, LargeEvalSet, build
 from lynx_pipeline.evaluation.storage.memory import SmallEvalSet
@@ -80,9 +83,29 @@ def read_baseline(path: Path) -> Baseline:
     Raises:
         BadInput: it is missing or malformed.
     """
-    return parse_baseline(
-        read_json_bytes(path, "no baseline, so nothing can be promoted"), str(path)
-    )
+    try:
+        raw = read_json_bytes(path, "no baseline, so nothing can be promoted")
+    except BadInput:
+        _check_encoding(path)
+        raise
+    return parse_baseline(raw, str(path))
+
+
+def _check_encoding(path: Path) -> None:
+    """Check that git does not convert a file to another encoding at checkout: to convert it back by
+    hand would not help.
+
+    Raises:
+        BadInput: it does.
+    """
+    with suppress(SystemFailed):  # there may be no git repository
+        attribute = git_files.conversion(path.parent, path) or ""
+        if attribute.startswith("working-tree-encoding"):
+            raise BadInput(
+                f"{path}: its git attribute {attribute!r} changes it at checkout, and JSON has to "
+                "be UTF-8. Remove the attribute from .gitattributes, delete the file, and run 'git "
+                f"checkout {quoted(str(path))}'."
+            )
 
 
 def check_match(eval_set: Questions, baseline: Baseline) -> None:

@@ -23,13 +23,20 @@ from lynx_pipeline.domain.gate.baseline import parse_baseline
 from lynx_pipeline.domain.ledger.chain import parse_ledger
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.strict_json import parse
+from lynx_pipeline.domain.tables import Columns
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.inputs import read_baseline, read_eval_file
 from lynx_pipeline.evaluation.storage.large import LARGE
+from lynx_pipeline.evaluation.table_import import import_table
 from lynx_pipeline_tests.support.builders import eval_items, jsonl
+from lynx_pipeline_tests.support.places import git
 
 ITEMS = jsonl([{**item, "prompt": f"{item['prompt']} \u0394"} for item in eval_items(4)])
 ENCODINGS = ("utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-le", "utf-32-be")
+
+
+def pass_(*_: int) -> None:
+    """A progress report that nobody reads."""
 
 
 def parquet() -> bytes:
@@ -153,6 +160,51 @@ def test_other_json_names_the_encoding(read: Callable[[bytes, str], object], enc
     """Everything that is strict JSON, also where it is in no file, so that there is no command."""
     with pytest.raises(BadInput, match=r"^f: not JSON in UTF-8: it is UTF-\d+.* Save it as UTF-8"):
         read('{"a": 1}'.encode(encoding), "f")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        read_baseline,
+        lambda file: read_eval_file(file, EXACT),
+        lambda file: import_table(
+            file, Columns("a", "b", ("c",)), file.with_name("o"), EXACT, pass_
+        ),
+        lambda file: parse(file.read_bytes(), str(file)),
+    ],
+    ids=["baseline", "eval set", "table", "JSON"],
+)
+def test_a_pointer_of_git_lfs_is_named(tmp_path: Path, read: Callable[[Path], object]) -> None:
+    """The checkout was made without Git LFS."""
+    file = tmp_path / "file"
+    file.write_bytes(POINTER)
+    with pytest.raises(BadInput, match=r"a pointer of Git LFS, .*: git lfs pull$"):
+        read(file)
+
+
+def test_an_encoding_that_git_applies_is_not_to_be_converted_by_hand(tmp_path: Path) -> None:
+    """The commands in the message bring back the committed bytes."""
+    file = tmp_path / "eval_baseline.json"
+    file.write_text('{"a": 1}')
+    git(tmp_path, "init", "-q")
+    git(tmp_path, "add", ".")
+    git(tmp_path, "commit", "-qm", "x")
+    attributes = tmp_path / ".gitattributes"
+    attributes.write_text("*.json text working-tree-encoding=UTF-16\n")
+    file.unlink()
+    git(tmp_path, "checkout", ".")
+    assert file.read_bytes() != b'{"a": 1}'
+    with pytest.raises(BadInput, match="git attribute 'working-tree-encoding=UTF-16'") as caught:
+        read_baseline(file)
+    assert "iconv" not in str(caught.value)
+    attributes.unlink()
+    file.unlink()
+    (command,) = re.findall(r"'(git checkout .*)'", str(caught.value))
+    subprocess.run(command, shell=True, check=True, cwd=tmp_path, capture_output=True)
+    assert file.read_bytes() == b'{"a": 1}'
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
