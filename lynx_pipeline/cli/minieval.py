@@ -1,6 +1,7 @@
 """``minieval``: evaluate a bundle outside Dagster."""
 
 import os
+import re
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -16,6 +17,7 @@ from lynx_pipeline.cli.framework import (
 )
 from lynx_pipeline.cli.output import inform, print_json, warn
 from lynx_pipeline.config import EvaluationSettings, find_settings, load_settings, read_env
+from lynx_pipeline.domain.candidate_key import is_model_id
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.domain.text import silent
 from lynx_pipeline.errors import BadInput
@@ -71,6 +73,11 @@ def minieval(
         raise BadInput("give either --bundle or --run-id.")
     if model and run_id is None:
         raise BadInput("--model chooses one of a run's models, so it needs --run-id.")
+    if bundle is not None and not bundle.exists() and _is_in_mlflow(str(bundle)):
+        raise BadInput(
+            f"--bundle takes a folder, and {str(bundle)!r:.200} names a model in MLflow. Give it "
+            "as --run-id."
+        )
     settings = load_settings() if bundle is None else find_settings()
     if eval_set is None and settings is None:
         raise BadInput(
@@ -120,3 +127,9 @@ def minieval(
             f"{result.isolation}. Written to {output}"
         )
     return 0
+
+
+def _is_in_mlflow(text: str) -> bool:
+    """Whether it has the form of a run's or a model's name in MLflow."""
+    usual = re.fullmatch("[0-9a-f]{32}", text) is not None  # others look like folders, too
+    return text.startswith(("models:/", "runs:/")) or usual or is_model_id(text)

@@ -76,9 +76,21 @@ def parse_key(text: str) -> CandidateKey:
     if not valid or str(key) != text:
         raise BadInput(
             f"{text!r:.200} is not a candidate: expected an MLflow run id, the id of a logged "
-            "model (m-…), or RUN_ID:PATH for a model among the run's artifacts."
+            f"model (m-…), or RUN_ID:PATH for a model among the run's artifacts.{_instead(text)}"
         )
     return key
+
+
+def _instead(text: str) -> str:
+    """For a URI ``runs:/RUN_ID/PATH``, a sentence with the key that it means; else empty."""
+    run_id, slash, path = text.removeprefix("runs:/").partition("/")
+    if (
+        not text.startswith("runs:/")
+        or not is_run_id(run_id)
+        or not (_is_inside(path) or not slash)
+    ):
+        return ""
+    return f" Write it as {CandidateKey(run_id, path=path or None)}"
 
 
 def _is_inside(path: str | None) -> bool:

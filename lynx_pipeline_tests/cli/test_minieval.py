@@ -146,6 +146,13 @@ def test_without_a_project_an_eval_set_has_to_be_named(folder: Path, capsys: Cap
     assert not Path("o").exists()
 
 
+@pytest.mark.parametrize("name", ["models:/tutor/1", f"runs:/{RUN}/model", RUN, f"m-{RUN}"])
+def test_a_model_in_mlflow_is_no_bundle(capsys: Capsys, name: str) -> None:
+    """The message names the option for it."""
+    assert main(["minieval", "--bundle", name, "--output", "o/c.json"]) == 2
+    assert f"{name!r} names a model in MLflow. Give it as --run-id." in one_paragraph(capsys)
+
+
 @pytest.mark.parametrize(
     ("bundle_name", "eval_text", "message"),
     [

@@ -117,3 +117,27 @@ def test_anything_else_is_refused(text: str) -> None:
     """The message says what a candidate is."""
     with pytest.raises(BadInput, match=r"expected an MLflow run id, .* RUN_ID:PATH"):
         parse_key(text)
+
+
+@pytest.mark.parametrize(
+    ("uri", "key"),
+    [
+        (f"runs:/{RUN}", RUN),
+        (f"runs:/{RUN}/model", f"{RUN}:model"),
+        (f"runs:/{RUN}/a b/c", f"{RUN}:a%20b/c"),
+    ],
+)
+def test_a_runs_uri_is_answered_with_the_key_that_it_means(uri: str, key: str) -> None:
+    """MLflow's UI shows such URIs, so people copy them."""
+    with pytest.raises(BadInput) as caught:
+        parse_key(uri)
+    assert str(caught.value).endswith(f" Write it as {key}")
+    assert str(parse_key(key)) == key
+
+
+@pytest.mark.parametrize("uri", ["runs:/", f"runs:/{RUN}/../x", f"runs:/{RUN}/", "runs:/a\nb/c"])
+def test_other_runs_uris_mean_no_key(uri: str) -> None:
+    """Nothing is suggested that would be refused."""
+    with pytest.raises(BadInput) as caught:
+        parse_key(uri)
+    assert "Write it as" not in str(caught.value)
