@@ -1,13 +1,16 @@
 """``baseline propose`` and ``baseline check``: propose and check a new baseline."""
 
+import os
 import sys
 from pathlib import Path
 
 import click
 
+from lynx_pipeline.adapters.dvc_files import own_record
 from lynx_pipeline.cli.framework import Command, path_option
 from lynx_pipeline.cli.output import warn
 from lynx_pipeline.config import load_settings
+from lynx_pipeline.domain.file_kinds import quoted
 from lynx_pipeline.domain.gate.rule import points
 from lynx_pipeline.evaluation.baseline import check as check_change
 from lynx_pipeline.evaluation.baseline import propose as write_proposal
@@ -43,9 +46,12 @@ def propose(evaluation: Path, justification: str) -> int:
     buckets = write_proposal(settings, evaluation.absolute(), justification)
     for bucket in buckets:
         print(f"  {bucket.text}")
+    record = own_record(reference_file(settings))
+    written = (settings.baseline, record, record.with_name(".gitignore"))
+    files = ", ".join(quoted(os.path.relpath(file)) for file in written if file.exists())
     print(
-        f"{_counted(len(buckets))} Review and commit {settings.baseline.name}, "
-        f"{reference_file(settings).name}.dvc and what was pushed to the DVC remote."
+        f"{_counted(len(buckets))} Review and commit {files} and, if the DVC remote is in the "
+        "repository, what was pushed to it."
     )
     return 0
 

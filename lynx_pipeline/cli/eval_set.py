@@ -12,6 +12,7 @@ from lynx_pipeline.cli.output import print_json
 from lynx_pipeline.cli.tolerance import Tolerance
 from lynx_pipeline.config import Settings, find_settings, load_settings
 from lynx_pipeline.domain.eval_set_findings import Severity
+from lynx_pipeline.domain.file_kinds import quoted
 from lynx_pipeline.domain.gate.baseline import USUAL_TOLERANCE
 from lynx_pipeline.domain.scorers import EXACT, Scorer
 from lynx_pipeline.domain.tables import Columns
@@ -106,7 +107,7 @@ def import_(
     print(f"Wrote {result.items:,} items in {len(result.buckets):,} buckets to {output}.")
     if result.unused:
         print(f"Columns that were not used: {', '.join(map(repr, result.unused))}.")
-    print(f"Check it: lynx-pipeline eval-set check {output}")
+    print(f"Check it: lynx-pipeline eval-set check {quoted(str(output))}")
     return 0
 
 

@@ -78,7 +78,8 @@ def require_dev(settings: Settings, action: str) -> None:
     if settings.env is Env.PROD:
         raise Refused(
             "prod is changed only by the CI workflow's verified identity, with evidence: "
-            f"{action} is for dev."
+            f"{action} is for dev. Request a release on a pull request, or unset LYNX_ENV to work "
+            "in dev."
         )
 
 

@@ -1,9 +1,11 @@
 """DVC's configuration, written for as long as a command runs."""
 
+import base64
 import stat
 from pathlib import Path
 
 import pytest
+from dvc.config import Config
 
 from lynx_pipeline.adapters.dvc import local_config
 from lynx_pipeline.errors import BadInput
@@ -34,6 +36,12 @@ def test_without_a_text_nothing_is_written(file: Path) -> None:
         assert not file.exists()
 
 
+def test_a_text_with_windows_line_endings_is_used(file: Path) -> None:
+    """Secrets are pasted into web forms."""
+    with local_config(file.parents[1] / "x", "['remote \"team\"']\r\n    jobs = 2\r\n"):
+        assert Config(str(file.parent))["remote"]["team"]["jobs"] == 2
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -46,6 +54,9 @@ def test_without_a_text_nothing_is_written(file: Path) -> None:
         pytest.param("['remote \"team\"']\npassword = %(hunter2)s\n", id="interpolation"),
         pytest.param("password = '''hunter2\n", id="open quotation"),
         pytest.param("hunter2\udcff", id="not UTF-8"),
+        pytest.param(
+            base64.b64encode(b"['remote \"team\"']\npassword = hunter2\n").decode(), id="base64"
+        ),
     ],
 )
 def test_a_text_that_dvc_can_not_use_is_refused(file: Path, text: str) -> None:

@@ -1,6 +1,7 @@
 """``eval-set import`` and ``eval-set check``."""
 
 import json
+import shlex
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,13 @@ def test_a_table_is_imported_and_then_checked(capsys: Capsys) -> None:
         "buckets": ["question type.easy", "question type.hard"],
     }  # fmt: skip
     assert f"{len(CSV)} of {len(CSV)} bytes read" in err
+
+
+def test_the_command_that_checks_an_import_can_be_pasted(capsys: Capsys) -> None:
+    """Also if the path contains a space."""
+    assert main([*IMPORT[:-1], "my out.jsonl"]) == 0
+    command = capsys.readouterr().out.partition("Check it: ")[2]
+    assert main(shlex.split(command)[1:]) == 0
 
 
 def test_a_file_is_not_overwritten_unless_asked(capsys: Capsys, table: Path) -> None:

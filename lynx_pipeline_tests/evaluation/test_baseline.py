@@ -142,6 +142,19 @@ def test_a_proposal_says_which_buckets_change(
     )
 
 
+def test_the_files_to_commit_are_named_from_the_working_directory(
+    project: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that ``git add`` finds them: nothing else was written."""
+    file = str(evidence(project, "first", 0))
+    monkeypatch.chdir(project.root / "data")
+    assert main(["baseline", "propose", "--from", file, "--justification", "The first one."]) == 0
+    listed = capsys.readouterr().out.partition("Review and commit ")[2].partition(" and, if")[0]
+    git(project.root / "data", "add", *listed.split(", "))
+    written = git(project.root, "status", "--porcelain").splitlines()
+    assert [it for it in written if not it.startswith(("A  ", "M  "))] == ["?? remote/"]
+
+
 def test_a_silently_lowered_floor_is_refused(
     project: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
