@@ -44,8 +44,10 @@ def failed(
     if hint:
         message += f" {hint}"
     if printed and not raised:
-        last = printed.rstrip().rpartition("\n")[2]
-        message += f" The last line that it printed: {_short(last)}"
+        last = _short(printed.rstrip().rpartition("\n")[2])
+        if last not in reason:  # sys.exit(text) prints its text
+            end = "" if last.endswith((".", "?", "!")) else "."
+            message += f" The last line that it printed: {last}{end}"
     return CandidateFailed(message, printed)
 
 

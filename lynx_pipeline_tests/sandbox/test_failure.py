@@ -69,7 +69,7 @@ def message(stderr: str, error: str = "") -> str:
         ),
         pytest.param(
             "loading ...\nkilled by the model\n \n",
-            ". The last line that it printed: killed by the model",
+            ". The last line that it printed: killed by the model.",
             id="no traceback",
         ),
         pytest.param(
@@ -108,3 +108,9 @@ def test_everything_printed_is_kept_readable() -> None:
     copy = pickle.loads(pickle.dumps(error))
     assert copy.printed == error.printed == "a\n\tb?[2J\N{REPLACEMENT CHARACTER}"
     assert str(copy) == str(error)
+
+
+def test_the_text_of_an_exit_is_shown_once() -> None:
+    """``sys.exit(text)`` also prints it."""
+    shown = str(failed("it failed", "SystemExit: no weights", b"no weights\n"))
+    assert shown.count("no weights") == 1
