@@ -21,7 +21,7 @@ COMMANDS = {
     "demo": ("demo", "Run the example project: promote a good model, refuse a regressed one."),
     "init": ("init", "Make the git repository in this folder a project."),
     "doctor": ("doctor", "Check the project's set-up from end to end."),
-    "minieval": ("minieval", "Evaluate a bundle on an eval set."),
+    "minieval": ("minieval", "Evaluate a bundle on an eval set, by default the project's."),
     "compare-baseline": ("compare_baseline", "Apply the gate to two files."),
     "eval-set": ("eval_set", "Make an eval set from a table, and check one."),
     "gate": ("gate", "Show what the gate can and cannot detect."),
