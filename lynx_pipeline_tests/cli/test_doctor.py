@@ -249,7 +249,7 @@ def _no_review(it: SetUp) -> None:
     [
         (_no_dagster, "Dagster", 2, "instance_class: {module: lynx_pipeline.defs.instance"),
         (_edited, "eval set", 2, "To keep the change, run 'dvc add"),
-        (_not_pushed, "DVC remote", 2, "since it can't get the eval set: its folder does not exist"),
+        (_not_pushed, "DVC remote", 2, "the eval set: its folder does not exist"),
         (_remote_down, "DVC remote", 3, "Check the network, the credentials and the remote"),
         (_no_baseline, "baseline", 2, "no baseline, so nothing can be promoted"),
         (_other_eval_set, "baseline", 2, "or propose a new baseline."),
