@@ -16,7 +16,7 @@ from lynx_pipeline.domain.file_kinds import quoted
 from lynx_pipeline.domain.gate.baseline import USUAL_TOLERANCE
 from lynx_pipeline.domain.scorers import EXACT, Scorer
 from lynx_pipeline.domain.tables import Columns
-from lynx_pipeline.domain.text import printable
+from lynx_pipeline.domain.text import number_of, printable
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.eval_set_check import check_eval_set
 from lynx_pipeline.evaluation.inputs import read_baseline
@@ -104,7 +104,8 @@ def import_(
             }
         )
         return 0
-    print(f"Wrote {result.items:,} items in {len(result.buckets):,} buckets to {output}.")
+    buckets_made = number_of(len(result.buckets), "bucket")
+    print(f"Wrote {number_of(result.items, 'item')} in {buckets_made} to {output}.")
     if result.unused:
         print(f"Columns that were not used: {', '.join(map(repr, result.unused))}.")
     print(f"Check it: lynx-pipeline eval-set check {quoted(str(output))}")
@@ -163,8 +164,9 @@ def check(
         text = printable(finding.message)
         print(f"{finding.severity}: {finding.kind} ({finding.count:,}): {text}")
     print(
-        f"{file}: {checked.items:,} items in {len(checked.buckets):,} buckets; {errors} errors, "
-        f"{len(checked.findings) - errors} warnings."
+        f"{file}: {number_of(checked.items, 'item')} in "
+        f"{number_of(len(checked.buckets), 'bucket')}; {number_of(errors, 'error')}, "
+        f"{number_of(len(checked.findings) - errors, 'warning')}."
     )
     return 2 if errors else 0
 

@@ -12,6 +12,7 @@ from lynx_pipeline.cli.framework import Command, model_option, path_option, with
 from lynx_pipeline.cli.output import inform, print_json, warn
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.state import broken_rules
+from lynx_pipeline.domain.text import number_of
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import LynxError, NotInstalled, Refused, SystemFailed
 from lynx_pipeline.registry import NotTheCIPath, Registry, fetching
@@ -207,7 +208,8 @@ def verify() -> int:
     if broken:
         return 1
     torn = f", and {ledger.torn} uncommitted bytes that will be dropped" if ledger.torn else ""
-    print(f"The ledger is consistent: {len(ledger.entries)} entries, {ledger.size} bytes{torn}.")
+    entries = number_of(len(ledger.entries), "entry", "entries")
+    print(f"The ledger is consistent: {entries}, {ledger.size} bytes{torn}.")
     return 0
 
 

@@ -13,6 +13,12 @@ def silent(_: str) -> None:
     """A :data:`Say` that says nothing."""
 
 
+def number_of(count: int, thing: str, things: str = "") -> str:
+    """``count`` with its noun, such as "1 item" and "1,200 items". ``things`` is the plural if that
+    is not ``thing`` with an s."""
+    return f"{count:,} {thing if count == 1 else things or f'{thing}s'}"
+
+
 def printable(text: str, keep: str = "") -> str:
     """``text`` with ``?`` in place of control and other unprintable characters, except those in
     ``keep``."""

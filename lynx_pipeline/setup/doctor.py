@@ -16,7 +16,7 @@ from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.config import Settings
 from lynx_pipeline.deploy_workflow.release_request import owners_at
 from lynx_pipeline.domain.release.identity import Policy, check_policy
-from lynx_pipeline.domain.text import without_secrets
+from lynx_pipeline.domain.text import number_of, without_secrets
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused, from_os_error, some_of
 from lynx_pipeline.evaluation.inputs import check_match, read_baseline, read_eval_set
@@ -124,12 +124,12 @@ def _dagster(_: Settings) -> str:
     from lynx_pipeline.defs.instance import open_instance
 
     with open_instance() as instance:
-        return f"the instance has {instance.get_runs_count():,} runs."
+        return f"the instance has {number_of(instance.get_runs_count(), 'run')}."
 
 
 def _eval_set(settings: Settings) -> str:
     items = read_eval_set(settings)
-    return f"{len(items):,} items, MD5 {items.dvc_hash}, as DVC recorded them."
+    return f"{number_of(len(items), 'item')}, MD5 {items.dvc_hash}, as DVC recorded them."
 
 
 def _remote(settings: Settings) -> str:
@@ -145,7 +145,7 @@ def _remote(settings: Settings) -> str:
 def _baseline(settings: Settings) -> str:
     baseline = read_baseline(settings.baseline)
     check_match(read_eval_set(settings), baseline)
-    return f"{len(baseline.buckets):,} buckets, measured on this eval set."
+    return f"{number_of(len(baseline.buckets), 'bucket')}, measured on this eval set."
 
 
 def _mlflow(settings: Settings) -> str:
@@ -171,7 +171,8 @@ def _registry(settings: Settings) -> str:
             "docs/production.md describes it."
         )
     ledger = Registry.open(settings).verify()
-    return f"{settings.registry} is consistent, with {len(ledger.entries):,} entries."
+    entries = number_of(len(ledger.entries), "entry", "entries")
+    return f"{settings.registry} is consistent, with {entries}."
 
 
 def _identity(settings: Settings) -> str:

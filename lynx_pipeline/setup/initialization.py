@@ -9,7 +9,7 @@ from lynx_pipeline.adapters import dvc_data
 from lynx_pipeline.adapters.dvc_files import OnDisk, find_if_tracked
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.release.owners import PLACES
-from lynx_pipeline.domain.text import Say
+from lynx_pipeline.domain.text import Say, number_of
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.evaluation.baseline import propose
 from lynx_pipeline.evaluation.candidate import candidate as candidate_folder
@@ -97,9 +97,10 @@ class Initialization:
             )
         propose(settings, output, f"The first baseline, measured on {key}.")
         counts = evidence.evaluation.counts
+        buckets = number_of(len(counts.buckets), "bucket")
         yield (
-            f"{settings.baseline.name} has {len(counts.buckets)} buckets: {counts.correct} of "
-            f"{counts.n} right ({counts.correct / counts.n:.2%})."
+            f"{settings.baseline.name} has {buckets}: {counts.correct} of {counts.n} right "
+            f"({counts.correct / counts.n:.2%})."
         )
 
     def next_steps(self) -> Iterator[str]:

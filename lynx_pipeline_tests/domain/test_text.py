@@ -2,7 +2,7 @@
 
 import pytest
 
-from lynx_pipeline.domain.text import LONGEST_MESSAGE, printable, without_secrets
+from lynx_pipeline.domain.text import LONGEST_MESSAGE, number_of, printable, without_secrets
 
 CONTROLS = {"colour": "\x1b[31m", "bell": "\a", "newline": "\n", "right-to-left": "\u202e"}
 
@@ -12,6 +12,14 @@ def test_control_characters_are_replaced(text: str) -> None:
     """Characters that the caller wants to keep are not replaced."""
     assert printable(f"a{text}b") == f"a?{text[1:]}b"
     assert printable(f"a{text}b", keep=text) == f"a{text}b"
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 entries"), (1, "1 entry"), (1200, "1,200 entries")]
+)
+def test_a_number_has_its_noun(count: int, text: str) -> None:
+    assert number_of(count, "entry", "entries") == text
+    assert number_of(count, "item") == text.replace("entries", "items").replace("entry", "item")
 
 
 def test_ordinary_text_is_unchanged() -> None:
