@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lynx_pipeline.domain.ledger.facts import Actor
+from lynx_pipeline.domain.release.identity import run_page
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 
@@ -80,8 +82,8 @@ def is_this_run(number: str | None) -> bool:
 
 def this_run_url() -> str:
     """The address of this workflow run's page."""
-    names = ("GITHUB_REPOSITORY", "GITHUB_RUN_ID")
-    return run_url(*(os.environ.get(name, "") for name in names))
+    repository, run = (os.environ.get(it, "") for it in ("GITHUB_REPOSITORY", "GITHUB_RUN_ID"))
+    return f"{_server()}/{repository}/actions/runs/{run}"
 
 
 def output(**values: Any) -> None:
@@ -107,10 +109,13 @@ def fail(message: str) -> None:
     output(error=message)
 
 
-def run_url(repository: str, run_id: str) -> str:
-    """The address of a workflow run's page."""
-    server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
-    return f"{server}/{repository}/actions/runs/{run_id}"
+def run_url(actor: Actor) -> str:
+    """The address of the page of the run that made an entry."""
+    return run_page(actor, _server())
+
+
+def _server() -> str:
+    return os.environ.get("GITHUB_SERVER_URL", "https://github.com")
 
 
 def _not_in_actions(reason: str) -> BadInput:

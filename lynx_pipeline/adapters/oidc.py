@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING, Any, NewType
 
 from lynx_pipeline.domain.release.identity import Claims, Policy
+from lynx_pipeline.domain.release.providers import GITLAB
 from lynx_pipeline.errors import LynxError, Refused, SystemFailed
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 # A token that has not been verified.
 RawToken = NewType("RawToken", str)
 
+GITLAB_VARIABLE = "LYNX_ID_TOKEN"
 LEEWAY_SECONDS = 30
 LONGEST_LIFE_SECONDS = 3600
 REFRESH_SECONDS = 60.0
@@ -39,21 +41,23 @@ def verified_claims(policy: Policy) -> Claims:
         Refused: this job can't get a token, or the token does not verify against the policy.
         SystemFailed: the issuer's keys could not be read.
     """
-    return verify(request_token(policy.audience), policy)
+    return verify(request_token(policy), policy)
 
 
-def request_token(audience: str) -> RawToken:
+def request_token(policy: Policy) -> RawToken:
     """The token of the CI job that this process is part of.
 
     Raises:
         Refused: this is not a CI job, or the job may not request a token.
     """
+    if policy.provider == GITLAB:
+        return _given_token(policy.audience)
     from id import IdentityError, detect_credential
 
     if not os.environ.get("GITHUB_ACTIONS"):  # the library would try other CI systems and clouds
         raise _refused("this is not a CI job. Promote through the deploy workflow.")
     try:
-        token = detect_credential(audience)
+        token = detect_credential(policy.audience)
     except IdentityError as error:
         secret = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN") or "eyJ"
         message = re.sub(r"eyJ[\w.-]*", "...", str(error).replace(secret, "..."))[:300]
@@ -64,6 +68,17 @@ def request_token(audience: str) -> RawToken:
         ) from None
     if token is None:
         raise _refused("this is not a CI job. Promote through the deploy workflow.")
+    return RawToken(token)
+
+
+def _given_token(audience: str) -> RawToken:
+    """The token that GitLab puts into a variable of a job with ``id_tokens``."""
+    token = os.environ.get(GITLAB_VARIABLE, "")
+    if not token:
+        raise _refused(
+            f"this is not a job with an identity. Promote through the pipeline, whose job needs "
+            f"'id_tokens: {{{GITLAB_VARIABLE}: {{aud: {audience}}}}}'."
+        )
     return RawToken(token)
 
 

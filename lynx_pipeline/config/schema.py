@@ -23,6 +23,7 @@ from lynx_pipeline.config.settings import (
     Limits,
 )
 from lynx_pipeline.domain.artifact_location import is_too_wide, parse_location
+from lynx_pipeline.domain.release.providers import GITHUB, PROVIDERS
 from lynx_pipeline.domain.scorers import EXACT, SCORERS
 
 _LIMITS = Limits()
@@ -205,6 +206,7 @@ class EvaluationTable:
 class IdentityTable:
     """Whose CI workflow may change prod. Each value is compared with the claims of its token."""
 
+    provider: str = key("The CI system.", *_choice(tuple(PROVIDERS)), GITHUB)
     # Only an issuer on this machine, for trials, may do without TLS.
     issuer: str = key(
         "The token's issuer.",
@@ -216,8 +218,8 @@ class IdentityTable:
     repository_owner_id: str = key("The id of the repository's owner.", *_DIGITS)
     workflow: str = key(
         "The workflow's file in the repository.",
-        ".github/workflows/FILE.yml",
-        _text(r"\.github/workflows/[^\s/@]+\.ya?ml"),
+        ".github/workflows/FILE.yml; with GitLab, the path of its CI/CD configuration",
+        _text(r"\.github/workflows/[^\s/@]+\.ya?ml|(?!\.github/)[^\s/@][^\s@]*\.ya?ml"),
     )
     environment: str = key("The deployment environment of the workflow's job.", *_TEXT)
     events: tuple[str, ...] = key(

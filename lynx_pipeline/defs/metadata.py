@@ -233,7 +233,7 @@ def entry_metadata(entry: Entry[Promoted]) -> Shown:
         shown[WORST_MARGIN] = _points(fact.evidence.worst_margin)
     if isinstance(fact.actor, Actor):
         shown["started_by"] = fact.actor.actor
-        workflow_run = run_url(fact.actor.repository, fact.actor.run_id)
+        workflow_run = run_url(fact.actor)
         shown["workflow_run"] = MetadataValue.url(workflow_run)
     return shown
 

@@ -20,7 +20,7 @@ def announcement(entry: Entry[Promoted]) -> tuple[str, str]:
         lines.append("without evidence")
     lines.append(f"MLflow run {fact.mlflow_run_id}, {fact.artifact_uri}")
     if isinstance(fact.actor, Actor):
-        lines.append(run_url(fact.actor.repository, fact.actor.run_id))
+        lines.append(run_url(fact.actor))
     return f"{fact.model}: promoted {fact.semver} in {fact.env}", "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ from lynx_pipeline.domain.gate.rule import Verdict
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Actor, Evidence, Malformed, Promoted
 from lynx_pipeline.domain.ledger.state import RegistryState, replay
-from lynx_pipeline.domain.release.identity import Claims, check_identity, check_policy
+from lynx_pipeline.domain.release.identity import check_actor, check_policy
 from lynx_pipeline.domain.scorers import scorer_named
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused
@@ -216,7 +216,7 @@ def _authorization_findings(
     try:
         raw = git_files.file_at(root, commit, root / "pyproject.toml") or b""
         then = load_settings(root, {"LYNX_ENV": "prod"}, pyproject=raw)
-        check_identity(check_policy(then.identity), Claims(asdict(fact.actor)), commit)
+        check_actor(check_policy(then.identity), fact.actor, commit)
         check_judged(then, commit, fact)
         used, set_then = judged.evidence.evaluation.answer_column, then.evaluation.answer_column
         if used != set_then:

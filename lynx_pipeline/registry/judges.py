@@ -15,6 +15,7 @@ from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.errors import Refused
 
+_GITLAB_OWNERS = ".gitlab/CODEOWNERS"
 # The lock files of pip, uv, Poetry, PDM and pipenv, and PEP 751's.
 _LOCK = re.compile(r"(?!dvc\.lock$)(?:.+\.lock|requirements.*\.txt|pylock(?:\..+)?\.toml)")
 
@@ -53,7 +54,7 @@ def _required(settings: Settings, policy: Policy, commit: str) -> list[str]:
 
     beside = git_files.beside(settings.root, commit)
     locks = [it for it in beside if is_lock_file(PurePosixPath(it).name)]
-    owners = git_files.existing(settings.root, commit, PLACES)
+    owners = git_files.existing(settings.root, commit, (*PLACES, _GITLAB_OWNERS))
     return [policy.workflow, *owners, *locks]
 
 

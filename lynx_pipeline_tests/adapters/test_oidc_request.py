@@ -9,10 +9,14 @@ from lynx_pipeline.adapters.oidc import request_token, verified_claims
 from lynx_pipeline.errors import Refused
 from lynx_pipeline_tests.adapters.tokens import without_secrets
 from lynx_pipeline_tests.support.fake_issuer import (
-    AUDIENCE,
     BEARER,
+    KID,
     TOKEN,
     FakeIssuer,
+    gitlab_claims,
+    gitlab_policy,
+    mint,
+    policy,
     rs,
     running,
 )
@@ -24,11 +28,31 @@ pytestmark = pytest.mark.usefixtures("fresh")
 def request_refused(*secrets: str) -> str:
     """The message with which requesting a token is refused."""
     with pytest.raises(Refused) as caught:
-        request_token(AUDIENCE)
+        request_token(policy())
     message = str(caught.value)
     assert message.startswith("prod is changed only by the CI workflow's verified identity")
     assert len(message) < 600
     return without_secrets(message, BEARER, *secrets)
+
+
+def test_a_job_on_gitlab_has_its_token_in_a_variable(
+    issuer: FakeIssuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is verified like any other. What GitHub's jobs have is not looked at."""
+    for name, value in issuer.job.items():
+        monkeypatch.setenv(name, value)
+    over = gitlab_policy(issuer=issuer.url)
+    with pytest.raises(Refused) as caught:
+        request_token(over)
+    assert "'id_tokens: {LYNX_ID_TOKEN: {aud: lynx-pipeline}}'" in str(caught.value)
+    claims = gitlab_claims(iss=issuer.url)
+    monkeypatch.setenv("LYNX_ID_TOKEN", mint({"alg": "RS256", "kid": KID}, claims, rs()))
+    assert verified_claims(over).values == claims
+    forged = mint({"alg": "RS256", "kid": KID}, claims, rs("another key"))
+    monkeypatch.setenv("LYNX_ID_TOKEN", forged)
+    with pytest.raises(Refused, match="Signature verification failed"):
+        verified_claims(over)
+    assert issuer.requested_paths.count(TOKEN) == 0
 
 
 def test_outside_a_ci_job_there_is_no_token() -> None:

@@ -29,6 +29,7 @@ from lynx_pipeline_tests.support.http_server import Answer, serving
 Signer = Callable[[bytes], bytes]
 
 ISSUER = "https://token.actions.githubusercontent.com"
+GITLAB = "https://gitlab.example.com"
 AUDIENCE = "lynx-pipeline"
 COMMIT = "c0ffee" + "0" * 34
 REPOSITORY = "octo-org/octo-repo"
@@ -95,6 +96,62 @@ def claims(**changes: Any) -> JsonObject:
         "iat": now,
         "nbf": now,
         "exp": now + 300,
+    }
+    return _changed(values, changes)
+
+
+def gitlab_policy(**changes: Any) -> Policy:
+    """Like :func:`policy`, for a project on GitLab."""
+    values: JsonObject = {
+        "provider": "gitlab",
+        "issuer": GITLAB,
+        "workflow": ".gitlab-ci.yml",
+        "events": ("web", "api"),
+        "runner_environment": "self-hosted",
+    }
+    return policy(**{**values, **changes})
+
+
+def gitlab_claims(**changes: Any) -> JsonObject:
+    """Every claim that GitLab documents for a job with an environment, valid for five minutes."""
+    now = int(time.time())
+    issuer = changes.get("iss", GITLAB)
+    host = issuer.partition("://")[2] if isinstance(issuer, str) else ""
+    values: JsonObject = {
+        "jti": str(uuid.uuid4()),
+        "sub": f"project_path:{REPOSITORY}:ref_type:branch:ref:main",
+        "aud": AUDIENCE,
+        "iss": GITLAB,
+        "iat": now,
+        "nbf": now - 5,
+        "exp": now + 300,
+        "namespace_id": "65",
+        "namespace_path": "octo-org",
+        "project_id": "74",
+        "project_path": REPOSITORY,
+        "project_visibility": "private",
+        "user_id": "12",
+        "user_login": "octocat",
+        "user_email": "octocat@example.com",
+        "user_access_level": "maintainer",
+        "user_identities": [{"provider": "github", "extern_uid": "2435223452345"}],
+        "groups_direct": ["octo-org", "octo-org/ml"],
+        "pipeline_id": "9876543210",
+        "pipeline_source": "web",
+        "job_id": "302",
+        "ref": "main",
+        "ref_type": "branch",
+        "ref_path": MAIN,
+        "ref_protected": "true",
+        "environment": "production",
+        "environment_protected": "false",
+        "environment_action": "start",
+        "deployment_tier": "production",
+        "runner_id": 1,
+        "runner_environment": "self-hosted",
+        "sha": COMMIT,
+        "ci_config_ref_uri": f"{host}/{REPOSITORY}//.gitlab-ci.yml@{MAIN}",
+        "ci_config_sha": COMMIT,
     }
     return _changed(values, changes)
 

@@ -58,7 +58,8 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Actor:
-    """The verified identity that made an entry in prod: claims of a GitHub Actions OIDC token."""
+    """The verified identity that made an entry in prod: claims of an OIDC token, under the names
+    that they have on GitHub."""
 
     jti: str
     iss: str

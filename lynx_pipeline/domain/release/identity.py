@@ -1,22 +1,23 @@
 """Who may change prod: a policy over the claims of a verified token.
 
-The token is a GitHub Actions OIDC token. Its signature, lifetime, issuer and audience are verified
-before a :class:`Claims` exists; that it is used only once is checked against the ledger
-(``check_unused``). Each claim is in one class:
+The token is an OIDC token of a CI system, one of :data:`~.providers.PROVIDERS`. Its signature,
+lifetime, issuer and audience are verified before a :class:`Claims` exists; that it is used only
+once is checked against the ledger (``check_unused``). Each claim is in one class:
 
-* required and verified: :data:`PINNED`, against :func:`_expected`;
+* required and verified: :data:`PINNED`, against :func:`_expected`, and the provider's constants;
 * required and present: :data:`PRESENT`, recorded for audits;
-* deliberately unchecked: :data:`UNCHECKED`, with the reason; so is any claim that the issuer adds.
+* deliberately unchecked, with the reason that the provider's data gives.
 
 Names can be given away and taken again, so the repository and its owner are pinned by id. A claim
 is text; any other type is refused, even where it would compare equal.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from lynx_pipeline.domain.ledger.facts import Actor
+from lynx_pipeline.domain.release.providers import GITHUB, GITLAB, PROVIDERS
 from lynx_pipeline.errors import Refused
 
 # The repository's name; who and what started the run; which attempt it was.
@@ -27,27 +28,13 @@ PINNED = (
     *("ref", "sha", "environment", "runner_environment", "event_name"),
 )
 
-UNCHECKED = {
-    "sub": "a repository can choose its form; each of its parts is pinned separately",
-    "workflow": "the workflow's display name; workflow_ref says which file it is",
-    "job_workflow_sha": "job_workflow_ref is pinned to a branch whose commit sha pins",
-    "repository_owner": "a name; repository_owner_id is the owner",
-    "repository_visibility": "a private repository's workflow is trusted no more than a public one",
-    "ref_type": "ref starts with refs/heads/, so it is a branch",
-    "ref_protected": "people without rights on the environment may change it",
-    "head_ref": "only set on pull requests, whose ref is refused",
-    "base_ref": "only set on pull requests, whose ref is refused",
-    "run_number": "run_id is the run's identity",
-    "enterprise": "the owner is pinned",
-    "enterprise_id": "the owner is pinned",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """Which workflow may change prod: ``[tool.lynx_pipeline.identity]``.
 
-    ``workflow`` is the file's path in the repository, ``events`` are the allowed triggers.
+    ``provider`` is one of :data:`~.providers.PROVIDERS`. ``workflow`` is the file's path in the
+    repository, ``events`` are the allowed triggers.
     """
 
     issuer: str
@@ -59,6 +46,7 @@ class Policy:
     events: tuple[str, ...]
     ref: str = "refs/heads/main"
     runner_environment: str = "github-hosted"
+    provider: str = GITHUB
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,26 +78,56 @@ def check_identity(policy: Policy, claims: Claims, commit: str) -> Actor:
     Raises:
         Refused: the policy is incomplete, or a claim is missing or has another value.
     """
-    check_policy(policy)
-    actor = {name: _text(claims, name) for name in PRESENT}
-    for name, allowed in _expected(policy, actor["repository"], commit).items():
-        found = _text(claims, name)
-        if found not in allowed:
-            raise _refusal(name, repr(found)[:200], " or ".join(map(repr, allowed)))
-        actor[name] = found
-    return Actor(**actor)
+    provider = PROVIDERS[check_policy(policy).provider]
+    names = {field.name: provider.claims.get(field.name, field.name) for field in fields(Actor)}
+    for name in PRESENT:
+        _text(claims, names[name])
+    for name, value in provider.constant.items():
+        _check(name, _text(claims, name), (value,))
+    actor = Actor(**{name: _text(claims, claim) for name, claim in names.items()})
+    _check_actor(policy, actor, commit, names)
+    return actor
+
+
+def check_actor(policy: Policy, actor: Actor, commit: str) -> None:
+    """Check that the policy would let the actor of an entry change prod. The provider's constants
+    are not recorded, so they were checked only when the entry was made.
+
+    Raises:
+        Refused: the policy is incomplete, or a claim has another value.
+    """
+    _check_actor(check_policy(policy), actor, commit, {})
+
+
+def run_page(actor: Actor, github: str) -> str:
+    """The address of the page of the run that made an entry. ``github`` is GitHub's address, which
+    an entry does not have."""
+    provider = PROVIDERS[GITLAB if "//" in actor.workflow_ref else GITHUB]
+    return provider.run_page.format(
+        server=github, issuer=actor.iss, repository=actor.repository, run_id=actor.run_id
+    )
+
+
+def _check_actor(policy: Policy, actor: Actor, commit: str, claims: Mapping[str, str]) -> None:
+    """``claims`` has the names of the claims behind an actor's fields, for messages."""
+    values = asdict(actor)
+    for name, allowed in _expected(policy, actor.repository, commit).items():
+        _check(claims.get(name, name), values[name], allowed)
 
 
 def _expected(policy: Policy, repository: str, commit: str) -> dict[str, tuple[str, ...]]:
-    """The allowed values of each pinned claim. The two ids pin the repository's name."""
-    workflow = f"{repository}/{policy.workflow}@{policy.ref}"
+    """The allowed values of each pinned field. The two ids pin the repository's name."""
+    host = policy.issuer.partition("://")[2]
+    workflow = PROVIDERS[policy.provider].workflow.format(
+        host=host, repository=repository, workflow=policy.workflow, ref=policy.ref
+    )
     return {
         "iss": (policy.issuer,),
         "repository_id": (policy.repository_id,),
         "repository_owner_id": (policy.repository_owner_id,),
         "workflow_ref": (workflow,),
-        # It differs from workflow_ref where a reusable workflow is involved: ours called by a
-        # foreign one, or a foreign one called by ours.
+        # On GitHub it differs from workflow_ref where a reusable workflow is involved: ours called
+        # by a foreign one, or a foreign one called by ours.
         "job_workflow_ref": (workflow,),
         "ref": (policy.ref,),
         "sha": (commit,),
@@ -117,6 +135,11 @@ def _expected(policy: Policy, repository: str, commit: str) -> dict[str, tuple[s
         "runner_environment": (policy.runner_environment,),
         "event_name": policy.events,
     }
+
+
+def _check(claim: str, found: str, allowed: tuple[str, ...]) -> None:
+    if found not in allowed:
+        raise _refusal(claim, repr(found)[:200], " or ".join(map(repr, allowed)))
 
 
 def _text(claims: Claims, name: str) -> str:

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from lynx_pipeline.domain.release.identity import (
     PRESENT,
-    UNCHECKED,
     Claims,
     Policy,
     check_identity,
     check_policy,
 )
+from lynx_pipeline.domain.release.providers import GITHUB, PROVIDERS
 from lynx_pipeline.errors import Refused
 from lynx_pipeline_tests.support.builders import JsonObject
 from lynx_pipeline_tests.support.fake_issuer import (
@@ -29,6 +29,7 @@ from lynx_pipeline_tests.support.fake_issuer import (
     policy,
 )
 
+UNCHECKED = PROVIDERS[GITHUB].unchecked
 # Each pinned claim, and its value in the default policy.
 PINNED = {
     "iss": ISSUER,

@@ -1,0 +1,75 @@
+"""The pipeline of the page "On GitLab": its jobs' lines are run, with the policy of that page."""
+
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from lynx_pipeline.config.parse import parse_table
+from lynx_pipeline.domain.release.identity import Claims, Policy, check_identity
+from lynx_pipeline_tests.support import REPO
+from lynx_pipeline_tests.support.fake_issuer import COMMIT, gitlab_claims
+
+
+def _block(language: str) -> str:
+    page = (REPO / "docs/gitlab.md").read_text()
+    found = re.search(rf"(?ms)^   ```{language}\n(.*?)^   ```$", page)
+    assert found is not None
+    return "\n".join(line[3:] for line in found[1].splitlines())
+
+
+def test_the_pages_policy_accepts_a_job_of_its_pipeline() -> None:
+    table = tomllib.loads(_block("toml"))["tool"]["lynx_pipeline"]
+    identity = parse_table({"model": "m", **table}, "the page").identity
+    assert identity is not None
+    over = Policy(**{name: getattr(identity, name) for name in Policy.__slots__})
+    claims = gitlab_claims(runner_environment="gitlab-hosted")
+    assert check_identity(over, Claims(claims), COMMIT).repository_id == "74"
+
+
+def test_the_jobs_are_separated_by_trust() -> None:
+    """Only the job that runs no model has the identity, in the environment of the policy."""
+    pipeline: dict[str, Any] = yaml.safe_load(_block("yaml"))
+    jobs = {name: it for name, it in pipeline.items() if "script" in it}
+    assert [*jobs] == ["evaluate", "promote"]
+    assert "id_tokens" not in jobs["evaluate"]
+    assert "environment" not in jobs["evaluate"]
+    promote = jobs["promote"]
+    assert promote["id_tokens"] == {"LYNX_ID_TOKEN": {"aud": "lynx-pipeline"}}
+    assert promote["environment"] == "production"
+    assert not any("minieval" in line or "run " in line for line in promote["script"])
+    assert pipeline["variables"]["LYNX_ENV"] == "prod"
+
+
+def test_the_lines_are_valid_shell(tmp_path: Path) -> None:
+    pipeline: dict[str, Any] = yaml.safe_load(_block("yaml"))
+    for job in ("evaluate", "promote"):
+        script = "\n".join(["#!/bin/sh", "set -eu", ': "$RUN_ID$SEMVER"', *pipeline[job]["script"]])
+        done = subprocess.run(
+            ["shellcheck", "-"], input=script, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.slow
+def test_git_gets_the_registrys_password_from_the_variable(tmp_path: Path) -> None:
+    """GitLab replaces the two dollar signs by one."""
+    pipeline: dict[str, Any] = yaml.safe_load(_block("yaml"))
+    variables = {
+        name: str(value).replace("$$", "$")
+        for name, value in pipeline["promote"]["variables"].items()
+    }
+    given = {"REGISTRY_TOKEN": "secret", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["git", "credential", "fill"],
+        input="protocol=https\nhost=gitlab.example.com\n\n",
+        env={**variables, **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "username=oauth2\npassword=secret\n" in done.stdout
