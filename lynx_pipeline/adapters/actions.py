@@ -86,6 +86,11 @@ def this_run_url() -> str:
     return f"{_server()}/{repository}/actions/runs/{run}"
 
 
+def is_workflow() -> bool:
+    """Whether this process is part of a workflow run, so that others may read what it prints."""
+    return os.environ.get("GITHUB_ACTIONS") == "true"
+
+
 def output(**values: Any) -> None:
     """Set outputs of this step. A value may contain any characters, line breaks included."""
     _append("GITHUB_OUTPUT", "".join(_entry(name, str(value)) for name, value in values.items()))
@@ -99,7 +104,7 @@ def summary(markdown: str) -> None:
 def fail(message: str) -> None:
     """Report on standard error why this command failed. In a workflow the report is an annotation
     of the run, and the step's output ``error`` contains it, too."""
-    if os.environ.get("GITHUB_ACTIONS") != "true":
+    if not is_workflow():
         sys.stderr.write(f"lynx-pipeline: {message}\n")
         return
     text = message.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

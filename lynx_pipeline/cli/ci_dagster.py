@@ -66,7 +66,8 @@ def outcome(key: str, output: Path) -> int:
         judged = judge_evidence(settings, evaluated.evidence)
         shutil.copytree(evaluated.evidence, output)
         actions.output(evidence_sha256=judged.evidence.sha256)
-        actions.summary(markdown(build_report(settings, judged)))
+        report = build_report(settings, judged)
+        actions.summary(markdown(report, shows=settings.pull_request_shows))
         if not judged.verdict.passed:
             raise GateRefused(judged.verdict)
     if failure is not None:

@@ -1,5 +1,6 @@
 """``run``: evaluate and promote a candidate through Dagster, for a person who reads the result."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from lynx_pipeline.cli.framework import (
 )
 from lynx_pipeline.cli.output import print_json
 from lynx_pipeline.cli.request import check_dev
-from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.config import COUNTS, FULL, Settings, load_settings
 from lynx_pipeline.defs.launch import Finished, launch
 from lynx_pipeline.domain.release.request import Request
 from lynx_pipeline.domain.versioning import check_semver
@@ -77,8 +78,11 @@ def run(
         print_json(_as_json(settings, key, version, finished, judged, error))
     elif judged:
         report = build_report(settings, judged)
-        actions.summary(markdown(report))
-        print_report(report, flips=_FLIPS)
+        actions.summary(markdown(report, shows=settings.pull_request_shows))
+        shows = settings.pull_request_shows if actions.is_workflow() else FULL
+        if shows == COUNTS:
+            report = replace(report, corpus=None)
+        print_report(report, flips=_FLIPS if shows == FULL else 0)
         print(f"Report: {folder.folder / PAGE}")
     if error is not None:
         raise error

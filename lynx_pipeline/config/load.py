@@ -99,6 +99,7 @@ def load_settings(
         evaluation=_evaluation(table.evaluation, home),
         archive_after_days=table.archive_after_days,
         mlflow_ui=table.mlflow_ui,
+        pull_request_shows=table.pull_request_shows,
         judges=table.judges,
         alias=table.aliases.prod if env is Env.PROD else table.aliases.dev,
     )

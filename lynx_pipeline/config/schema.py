@@ -19,6 +19,8 @@ from lynx_pipeline.config.settings import (
     ENGINES,
     ENV_MANAGERS,
     LOCAL,
+    PROMPTS,
+    SHOWN,
     WARN,
     Limits,
 )
@@ -319,6 +321,13 @@ class ProjectTable:
         "an http:// or https:// URL without user name and query",
         _text(r"(?:https?://[^\s?#@]+)?"),
         "",
+    )
+    pull_request_shows: str = key(
+        "What the comment on a pull request and the job's summary show of the eval set: only "
+        "`counts`, also the `prompts` whose answers changed with the candidate's answers, or in "
+        "`full` the expected answers and the reference's. The UI and local reports show all.",
+        *_choice(SHOWN),
+        PROMPTS,
     )
     judges: tuple[str, ...] = key(
         "What a verdict depends on beside the inputs: the workflow, `CODEOWNERS`, lock files, your "

@@ -12,6 +12,8 @@ from lynx_pipeline.errors import BadInput
 TABLE = "tool.lynx_pipeline"
 ENGINES = LOCAL, RAY = ("local", "ray")
 ENV_MANAGERS = (LOCAL, "uv")  # MLflow's terms
+# What is shown where strangers may read it.
+SHOWN = COUNTS, PROMPTS, FULL = ("counts", "prompts", "full")
 CORPUS_CHECKS = WARN, BLOCKING = ("warn", "blocking")
 
 
@@ -65,7 +67,7 @@ class GitRemote:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of a project. Paths are absolute. ``corpus_checks`` is one of
-    :data:`CORPUS_CHECKS`."""
+    :data:`CORPUS_CHECKS`, ``pull_request_shows`` of :data:`SHOWN`."""
 
     root: Path
     home: Path
@@ -85,6 +87,7 @@ class Settings:
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     archive_after_days: int = 90
     mlflow_ui: str = ""
+    pull_request_shows: str = PROMPTS
     judges: tuple[str, ...] = ()
     alias: str = ""
 

@@ -6,6 +6,7 @@ Everything that a candidate or a user could have written is escaped.
 
 from dataclasses import dataclass
 
+from lynx_pipeline.config import PROMPTS
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.reports.markdown import escaped, markdown
 from lynx_pipeline.reports.report import Report
@@ -18,7 +19,7 @@ _LONGEST_ERROR, _LONGEST_NOTE = 500, 300  # an escaped character can take six
 class Outcome:
     """The result of a run. ``entry`` is the promotion, ``new`` if this run made it. ``failed`` is
     the job that failed, if any, and ``error`` its message. ``notes`` are further sentences for
-    the reader."""
+    the reader. ``shows`` says how much of the eval set the report shows."""
 
     run_url: str
     semver: str | None = None
@@ -29,6 +30,7 @@ class Outcome:
     error: str | None = None
     report: Report | None = None
     notes: tuple[str, ...] = ()
+    shows: str = PROMPTS
 
 
 def comment(it: Outcome) -> str:
@@ -47,7 +49,7 @@ def comment(it: Outcome) -> str:
     parts.append(f"- [workflow run]({it.run_url})")
     parts += [f"- {escaped(note, _LONGEST_NOTE)}" for note in it.notes]
     if it.report is not None:
-        parts += ["", markdown(it.report)]
+        parts += ["", markdown(it.report, shows=it.shows)]
     return "\n".join(parts) + "\n"
 
 

@@ -126,5 +126,6 @@ def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: 
             error=message,
             report=report,
             notes=tuple(notes),
+            shows=settings.pull_request_shows,
         )
     )

@@ -6,6 +6,7 @@ or HTML. The text stays under GitHub's limit for a comment; rows that don't fit 
 
 from collections.abc import Iterable, Sequence
 
+from lynx_pipeline.config import COUNTS, FULL
 from lynx_pipeline.domain.gate.comparison import Flip
 from lynx_pipeline.domain.gate.rule import BucketVerdict
 from lynx_pipeline.reports.report import (
@@ -22,11 +23,13 @@ from lynx_pipeline.reports.report import (
 # GitHub's limit for a comment is 65,536 characters; the rest is for the text around the report.
 LONGEST = 60_000
 _LONGEST_CELL = 200
+_WITHHELD = "The setting pull_request_shows leaves out the expected answers."
 
 
-def markdown(report: Report, *, folded: bool = True) -> str:
+def markdown(report: Report, *, folded: bool = True, shows: str = FULL) -> str:
     """The report: summary, failed buckets, then the others and the flips. ``folded`` hides the
-    last two in HTML, as GitHub shows it; otherwise they get headings."""
+    last two in HTML, as GitHub shows it; otherwise they get headings. ``shows`` is one of
+    :data:`~lynx_pipeline.config.SHOWN`: how much of the eval set."""
     section = _folded if folded else _headed
     verdict = report.verdict
     parts = [f"**{summary(verdict)}**", ""]
@@ -48,14 +51,18 @@ def markdown(report: Report, *, folded: bool = True) -> str:
         ("answers went right to wrong", comparison.lost if comparison else ()),
         ("answers went wrong to right", comparison.gained if comparison else ()),
     ):
-        if flips:
-            table = _flips(flips, budget * 2 // 3)
+        if flips and shows == COUNTS:
+            parts += [f"{len(flips)} {title}.", ""]
+        elif flips:
+            table = _flips(flips, budget * 2 // 3, answers=shows == FULL)
             parts += [*section(f"{len(flips)} {title}", table), ""]
             budget -= sum(len(line) + 1 for line in table)
-    if report.corpus:
+    if report.corpus and shows != COUNTS:  # its texts have prompts as examples
         texts = [f"- {escaped(text, 1_000)}" for text in report.corpus.texts]
         parts += [*section(CORPUS_TITLE, texts), ""]
     parts += [f"<sub>{escaped(note, 2_000)}</sub>\n" for note in notes(report, power=True)]
+    if shows != FULL and comparison and (comparison.lost or comparison.gained):
+        parts += [f"<sub>{escaped(_WITHHELD)}</sub>\n"]
     return "\n".join(parts)
 
 
@@ -73,17 +80,19 @@ def _table(report: Report, buckets: Sequence[BucketVerdict], budget: int) -> lis
     return _rows(names, rows, len(buckets), budget, numbers=len(names) - 2)
 
 
-def _flips(flips: Sequence[Flip], budget: int) -> list[str]:
+def _flips(flips: Sequence[Flip], budget: int, *, answers: bool) -> list[str]:
+    """The answers that changed: all columns if ``answers``, otherwise what the candidate's author
+    knows, the prompt and the candidate's answer."""
     rows = (
         (
             flip.item.prompt,
-            flip.item.answers[0],
-            shown_answer(flip.reference),
+            *((flip.item.answers[0], shown_answer(flip.reference)) if answers else ()),
             shown_answer(flip.candidate),
         )
         for flip in flips
     )
-    return _rows(FLIP_COLUMNS, rows, len(flips), budget)
+    names = FLIP_COLUMNS if answers else (FLIP_COLUMNS[0], FLIP_COLUMNS[-1])
+    return _rows(names, rows, len(flips), budget)
 
 
 def _rows(

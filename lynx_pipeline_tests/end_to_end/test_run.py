@@ -57,9 +57,30 @@ def test_a_bad_candidate_is_refused(place: Place, demo: Demo, tmp_path: Path) ->
     assert last.startswith("lynx-pipeline: the gate refused because of: verb.do, ")
     assert last.endswith("person.3sg. Nothing was changed.")
     assert "Traceback" not in done.stderr + done.stdout
+    assert "expected '" in done.stdout
     assert files_in(place.registry) == before
     suite = ElementTree.parse(tmp_path / "junit.xml").getroot()
     assert (suite.get("tests"), suite.get("failures"), suite.get("errors")) == ("28", "12", "0")
+
+
+def test_a_workflow_shows_no_expected_answers(place: Place, demo: Demo, tmp_path: Path) -> None:
+    """Neither in its log nor in its summary, which strangers may read."""
+    summary = tmp_path / "summary.md"
+    variables = {"GITHUB_ACTIONS": "true", "GITHUB_STEP_SUMMARY": str(summary)}
+    done = subprocess.run(
+        ["lynx-pipeline", "run", demo.bad],
+        cwd=place.root,
+        env={**place.environ, "LYNX_HOME": str(place.home), **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "REFUSED: 12 of 28 buckets" in done.stdout
+    assert "expected '" not in done.stdout
+    text = summary.read_text()
+    assert "| prompt | candidate |\n" in text
+    assert "leaves out the expected answers" in text
 
 
 def test_prod_is_not_changed_by_this_command(place: Place, demo: Demo) -> None:

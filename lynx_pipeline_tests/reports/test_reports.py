@@ -3,6 +3,8 @@
 import html
 import html.parser
 from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any, cast
 from xml.etree import ElementTree
 
 import pytest
@@ -91,6 +93,30 @@ def test_markdown_folds_passed_buckets() -> None:
     assert "- MLflow run: `abc`" in opened
     assert "as good as the reference 25% of the time" in text
     assert "10.0%" in opened
+
+
+@pytest.mark.parametrize(
+    ("shows", "seen", "hidden"),
+    [
+        ("full", ["PROMPT", "EXPECTED", "CANDIDATE", "EXAMPLE"], []),
+        ("prompts", ["PROMPT", "CANDIDATE", "EXAMPLE"], ["EXPECTED"]),
+        ("counts", [], ["PROMPT", "EXPECTED", "CANDIDATE", "EXAMPLE"]),
+    ],
+)
+def test_answers_are_shown_to_strangers_only_where_allowed(
+    shows: str, seen: list[str], hidden: list[str]
+) -> None:
+    """The reference's answer is the expected one where the candidate lost it. How many changed is
+    always shown, and so are the buckets."""
+    items = (Item("1", "PROMPT", ("EXPECTED",), ("t.bad",)),)
+    comparison = compare(EvalSet(items, "h", "s"), {"1": "EXPECTED"}, {"1": "CANDIDATE"})
+    corpus = SimpleNamespace(texts=("12 questions, for example EXAMPLE", "PSI"))
+    text = markdown(Report(REFUSED, comparison, corpus=cast("Any", corpus)), shows=shows)
+    assert [word for word in seen if word not in text] == []
+    assert [word for word in hidden if word in text] == []
+    assert "1 answers went right to wrong" in text
+    assert "t.worse" in text
+    assert ("leaves out the expected answers" in text) == (shows != "full")
 
 
 @pytest.mark.parametrize("count", [0, 1, 5_000])
