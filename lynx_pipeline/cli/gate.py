@@ -25,7 +25,7 @@ from lynx_pipeline.evaluation.inputs import (
     read_eval_file,
     read_eval_set,
 )
-from lynx_pipeline.reports.power import figure, power_json, print_power
+from lynx_pipeline.reports.power import figure, power_json, print_power, print_tries
 
 
 @click.group()
@@ -81,6 +81,12 @@ class _Accuracy(click.ParamType[tuple[str, Fraction]]):
         "as BUCKET=FRACTION for buckets that differ."
     ),
 )
+@click.option(
+    "--tries",
+    metavar="COUNT",
+    type=click.IntRange(1, 1_000_000),
+    help="Also show how likely one of so many worse candidates passes by luck.",
+)
 @path_option(
     "--figure",
     "figure_file",
@@ -93,6 +99,7 @@ def power(
     baseline: Path | None,
     tolerance: Fraction | None,
     accuracies: tuple[tuple[str, Fraction], ...],
+    tries: int | None,
     figure_file: Path | None,
     as_json: bool,
 ) -> int:
@@ -113,9 +120,12 @@ def power(
     if figure_file is not None:
         write_atomic(figure_file.absolute(), figure(result).encode())
     if as_json:
-        print_json(power_json(result))
+        print_json(power_json(result, tries))
     else:
         print_power(result)
+        if tries is not None:
+            print()
+            print_tries(result, tries)
     return 0
 
 

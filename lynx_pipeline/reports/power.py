@@ -5,7 +5,13 @@ from dataclasses import asdict
 from html import escape
 from typing import Any
 
-from lynx_pipeline.domain.gate.power import TARGET_POWER, TARGET_REFUSAL, BucketPower, GatePower
+from lynx_pipeline.domain.gate.power import (
+    TARGET_POWER,
+    TARGET_REFUSAL,
+    BucketPower,
+    GatePower,
+    passes,
+)
 from lynx_pipeline.reports.report import FALSE_REFUSALS, SMALLEST_DROP
 from lynx_pipeline.reports.terminal import print_table
 
@@ -20,6 +26,7 @@ _COLUMNS = (
     "n needed",
 )
 
+TRIED_DROPS = (0.0, 0.03, 0.05, 0.1)  # all in DROPS
 _COLOURS = ("#2563eb", "#c4320a", "#1a7f4b", "#7c3aed", "#b45309", "#0e7490")
 _WIDTH, _HEIGHT, _LEFT, _TOP = 760, 420, 60, 30
 
@@ -71,9 +78,34 @@ def _perfect(power: GatePower) -> list[str]:
     ]
 
 
-def power_json(power: GatePower) -> dict[str, Any]:
+def print_tries(power: GatePower, tries: int) -> None:
+    """Print how likely one of several worse candidates passes, by their true drop."""
+    names = ("bucket", "n", *(f"{drop * 100:g} points" for drop in TRIED_DROPS))
+    rows = [
+        (it.name, str(it.n), *(f"{passes(power, it, d, tries):.1%}" for d in TRIED_DROPS))
+        for it in power.buckets
+    ]
+    console = print_table(names, rows, [False] * len(rows), numbers=range(1, len(names)))
+    for line in (
+        "",
+        f"The chance that this bucket lets at least one of {tries:,} candidates pass, if each of "
+        "them has truly dropped by so many points in it, and is as good as the reference "
+        "elsewhere. It assumes that their answers are independent draws. Candidates that share "
+        "most answers pass or fail together, so more tries help them less. The other buckets can "
+        "only refuse more.",
+    ):
+        console.print(line)
+
+
+def power_json(power: GatePower, tries: int | None = None) -> dict[str, Any]:
     """The numbers as JSON; shares are fractions, not points."""
-    return asdict(power)
+    if tries is None:
+        return asdict(power)
+    by_bucket = {
+        it.name: {f"{drop:g}": passes(power, it, drop, tries) for drop in TRIED_DROPS}
+        for it in power.buckets
+    }
+    return {**asdict(power), "tries": tries, "passes": by_bucket}
 
 
 def figure(power: GatePower) -> str:

@@ -1,6 +1,7 @@
 """``gate power``: what the gate of a project can and cannot see."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,23 @@ def test_power_needs_no_baseline_with_an_assumed_accuracy(folder: Path, capsys: 
     assert {it["name"]: round(it["accuracy"], 3) for it in power["buckets"]} == {
         "half.a": 0.5, "half.b": 0.9, "all.x": 0.7
     }  # fmt: skip
+
+
+def test_several_tries_are_shown_with_their_chance_to_pass(folder: Path, capsys: Capsys) -> None:
+    """As a table, and as data. A count that is none is refused."""
+    (folder / "e.jsonl").write_bytes(jsonl(eval_items()))
+    command = ["gate", "power", "--eval-set", "e.jsonl", "--accuracy", "0.9", "--tries", "3"]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["tries"] == 3
+    one = found["passes"]["all.x"]
+    assert [*one] == ["0", "0.03", "0.05", "0.1"]
+    assert sorted(one.values(), reverse=True) == [*one.values()]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert re.search(rf"all\.x +12 +{one['0']:.1%} ", out)
+    assert "at least one of 3 candidates pass" in out
+    assert main([*command[:-1], "0"]) == 2
 
 
 def test_power_in_a_project_without_a_baseline_says_what_to_assume(

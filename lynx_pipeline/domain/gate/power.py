@@ -248,6 +248,13 @@ def gate_power(
     return GatePower(float(tolerance), tuple(buckets), joint, tuple(drops or ()), limit)
 
 
+def passes(power: GatePower, bucket: BucketPower, drop: float, tries: int) -> float:
+    """The chance that this bucket lets at least one of ``tries`` candidates pass, each of which has
+    truly dropped in it by ``drop``, one of ``power.drops``. Their answers are independent."""
+    refused: float = bucket.curve[power.drops.index(drop)] ** tries
+    return 1.0 - refused
+
+
 def at_limit(cells: Cells, scores: Mapping[str, Score], chance: "Array") -> "Array":
     """``chance`` with, for all questions of buckets without a mistake, the lower limit of their
     true accuracy together."""

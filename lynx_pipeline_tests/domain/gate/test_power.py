@@ -12,6 +12,7 @@ from lynx_pipeline.config import load_settings
 from lynx_pipeline.domain.eval_set import EvalSet, Item
 from lynx_pipeline.domain.gate.baseline import Baseline
 from lynx_pipeline.domain.gate.power import (
+    DROPS,
     Cells,
     assumed,
     at_limit,
@@ -21,6 +22,7 @@ from lynx_pipeline.domain.gate.power import (
     least_right,
     lowest_accuracy,
     needed_n,
+    passes,
 )
 from lynx_pipeline.domain.scores import Score
 from lynx_pipeline.errors import BadInput
@@ -93,6 +95,21 @@ def test_one_bucket_gives_a_binomial_sum() -> None:
     below = sum(comb(20, k) * 0.8**k * 0.2 ** (20 - k) for k in range(14))
     assert power.refusal == pytest.approx(below, rel=1e-9)
     assert power.buckets[0].allowed == 2
+
+
+@pytest.mark.parametrize("tries", [1, 2, 5, 40])
+@pytest.mark.parametrize("drop", [0.0, 0.03, 0.1])
+def test_the_best_of_several_candidates_agrees_with_simulated_ones(drop: float, tries: int) -> None:
+    """100 questions of one bucket, 80 of which the reference answers right: at least 78 pass."""
+    items = tuple(Item(str(i), "?", ("a",), ("d.a",)) for i in range(100))
+    cells, scores = cells_of(EvalSet(items, "h", "s"), ["d.a"]), {"d.a": Score.counted(80, 100)}
+    power = gate_power(cells, scores, Fraction(2, 100), drops=DROPS)
+    computed = passes(power, power.buckets[0], drop, tries)
+    rng = np.random.default_rng(11)
+    right = rng.binomial(100, 0.8 - drop, size=(40_000, tries))
+    seen = int((right >= 78).any(axis=1).sum())
+    interval = binomtest(seen, 40_000).proportion_ci(0.9999)
+    assert interval.low <= computed <= interval.high
 
 
 def test_two_copies_of_a_bucket_count_as_one() -> None:
