@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.domain.ledger.facts import Actor
-from lynx_pipeline.domain.release.identity import run_page
+from lynx_pipeline.domain.release.identity import Policy, run_page
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 
@@ -114,9 +114,10 @@ def fail(message: str) -> None:
     output(error=message)
 
 
-def run_url(actor: Actor) -> str:
-    """The address of the page of the run that made an entry."""
-    return run_page(actor, _server())
+def run_url(actor: Actor, policy: Policy | None) -> str:
+    """The address of the page of the run that made an entry: see
+    :func:`~lynx_pipeline.domain.release.identity.run_page`."""
+    return run_page(actor, _server(), policy)
 
 
 def _server() -> str:

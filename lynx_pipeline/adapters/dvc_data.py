@@ -220,27 +220,51 @@ def _copy_from_cache(tracked: Tracked) -> None:
             raise from_os_error(error) from None
 
 
-def start_repository(root: Path, remote: str) -> bool:
-    """Make ``root`` a DVC repository with this default remote, a URL or a folder, unless it is in
-    one already. Returns whether it was not.
+def default_remote(root: Path) -> str | None:
+    """The name of the default remote of the DVC repository that contains ``root``; None if there is
+    no such remote or no repository.
 
     Raises:
         SystemFailed: DVC failed.
     """
-    if repository(root / "any") is not None:
-        return False
+    inside = root / "any"
+    if repository(inside) is None:
+        return None
+    with opened(inside, f"{root}: DVC can't read its configuration") as repo:
+        name = repo.config["core"].get("remote")
+        return name if name in repo.config["remote"] else None
+
+
+def start_repository(root: Path, remote: str) -> None:
+    """Give ``root`` this default remote, a URL or a folder, and first make it a DVC repository
+    unless it is in one.
+
+    Raises:
+        SystemFailed: DVC failed.
+    """
+    inside = root / "any"
     with translated(f"{root}: DVC could not start a repository there"):
         from dvc.config_schema import RelPath
         from dvc.repo import Repo
 
+        if repository(inside) is None:
+            Repo.init(str(root), subdir=not (root / ".git").exists()).close()
         # DVC writes it relative to its configuration, as 'dvc remote add' does.
         outside = "://" in remote or Path(remote).is_absolute()
         url = remote if outside else RelPath(os.fspath(root / remote))
-        new = Repo.init(str(root), subdir=not (root / ".git").exists())
-        with new as repo, repo.config.edit("repo") as config:
+        with Repo(str(repository(inside))) as repo, repo.config.edit("repo") as config:
             config["core"] |= {"analytics": False, "remote": _FIRST_REMOTE}
             config["remote"][_FIRST_REMOTE] = {"url": url}
-    return True
+
+
+def push(path: Path) -> None:
+    """Push ``path``, which has a record of its own, to its remote.
+
+    Raises:
+        SystemFailed: DVC failed.
+    """
+    with _dvc_lock(path), opened(path, f"{path}: DVC could not push it") as repo:
+        repo.push(targets=[str(own_record(path))])
 
 
 def track(path: Path, remote: str | None) -> None:

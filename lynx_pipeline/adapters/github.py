@@ -125,6 +125,12 @@ class GitHub:
             found = self._json(f"rules/branches/{branch}?per_page=100")
             return {it["type"]: it.get("parameters") or {} for it in found}
 
+    def codeowners_errors(self) -> list[str]:
+        """What GitHub can't use in ``CODEOWNERS``, such as an owner that is an organization."""
+        with self._requesting("reading the errors of CODEOWNERS"):
+            found = self._json("codeowners/errors")["errors"]
+            return [f"line {it['line']}: {it['kind']}" for it in found]
+
     def _json(self, path: str) -> Any:
         url = f"/repos/{self._repository.full_name}/{path}"
         return self._client.requester.requestJsonAndCheck("GET", url)[1]

@@ -13,12 +13,11 @@ import stat
 import subprocess
 import sys
 from collections.abc import Mapping
-from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lynx_pipeline.adapters.mlflow_tracking import connected
-from lynx_pipeline.domain.text import printable
+from lynx_pipeline.domain.text import printable, without_secrets
 from lynx_pipeline.errors import LynxError, SystemFailed
 
 if TYPE_CHECKING:
@@ -54,33 +53,39 @@ def download_files(
 
     if isinstance(store, LocalArtifactRepository):
         for path, size in sizes.items():
-            _copy(Path(store.artifact_dir) / path, folder / path, size)
+            _copy(Path(store.artifact_dir), path, folder / path, size)
             _check_size(what, path, size, (folder / path).stat().st_size)
         return
     job = json.dumps([tracking_uri, store.artifact_uri, os.fspath(folder), dict(sizes), what])
     command = [sys.executable, "-P", "-m", __name__]
     done = subprocess.run(command, input=job, capture_output=True, text=True, errors="replace")
     if done.returncode:
+        last = without_secrets(printable(" ".join(done.stderr[-500:].split())))
         raise SystemFailed(
             done.stdout
             or f"{what} was not downloaded: the process that does it ended with exit code "
-            f"{done.returncode}. {printable(done.stderr[-500:])} Run this again."
+            f"{done.returncode}{f', after: {last}' if last else ''}. Run this again."
         )
 
 
-def _copy(source: Path, to: Path, size: int) -> None:
-    """Copy a file and its mode, and at most one byte more than ``size``. What a link can also point
-    at, a pipe or a device, is not read."""
+def _copy(root: Path, path: str, to: Path, size: int) -> None:
+    """Copy the file at ``path`` below ``root`` and its mode, and at most one byte more than
+    ``size``. What a link can also point at, a pipe or a device, is not read, and neither is a file
+    outside ``root``: the link could be made after the listing, so the opened file is asked."""
+    source = root / path
     opened = os.open(source, os.O_RDONLY | os.O_NONBLOCK)
     with os.fdopen(opened, "rb") as file, to.open("xb") as copy:
         mode = os.fstat(file.fileno()).st_mode
         if not stat.S_ISREG(mode):
             raise SystemFailed(f"{source} is not a regular file. Log the model again.")
+        place = Path(f"/proc/self/fd/{file.fileno()}").readlink()
+        if not place.is_relative_to(root.resolve()):
+            raise SystemFailed(f"{source} is outside the model's artifacts. Log the model again.")
         left = size + 1
         while left and (chunk := file.read(min(left, _CHUNK))):
             copy.write(chunk)
             left -= len(chunk)
-        os.fchmod(copy.fileno(), stat.S_IMODE(mode))
+        os.fchmod(copy.fileno(), stat.S_IMODE(mode) & 0o777)
 
 
 def _check_size(what: str, path: str, listed: int, found: int) -> None:
@@ -93,8 +98,10 @@ def _check_size(what: str, path: str, listed: int, found: int) -> None:
 
 
 def _main() -> None:
-    """Do the job on standard input. Write the error of a failure to standard output."""
-    with redirect_stdout(sys.stderr):
+    """Do the job on standard input. Write the error of a failure to standard output, where nothing
+    else may write, libraries in C included."""
+    with os.fdopen(os.dup(1), "w") as result:
+        os.dup2(2, 1)
         tracking_uri, location, folder, sizes, what = json.load(sys.stdin)
         try:
             with connected(tracking_uri):
@@ -102,7 +109,7 @@ def _main() -> None:
                 for path, size in sizes.items():
                     _check_size(what, path, size, _download(store, path, Path(folder) / path, size))
         except LynxError as error:
-            print(error, end="", file=sys.__stdout__)
+            result.write(str(error))
             sys.exit(error.exit_code)
 
 

@@ -26,9 +26,9 @@ def announce(version: str, as_json: bool) -> int:
             f"{entry.fact.semver} is not the latest version, {latest.fact.semver} is. No "
             "notification sent."
         )
-    delivered = send(entry)
+    delivered = send(entry, registry.settings.identity)
     if as_json:
-        title, body = announcement(entry)
+        title, body = announcement(entry, registry.settings.identity)
         print_json({"title": title, "body": body, "channels": delivered})
     elif delivered:
         print(f"Announced {entry.fact.semver} on {delivered} channels.")

@@ -30,9 +30,10 @@ from lynx_pipeline.setup.initialization import Initialization, plan
 @click.option(
     "--dvc-remote",
     metavar="URL",
-    default="data/dvc-remote",
-    show_default=True,
-    help="Where a new DVC repository keeps its data: a URL, or a folder that is committed.",
+    help=(
+        "Where DVC keeps its data, if it has no default remote: a URL, or a folder that is "
+        "committed. By default, data/dvc-remote."
+    ),
 )
 @click.option(
     "--owner",
@@ -52,7 +53,7 @@ from lynx_pipeline.setup.initialization import Initialization, plan
 def init(
     name: str | None,
     eval_set: Path | None,
-    dvc_remote: str,
+    dvc_remote: str | None,
     owners: tuple[str, ...],
     wheel: Path | None,
     candidate: str | None,

@@ -237,7 +237,7 @@ def promotion_decision(context: AssetExecutionContext, config: PromotionConfig) 
         data_version=DataVersion(entry.hash),
         metadata={
             **candidate_metadata(settings, key, recall(context.instance, key)),
-            **entry_metadata(entry),
+            **entry_metadata(entry, settings.identity),
             IS_NEW: is_new,
         },
     )

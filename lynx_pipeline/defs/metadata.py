@@ -24,6 +24,7 @@ from lynx_pipeline.domain.gate.baseline import Baseline
 from lynx_pipeline.domain.gate.rule import Verdict
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Actor, Evidence, Promoted
+from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.evaluation.candidate import PULL_REQUEST_TAG
 from lynx_pipeline.reports.figure import figure_file
 from lynx_pipeline.reports.markdown import markdown
@@ -214,7 +215,7 @@ def evaluation_metadata(result: CandidateEval) -> Shown:
     }
 
 
-def entry_metadata(entry: Entry[Promoted]) -> Shown:
+def entry_metadata(entry: Entry[Promoted], policy: Policy | None) -> Shown:
     """A promotion as the ledger records it, and who made it."""
     fact = entry.fact
     shown: dict[str, Any] = {
@@ -233,8 +234,8 @@ def entry_metadata(entry: Entry[Promoted]) -> Shown:
         shown[WORST_MARGIN] = _points(fact.evidence.worst_margin)
     if isinstance(fact.actor, Actor):
         shown["started_by"] = fact.actor.actor
-        workflow_run = run_url(fact.actor)
-        shown["workflow_run"] = MetadataValue.url(workflow_run)
+        if workflow_run := run_url(fact.actor, policy):
+            shown["workflow_run"] = MetadataValue.url(workflow_run)
     return shown
 
 

@@ -63,7 +63,7 @@ def announce_promotions(context: RunStatusSensorContext) -> SkipReason | None:
         return SkipReason("The run made no new promotion.")
     from lynx_pipeline.registry.announcement import announce
 
-    delivered = announce(entry)
+    delivered = announce(entry, load_settings().identity)
     context.log.info(f"Announced {entry.fact.semver} on {delivered} channels.")
     return None
 
@@ -241,7 +241,7 @@ def watch_alias(context: SensorEvaluationContext) -> SkipReason:
         return SkipReason(str(error))
     if problem is None:
         context.update_cursor("")
-        return SkipReason("MLflow's alias names the latest promotion.")
+        return SkipReason("MLflow's alias names no other version than the latest promotion.")
     sent = f"sent: {problem}"
     if context.cursor == problem and notify.configured():
         failed = notify.send(f"{load_settings().model}: MLflow's alias was moved", problem).failed

@@ -4,6 +4,7 @@ from lynx_pipeline.adapters.mlflow_tracking import alias_target, mirror_alias
 from lynx_pipeline.domain.candidate_eval import parse_candidate_eval
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
+from lynx_pipeline.domain.text import printable
 from lynx_pipeline.evaluation.candidate import SEMVER_TAG
 from lynx_pipeline.registry.registry import Registry
 
@@ -59,8 +60,9 @@ def alias_problem(registry: Registry) -> str | None:
         return None
     return (
         f"MLflow's alias {settings.alias!r} of {fact.model} names version {found.version}, of run "
-        f"{found.run_id}. The latest promotion is {fact.semver}, of run {fact.mlflow_run_id}. Find "
-        "out who moved the alias. To move it back, run: dagster asset materialize -m "
+        f"{printable(found.run_id)[:80]}. The latest promotion is {fact.semver}, of run "
+        f"{fact.mlflow_run_id}. Find out who moved the alias. To move it back, run: dagster asset "
+        "materialize -m "
         "lynx_pipeline.definitions --select production_alias"
     )
 

@@ -16,6 +16,7 @@ from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.config import Settings
 from lynx_pipeline.deploy_workflow.release_request import owners_at
 from lynx_pipeline.domain.release.identity import Policy, check_policy
+from lynx_pipeline.domain.release.providers import GITHUB
 from lynx_pipeline.domain.text import number_of, without_secrets
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, LynxError, Refused, from_os_error, some_of
@@ -25,7 +26,6 @@ from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.gate_inputs import check_committed, check_current
 from lynx_pipeline.registry.judges import check_judges
 from lynx_pipeline.sandbox.isolation import choose_isolation
-from lynx_pipeline.setup.files import State
 from lynx_pipeline.setup.project import git_root, github_repository
 from lynx_pipeline.setup.workflows import FOLDER, installed_wheel, workflow_files
 
@@ -201,30 +201,38 @@ def _workflow(settings: Settings) -> str:
     top = git_root(settings.root)
     if git_files.file_at(top, commit, top / policy.workflow) is None:
         raise BadInput(
-            f"the commit has no {policy.workflow}, which the identity policy names. Run "
-            "'lynx-pipeline init', or correct [tool.lynx_pipeline.identity]."
+            f"the commit has no {policy.workflow}, which the identity policy names. Commit it, or "
+            "correct [tool.lynx_pipeline.identity]."
         )
     wheel = installed_wheel()
-    if not (settings.root / FOLDER).is_dir() or wheel is None:
+    if policy.provider != GITHUB or not (settings.root / FOLDER).is_dir() or wheel is None:
         return f"{policy.workflow} is committed."
     files = workflow_files(settings.root, settings.model, wheel)
-    if changed := [it.path.name for it in files if it.state is not State.UNCHANGED]:
+    changed = [
+        it.path.name for it in files if git_files.file_at(top, commit, it.path) != it.content
+    ]
+    if changed:
         raise _Risky(
-            f"not as this version of lynx-pipeline writes it: {some_of(changed)}. "
+            f"not committed as this version of lynx-pipeline writes it: {some_of(changed)}. "
             "'lynx-pipeline init' shows the difference."
         )
     return f"{policy.workflow} is committed, and up to date."
 
 
 def _owners(settings: Settings) -> str:
-    policy, top = _policy(settings), git_root(settings.root)
+    policy, top = _on_github(settings), git_root(settings.root)
     owners = owners_at(top, git_files.head(settings.root), policy.workflow)
     if owners <= {"owner"}:
         raise BadInput(
             f"CODEOWNERS names nobody for {policy.workflow}, so nobody may request a promotion. "
-            "Put in the logins of people; teams are ignored."
+            "Put in the logins of people; teams and organizations are no owners here."
         )
-    return f"{some_of(sorted(owners))} may request a promotion."
+    named, github = some_of(sorted(owners)), _github_if_any(settings)
+    if github is None:
+        return f"{named} may request a promotion, if these are people's logins."
+    if problems := github.codeowners_errors():
+        raise BadInput(f"GitHub does not accept CODEOWNERS: {some_of(problems, 3)}. Correct it.")
+    return f"{named} may request a promotion."
 
 
 def _environments(settings: Settings) -> str:
@@ -257,12 +265,25 @@ def _rules(settings: Settings) -> str:
 
 
 def _github(settings: Settings) -> GitHub:
-    known = github_repository(settings.root)
-    if not os.environ.get("GITHUB_TOKEN") or known is None:
+    _on_github(settings)
+    found = _github_if_any(settings)
+    if found is None:
         raise _NotChecked(
             "needs GITHUB_TOKEN, and a remote 'origin' on GitHub: GITHUB_TOKEN=$(gh auth token)."
         )
-    return GitHub("/".join(known))
+    return found
+
+
+def _github_if_any(settings: Settings) -> GitHub | None:
+    known = github_repository(settings.root)
+    return GitHub("/".join(known)) if os.environ.get("GITHUB_TOKEN") and known else None
+
+
+def _on_github(settings: Settings) -> Policy:
+    policy = _policy(settings)
+    if policy.provider != GITHUB:
+        raise _NotChecked(f"only for projects on GitHub, and the provider is {policy.provider}.")
+    return policy
 
 
 def _policy(settings: Settings) -> Policy:

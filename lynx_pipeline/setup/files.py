@@ -1,11 +1,13 @@
 """Files to write into somebody's repository, without overwriting anything in it."""
 
 import difflib
+import os
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from lynx_pipeline.adapters.files import write_atomic
+from lynx_pipeline.errors import BadInput
 
 
 class State(StrEnum):
@@ -33,19 +35,40 @@ class File:
         if not self.path.exists():
             return State.NEW
         if self.path.read_bytes() == self.content:
-            return State.UNCHANGED
+            complete = not self.executable or os.access(self.path, os.X_OK)
+            return State.UNCHANGED if complete else State.EXTENDED
         return State.EXTENDED if self.extends else State.DIFFERENT
 
+    def check(self, root: Path) -> None:
+        """Check that nothing below ``root`` on the way to it is a symbolic link: writing would
+        replace the link, or change something elsewhere.
+
+        Raises:
+            BadInput: there is one.
+        """
+        for place in (self.path, *self.path.parents):
+            if place == root:
+                break
+            if place.is_symlink():
+                raise BadInput(
+                    f"{place} is a symbolic link, which would be replaced or followed to another "
+                    "place. Put the file or folder itself there."
+                )
+
     def write(self) -> None:
-        """Write it, unless something else is there.
+        """Write it, unless something else is there. The mode of an extended file stays.
 
         Raises:
             SystemFailed: the disk failed.
         """
-        if self.state in (State.NEW, State.EXTENDED):
-            write_atomic(self.path, self.content)
-            if self.executable:
-                self.path.chmod(0o755)
+        if self.state not in (State.NEW, State.EXTENDED):
+            return
+        mode = self.path.stat().st_mode & 0o777 if self.path.exists() else None
+        write_atomic(self.path, self.content)
+        if self.executable:
+            self.path.chmod(0o755)
+        elif mode is not None:
+            self.path.chmod(mode)
 
     def difference(self) -> str:
         """What is there now and this file, as a unified diff."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,9 +21,10 @@ from lynx_pipeline.setup.files import File, extended
 from lynx_pipeline.setup.workflows import deploy_workflow
 
 BASELINE = "eval_baseline.json"
-_GITHUB = re.compile(r"github\.com[:/]([^/\s]+)/([^/\s]+?)(?:\.git)?/?\Z")
+_GITHUB = re.compile(r"github\.com[:/]([\w.-]+)/([\w.-]+?)(?:\.git)?/?\Z")
 _DAGSTER = f"{DAGSTER_YAML}\ntelemetry: {{enabled: false}}\nnux: {{enabled: false}}\n"
-_IGNORED = (".lynx", "mlruns")  # our state, and models that a local MLflow keeps here
+# Our state, models that a local MLflow keeps here, and what the workflow installs.
+_IGNORED = (".lynx", "mlruns", ".venv")
 _WORKSPACE = "load_from:\n  - python_module: lynx_pipeline.definitions\n"
 _DG = """\
 # Dagster's `dg` command finds the project here.
@@ -51,6 +53,8 @@ def git_root(folder: Path) -> Path:
     reason = git.stderr_line(done)
     if "not a git repository" in reason:
         raise BadInput(f"{folder} is not in a git repository. Run 'git init' first.")
+    if "must be run in a work tree" in reason:
+        raise BadInput(f"{folder} is in a bare git repository. Run this in a clone of it.")
     raise SystemFailed(f"git rev-parse failed: {reason}")
 
 
@@ -105,37 +109,82 @@ def find_eval_set(root: Path) -> Path:
 
 
 def check_new_eval_set(file: Path, root: Path) -> None:
-    """Check an eval set that is to be tracked.
+    """Check an eval set that is to be tracked by DVC.
 
     Raises:
-        BadInput: it is not in the project, or has an error.
+        BadInput: it is not in the project, is tracked by git, or has an error.
     """
     if root not in file.parents:
         raise BadInput(f"{file} is not in the project's folder {root}. Copy the eval set there.")
+    name = file.relative_to(root).as_posix()
+    if not name.isprintable():
+        raise BadInput(f"the eval set {name!r} has a character that can't be printed. Rename it.")
+    if file.is_symlink():
+        raise BadInput(f"{file} is a symbolic link. Put the eval set itself there.")
+    if git.run(root, "ls-files", "--error-unmatch", "--", name).returncode == 0:
+        raise BadInput(
+            f"git tracks {name}, and DVC can't track what git tracks. Run this, and then init "
+            f"again: git rm --cached {shlex.quote(name)}"
+        )
     checked = check_eval_set(file, EXACT, USUAL_TOLERANCE, lambda *_: None)
     for finding in checked.findings:
         if finding.severity is Severity.ERROR:
             raise BadInput(
                 f"{file}: {finding.message} To see everything, run: lynx-pipeline "
-                f"eval-set check {file}"
+                f"eval-set check {shlex.quote(str(file))}"
             )
+
+
+def check_committable(root: Path, names: Sequence[str]) -> None:
+    """Check that git ignores none of these paths: a commit would silently leave them out.
+
+    Raises:
+        BadInput: it ignores one.
+    """
+    done = git.run(root, "check-ignore", "-z", "--stdin", stdin="\0".join([*names, ""]).encode())
+    ignored = [it for it in done.stdout.decode(errors="replace").split("\0") if it]
+    if ignored:
+        raise BadInput(
+            f"git ignores {some_of(ignored)}, so a commit would leave out what other machines "
+            "need. Change .gitignore, or choose another place. This shows the line: git "
+            f"check-ignore -v {shlex.quote(ignored[0])}"
+        )
 
 
 def project_files(root: Path, model: str, eval_set: Path, has_table: bool) -> list[File]:
     """The files of the project itself, without workflows."""
     pyproject, ignore = root / "pyproject.toml", root / ".gitignore"
-    before = pyproject.read_text() if pyproject.exists() else ""
+    before = tomllib.loads(pyproject.read_text(encoding="utf-8")) if pyproject.exists() else {}
     tables = [] if has_table else [_table(root, model, eval_set)]
-    if "dg" not in tomllib.loads(before).get("tool", {}):
+    tool = before.get("tool", {})
+    if not isinstance(tool, dict) or "dg" not in tool:
         tables.append(_DG)
-    ignored = ignore.read_text().splitlines() if ignore.exists() else []
-    ours = [f"/{it}/" for it in _IGNORED if not {it, f"{it}/", f"/{it}", f"/{it}/"} & {*ignored}]
+    ignored = ignore.read_bytes().splitlines() if ignore.exists() else []
+    ours = [
+        f"/{it}/"
+        for it in _IGNORED
+        if not {form.encode() for form in (it, f"{it}/", f"/{it}", f"/{it}/")} & {*ignored}
+    ]
+    settings = extended(pyproject, "\n".join(tables), missing=bool(tables))
+    _check_settings(root, settings)
     return [
-        extended(pyproject, "\n".join(tables), missing=bool(tables)),
+        settings,
         File(root / "dagster.yaml", _DAGSTER.encode()),
         File(root / "workspace.yaml", _WORKSPACE.encode()),
         extended(ignore, "\n".join([*ours, ""]), missing=bool(ours)),
     ]
+
+
+def _check_settings(root: Path, pyproject: File) -> None:
+    """Check ``pyproject.toml`` as it will be, before anything is written.
+
+    Raises:
+        BadInput: it is not valid, such as with this name of the model.
+    """
+    try:
+        load_settings(root, pyproject=pyproject.content)
+    except BadInput as error:
+        raise BadInput(f"with our tables added, it would not be valid: {error}") from None
 
 
 def _table(root: Path, model: str, eval_set: Path) -> str:

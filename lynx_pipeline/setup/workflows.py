@@ -35,8 +35,8 @@ lock="$here/${{1:-{_LOCK}}}"
 python3 -m venv --without-pip .venv
 sed -n '/^uv==/,/[^\\\\]$/p' "$lock" >.venv/uv.lock
 python3 -m pip --python .venv install --quiet --require-hashes -r .venv/uv.lock
-.venv/bin/uv pip install --quiet --python .venv --require-hashes -r "$lock"
-.venv/bin/uv pip install --quiet --python .venv --no-deps "$here"/lynx_pipeline-*.whl
+.venv/bin/uv pip install --quiet --no-config --python .venv --require-hashes -r "$lock"
+.venv/bin/uv pip install --quiet --no-config --python .venv --no-deps "$here"/lynx_pipeline-*.whl
 """
 
 
@@ -66,7 +66,7 @@ def workflow_files(root: Path, model: str, wheel: Path) -> list[File]:
 
 def owners_file(root: Path, model: str, baseline: str, owners: str) -> File:
     """``CODEOWNERS`` with ``owners`` for everything: names after @, separated by spaces."""
-    text = _own(_OWNERS).decode().replace("/eval_baseline.json", f"/{baseline}")
+    text = _own(_OWNERS).decode().replace("/eval_baseline.json", "/" + baseline.replace(" ", "\\ "))
     text = text.replace(Path(_DEPLOY).name, Path(deploy_workflow(model)).name)
     rules = re.sub(r"(?m)^([^#\n].*)@OWNER$", rf"\1{owners}", text)
     return File(root / _OWNERS, rules.encode())

@@ -1,6 +1,7 @@
 """Stores that send more than they list: no file of a download gets longer than listed."""
 
 import os
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -113,6 +114,36 @@ def test_a_link_in_a_folder_to_an_endless_file_is_refused(
     with pytest.raises(SystemFailed, match="weights is not a regular file"):
         with_client(tracking.uri, os.fspath(source), tmp_path / "to")
     assert _size(tmp_path / "to") == len("flavors: {}\n")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_link_out_of_a_local_store_is_refused(
+    tracking: Tracking, tmp_path: Path, late: bool
+) -> None:
+    """Whoever can write to the store could otherwise have any file of ours put into a bundle, and
+    so into the sandbox. It may also be made after the listing, of a folder. A link within is fine.
+    """
+    secret = tmp_path / "secrets/key"
+    secret.parent.mkdir()
+    secret.write_text("secret")
+    source = tmp_path / "model"
+    (source / "sub").mkdir(parents=True)
+    (source / "MLmodel").write_text("flavors: {}\n")
+    (source / "copy").symlink_to("MLmodel")
+    target = source / "sub/key"
+    target.write_text("public") if late else target.symlink_to(secret)
+
+    def exchange(_: Tally) -> None:
+        if late:
+            shutil.rmtree(source / "sub")
+            (source / "sub").symlink_to(secret.parent)
+
+    with pytest.raises(SystemFailed, match="key is outside the model's artifacts"):
+        with_client(tracking.uri, os.fspath(source), tmp_path / "to", listed=exchange)
+    assert (tmp_path / "to/copy").read_text() == "flavors: {}\n"
+    assert "secret" not in "".join(
+        it.read_text() for it in (tmp_path / "to").rglob("*") if it.is_file()
+    )
 
 
 def test_a_file_that_shrank_is_named(tracking: Tracking, tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ REVIEW = {
 
 @dataclass
 class GitHub:
-    """GitHub's API: what it answers to the two questions of ``doctor``."""
+    """GitHub's API: what it answers to the questions of ``doctor``."""
 
     url: str = ""
     environments: dict[str, bool] = field(
@@ -50,6 +50,8 @@ class GitHub:
             {"type": "non_fast_forward"},
         ]
     )
+
+    codeowners: list[dict[str, Any]] = field(default_factory=list)
 
     def answer(self, request: Request) -> Answer:
         """The answer to a request with the right token."""
@@ -63,6 +65,8 @@ class GitHub:
                 for name, restricted in self.environments.items()
             ]
             found = {"environments": listed}
+        if path == "/repos/octo/shop/codeowners/errors":
+            found = {"errors": self.codeowners}
         if found is None:
             return Answer(b'{"message": "Not Found"}', 404)
         return Answer(json.dumps(found).encode(), 200, {"Content-Type": "application/json"})
@@ -173,6 +177,7 @@ def test_a_healthy_set_up(healthy: SetUp, capsys: Capsys, monkeypatch: pytest.Mo
     assert main(["doctor"]) == 0
     found = findings(capsys)
     assert found["environments"][0] == found["branch rules"][0] == "skipped"
+    assert found["owners"][1].endswith("if these are people's logins.")
     assert "GITHUB_TOKEN=$(gh auth token)" in found["environments"][1]
 
 
@@ -231,6 +236,10 @@ def _nobody(it: SetUp) -> None:
     it.commit()
 
 
+def _organization(it: SetUp) -> None:
+    it.github.codeowners = [{"line": 6, "kind": "Unknown owner"}]
+
+
 def _no_environment(it: SetUp) -> None:
     del it.github.environments["report"]
 
@@ -257,8 +266,9 @@ def _no_review(it: SetUp) -> None:
         (_no_judges, "judges", 1, 'Write judges = [".github/workflows/deploy-shop.yml"'),
         (_uncommitted, "committed inputs", 1, "it was edited and not committed"),
         (_behind, "branch", 1, "which changes eval_baseline.json"),
-        (_no_workflow, "workflow", 2, "Run 'lynx-pipeline init', or correct"),
+        (_no_workflow, "workflow", 2, "Commit it, or correct"),
         (_nobody, "owners", 2, "Put in the logins of people"),
+        (_organization, "owners", 2, "GitHub does not accept CODEOWNERS: line 6: Unknown owner."),
         (_no_environment, "environments", 2, "has no environment report. Create it"),
         (_open_environment, "environments", 2, "every branch can use the environment production"),
         (_no_review, "branch rules", 2, "requires a review from code owners, no force push, so"),
@@ -294,8 +304,8 @@ def test_a_workflow_of_another_version_is_a_warning(
     assert main(["doctor"]) == 0
     assert findings(capsys)["workflow"] == (
         "warning",
-        "not as this version of lynx-pipeline writes it: deploy-shop.yml. 'lynx-pipeline init' "
-        "shows the difference.",
+        "not committed as this version of lynx-pipeline writes it: deploy-shop.yml. "
+        "'lynx-pipeline init' shows the difference.",
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -95,7 +95,8 @@ def test_nothing_that_exists_is_overwritten(repository: Path, capsys: Capsys) ->
     for name in ("workspace.yaml", ".github/CODEOWNERS", "docs/CODEOWNERS", "uv.lock"):
         assert after[name].decode() == EXISTING[name]
     assert after["pyproject.toml"].decode().startswith(EXISTING["pyproject.toml"])
-    assert after[".gitignore"].decode() == f"{EXISTING['.gitignore']}\n/mlruns/\n/eval.jsonl\n"
+    ignored = "\n/mlruns/\n/.venv/\n/eval.jsonl\n"
+    assert after[".gitignore"].decode() == f"{EXISTING['.gitignore']}{ignored}"
     assert "different  workspace.yaml\n" in out
     assert "           -  - python_module: shop.definitions\n" in out
     assert "           +  - python_module: lynx_pipeline.definitions\n" in out
@@ -156,15 +157,130 @@ def test_without_a_wheel_there_is_no_workflow(repository: Path, capsys: Capsys) 
         pytest.param(["--yes", "--owner", "@a/team"], "expected the login of a person", id="team"),
         pytest.param(["--yes", "--model", "m"], "so it needs --candidate", id="model"),
         pytest.param(["--yes", "--wheel", "no.whl"], "is not the wheel of", id="wheel"),
+        pytest.param(["--yes", "--name", "my model"], "found 'my model'", id="name"),
+        pytest.param(["--yes", "--name", "../../../../../esc"], "'model': expected", id="path"),
+        pytest.param(["--yes", "--name", "a\nb: c"], "it would not be valid", id="lines"),
+        pytest.param(
+            ["--yes", "--eval-set", "../eval.jsonl"], "is not in the project's folder", id="outside"
+        ),
+        pytest.param(["--yes", "--dvc-remote", ""], "expected a URL, or a folder", id="no remote"),
+        pytest.param(["--yes", "--dvc-remote", "./."], "expected a URL", id="root as remote"),
+        pytest.param(
+            ["--yes", "--dvc-remote", "s3://me:secret@b/c"], "would be committed", id="password"
+        ),
     ],
 )
 def test_an_invalid_call_writes_nothing(
     repository: Path, capsys: Capsys, arguments: list[str], message: str
 ) -> None:
-    before = content(repository)
+    """Nor outside the repository."""
+    (repository.parent / "eval.jsonl").write_bytes((repository / "eval.jsonl").read_bytes())
+    before = content(repository.parent)
     assert main(["init", *arguments]) == 2
-    assert message in capsys.readouterr().err
-    assert content(repository) == before
+    err = capsys.readouterr().err
+    assert message in err
+    assert "secret" not in err
+    assert content(repository.parent) == before
+
+
+def _in_line(root: Path) -> None:
+    (root / "pyproject.toml").write_text("tool = {ruff = {line-length = 100}}\n")
+
+
+def _no_table(root: Path) -> None:
+    (root / "pyproject.toml").write_text("tool = 3\n")
+
+
+def _link(root: Path) -> None:
+    (root / "shared").mkdir()
+    (root / "shared/ignore").write_text("x\n")
+    (root / ".gitignore").symlink_to("shared/ignore")
+
+
+def _linked_folder(root: Path) -> None:
+    (root.parent / "elsewhere").mkdir()
+    (root / ".github").symlink_to(root.parent / "elsewhere")
+
+
+def _linked_eval_set(root: Path) -> None:
+    (root / "eval.jsonl").rename(root / "data.txt")
+    (root / "eval.jsonl").symlink_to("data.txt")
+
+
+def _tracked(root: Path) -> None:
+    git(root, "add", "eval.jsonl")
+
+
+def _ignored(root: Path) -> None:
+    (root / ".gitignore").write_text("data/\n")
+
+
+def _ignored_lock(root: Path) -> None:
+    (root / ".gitignore").write_text("*.lock\n")
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (_in_line, "with our tables added, it would not be valid"),
+        (_no_table, "with our tables added, it would not be valid"),
+        (_link, ".gitignore is a symbolic link"),
+        (_linked_folder, ".github is a symbolic link"),
+        (_linked_eval_set, "eval.jsonl is a symbolic link"),
+        (_tracked, "git rm --cached eval.jsonl"),
+        (_ignored, "git ignores data/dvc-remote/any, so a commit would leave out"),
+        (_ignored_lock, "git ignores .github/lynx-pipeline/requirements"),
+    ],
+)
+def test_what_cannot_work_is_refused_before_anything_is_written(
+    repository: Path, capsys: Capsys, prepare: Callable[[Path], None], message: str
+) -> None:
+    prepare(repository)
+    before = content(repository.parent)
+    wheel = imitation(repository.parent)
+    assert main(["init", "--yes", "--wheel", str(wheel)]) == 2
+    assert message in one_paragraph(capsys)
+    wheel.unlink()
+    assert content(repository.parent) == before
+
+
+@pytest.mark.slow
+def test_a_run_that_failed_is_completed_by_the_next(repository: Path, capsys: Capsys) -> None:
+    """The remote could not be reached when the eval set was to be pushed. Modes stay."""
+    (repository / ".gitignore").write_bytes(b"caf\xe9\n")
+    (repository / ".gitignore").chmod(0o600)
+    config = repository / ".dvc/config"
+    assert main(["init", "--yes", "--dvc-remote", "http://127.0.0.1:9/data"]) == 3
+    assert "DVC could not add and push it" in capsys.readouterr().err
+    assert main(["init", "--yes", "--dvc-remote", "data/dvc-remote"]) == 2
+    assert "DVC has a default remote here, 'storage'" in capsys.readouterr().err
+    config.write_text(config.read_text().replace("http://127.0.0.1:9/data", "../data/dvc-remote"))
+    assert main(["init", "--yes"]) == 0
+    assert "eval.jsonl is now in DVC's remote" in capsys.readouterr().out.replace("tracks", "is")
+    assert [it for it in (repository / "data/dvc-remote").rglob("*") if it.is_file()]
+    assert (repository / ".gitignore").stat().st_mode & 0o777 == 0o600
+    assert main(["init", "--yes"]) == 0
+    assert "remote" not in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_dvc_repository_without_a_remote_gets_one(repository: Path, capsys: Capsys) -> None:
+    (repository / ".dvc").mkdir()
+    (repository / ".dvc/config").write_text("[core]\n    autostage = true\n")
+    assert main(["init", "--yes"]) == 0
+    config = (repository / ".dvc/config").read_text()
+    assert "autostage = true" in config
+    assert "url = ../data/dvc-remote" in config
+    assert [it for it in (repository / "data/dvc-remote").rglob("*") if it.is_file()]
+
+
+def test_a_bare_repository_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
+) -> None:
+    git(folder, "init", "--quiet", "--bare", "bare")
+    monkeypatch.chdir(folder / "bare")
+    assert main(["init", "--yes"]) == 2
+    assert "is in a bare git repository. Run this in a clone of it." in one_paragraph(capsys)
 
 
 def test_a_folder_outside_git_is_refused(folder: Path, capsys: Capsys) -> None:

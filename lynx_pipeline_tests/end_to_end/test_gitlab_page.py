@@ -22,6 +22,23 @@ def _block(language: str) -> str:
     return "\n".join(line[3:] for line in found[1].splitlines())
 
 
+def _pipeline() -> dict[str, Any]:
+    """The jobs, after the document with the inputs."""
+    _, pipeline = yaml.safe_load_all(_block("yaml"))
+    assert isinstance(pipeline, dict)
+    return pipeline
+
+
+def test_the_inputs_are_a_run_id_and_a_version() -> None:
+    """Nothing else reaches the jobs."""
+    head, _ = yaml.safe_load_all(_block("yaml"))
+    inputs = {name: re.compile(it["regex"]) for name, it in head["spec"]["inputs"].items()}
+    assert inputs["run_id"].search("0123456789abcdef" * 2)
+    assert inputs["semver"].search("v1.20.3")
+    for bad in ("", "$(id)", "v1.2", "v1x2x3", "v1.2.3-dev", " v1.2.3", "v1.2.3;id"):
+        assert not any(it.search(bad) for it in inputs.values()), bad
+
+
 def test_the_pages_policy_accepts_a_job_of_its_pipeline() -> None:
     table = tomllib.loads(_block("toml"))["tool"]["lynx_pipeline"]
     identity = parse_table({"model": "m", **table}, "the page").identity
@@ -33,7 +50,7 @@ def test_the_pages_policy_accepts_a_job_of_its_pipeline() -> None:
 
 def test_the_jobs_are_separated_by_trust() -> None:
     """Only the job that runs no model has the identity, in the environment of the policy."""
-    pipeline: dict[str, Any] = yaml.safe_load(_block("yaml"))
+    pipeline: dict[str, Any] = _pipeline()
     jobs = {name: it for name, it in pipeline.items() if "script" in it}
     assert [*jobs] == ["evaluate", "promote"]
     assert "id_tokens" not in jobs["evaluate"]
@@ -46,7 +63,7 @@ def test_the_jobs_are_separated_by_trust() -> None:
 
 
 def test_the_lines_are_valid_shell(tmp_path: Path) -> None:
-    pipeline: dict[str, Any] = yaml.safe_load(_block("yaml"))
+    pipeline: dict[str, Any] = _pipeline()
     for job in ("evaluate", "promote"):
         script = "\n".join(["#!/bin/sh", "set -eu", ': "$RUN_ID$SEMVER"', *pipeline[job]["script"]])
         done = subprocess.run(
@@ -58,7 +75,7 @@ def test_the_lines_are_valid_shell(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_git_gets_the_registrys_password_from_the_variable(tmp_path: Path) -> None:
     """GitLab replaces the two dollar signs by one."""
-    pipeline: dict[str, Any] = yaml.safe_load(_block("yaml"))
+    pipeline: dict[str, Any] = _pipeline()
     variables = {
         name: str(value).replace("$$", "$")
         for name, value in pipeline["promote"]["variables"].items()

@@ -27,7 +27,7 @@ def entry() -> Entry[Promoted]:
 
 def test_an_announcement_contains_the_promotions_details(receiver: Receiver) -> None:
     """The message has the version, the sha, the worst margin and a link to the run."""
-    assert announce(entry()) == 1
+    assert announce(entry(), None) == 1
     (got,) = receiver.got
     assert got["title"] == "tiny: promoted v0.3.1 in prod"
     assert SHA in got["message"]
@@ -37,7 +37,7 @@ def test_an_announcement_contains_the_promotions_details(receiver: Receiver) -> 
 
 def test_an_announcement_mentions_missing_evidence() -> None:
     """A promotion by hand has no evidence."""
-    title, body = announcement(Entry(1, None, "0" * 64, promoted("v0.1.0-dev")))
+    title, body = announcement(Entry(1, None, "0" * 64, promoted("v0.1.0-dev")), None)
     assert title == "tiny: promoted v0.1.0-dev in dev"
     assert "without evidence" in body
 
@@ -50,7 +50,7 @@ def test_every_channel_is_tried(receiver: Receiver, monkeypatch: pytest.MonkeyPa
         with pytest.raises(
             SystemFailed, match=r"v0\.3\.1 is promoted, but not every channel got"
         ) as caught:
-            announce(entry())
+            announce(entry(), None)
     assert len(receiver.got) == 1
     assert "503" in str(caught.value)
     assert "channel-secret" not in str(caught.value)
@@ -61,7 +61,7 @@ def test_an_invalid_channel_is_reported(value: str, monkeypatch: pytest.MonkeyPa
     """An invalid channel URL is an error, and is not skipped."""
     monkeypatch.setenv(notify.CHANNELS, value)
     with pytest.raises(SystemFailed, match="contains an invalid channel URL"):
-        announce(entry())
+        announce(entry(), None)
 
 
 @pytest.mark.parametrize("value", [None, "", "  \n"])
@@ -69,7 +69,7 @@ def test_channels_are_optional(value: str | None, monkeypatch: pytest.MonkeyPatc
     """Without a channel, nothing is sent and nothing fails."""
     if value is not None:
         monkeypatch.setenv(notify.CHANNELS, value)
-    assert announce(entry()) == 0
+    assert announce(entry(), None) == 0
 
 
 def test_the_command_announces_only_the_latest_promotion(

@@ -122,7 +122,7 @@ def test_the_sensor_sends_one_message_about_a_moved_alias(
         cursor = context.cursor
         return str(result.skip_message)
 
-    assert tick() == "MLflow's alias names the latest promotion."
+    assert tick() == "MLflow's alias names no other version than the latest promotion."
     move(world, world.candidate("by-stealth").run_id)
     problem = alias_problem(registry)
     assert tick() == problem
@@ -138,7 +138,7 @@ def test_the_sensor_sends_one_message_about_a_moved_alias(
     assert message["title"] == "tiny: MLflow's alias was moved"
     assert message["message"] == problem
     mirror(registry)
-    assert tick() == "MLflow's alias names the latest promotion."
+    assert tick() == "MLflow's alias names no other version than the latest promotion."
     assert cursor == ""
 
 

@@ -34,6 +34,16 @@ def test_a_script_can_be_run(tmp_path: Path) -> None:
     assert (tmp_path / "script").stat().st_mode & 0o777 == 0o755
 
 
+def test_a_script_that_lost_its_mode_gets_it_back(tmp_path: Path) -> None:
+    script = File(tmp_path / "script", b"#!/bin/sh\n", executable=True)
+    script.write()
+    script.path.chmod(0o644)
+    assert script.state is State.EXTENDED
+    script.write()
+    assert script.path.stat().st_mode & 0o777 == 0o755
+    assert File(script.path, script.content, executable=True).state is State.UNCHANGED
+
+
 @pytest.mark.parametrize(
     ("before", "after"),
     [

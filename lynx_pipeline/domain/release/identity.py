@@ -99,11 +99,14 @@ def check_actor(policy: Policy, actor: Actor, commit: str) -> None:
     _check_actor(check_policy(policy), actor, commit, {})
 
 
-def run_page(actor: Actor, github: str) -> str:
-    """The address of the page of the run that made an entry. ``github`` is GitHub's address, which
-    an entry does not have."""
-    provider = PROVIDERS[GITLAB if "//" in actor.workflow_ref else GITHUB]
-    return provider.run_page.format(
+def run_page(actor: Actor, github: str, policy: Policy | None) -> str:
+    """The address of the page of the run that made an entry; empty if it is not certain. ``github``
+    is GitHub's address, which an entry does not have. The address of GitLab is the issuer's, and
+    whoever can push an entry could write any: only that of the policy is linked."""
+    on_gitlab = "//" in actor.workflow_ref
+    if on_gitlab and (policy is None or policy.issuer != actor.iss):
+        return ""
+    return PROVIDERS[GITLAB if on_gitlab else GITHUB].run_page.format(
         server=github, issuer=actor.iss, repository=actor.repository, run_id=actor.run_id
     )
 

@@ -1,6 +1,6 @@
 """The policy for the claims of a job on GitLab: the same fields, under GitLab's names."""
 
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import Any
 
 import pytest
@@ -89,8 +89,16 @@ def test_a_good_token_gives_exactly_this_actor() -> None:
     check_actor(gitlab_policy(), actor, COMMIT)
     with pytest.raises(Refused, match="claim 'repository_id': got '74', expected '75'"):
         check_actor(gitlab_policy(repository_id="75"), actor, COMMIT)
-    page = run_page(actor, "https://github.com")
+    page = run_page(actor, "https://github.com", gitlab_policy())
     assert page == f"https://gitlab.example.com/{REPOSITORY}/-/pipelines/9876543210"
+
+
+@pytest.mark.parametrize("issuer", ["javascript:alert(1)//", "https://evil.example"])
+def test_a_forged_entry_links_to_no_other_server(issuer: str) -> None:
+    """Whoever can push to the registry's branch writes what they like into an entry."""
+    forged = replace(check(), iss=issuer)
+    for over in (gitlab_policy(), None):
+        assert run_page(forged, "https://github.com", over) == ""
 
 
 @pytest.mark.parametrize("source", ["web", "api"])

@@ -80,7 +80,9 @@ def test_the_pipeline_promotes_and_the_audit_passes(
     host = gitlab.issuer.url.partition("://")[2]
     assert actor.workflow_ref == f"{host}/octo-org/octo-repo//{CONFIG}@refs/heads/main"
     page = f"{gitlab.issuer.url}/octo-org/octo-repo/-/pipelines/9876543210"
-    assert announcement(registry.promoted("v0.1.0"))[1].endswith(page)
+    promotion = registry.promoted("v0.1.0")
+    assert announcement(promotion, registry.settings.identity)[1].endswith(page)
+    assert "http" not in announcement(promotion, gitlab_policy())[1]
     found = audit(registry, "v0.1.0")
     assert found.findings == ()
     with pytest.raises(Refused, match="claim 'jti'"):
