@@ -8,7 +8,7 @@ small eval sets: importing DuckDB takes longer than counting a few thousand answ
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
@@ -114,14 +114,16 @@ class LargeEvalSet:
                 "SELECT cell, a.prediction, answers[1], if(len(answers) > 1, answers[2:], NULL) "
                 f"FROM {joined} WHERE a.prediction <> answers[1]"
             )
+            is_right = _remembered(self.scorer)
             for cell, prediction, first, more in db.rows(database, query):
-                right[cell] += _is_right(self.scorer, prediction, (first, *(more or ())))
+                right[cell] += is_right(prediction, (first, *more) if more else (first,))
         cells = {buckets: n for (buckets, _), n in zip(self.cell_sizes, right, strict=True)}
         return build_counts(self, sum_by_bucket(cells), sum(right), nulls)
 
     def compare(self, reference: bytes, candidate: bytes) -> Comparison:
         """See :class:`~lynx_pipeline.evaluation.storage.StoredEvalSet`."""
         lost, gained = [], []
+        is_right = _remembered(self.scorer)
         where = "predictions"
         with db.opened(where, len(self), reference, candidate) as (database, old, new):
             query = (
@@ -131,9 +133,7 @@ class LargeEvalSet:
             )
             for item_id, prompt, answers, cell, before, after in db.rows(database, query):
                 right = tuple(answers)
-                was, now = (
-                    a is not None and _is_right(self.scorer, a, right) for a in (before, after)
-                )
+                was, now = (a is not None and is_right(a, right) for a in (before, after))
                 item = Item(item_id, prompt, right, self.cell_sizes[cell][0], self.inputs)
                 flip = Flip(item, before, after)
                 if was and not now:
@@ -334,6 +334,7 @@ class _Filter:
         return bool(self._bits[bit >> 3] >> (bit & 7) & 1)
 
 
-@lru_cache(maxsize=1 << 14)
-def _is_right(scorer: Scorer, prediction: str, answers: tuple[str, ...]) -> bool:
-    return scorer.is_right(prediction, answers)
+def _remembered(scorer: Scorer) -> Callable[[str, tuple[str, ...]], bool]:
+    """The scorer's rule, with its latest results in memory. A cache for all scorers would hash the
+    scorer at each call, which takes longer than all the rest."""
+    return lru_cache(maxsize=1 << 14)(scorer.is_right)
