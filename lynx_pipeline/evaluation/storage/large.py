@@ -31,7 +31,7 @@ from lynx_pipeline.domain.gate.comparison import Comparison, Flip
 from lynx_pipeline.domain.scorers import Scorer
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline.evaluation.storage import database as db
-from lynx_pipeline.evaluation.storage.pages import most_bytes, too_large
+from lynx_pipeline.evaluation.storage.pages import most_bytes, same_ids, too_large
 from lynx_pipeline.evaluation.storage.parquet import one_line
 from lynx_pipeline.sandbox.engine import Answered
 
@@ -86,13 +86,14 @@ class LargeEvalSet:
         eval set's order."""
         with db.opened(where, len(self), predictions) as (database, file):
             joined = db.joined(database, where, self.file, file)
+            found_id = "i.id" if same_ids(predictions, self.file) else "a.id"
             right = [0] * len(self.cell_sizes)
             nulls = mismatches = size = 0
             query = (
                 "SELECT cell, count(*) FILTER (a.prediction = answers[1]), "
                 "count(*) FILTER (a.prediction IS NULL), "
-                "count(*) FILTER (i.id IS DISTINCT FROM a.id), "
-                f"sum(strlen(a.id)), sum(strlen(a.prediction)) FROM {joined} GROUP BY cell"
+                f"count(*) FILTER (i.id IS DISTINCT FROM {found_id}), "
+                f"sum(strlen({found_id})), sum(strlen(a.prediction)) FROM {joined} GROUP BY cell"
             )
             for cell, same, null, other_id, *sizes in db.rows(database, query):
                 mismatches += other_id

@@ -8,6 +8,9 @@ are decoded. So can a dictionary: whoever decodes it has to count again.
 """
 
 import io
+import os
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from lynx_pipeline.errors import BadInput
@@ -56,7 +59,7 @@ def check_pages(raw: bytes, where: str, rows: int) -> Any:
             f"{where}: not the predictions of this eval set: it has a row group without rows. "
             "Evaluate the candidate again."
         )
-    chunks = _chunks(raw, len(raw) - 8 - footer, where)
+    chunks = _chunks(raw, _footer_at(raw), where)
     if [len(columns) for columns in chunks] != [len(COLUMNS)] * len(groups):
         raise _invalid(where, "its row groups don't have two columns each")
     size = sum(
@@ -67,6 +70,34 @@ def check_pages(raw: bytes, where: str, rows: int) -> Any:
     if size > most_bytes(rows):
         raise too_large(where, f"it unpacks to {size} bytes", rows)
     return metadata
+
+
+def same_ids(raw: bytes, file: Path) -> bool:
+    """Whether the ids in ``raw``, which :func:`check_pages` accepts, are stored in the same bytes
+    as those in ``file``, which this package wrote. Then they are equal, and need not be unpacked to
+    compare them. Another version may store equal ids in other bytes.
+
+    Raises:
+        ArrowException, OSError: ``file`` can't be read.
+    """
+    import pyarrow.parquet as pq
+
+    one, other = (pq.read_metadata(source).schema.column(0) for source in (file, io.BytesIO(raw)))
+    if not one.equals(other):
+        return False
+    with file.open("rb") as items, suppress(BadInput):
+        size = items.seek(-8, os.SEEK_END)
+        items.seek(size - int.from_bytes(items.read(4), "little"))
+        expected = [columns[0] for columns in _chunks(items.read(), 0, str(file))]
+        found = [columns[0] for columns in _chunks(raw, _footer_at(raw), "")]
+        if [(it.length, it.codec) for it in found] != [(it.length, it.codec) for it in expected]:
+            return False
+        for ours, theirs in zip(expected, found, strict=True):
+            items.seek(ours.start)
+            if items.read(ours.length) != raw[theirs.start : theirs.start + theirs.length]:
+                return False
+        return True
+    return False  # a version wrote it whose metadata is not read here
 
 
 def too_large(where: str, found: str, rows: int) -> BadInput:
@@ -81,12 +112,23 @@ def _invalid(where: str, reason: str) -> BadInput:
     return BadInput(f"{where}: not a predictions file: {reason}. Evaluate the candidate again.")
 
 
+def _footer_at(raw: bytes) -> int:
+    """The offset of a file's metadata."""
+    return len(raw) - 8 - int.from_bytes(raw[-8:-4], "little")
+
+
 class _Chunk(NamedTuple):
-    """Where one column's pages are, in one row group."""
+    """Where one column's pages are, in one row group, and the format's code of their codec."""
 
     data: int
     dictionary: int | None
     length: int
+    codec: Any
+
+    @property
+    def start(self) -> int:
+        """Where the first page is."""
+        return self.data if self.dictionary is None else self.dictionary
 
 
 def _chunks(raw: bytes, at: int, where: str) -> list[list[_Chunk]]:
@@ -95,12 +137,14 @@ def _chunks(raw: bytes, at: int, where: str) -> list[list[_Chunk]]:
     try:
         groups = _struct(raw, at)[0].get(4, [])
         metas = [[column[3] for column in group[1]] for group in groups]
-        return [
-            [_Chunk(_wide(m[9]), _wide(m[11]) if 11 in m else None, _wide(m[7])) for m in columns]
-            for columns in metas
-        ]
+        return [[_chunk(meta) for meta in columns] for columns in metas]
     except (IndexError, KeyError, TypeError, AttributeError, RecursionError):
         raise _invalid(where, "its metadata is damaged") from None
+
+
+def _chunk(meta: dict[int, Any]) -> _Chunk:
+    dictionary = _wide(meta[11]) if 11 in meta else None
+    return _Chunk(_wide(meta[9]), dictionary, _wide(meta[7]), meta.get(4))
 
 
 def _wide(value: Any) -> int:

@@ -6,6 +6,7 @@ import random
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -19,6 +20,7 @@ from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline.evaluation.storage import StoredEvalSet, database
 from lynx_pipeline.evaluation.storage.large import LargeEvalSet, build
 from lynx_pipeline.evaluation.storage.memory import SmallEvalSet
+from lynx_pipeline.evaluation.storage.pages import same_ids
 from lynx_pipeline.evaluation.storage.parquet import predictions_bytes, read_predictions
 from lynx_pipeline.sandbox.engine import Answered
 
@@ -203,6 +205,50 @@ def test_rows_that_do_not_match_the_items_are_refused(kind: str) -> None:
     pq.write_table(pa.table(columns, pa.schema([(name, pa.string()) for name in columns])), file)
     with pytest.raises(BadInput, match="p: not the predictions of this eval set"):
         large(raw).count(file.getvalue(), "p")
+
+
+@pytest.mark.parametrize(
+    ("options", "same"),
+    [
+        ({"compression": "zstd"}, True),
+        ({"compression": "snappy"}, False),
+        ({"compression": "zstd", "use_dictionary": False}, False),
+        ({"compression": "zstd", "row_group_size": N // 2}, False),
+    ],
+)
+def test_ids_are_the_same_however_they_are_stored(options: dict[str, Any], same: bool) -> None:
+    """They are only unpacked if their bytes differ from the eval set's."""
+    raw = lines()
+    eval_set, texts = large(raw), answers(small(raw), 1)
+    table = pq.read_table(io.BytesIO(encoded(small(raw), texts)))
+    file = io.BytesIO()
+    pq.write_table(table, file, **options)
+    assert same_ids(file.getvalue(), eval_set.file) is same
+    assert eval_set.count(file.getvalue(), "p") == small(raw).count(file.getvalue(), "p")
+
+
+@pytest.mark.parametrize("changed", ["an id", "the codec", "whether ids may be missing"])
+def test_ids_that_would_be_read_differently_are_not_the_same(changed: str) -> None:
+    """Equal bytes with another codec would unpack to something else."""
+    raw = lines()
+    eval_set, items = large(raw), small(raw).items
+    ids = [item.id for item in items]
+    if changed == "an id":
+        ids[-1] = "x"
+    schema = pa.schema(
+        [
+            pa.field("id", pa.string(), nullable=changed != "whether ids may be missing"),
+            pa.field("prediction", pa.string()),
+        ]
+    )
+    sink = io.BytesIO()
+    pq.write_table(pa.table([ids, ["went"] * N], schema), sink, compression="zstd")
+    file = sink.getvalue()
+    if changed == "the codec":  # the column's path, then the codec: zstd becomes snappy
+        zstd = b"\x19\x18\x02id\x15\x0c"
+        assert file.count(zstd) == 1
+        file = file.replace(zstd, zstd[:-1] + b"\x02")
+    assert not same_ids(file, eval_set.file)
 
 
 def test_an_invalid_predictions_file_is_refused() -> None:
