@@ -10,13 +10,13 @@ from lynx_pipeline.config import load_settings
 from lynx_pipeline.setup.doctor import findings
 
 
-@click.command(cls=Command, data=True, example="LYNX_ENV=prod lynx-pipeline doctor")
+@click.command(cls=Command, data=True, example="lynx-pipeline doctor --json")
 @with_json
 def doctor(as_json: bool) -> int:
-    """Check the project's set-up from end to end, and change nothing.
+    """Check the project's set-up from end to end.
 
-    Each line says what is right, or what is wrong and what to do. Production is checked if
-    [tool.lynx_pipeline.identity] is there or LYNX_ENV is prod; GitHub's side of it needs
+    Changes nothing. Each line says what is right, or what is wrong and what to do. Production is
+    checked if [tool.lynx_pipeline.identity] is there or LYNX_ENV is prod; GitHub's side of it needs
     GITHUB_TOKEN. The exit code is the highest of all failed checks: 1 for a policy, 2 for something
     invalid, 3 for a system that failed.
     """

@@ -17,9 +17,10 @@ from lynx_pipeline.cli.framework import (
 )
 from lynx_pipeline.cli.output import print_json
 from lynx_pipeline.cli.request import check_dev
-from lynx_pipeline.config import COUNTS, FULL, Settings, load_settings
+from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.defs.launch import Finished, launch
 from lynx_pipeline.domain.release.request import Request
+from lynx_pipeline.domain.text import COUNTS, FULL
 from lynx_pipeline.domain.versioning import check_semver
 from lynx_pipeline.errors import LynxError, Refused, paragraph
 from lynx_pipeline.evaluation.candidate import candidate as candidate_folder

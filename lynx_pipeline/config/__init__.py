@@ -9,12 +9,9 @@
 from lynx_pipeline.config.load import NoProject, find_settings, load_settings, read_env
 from lynx_pipeline.config.settings import (
     BLOCKING,
-    COUNTS,
     ENGINES,
     ENV_MANAGERS,
-    FULL,
     LOCAL,
-    PROMPTS,
     RAY,
     EvaluationSettings,
     GitRemote,
@@ -24,12 +21,9 @@ from lynx_pipeline.config.settings import (
 
 __all__ = [
     "BLOCKING",
-    "COUNTS",
     "ENGINES",
     "ENV_MANAGERS",
-    "FULL",
     "LOCAL",
-    "PROMPTS",
     "RAY",
     "EvaluationSettings",
     "GitRemote",

@@ -19,14 +19,13 @@ from lynx_pipeline.config.settings import (
     ENGINES,
     ENV_MANAGERS,
     LOCAL,
-    PROMPTS,
-    SHOWN,
     WARN,
     Limits,
 )
 from lynx_pipeline.domain.artifact_location import is_too_wide, parse_location
 from lynx_pipeline.domain.release.providers import GITHUB, PROVIDERS
 from lynx_pipeline.domain.scorers import EXACT, SCORERS
+from lynx_pipeline.domain.text import PROMPTS, SHOWN
 
 _LIMITS = Limits()
 

@@ -6,14 +6,13 @@ from pathlib import Path
 from lynx_pipeline.domain.bundle import BUNDLE_MIB
 from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.domain.scorers import EXACT, Scorer
+from lynx_pipeline.domain.text import PROMPTS
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput
 
 TABLE = "tool.lynx_pipeline"
 ENGINES = LOCAL, RAY = ("local", "ray")
 ENV_MANAGERS = (LOCAL, "uv")  # MLflow's terms
-# What is shown where strangers may read it.
-SHOWN = COUNTS, PROMPTS, FULL = ("counts", "prompts", "full")
 CORPUS_CHECKS = WARN, BLOCKING = ("warn", "blocking")
 
 
@@ -67,7 +66,7 @@ class GitRemote:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """All settings of a project. Paths are absolute. ``corpus_checks`` is one of
-    :data:`CORPUS_CHECKS`, ``pull_request_shows`` of :data:`SHOWN`."""
+    :data:`CORPUS_CHECKS`, ``pull_request_shows`` of :data:`~lynx_pipeline.domain.text.SHOWN`."""
 
     root: Path
     home: Path

@@ -6,8 +6,8 @@ Everything that a candidate or a user could have written is escaped.
 
 from dataclasses import dataclass
 
-from lynx_pipeline.config import PROMPTS
 from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.text import PROMPTS
 from lynx_pipeline.reports.markdown import escaped, markdown
 from lynx_pipeline.reports.report import Report
 

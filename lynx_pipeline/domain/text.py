@@ -7,6 +7,9 @@ LONGEST_MESSAGE = 4_000
 
 # Called with one line for each step that takes long.
 Say = Callable[[str], object]
+# How much of the eval set is shown where strangers may read it: how many answers changed, also
+# their prompts with the candidate's answers, or all answers.
+SHOWN = COUNTS, PROMPTS, FULL = ("counts", "prompts", "full")
 
 
 def silent(_: str) -> None:

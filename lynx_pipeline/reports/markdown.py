@@ -6,9 +6,9 @@ or HTML. The text stays under GitHub's limit for a comment; rows that don't fit 
 
 from collections.abc import Iterable, Sequence
 
-from lynx_pipeline.config import COUNTS, FULL
 from lynx_pipeline.domain.gate.comparison import Flip
 from lynx_pipeline.domain.gate.rule import BucketVerdict
+from lynx_pipeline.domain.text import COUNTS, FULL
 from lynx_pipeline.reports.report import (
     CORPUS_TITLE,
     FLIP_COLUMNS,
@@ -29,7 +29,7 @@ _WITHHELD = "The setting pull_request_shows leaves out the expected answers."
 def markdown(report: Report, *, folded: bool = True, shows: str = FULL) -> str:
     """The report: summary, failed buckets, then the others and the flips. ``folded`` hides the
     last two in HTML, as GitHub shows it; otherwise they get headings. ``shows`` is one of
-    :data:`~lynx_pipeline.config.SHOWN`: how much of the eval set."""
+    :data:`~lynx_pipeline.domain.text.SHOWN`: how much of the eval set."""
     section = _folded if folded else _headed
     verdict = report.verdict
     parts = [f"**{summary(verdict)}**", ""]

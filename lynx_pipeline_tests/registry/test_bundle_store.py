@@ -131,6 +131,7 @@ def test_the_doctor_names_the_places(
     first, second = two
     monkeypatch.chdir(world.settings.root)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", world.tracking.uri)
+    world.forget_alias()
     assert main(["registry", "doctor"]) == 0
     both = "can be fetched from the bundle store and MLflow"
     assert capsys.readouterr().out == f"{V}  {both}\n{V2}  {both}\n"

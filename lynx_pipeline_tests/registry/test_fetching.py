@@ -288,6 +288,7 @@ def test_the_doctor_finds_what_cannot_be_fetched(
     world.promote(world.candidate("other"), "v0.2.0-dev")
     monkeypatch.chdir(world.settings.root)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", world.tracking.uri)
+    world.forget_alias()
     assert main(["registry", "doctor"]) == 0
     assert capsys.readouterr().out == (
         f"{V}  can be fetched from MLflow\nv0.2.0-dev  can be fetched from MLflow\n"

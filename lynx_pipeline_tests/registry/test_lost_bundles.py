@@ -107,6 +107,7 @@ def test_a_lost_bundle_is_a_refusal_with_one_reason(
         f"lynx-pipeline: {V} can't become the latest version, because its bundle can't be fetched: "
         f"{reason} 'registry doctor' lists the versions that can. Nothing was changed.\n"
     )
+    world.forget_alias()
     assert main(["registry", "doctor"]) == 1
     assert capsys.readouterr().out == f"{V}  {reason}\nv0.2.0-dev  can be fetched from MLflow\n"
     assert world.state == before

@@ -272,7 +272,7 @@ def _edit_eval_set(world: World, made: Made) -> None:
         pytest.param(
             _replace_file_by_link,
             SystemFailed,
-            "outside the artifact",
+            "is outside the model's artifacts",
             id="file replaced by a link",
         ),
         pytest.param(_edit_predictions, BadInput, "its SHA-256 differs", id="predictions edited"),

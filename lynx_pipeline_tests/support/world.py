@@ -1,12 +1,15 @@
 """A project with a registry and a real MLflow store, and candidates for promotion."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from mlflow.exceptions import MlflowException
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
+from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.eval_set import EvalSet
 from lynx_pipeline.domain.ledger.chain import Entry
@@ -48,6 +51,11 @@ class World:
         evaluated = Made(run_id, identity.canonical_sha, identity.digest, evidence)
         self.evaluate(evaluated, wrong)
         return evaluated
+
+    def forget_alias(self) -> None:
+        """Remove MLflow's alias: the store is shared, and another test may have set it."""
+        with connected(self.tracking.uri) as client, suppress(MlflowException):
+            client.delete_registered_model_alias(self.settings.model, self.settings.alias)
 
     def evaluate(self, candidate: Made, wrong: int) -> None:
         """Write valid evidence."""
