@@ -20,8 +20,6 @@ from lynx_pipeline_tests.support.http_server import Answer, Request, serving
 from lynx_pipeline_tests.support.places import GIT_ENV, OnGit, git
 from lynx_pipeline_tests.support.wheels import imitation
 
-pytestmark = pytest.mark.slow
-
 DEV = ("git", "Dagster", "eval set", "DVC remote", "baseline", "MLflow", "sandbox", "registry")
 PROD = (
     *("identity", "judges", "committed inputs", "branch", "workflow", "owners"),
@@ -161,6 +159,7 @@ def findings(capsys: Capsys) -> dict[str, tuple[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_healthy_set_up(healthy: SetUp, capsys: Capsys, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is changed."""
     before = git(healthy.root, "status", "--porcelain", "--ignored=no")
@@ -253,6 +252,7 @@ def _no_review(it: SetUp) -> None:
     it.github.rules = [{"type": "pull_request", "parameters": without}]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("break_it", "name", "code", "message"),
     [
@@ -292,6 +292,7 @@ def test_what_is_broken_is_named_with_a_remedy(
     assert others <= {"committed inputs", "judges", "baseline", "branch"}
 
 
+@pytest.mark.slow
 def test_a_workflow_of_another_version_is_a_warning(
     healthy: SetUp, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -309,6 +310,7 @@ def test_a_workflow_of_another_version_is_a_warning(
     )
 
 
+@pytest.mark.slow
 def test_a_dead_mlflow_is_named(
     healthy: SetUp, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +322,7 @@ def test_a_dead_mlflow_is_named(
     assert "Check the server and MLFLOW_TRACKING_URI" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("env", "code"), [("dev", 0), ("prod", 1)])
 def test_a_missing_sandbox_is_a_warning_in_dev(
     healthy: SetUp, capsys: Capsys, monkeypatch: pytest.MonkeyPatch, env: str, code: int
@@ -335,6 +338,7 @@ def test_a_missing_sandbox_is_a_warning_in_dev(
     assert "bwrap is not installed (Debian's package is bubblewrap)" in text
 
 
+@pytest.mark.slow
 def test_a_project_without_an_identity_is_not_set_up_for_production(
     healthy: SetUp, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -349,3 +353,26 @@ def test_a_project_without_an_identity_is_not_set_up_for_production(
     monkeypatch.setenv("LYNX_ENV", "dev")
     assert main(["doctor"]) == 0
     assert findings(capsys)["production"][0] == "skipped"
+
+
+def test_every_check_runs_in_a_project_that_has_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
+) -> None:
+    """What one needs and is missing does not stop the others."""
+    git(tmp_path, "init", "--quiet", "--initial-branch=main")
+    it = policy(workflow=WORKFLOW)
+    table = "\n".join(f"{name} = {json.dumps(getattr(it, name))}" for name in it.__slots__)
+    (tmp_path / "pyproject.toml").write_text(
+        '[tool.lynx_pipeline]\nmodel = "m"\neval_set = "e.jsonl"\nbaseline = "b.json"\n'
+        f"[tool.lynx_pipeline.identity]\n{table}\n"
+    )
+    git(tmp_path, "add", "--all")
+    git(tmp_path, "commit", "--quiet", "--message", "x")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LYNX_ENV", "prod")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////dev/null/mlflow.db")
+    assert main(["doctor"]) == 3
+    found = findings(capsys)
+    assert [*found] == [*DEV, *PROD]
+    failed = {name for name, (status, _) in found.items() if status == "FAILED"}
+    assert failed == {*DEV, *PROD} - {"git", "sandbox", "identity", "environments", "branch rules"}

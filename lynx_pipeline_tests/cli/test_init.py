@@ -82,7 +82,6 @@ def test_an_empty_repository_becomes_a_project(
     assert content(repository) == before
 
 
-@pytest.mark.slow
 def test_nothing_that_exists_is_overwritten(repository: Path, capsys: Capsys) -> None:
     """The difference is shown. Where lines can be added, the others stay."""
     for name, text in EXISTING.items():
@@ -123,7 +122,6 @@ def test_a_project_keeps_its_settings_and_its_dvc(repository: Path, capsys: Caps
     assert "lynx-pipeline init --candidate RUN_ID" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_project_in_a_subfolder_gets_no_workflow(
     repository: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capsys
 ) -> None:
@@ -139,7 +137,6 @@ def test_a_project_in_a_subfolder_gets_no_workflow(
     assert (sub / ".dvc/config").is_file()
 
 
-@pytest.mark.slow
 def test_without_a_wheel_there_is_no_workflow(repository: Path, capsys: Capsys) -> None:
     """Its jobs could install nothing."""
     assert main(["init", "--yes"]) == 0
@@ -263,7 +260,6 @@ def test_a_run_that_failed_is_completed_by_the_next(repository: Path, capsys: Ca
     assert "remote" not in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_dvc_repository_without_a_remote_gets_one(repository: Path, capsys: Capsys) -> None:
     (repository / ".dvc").mkdir()
     (repository / ".dvc/config").write_text("[core]\n    autostage = true\n")
