@@ -14,10 +14,11 @@ from lynx_pipeline.cli import main
 from lynx_pipeline.setup.workflows import FOLDER
 from lynx_pipeline_tests.cli.helpers import Capsys
 from lynx_pipeline_tests.conftest import Tracking
-from lynx_pipeline_tests.support.builders import bundle, eval_items, jsonl
-from lynx_pipeline_tests.support.fake_issuer import policy
+from lynx_pipeline_tests.support.builders import bundle
+from lynx_pipeline_tests.support.fake_issuer import policy, policy_table
 from lynx_pipeline_tests.support.http_server import Answer, Request, serving
 from lynx_pipeline_tests.support.places import GIT_ENV, OnGit, git
+from lynx_pipeline_tests.support.repositories import repository_with_eval_set
 from lynx_pipeline_tests.support.wheels import imitation
 
 DEV = ("git", "Dagster", "eval set", "DVC remote", "baseline", "MLflow", "sandbox", "registry")
@@ -95,10 +96,7 @@ class SetUp:
 def template(tmp_path_factory: pytest.TempPathFactory, tracking: Tracking) -> Path:
     """A folder with the project, as ``init`` and docs/ci.md make it, and its origin."""
     folder = tmp_path_factory.mktemp("template")
-    root = folder / "shop"
-    root.mkdir()
-    git(root, "init", "--quiet", "--initial-branch=main")
-    (root / "eval.jsonl").write_bytes(jsonl(eval_items()))
+    root = repository_with_eval_set(folder / "shop")
     run_id = tracking.run({"model": bundle(folder / "bundle")})
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
@@ -106,9 +104,8 @@ def template(tmp_path_factory: pytest.TempPathFactory, tracking: Tracking) -> Pa
         command = ["init", "--yes", "--wheel", str(imitation(folder)), "--owner", "octocat"]
         assert main([*command, "--candidate", run_id]) == 0
     text = (root / "pyproject.toml").read_text()
-    it = policy(workflow=WORKFLOW)
-    table = "\n".join(f"{name} = {json.dumps(getattr(it, name))}" for name in it.__slots__)
-    text = text.replace("[tool.dg]", f"[tool.lynx_pipeline.identity]\n{table}\n\n[tool.dg]", 1)
+    table = policy_table(policy(workflow=WORKFLOW))
+    text = text.replace("[tool.dg]", f"{table}\n[tool.dg]", 1)
     registry = OnGit.new(folder / "registry.git")
     place = f'registry = "git+file://{registry.bare}#lynx-registry"\n'
     text = text.replace("[tool.lynx_pipeline]\n", f"[tool.lynx_pipeline]\n{place}", 1)
@@ -360,11 +357,9 @@ def test_every_check_runs_in_a_project_that_has_nothing(
 ) -> None:
     """What one needs and is missing does not stop the others."""
     git(tmp_path, "init", "--quiet", "--initial-branch=main")
-    it = policy(workflow=WORKFLOW)
-    table = "\n".join(f"{name} = {json.dumps(getattr(it, name))}" for name in it.__slots__)
     (tmp_path / "pyproject.toml").write_text(
         '[tool.lynx_pipeline]\nmodel = "m"\neval_set = "e.jsonl"\nbaseline = "b.json"\n'
-        f"[tool.lynx_pipeline.identity]\n{table}\n"
+        + policy_table(policy(workflow=WORKFLOW))
     )
     git(tmp_path, "add", "--all")
     git(tmp_path, "commit", "--quiet", "--message", "x")

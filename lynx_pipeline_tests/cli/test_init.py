@@ -11,8 +11,9 @@ from lynx_pipeline.cli import main
 from lynx_pipeline.config import load_settings
 from lynx_pipeline_tests.cli.helpers import Capsys, one_paragraph
 from lynx_pipeline_tests.conftest import Tracking
-from lynx_pipeline_tests.support.builders import bundle, eval_items, jsonl
+from lynx_pipeline_tests.support.builders import bundle
 from lynx_pipeline_tests.support.places import git
+from lynx_pipeline_tests.support.repositories import repository_with_eval_set
 from lynx_pipeline_tests.support.wheels import imitation
 
 EXISTING = {
@@ -28,10 +29,7 @@ EXISTING = {
 @pytest.fixture
 def repository(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A git repository with an eval set, which is the working directory."""
-    root = folder / "shop"
-    root.mkdir()
-    git(root, "init", "--quiet", "--initial-branch=main")
-    (root / "eval.jsonl").write_bytes(jsonl(eval_items()))
+    root = repository_with_eval_set(folder / "shop")
     monkeypatch.chdir(root)
     return root
 

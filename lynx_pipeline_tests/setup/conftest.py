@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline_tests.support.builders import eval_items, jsonl
-from lynx_pipeline_tests.support.places import git
+from lynx_pipeline_tests.support.repositories import repository_with_eval_set
 from lynx_pipeline_tests.support.wheels import imitation
 
 Write = Callable[[str, str], Path]
@@ -15,10 +14,7 @@ Write = Callable[[str, str], Path]
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The repository, which is the working directory."""
-    root = tmp_path / "shop"
-    root.mkdir()
-    git(root, "init", "--quiet", "--initial-branch=main")
-    (root / "eval.jsonl").write_bytes(jsonl(eval_items()))
+    root = repository_with_eval_set(tmp_path / "shop")
     monkeypatch.chdir(root)
     return root
 

@@ -64,6 +64,13 @@ def policy(**changes: Any) -> Policy:
     return Policy(**{**values, **changes})
 
 
+def policy_table(it: Policy) -> str:
+    """The policy as the table of a ``pyproject.toml``."""
+    # A JSON text or list of texts is TOML as well.
+    lines = [f"{f.name} = {json.dumps(getattr(it, f.name))}\n" for f in fields(Policy)]
+    return f"[tool.lynx_pipeline.identity]\n{''.join(lines)}"
+
+
 def claims(**changes: Any) -> JsonObject:
     """Every claim that GitHub documents for a job, valid for five minutes; ``changes`` replace
     claims, or remove them (:data:`REMOVED`)."""
@@ -255,10 +262,7 @@ class FakeIssuer:
 
     def table(self, **changes: Any) -> str:
         """:meth:`policy` as the table of a ``pyproject.toml``."""
-        it = self.policy(**changes)
-        # A JSON text or list of texts is TOML as well.
-        lines = [f"{f.name} = {json.dumps(getattr(it, f.name))}\n" for f in fields(Policy)]
-        return f"[tool.lynx_pipeline.identity]\n{''.join(lines)}"
+        return policy_table(self.policy(**changes))
 
     @property
     def job(self) -> dict[str, str]:

@@ -19,6 +19,7 @@ from lynx_pipeline_tests.support.fake_issuer import (
     gitlab_claims,
     gitlab_policy,
     mint,
+    policy_table,
     rs,
 )
 
@@ -35,7 +36,7 @@ def gitlab(prod: Prod, monkeypatch: pytest.MonkeyPatch) -> Prod:
             monkeypatch.delenv(name)
     text = (prod.root / PYPROJECT).read_text()
     head = text.partition("[tool.lynx_pipeline.identity]")[0]
-    table = re.sub(r"(?m)^(issuer) = .*$", rf'\1 = "{prod.issuer.url}"', _table())
+    table = policy_table(gitlab_policy(issuer=prod.issuer.url))
     prod.write(PYPROJECT, head.replace('[".github"]', f'["{CONFIG}", ".gitlab"]') + table)
     prod.write(CONFIG, "promote: {script: [lynx-pipeline registry promote]}\n")
     (prod.root / ".gitlab").mkdir()
@@ -45,16 +46,6 @@ def gitlab(prod: Prod, monkeypatch: pytest.MonkeyPatch) -> Prod:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", prod.tracking.uri)
     monkeypatch.chdir(prod.root)
     return prod
-
-
-def _table() -> str:
-    it = gitlab_policy()
-    values: dict[str, Any] = {name: getattr(it, name) for name in it.__slots__}
-    lines = [
-        f"{name} = {list(value) if isinstance(value, tuple) else value!r}\n".replace("'", '"')
-        for name, value in values.items()
-    ]
-    return f"[tool.lynx_pipeline.identity]\n{''.join(lines)}"
 
 
 def token(it: Prod, **changes: Any) -> str:
