@@ -147,7 +147,7 @@ def test_blocking_checks_refuse_by_every_route(place: Place, candidate: str) -> 
     [
         (b'\xef\xbb\xbf{"prompt": "a"}\n', "but this is UTF-8 with a byte-order mark"),
         (b'{"prompt": "a", "buckets": {"x": "y"}}\n', "the eval set has no dimension 'x'"),
-        (None, "corpus.jsonl: DVC could not pull it: "),
+        (None, "corpus.jsonl: DVC could not pull it from the remote 'here' ("),
     ],
     ids=["byte-order mark", "dimension", "missing"],
 )
