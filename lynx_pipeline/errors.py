@@ -23,6 +23,7 @@ GATE_MODULES = frozenset(
         *("apprise", "certifi", "codeowners", "dagster", "duckdb", "dvc", "dvc_data", "github"),
         *("id", "jinja2"),
         *("jwt", "mlflow", "numpy", "packaging", "pandas", "pyarrow", "requests", "rich", "scipy"),
+        "securesystemslib",
         "urllib3",
     )
 )

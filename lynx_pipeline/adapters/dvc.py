@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from lynx_pipeline.domain.text import without_secrets
+from lynx_pipeline.domain.text import one_line
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed, install_extra, missing_package
 
 ADVICE = (
     "Check the network, the credentials and the remote ('dvc remote list', 'dvc pull'), then run "
     "this again."
 )
-_LONGEST = 700  # characters of a cause
 _LOGGERS = ("dvc", "dvc_data", "dvc_objects")
 # The storages' libraries log what they also raise, some with tracebacks, and advice that is wrong
 # here. None of it is kept.
@@ -204,12 +203,6 @@ class _Collector(logging.Handler):
         text = one_line(text)
         if text not in self._messages and len(self._messages) < 3:
             self._messages.append(text)
-
-
-def one_line(text: object) -> str:
-    """``text`` on one line, cut, without colours, secrets and a final full stop."""
-    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(text))
-    return without_secrets(" ".join(plain.split()))[:_LONGEST].rstrip(". ")
 
 
 def _cause(error: Exception, messages: list[str], advice: str) -> str:

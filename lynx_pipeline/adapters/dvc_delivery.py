@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
 
-from lynx_pipeline.adapters.dvc import one_line
+from lynx_pipeline.domain.text import one_line
 
 _BUCKETS = {"s3": "bucket", "gs": "bucket", "oss": "bucket", "azure": "container"}
 _FOLDERS = ("local", "ssh", "hdfs", "webdav", "webdavs")

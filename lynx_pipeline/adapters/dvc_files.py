@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from lynx_pipeline.adapters import git_files
-from lynx_pipeline.adapters.dvc import ADVICE, one_line, repository
+from lynx_pipeline.adapters.dvc import ADVICE, repository
 from lynx_pipeline.adapters.dvc_stages import working_folder
 from lynx_pipeline.adapters.files import read_bytes
+from lynx_pipeline.domain.text import one_line
 from lynx_pipeline.errors import BadInput
 
 _LOCK, _PIPELINE = "dvc.lock", "dvc.yaml"

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lynx_pipeline.adapters.dvc import logged, one_line
+from lynx_pipeline.adapters.dvc import logged
+from lynx_pipeline.domain.text import one_line
 from lynx_pipeline.errors import BadInput, LynxError, missing_package
 
 Read = Callable[[Path], bytes | None]

@@ -196,13 +196,14 @@ def _fetchable_from(places: Mapping[str, str | None]) -> str:
 
 @registry.command(cls=Command, example="lynx-pipeline registry verify")
 def verify() -> int:
-    """Verify the ledger's chain, and list entries that are ignored.
+    """Verify the ledger's chain and the signatures in prod, and list entries that are ignored.
 
-    This proves consistency: that no entry was changed, removed or reordered. It does not prove who
-    wrote an entry.
+    The chain proves that no entry was changed, removed or reordered. A signature proves that an
+    entry was made with a key that your settings name.
     """
-    ledger = Registry.open().verify()
-    broken = broken_rules(ledger)
+    opened = Registry.open()
+    ledger = opened.verify()
+    broken = broken_rules(ledger, opened.unsigned(ledger))
     for entry, reason in broken:
         print(f"lynx-pipeline: line {entry.seq} is ignored: {reason}", file=sys.stderr)
     if broken:

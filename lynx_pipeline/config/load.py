@@ -24,6 +24,7 @@ from lynx_pipeline.config.settings import (
 )
 from lynx_pipeline.domain.file_kinds import recognise
 from lynx_pipeline.domain.release.identity import Policy
+from lynx_pipeline.domain.release.signing import SigningPolicy
 from lynx_pipeline.domain.scorers import SCORERS
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, SystemFailed
@@ -96,6 +97,11 @@ def load_settings(
         corpus_checks=table.corpus_checks,
         scorer=SCORERS[table.scorer],
         identity=Policy(**asdict(table.identity)) if table.identity else None,
+        signatures=SigningPolicy(
+            keys=table.signatures.keys,
+            unsigned_until=table.signatures.unsigned_until or None,
+            repository_id=table.identity.repository_id if table.identity else None,
+        ),
         evaluation=_evaluation(table.evaluation, home),
         archive_after_days=table.archive_after_days,
         mlflow_ui=table.mlflow_ui,

@@ -24,6 +24,7 @@ from lynx_pipeline.config.settings import (
 )
 from lynx_pipeline.domain.artifact_location import is_too_wide, parse_location
 from lynx_pipeline.domain.release.providers import GITHUB, PROVIDERS
+from lynx_pipeline.domain.release.signing import TrustedKey
 from lynx_pipeline.domain.scorers import EXACT, SCORERS
 from lynx_pipeline.domain.text import PROMPTS, SHOWN
 
@@ -92,8 +93,8 @@ def _one_of(*names: str) -> Callable[[Any], str]:
     return check
 
 
-def _list(each: Callable[[Any], str]) -> Callable[[Any], tuple[str, ...]]:
-    def check(value: Any) -> tuple[str, ...]:
+def _list(each: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
+    def check(value: Any) -> tuple[Any, ...]:
         _require(isinstance(value, list))
         found = []
         for number, it in enumerate(value, start=1):
@@ -120,6 +121,12 @@ def _events(value: Any) -> tuple[str, ...]:
     return events
 
 
+def _trusted_key(value: Any) -> TrustedKey:
+    _require(isinstance(value, dict) and value.keys() in ({"public_key"}, {"public_key", "until"}))
+    until = value.get("until")
+    return TrustedKey(_KEY(value["public_key"]), None if until is None else _HASH(until))
+
+
 def _count(least: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         _require(type(value) is int and value >= least)
@@ -142,6 +149,8 @@ def _seconds(value: Any) -> float:
     return number
 
 
+_KEY = _text("[A-Za-z0-9+/]{16,}={0,2}")
+_HASH = _text("[0-9a-f]{64}")
 _TEXT = ("text that does not start or end with a space", _text(r"\S(.*\S)?"))
 _DIGITS = ('the number as text, such as "1234"', _text("[0-9]+"))
 _PATH = ("a path relative to the project's folder and inside it", _project_path)
@@ -252,6 +261,26 @@ class AliasesTable:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignaturesTable:
+    """Whose signatures make an entry count in prod."""
+
+    keys: tuple[TrustedKey, ...] = key(
+        "The public keys. `until` retires one: entries after the one with this hash don't count "
+        "with it.",
+        'a list such as [{ public_key = "MCowBQYDK2VwAyEA..." }], or with until = "HASH" too',
+        _list(_trusted_key),
+        (),
+    )
+    unsigned_until: str = key(
+        "The hash of the last entry that counts without a signature: where a registry ended when "
+        "signing began.",
+        "64 hex digits",
+        _HASH,
+        "",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ProjectTable:
     """The project's model, its inputs, and its registry."""
 
@@ -344,11 +373,13 @@ class ProjectTable:
     )
     evaluation: EvaluationTable = EvaluationTable()
     identity: IdentityTable | None = None
+    signatures: SignaturesTable = SignaturesTable()
     aliases: AliasesTable = AliasesTable()
 
 
 SUBTABLES: Mapping[str, type] = {
     "evaluation": EvaluationTable,
     "identity": IdentityTable,
+    "signatures": SignaturesTable,
     "aliases": AliasesTable,
 }

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 
 LONGEST_MESSAGE = 4_000
+_LONGEST_CAUSE = 700
 
 # Called with one line for each step that takes long.
 Say = Callable[[str], object]
@@ -40,3 +41,9 @@ def without_secrets(text: str) -> str:
     bare = re.sub(r"//[^/\s@]*:\S*@", lambda found: "//…@" if "/" in found[0][2:] else "//", text)
     bare = re.sub(r"//(?!…@)[^/\s]*@", "//", bare)
     return re.sub(r"(://[^\s?'\"]*)\?[^\s'\"]+", r"\1?…", bare)
+
+
+def one_line(text: object) -> str:
+    """``text`` on one line, cut, without colours, secrets and a final full stop."""
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", str(text))
+    return without_secrets(" ".join(plain.split()))[:_LONGEST_CAUSE].rstrip(". ")

@@ -71,7 +71,8 @@ def audit(registry: Registry, version: str) -> Audit:
         near = [e for e in ledger.entries if version in (e.fact.semver or "")]
         listed = "".join(f" Line {e.seq} names {e.fact.semver!r}." for e in near)
         raise Refused(f"no entry names {version!r} of {settings.model}.{listed}")
-    states = [replay(ledger, env, settings.model) for env in Env]
+    unsigned = registry.unsigned(ledger)
+    states = [replay(ledger, env, settings.model, unsigned) for env in Env]
     promotion = next((s.promoted[version] for s in states if version in s.promoted), None)
     ignored = {entry.seq: reason for state in states for entry, reason in state.ignored}
     lines = {

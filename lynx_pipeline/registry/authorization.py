@@ -1,17 +1,22 @@
 """Authorization: who may change the registry, decided in one place.
 
-In ``dev`` anyone may. In ``prod`` only the CI workflow's verified identity may, and the gate inputs
-must be committed and current. This is checked before any work, and again right before an entry is
-written, because a download takes minutes and the branch may change meanwhile.
+In ``dev`` anyone may. In ``prod`` only the CI workflow's verified identity may, with a key to sign
+with, and the gate inputs must be committed and current. This is checked before any work, and again
+right before an entry is written, because a download takes minutes and the branch may change
+meanwhile.
 """
 
+import hashlib
 from dataclasses import dataclass
 
 from lynx_pipeline.adapters import git_files, oidc
+from lynx_pipeline.adapters.signing import Signer, open_signer
 from lynx_pipeline.config import Settings
-from lynx_pipeline.domain.ledger.chain import Ledger
+from lynx_pipeline.domain.gate.rule import Verdict
+from lynx_pipeline.domain.ledger.chain import Entry, Ledger
 from lynx_pipeline.domain.ledger.facts import Actor, Promoted
 from lynx_pipeline.domain.ledger.state import check_unused
+from lynx_pipeline.domain.ledger.statements import entry_statement, results_statement
 from lynx_pipeline.domain.release.identity import check_identity, check_policy
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused
@@ -28,13 +33,21 @@ class AnyoneInDev:
     def recheck(self, ledger: Ledger, promotion: Promoted | None = None) -> None:
         """Nothing to check."""
 
+    def sign_results(self, promotion: Promoted, verdict: Verdict) -> None:
+        """dev's entries are not signed."""
+
+    def sign(self, entry: Entry, results: bytes | None = None) -> None:
+        """dev's entries are not signed."""
+
 
 @dataclass(frozen=True, slots=True)
 class VerifiedWorkflow:
-    """A workflow run whose identity the policy accepts. Its token can be used for one entry."""
+    """A workflow run whose identity the policy accepts. Its token can be used for one entry, which
+    ``signer`` signs."""
 
     settings: Settings
     actor: Actor
+    signer: Signer
 
     def recheck(self, ledger: Ledger, promotion: Promoted | None = None) -> None:
         """Check that the token is unused and the gate inputs are committed, current, and those
@@ -47,6 +60,17 @@ class VerifiedWorkflow:
         check_unused(ledger, self.actor)
         _check_gate_inputs(self.settings, self.actor, promotion)
 
+    def sign_results(self, promotion: Promoted, verdict: Verdict) -> bytes:
+        """The gate's signed result, which the registry keeps as evidence. Raises like
+        :meth:`~lynx_pipeline.adapters.signing.Signer.sign`."""
+        return self.signer.sign(results_statement(promotion, verdict)).to_line()
+
+    def sign(self, entry: Entry, results: bytes | None = None) -> bytes:
+        """The line of the entry's signature. ``results`` is the gate's signed result, which a
+        promotion needs. Raises like :meth:`sign_results`."""
+        digest = None if results is None else hashlib.sha256(results).hexdigest()
+        return self.signer.sign(entry_statement(entry, digest)).to_line()
+
 
 Authorization = AnyoneInDev | VerifiedWorkflow
 
@@ -55,8 +79,9 @@ def authorize(settings: Settings) -> Authorization:
     """The authorization of this process to change the registry.
 
     Raises:
-        Refused: this is ``prod``, and the process is not the workflow that the policy names, or
-            the gate inputs are not the committed, current ones.
+        Refused: this is ``prod``, and the process is not the workflow that the policy names, has
+            no key to sign with, or the gate inputs are not the committed, current ones.
+        BadInput: the key to sign with is invalid.
         SystemFailed: the issuer or git failed.
     """
     if settings.env is Env.DEV:
@@ -66,7 +91,7 @@ def authorize(settings: Settings) -> Authorization:
     actor = check_identity(policy, claims, git_files.head(settings.root))
     check_judges(settings, policy, actor.sha)
     _check_gate_inputs(settings, actor)
-    return VerifiedWorkflow(settings, actor)
+    return VerifiedWorkflow(settings, actor, open_signer(settings.signatures))
 
 
 def require_dev(settings: Settings, action: str) -> None:

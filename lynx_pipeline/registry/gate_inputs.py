@@ -26,7 +26,7 @@ _UNCOMMITTED = (
 _SETTINGS = (
     *("model", "eval_set", "baseline", "registry", "identity", "price_per_hour"),
     *("artifact_locations", "bundle_store", "corpus", "corpus_checks"),
-    *("scorer", "judges", "evaluation.answer_column"),
+    *("scorer", "judges", "signatures", "evaluation.answer_column"),
 )
 _LISTED = 5
 

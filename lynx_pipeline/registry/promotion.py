@@ -16,6 +16,7 @@ from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.candidate_eval import BUBBLEWRAP, corpus_to_json
 from lynx_pipeline.domain.corpus import CorpusDigests
 from lynx_pipeline.domain.cost import cpqu
+from lynx_pipeline.domain.gate.rule import Verdict
 from lynx_pipeline.domain.ledger.facts import Actor, Evidence, Promoted
 from lynx_pipeline.domain.text import Say, silent
 from lynx_pipeline.domain.versioning import Env
@@ -42,6 +43,7 @@ class SupportedPromotion:
 
     fact: Promoted
     evidence: Evidence
+    verdict: Verdict
     files: EvidenceFiles
 
 
@@ -141,7 +143,7 @@ def build_promotion(
         predictions=judged.evidence.predictions,
         manifest=bundle.manifest,
     )
-    return SupportedPromotion(fact, evidence, files)
+    return SupportedPromotion(fact, evidence, judged.verdict, files)
 
 
 def _check_belongs(judged: Judged, request: PromotionRequest) -> str:

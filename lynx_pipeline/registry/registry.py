@@ -12,7 +12,7 @@ MLflow, and its import is quick.
 """
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -24,6 +24,7 @@ from lynx_pipeline.adapters.ledgers.store import Recorded, Store
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.ledger.chain import Entry, Ledger
 from lynx_pipeline.domain.ledger.facts import TIME, Fact, Promoted, Registered, RolledBack
+from lynx_pipeline.domain.ledger.signatures import unsigned_entries
 from lynx_pipeline.domain.ledger.state import RegistryState, check_promotion, replay
 from lynx_pipeline.domain.text import Say, silent
 from lynx_pipeline.domain.versioning import Env, check_semver
@@ -163,6 +164,8 @@ class Registry:
             authorization.actor,
             say,
         )
+        results = authorization.sign_results(supported.fact, supported.verdict)
+        files = [*supported.files, *([] if results is None else [results])]
 
         def decide(ledger: Ledger) -> Fact | Entry:
             known = self._check_promotion(ledger, semver, supported.fact)
@@ -173,7 +176,8 @@ class Registry:
             confirm()
             return supported.fact
 
-        return cast("Recorded[Promoted]", self.store.append(decide, supported.files))
+        recorded = self.store.append(decide, files, lambda new: authorization.sign(new, results))
+        return cast("Recorded[Promoted]", recorded)
 
     def _promote_by_hand(self, canonical_sha: str, semver: str) -> Recorded[Promoted]:
         from lynx_pipeline.registry.authorization import require_dev
@@ -230,7 +234,8 @@ class Registry:
                 actor=authorization.actor,
             )
 
-        return cast("Recorded[Promoted | RolledBack]", self.store.append(decide))
+        recorded = self.store.append(decide, sign=authorization.sign)
+        return cast("Recorded[Promoted | RolledBack]", recorded)
 
     # ----- reading it -------------------------------------------------------------------------
 
@@ -273,7 +278,7 @@ class Registry:
                 yield entry
 
     def verify(self) -> Ledger:
-        """The whole ledger, its chain verified.
+        """The whole ledger, its chain verified. Signatures are not part of the chain.
 
         Raises:
             BadInput: a line is damaged, out of place or cut off; the message names it.
@@ -281,7 +286,12 @@ class Registry:
         return self.store.read()
 
     def _replay(self, ledger: Ledger) -> RegistryState:
-        return replay(ledger, self.settings.env, self.settings.model)
+        return replay(ledger, self.settings.env, self.settings.model, self.unsigned(ledger))
+
+    def unsigned(self, ledger: Ledger) -> Mapping[str, str]:
+        """The entries in ``prod`` without a valid signature: see
+        :func:`~lynx_pipeline.domain.ledger.signatures.unsigned_entries`."""
+        return unsigned_entries(ledger, self.settings.signatures)
 
     def _check_promotion(
         self, ledger: Ledger, semver: str, bundle: Promoted | Registered
@@ -293,6 +303,7 @@ class Registry:
             bundle.canonical_sha,
             semver,
             bundle.bundle_digest,
+            self.unsigned(ledger),
         )
 
     def _promoted(self, state: RegistryState, semver: str) -> Entry[Promoted]:

@@ -15,6 +15,8 @@ from lynx_pipeline.adapters.github import GitHub
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.config import Settings
 from lynx_pipeline.deploy_workflow.release_request import owners_at
+from lynx_pipeline.domain.ledger.signatures import load_key
+from lynx_pipeline.domain.ledger.state import broken_rules
 from lynx_pipeline.domain.release.identity import Policy, check_policy
 from lynx_pipeline.domain.release.providers import GITHUB
 from lynx_pipeline.domain.text import number_of, without_secrets
@@ -80,6 +82,7 @@ def findings(settings: Settings) -> Iterator[Finding]:
     ]
     production: list[tuple[str, Callable[[Settings], str]]] = [
         ("identity", _identity),
+        ("signatures", _signatures),
         ("judges", _judges),
         ("committed inputs", _committed),
         ("branch", _current),
@@ -170,14 +173,32 @@ def _registry(settings: Settings) -> str:
             "[tool.lynx_pipeline] in pyproject.toml has no 'registry', which prod needs. "
             "docs/production.md describes it."
         )
-    ledger = Registry.open(settings).verify()
+    registry = Registry.open(settings)
+    ledger = registry.verify()
     entries = number_of(len(ledger.entries), "entry", "entries")
+    if ignored := broken_rules(ledger, registry.unsigned(ledger)):
+        raise Refused(
+            f"{settings.registry} has {entries}, of which {len(ignored)} don't count. "
+            "'lynx-pipeline registry verify' names them, with reasons."
+        )
     return f"{settings.registry} is consistent, with {entries}."
 
 
 def _identity(settings: Settings) -> str:
     policy = check_policy(settings.identity)
     return f"{policy.workflow} on {policy.ref} of repository {policy.repository_id}."
+
+
+def _signatures(settings: Settings) -> str:
+    policy = settings.signatures
+    if not policy.current:
+        raise BadInput(
+            "[tool.lynx_pipeline.signatures] in pyproject.toml names no key that may sign, and "
+            "prod takes signed entries only. docs/signatures.md describes it."
+        )
+    for key in policy.keys:
+        load_key(key)
+    return f"{number_of(len(policy.current), 'key')} may sign."
 
 
 def _judges(settings: Settings) -> str:

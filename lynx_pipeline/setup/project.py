@@ -210,6 +210,10 @@ judges = {judges}
 # workflow = "{deploy_workflow(model)}"
 # environment = "production"
 # events = ["issue_comment", "pull_request_target"]
+
+# Whose signatures count in prod: the public half of the workflow's LYNX_SIGNING_KEY.
+# [tool.lynx_pipeline.signatures]
+# keys = [{{ public_key = "MCowBQYDK2VwAyEA..." }}]
 """
 
 

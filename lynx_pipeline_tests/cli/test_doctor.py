@@ -10,20 +10,24 @@ from typing import Any
 
 import pytest
 
+from lynx_pipeline.adapters.ledgers import open_store
 from lynx_pipeline.cli import main
+from lynx_pipeline.config import GitRemote, load_settings
+from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.setup.workflows import FOLDER
 from lynx_pipeline_tests.cli.helpers import Capsys
 from lynx_pipeline_tests.conftest import Tracking
-from lynx_pipeline_tests.support.builders import bundle
+from lynx_pipeline_tests.support.builders import bundle, promoted
 from lynx_pipeline_tests.support.fake_issuer import policy, policy_table
 from lynx_pipeline_tests.support.http_server import Answer, Request, serving
 from lynx_pipeline_tests.support.places import GIT_ENV, OnGit, git
 from lynx_pipeline_tests.support.repositories import repository_with_eval_set
+from lynx_pipeline_tests.support.signing import RELEASE, public_key, sign, signatures_table
 from lynx_pipeline_tests.support.wheels import imitation
 
 DEV = ("git", "Dagster", "eval set", "DVC remote", "baseline", "MLflow", "sandbox", "registry")
 PROD = (
-    *("identity", "judges", "committed inputs", "branch", "workflow", "owners"),
+    *("identity", "signatures", "judges", "committed inputs", "branch", "workflow", "owners"),
     *("environments", "branch rules"),
 )
 WORKFLOW = ".github/workflows/deploy-shop.yml"
@@ -207,6 +211,19 @@ def _no_registry(it: SetUp) -> None:
     it.edit("pyproject.toml", "/registry.git#", "/nowhere.git#")
 
 
+def _no_keys(it: SetUp) -> None:
+    it.edit("pyproject.toml", signatures_table(RELEASE), "")
+
+
+def _other_key(it: SetUp) -> None:
+    new, settings = OnGit.new(it.root.parent / "another.git"), load_settings(it.root)
+    assert isinstance(settings.registry, GitRemote)
+    it.edit("pyproject.toml", settings.registry.url, f"file://{new.bare}")
+    entry = promoted("v0.1.0", env=Env.PROD, model="shop")
+    open_store(load_settings(it.root)).append(lambda _: entry, sign=sign)
+    it.edit("pyproject.toml", public_key(), public_key("other"))
+
+
 def _no_judges(it: SetUp) -> None:
     it.edit("pyproject.toml", 'judges = [".github"]', "judges = []")
     it.commit()
@@ -260,6 +277,8 @@ def _no_review(it: SetUp) -> None:
         (_no_baseline, "baseline", 2, "no baseline, so nothing can be promoted"),
         (_other_eval_set, "baseline", 2, "or propose a new baseline."),
         (_no_registry, "registry", 3, "nowhere.git"),
+        (_no_keys, "signatures", 2, "names no key that may sign"),
+        (_other_key, "registry", 1, "has 1 entry, of which 1 don't count."),
         (_no_judges, "judges", 1, 'Write judges = [".github/workflows/deploy-shop.yml"'),
         (_uncommitted, "committed inputs", 1, "it was edited and not committed"),
         (_behind, "branch", 1, "which changes eval_baseline.json"),
@@ -370,4 +389,6 @@ def test_every_check_runs_in_a_project_that_has_nothing(
     found = findings(capsys)
     assert [*found] == [*DEV, *PROD]
     failed = {name for name, (status, _) in found.items() if status == "FAILED"}
-    assert failed == {*DEV, *PROD} - {"git", "sandbox", "identity", "environments", "branch rules"}
+    assert {*DEV, *PROD} - failed == {
+        *("git", "sandbox", "identity", "signatures", "environments", "branch rules")
+    }

@@ -120,6 +120,7 @@ _REQUEST = {f"needs.request.outputs.{name}" for name in _REQUESTED}
 _MLFLOW = {"vars.MLFLOW_TRACKING_URI", "secrets.MLFLOW_TRACKING_TOKEN"}
 _REQUEST_ERROR = "steps.request.outputs.error || steps.data.outputs.error"
 _REGISTRY = "secrets.LYNX_REGISTRY_TOKEN || github.token"
+_SIGNING_KEY = "secrets.LYNX_SIGNING_KEY"
 # The expressions that a job may contain outside its conditions.
 EXPRESSIONS = {
     "request": {f"steps.request.outputs.{name}" for name in _REQUESTED}
@@ -134,7 +135,8 @@ EXPRESSIONS = {
         "steps.prepare.outputs.error || steps.outcome.outputs.error",
     },
     "promote": {f"steps.promote.outputs.{name}" for name in ("entry", "new", "error")}
-    | {"needs.evaluate.outputs.evidence_sha256", "github.token", _REGISTRY, *_REQUEST, *_MLFLOW},
+    | {"needs.evaluate.outputs.evidence_sha256", "github.token", _REGISTRY, _SIGNING_KEY}
+    | {*_REQUEST, *_MLFLOW},
     "report": {"toJSON(needs)", "steps.announce.outcome", "needs.request.outputs.semver"}
     | {"secrets.APPRISE_URLS", "github.token", _REGISTRY},
 }
@@ -193,6 +195,7 @@ VARIABLES = {
         "SHA": _expression("needs.request.outputs.canonical_sha"),
         **_DIGEST,
         "EVIDENCE_SHA256": _expression("needs.evaluate.outputs.evidence_sha256"),
+        "LYNX_SIGNING_KEY": _expression(_SIGNING_KEY),
         **_MLFLOW_SERVER,
         **_TOKEN,
         **_GIT,

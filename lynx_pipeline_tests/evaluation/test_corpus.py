@@ -91,7 +91,7 @@ def test_a_missing_corpus_is_pulled(settings: Settings) -> None:
         (
             lambda it: shutil.rmtree(it.root / "remote"),
             SystemFailed,
-            r"DVC could not pull it from the remote 'here' \(.*/remote\): its folder does not exist",
+            r"could not pull it from the remote 'here' \(.*/remote\): its folder does not exist",
         ),
         (
             lambda it: (it.root / "data/corpus.jsonl.dvc").unlink(),

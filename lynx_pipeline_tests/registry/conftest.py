@@ -9,6 +9,7 @@ from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support import mlflow_server
 from lynx_pipeline_tests.support.builders import project
+from lynx_pipeline_tests.support.signing import RELEASE, signatures_table
 from lynx_pipeline_tests.support.world import World
 
 
@@ -18,7 +19,7 @@ def world(tmp_path: Path, tracking: Tracking) -> World:
     settings = project(
         tmp_path / "project",
         environ={"MLFLOW_TRACKING_URI": tracking.uri},
-        pyproject='registry = "registry"\n',
+        pyproject=f'registry = "registry"\n{signatures_table(RELEASE)}',
     )
     return World(settings, tracking, tmp_path)
 

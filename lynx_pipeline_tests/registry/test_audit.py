@@ -29,6 +29,7 @@ from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.audit import Audit, audit
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import PROMOTED, fact, promoted, sha256
+from lynx_pipeline_tests.support.signing import sign
 from lynx_pipeline_tests.support.world import World
 
 A, B, C = "a" * 64, "b" * 64, "c" * 64
@@ -61,8 +62,8 @@ def recorded(world: World) -> tuple[Promoted, dict[str, Any]]:
 
 
 def append(world: World, new: Fact) -> None:
-    """Append an entry without checking any rule, as an attacker with write access could."""
-    DirectoryLedger(folder(world)).append(lambda _: new)
+    """Append a signed entry without checking any rule."""
+    DirectoryLedger(folder(world)).append(lambda _: new, sign=sign)
 
 
 def test_a_gated_promotion_passes_the_audit(world: World) -> None:
@@ -278,7 +279,7 @@ def test_an_entry_that_breaks_a_rule_in_prod_is_ignored(
     values = {"env": Env.PROD, "event": PROMOTED, "semver": "v1.0.0", "canonical_sha": B}
     append(world, fact(**{**values, **changes}))
     assert Registry.open(world.prod).resolve().canonical_sha == A
-    (broken,) = broken_rules(Registry.open(world.settings).verify())
+    (broken,) = broken_rules(Registry.open(world.settings).verify(), {})
     assert broken[0].seq == 3
     assert message in broken[1]
 
@@ -289,7 +290,7 @@ def test_an_entry_that_reuses_a_token_is_ignored(world: World) -> None:
     append(world, first)
     append(world, replace(first, semver="v1.0.0", canonical_sha=B))
     assert Registry.open(world.prod).resolve().canonical_sha == A
-    (broken,) = broken_rules(Registry.open(world.settings).verify())
+    (broken,) = broken_rules(Registry.open(world.settings).verify(), {})
     assert "was used before" in broken[1]
 
 

@@ -20,6 +20,7 @@ from lynx_pipeline_tests.support.builders import (
     fact,
     project,
 )
+from lynx_pipeline_tests.support.signing import sign
 from lynx_pipeline_tests.support.world import Made, World, promote_by_hand, register
 
 A, B = "a" * 64, "b" * 64
@@ -107,9 +108,9 @@ def test_dev_and_prod_in_one_registry_are_separate(world: World) -> None:
     world.promote(made, "v9.9.9-dev")
     with pytest.raises(Refused, match="nothing was promoted in prod"):
         Registry.open(world.prod).resolve()
-    store.append(lambda _: fact(env=Env.PROD, semver="v0.1.0", **values))
+    store.append(lambda _: fact(env=Env.PROD, semver="v0.1.0", **values), sign=sign)
     # No command writes these two:
-    store.append(lambda _: fact(env=Env.PROD, semver="v9.0.0-dev", **values))
+    store.append(lambda _: fact(env=Env.PROD, semver="v9.0.0-dev", **values), sign=sign)
     store.append(lambda _: fact(env=Env.DEV, semver="v9.0.0", **values))
     assert Registry.open(world.prod).resolve().semver == "v0.1.0"
     assert Registry.open(world.settings).resolve().semver == "v9.9.9-dev"

@@ -25,6 +25,7 @@ from lynx_pipeline.adapters.oidc import RawToken
 from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline_tests.support.builders import JsonObject
 from lynx_pipeline_tests.support.http_server import Answer, serving
+from lynx_pipeline_tests.support.signing import RELEASE, private_pem, signatures_table
 
 Signer = Callable[[bytes], bytes]
 
@@ -65,10 +66,11 @@ def policy(**changes: Any) -> Policy:
 
 
 def policy_table(it: Policy) -> str:
-    """The policy as the table of a ``pyproject.toml``."""
+    """The policy as the table of a ``pyproject.toml``, and that of the key of the workflow that it
+    names."""
     # A JSON text or list of texts is TOML as well.
     lines = [f"{f.name} = {json.dumps(getattr(it, f.name))}\n" for f in fields(Policy)]
-    return f"[tool.lynx_pipeline.identity]\n{''.join(lines)}"
+    return f"[tool.lynx_pipeline.identity]\n{''.join(lines)}\n{signatures_table(RELEASE)}"
 
 
 def claims(**changes: Any) -> JsonObject:
@@ -261,16 +263,17 @@ class FakeIssuer:
         return policy(**{"issuer": self.url, **changes})
 
     def table(self, **changes: Any) -> str:
-        """:meth:`policy` as the table of a ``pyproject.toml``."""
+        """:meth:`policy` as tables of a ``pyproject.toml``: see :func:`policy_table`."""
         return policy_table(self.policy(**changes))
 
     @property
     def job(self) -> dict[str, str]:
-        """The environment variables of a CI job that may request a token."""
+        """The environment variables of a CI job that may request a token, and sign."""
         return {
             "GITHUB_ACTIONS": "true",
             "ACTIONS_ID_TOKEN_REQUEST_URL": f"{self.url}{TOKEN}?api-version=2.0",
             "ACTIONS_ID_TOKEN_REQUEST_TOKEN": BEARER,
+            "LYNX_SIGNING_KEY": private_pem(),
         }
 
     @property

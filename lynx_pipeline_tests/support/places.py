@@ -18,6 +18,7 @@ from lynx_pipeline.domain.ledger.facts import Fact, Promoted
 from lynx_pipeline.domain.ledger.state import check_promotion
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline_tests.support.builders import promoted, sha256
+from lynx_pipeline_tests.support.signing import sign
 
 BRANCH = "lynx-registry"
 A, B = "a" * 64, "b" * 64
@@ -195,11 +196,12 @@ def version(number: int, sha: str = A) -> Promoted:
 
 
 def promote(store: Store, number: int, evidence: tuple[bytes, ...] = (), sha: str = A) -> Entry:
-    """Promote as the registry does: an existing entry is not written again."""
+    """Promote as the registry does, signed: an existing entry is not written again."""
     new = version(number, sha)
     return store.append(
-        lambda ledger: check_promotion(ledger, Env.DEV, "tiny", sha, new.semver) or new,
+        lambda ledger: check_promotion(ledger, Env.DEV, "tiny", sha, new.semver, None, {}) or new,
         evidence,
+        sign,
     ).entry
 
 

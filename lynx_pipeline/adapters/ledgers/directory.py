@@ -1,10 +1,11 @@
 """The ledger in a folder: ``index.jsonl``, a checkpoint beside it, and a lock.
 
-An append takes the lock, verifies the whole chain, stores the evidence, writes one line, syncs
-it, and then updates the checkpoint. The line's newline is the commit point. If the process is
-killed before it, the old ledger remains, plus a torn tail that the next append removes. If it is
-killed after it, the new ledger remains, with an outdated checkpoint that the next append updates.
-The ledger must extend the checkpoint, so a truncated ledger is detected.
+An append takes the lock, verifies the whole chain, stores the evidence and the signature, writes
+one line, syncs it, and then updates the checkpoint. The line's newline is the commit point. If the
+process is killed before it, the old ledger remains, plus a torn tail that the next append removes,
+and perhaps the signature of an entry that never came to be. If it is killed after it, the new
+ledger remains, with an outdated checkpoint that the next append updates. The ledger must extend the
+checkpoint, so a truncated ledger is detected.
 
 A failed sync is never retried, because the kernel may already have dropped the pages. The line is
 removed again, and the error says so.
@@ -14,10 +15,11 @@ import hashlib
 import os
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from lynx_pipeline.adapters.files import locked, sync, write_atomic
-from lynx_pipeline.adapters.ledgers.store import Decision, Recorded
+from lynx_pipeline.adapters.ledgers.store import SIGNATURES, Decision, Recorded, Sign, unsigned
 from lynx_pipeline.domain.ledger.chain import (
     Checkpoint,
     Entry,
@@ -38,6 +40,7 @@ class DirectoryLedger:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.file = folder / "index.jsonl"
+        self.signatures_file = folder / SIGNATURES
         self.checkpoint_file = folder / "index.checkpoint.json"
 
     def read(self) -> Ledger:
@@ -47,7 +50,7 @@ class DirectoryLedger:
             BadInput: the file is damaged or does not extend its checkpoint.
             SystemFailed: the disk failed.
         """
-        # The checkpoint first: an append in between only extends it.
+        # The checkpoint first, the signatures last: an append in between only extends them.
         remembered = self._read_checkpoint()
         raw = _read_if_there(self.file) or b""
         ledger = parse_ledger(raw, str(self.file), [remembered] if remembered else [])
@@ -57,14 +60,17 @@ class DirectoryLedger:
                 f"{self.checkpoint_file.name} beside it is missing. Restore the checkpoint from a "
                 "backup; nothing was changed."
             )
-        return ledger
+        return replace(ledger, signatures=_read_if_there(self.signatures_file) or b"")
 
-    def append(self, decide: Decision, evidence: Iterable[bytes] = ()) -> Recorded:
+    def append(
+        self, decide: Decision, evidence: Iterable[bytes] = (), sign: Sign = unsigned
+    ) -> Recorded:
         """Read the ledger under the lock, append what ``decide`` returns, and store ``evidence``
-        beside it.
+        and the signature beside it.
 
         ``decide`` gets the current ledger and returns the fact to append, or the entry that
-        already records it. If it raises, nothing is written.
+        already records it; ``sign`` returns the new entry's signature. If one raises, nothing is
+        written.
 
         Raises:
             SystemFailed: the lock or the disk failed. The ledger is the old one, or the new one
@@ -81,8 +87,10 @@ class DirectoryLedger:
             if isinstance(decided, Entry):
                 return Recorded(decided, False)
             entry = ledger.next_entry(decided)
-            line = entry.to_line()
+            line, signature = entry.to_line(), sign(entry)
             self._keep(evidence)
+            if signature is not None:
+                write_atomic(self.signatures_file, ledger.signatures + signature)
             self._write_line(line, ledger)
             self._remember(Checkpoint(ledger.size + len(line), entry.seq, entry.hash))
             return Recorded(entry, True)

@@ -21,13 +21,13 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
 from lynx_pipeline.adapters.git import ended
 from lynx_pipeline.adapters.ledgers.git_branch import SIGNATURE, Branch
-from lynx_pipeline.adapters.ledgers.store import Decision, Recorded
+from lynx_pipeline.adapters.ledgers.store import SIGNATURES, Decision, Recorded, Sign, unsigned
 from lynx_pipeline.config import GitRemote
 from lynx_pipeline.domain.ledger.chain import (
     Checkpoint,
@@ -76,12 +76,14 @@ class GitLedger:
                 raise BadInput(clone.missing_tag_message(snapshot.untagged))
             return snapshot.ledger
 
-    def append(self, decide: Decision, evidence: Iterable[bytes] = ()) -> Recorded:
-        """Append what ``decide`` returns, and store ``evidence`` beside it.
+    def append(
+        self, decide: Decision, evidence: Iterable[bytes] = (), sign: Sign = unsigned
+    ) -> Recorded:
+        """Append what ``decide`` returns, and store ``evidence`` and the signature beside it.
 
         ``decide`` gets the current ledger and returns the fact to append, or the entry that
-        already records it. If it raises, nothing is pushed. It is called again each time another
-        writer was faster.
+        already records it; ``sign`` returns the new entry's signature. If one raises, nothing is
+        pushed. They are called again each time another writer was faster.
 
         Raises:
             SystemFailed: git or the remote failed. The ledger is the old one or the new one.
@@ -102,7 +104,7 @@ class GitLedger:
                     clone.restore_tag(snapshot)
                     return Recorded(decided, False)
                 pushed = snapshot.ledger.next_entry(decided)
-                error = clone.push(snapshot, pushed, evidence)
+                error = clone.push(snapshot, pushed, evidence, sign(pushed))
                 if error is None:
                     return Recorded(pushed, True)
                 if clone.branch.head() == snapshot.commit:
@@ -185,7 +187,13 @@ class _Clone:
             "to restore the tag. Or something else pushed to the branch: check its history."
         )
 
-    def push(self, snapshot: _Snapshot, entry: Entry, evidence: Iterable[bytes]) -> str | None:
+    def push(
+        self,
+        snapshot: _Snapshot,
+        entry: Entry,
+        evidence: Iterable[bytes],
+        signature: bytes | None,
+    ) -> str | None:
         """Push ``entry`` on top of ``snapshot``. None if the remote accepted it, else the error."""
         self.attempt += 1
         ref, tag = f"refs/lynx/{self.attempt}", _tag_name(entry)
@@ -194,6 +202,8 @@ class _Clone:
         ledger = Ledger(entries, snapshot.ledger.size + len(line))
         files = {evidence_path(hashlib.sha256(raw).hexdigest()): raw for raw in evidence}
         files[_INDEX] = snapshot.raw + line
+        if signature is not None:
+            files[SIGNATURES] = snapshot.ledger.signatures + signature
         self.branch.add(_commit(ref, snapshot.commit, entry, files))
         self.branch.sign_commit(ref)
         self._add_tag(ref, ledger)
@@ -223,7 +233,7 @@ class _Clone:
 
     def _read(self) -> _Snapshot:
         commits: list[str] = []
-        raw = b""
+        raw = signatures = b""
         if self.branch.fetch():
             commits = self.branch.commits()
             found = self.branch.file(_INDEX)
@@ -233,6 +243,7 @@ class _Clone:
                     "'registry' in pyproject.toml."
                 )
             raw = found
+            signatures = self.branch.file(SIGNATURES) or b""
         tags = self._tags()
         checkpoints = [tag.checkpoint for tag in tags.values() if tag.checkpoint]
         ledger = parse_ledger(raw, str(self.remote), checkpoints)
@@ -243,6 +254,7 @@ class _Clone:
                 "changed."
             )
         untagged = self._untagged(ledger, commits, tags)
+        ledger = replace(ledger, signatures=signatures)
         return _Snapshot(commits[-1] if commits else None, raw, ledger, untagged)
 
     def _untagged(self, ledger: Ledger, commits: list[str], tags: dict[str, _Tag]) -> Entry | None:

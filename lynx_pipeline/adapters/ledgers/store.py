@@ -8,6 +8,14 @@ from lynx_pipeline.domain.ledger.facts import Fact
 
 # Given the ledger as it is: the fact to append, or the entry that already records it.
 Decision = Callable[[Ledger], Fact | Entry]
+# The line of a signature for a new entry; None if it needs none.
+Sign = Callable[[Entry], bytes | None]
+# The file with the signatures, beside the ledger's.
+SIGNATURES = "index.intoto.jsonl"
+
+
+def unsigned(entry: Entry) -> None:
+    """Signs nothing: dev's entries need no signature."""
 
 
 class Recorded(NamedTuple, Generic[F]):
@@ -23,11 +31,14 @@ class Store(Protocol):
     def read(self) -> Ledger:
         """The verified ledger; empty if there is none yet."""
 
-    def append(self, decide: Decision, evidence: Iterable[bytes] = ()) -> Recorded:
-        """Append the fact that ``decide`` returns for the current ledger, and keep ``evidence``.
+    def append(
+        self, decide: Decision, evidence: Iterable[bytes] = (), sign: Sign = unsigned
+    ) -> Recorded:
+        """Append the fact that ``decide`` returns for the current ledger, and keep ``evidence`` and
+        the entry's signature.
 
-        ``decide`` may raise; then nothing is written. It is called again if another process was
-        faster.
+        ``decide`` and ``sign`` may raise; then nothing is written. They are called again if another
+        process was faster.
         """
 
     def evidence(self, sha256: str) -> bytes:

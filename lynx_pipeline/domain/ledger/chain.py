@@ -68,11 +68,13 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """All committed entries, verified; ``size`` is their bytes, ``torn`` what follows them."""
+    """All committed entries, verified; ``size`` is their bytes, ``torn`` what follows them.
+    ``signatures`` are the lines kept beside them, of which nothing is verified yet."""
 
     entries: tuple[Entry, ...] = ()
     size: int = 0
     torn: int = 0
+    signatures: bytes = b""
 
     @property
     def head(self) -> str | None:

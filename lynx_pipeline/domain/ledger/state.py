@@ -4,7 +4,7 @@ may be added next.
 An entry that breaks a rule is ignored, and the replay says why:
 
 - In ``prod`` a verified identity makes every promotion and rollback, each with a new token, and a
-  promotion has evidence.
+  promotion has evidence. Each is signed: :mod:`lynx_pipeline.domain.ledger.signatures`.
 - A semver fits its environment, is promoted once, and in ``prod`` is greater than all before it.
 - A rollback names an earlier promotion and its bundle.
 
@@ -46,8 +46,9 @@ class RegistryState:
     ignored: tuple[tuple[Entry, str], ...] = ()
 
 
-def replay(ledger: Ledger, env: Env, model: str) -> RegistryState:
-    """The state of ``model`` in ``env``."""
+def replay(ledger: Ledger, env: Env, model: str, unsigned: Mapping[str, str]) -> RegistryState:
+    """The state of ``model`` in ``env``. ``unsigned`` are the entries without a valid signature, as
+    :func:`~lynx_pipeline.domain.ledger.signatures.unsigned_entries` finds them."""
     registered: dict[str, Entry[Registered]] = {}
     promoted: dict[str, Entry[Promoted]] = {}
     latest: Entry[Promoted] | None = None
@@ -62,7 +63,7 @@ def replay(ledger: Ledger, env: Env, model: str) -> RegistryState:
         if isinstance(fact, Registered):
             registered[fact.canonical_sha] = cast("Entry[Registered]", entry)
             continue
-        reason = _unauthorized(fact, tokens)
+        reason = unsigned.get(entry.hash) or _unauthorized(fact, tokens)
         if reason is None:
             try:
                 version = check_semver(fact.semver, env)
@@ -82,10 +83,11 @@ def replay(ledger: Ledger, env: Env, model: str) -> RegistryState:
     return RegistryState(registered, promoted, latest, since, newest, tuple(ignored))
 
 
-def broken_rules(ledger: Ledger) -> list[tuple[Entry, str]]:
-    """The ignored entries of a whole ledger, in order, each with the reason."""
+def broken_rules(ledger: Ledger, unsigned: Mapping[str, str]) -> list[tuple[Entry, str]]:
+    """The ignored entries of a whole ledger, in order, each with the reason. ``unsigned`` is as for
+    :func:`replay`."""
     kinds = {(entry.fact.env, entry.fact.model) for entry in ledger.entries}
-    found = [pair for env, model in kinds for pair in replay(ledger, env, model).ignored]
+    found = [pair for env, model in kinds for pair in replay(ledger, env, model, unsigned).ignored]
     return sorted(found, key=lambda pair: pair[0].seq)
 
 
@@ -135,10 +137,11 @@ def check_promotion(
     model: str,
     canonical_sha: str,
     semver: str,
-    bundle_digest: str | None = None,
+    bundle_digest: str | None,
+    unsigned: Mapping[str, str],
 ) -> Entry[Promoted] | None:
     """Check that ``semver`` may name this bundle now. None is the digest of a bundle that was
-    registered before digests were.
+    registered before digests were. ``unsigned`` is as for :func:`replay`.
 
     Returns:
         The entry that already says so, or None if the promotion is new.
@@ -149,7 +152,7 @@ def check_promotion(
             message says which entry is in the way.
     """
     version = check_semver(semver, env)
-    state = replay(ledger, env, model)
+    state = replay(ledger, env, model, unsigned)
     known = state.promoted.get(semver)
     if known is not None and known.fact.canonical_sha == canonical_sha:
         if known.fact.bundle_digest not in (None, bundle_digest):

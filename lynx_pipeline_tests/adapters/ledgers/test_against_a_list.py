@@ -66,7 +66,10 @@ def promoting(new: Promoted) -> Decide:
     """The registry's decision to promote it."""
 
     def decide(ledger: Ledger) -> Fact | Entry:
-        return check_promotion(ledger, new.env, new.model, new.canonical_sha, new.semver) or new
+        return (
+            check_promotion(ledger, new.env, new.model, new.canonical_sha, new.semver, None, {})
+            or new
+        )
 
     return decide
 
@@ -196,7 +199,7 @@ class AgainstAList(RuleBasedStateMachine):
         ledger = self.place.store.read()
         assert [entry.fact for entry in ledger.entries] == self.model
         for env in Env:
-            state = replay(ledger, env, "tiny")
+            state = replay(ledger, env, "tiny", {})
             assert (state.latest.fact if state.latest else None) == self.latest(env)
             found = {semver: entry.fact for semver, entry in state.promoted.items()}
             assert found == {s: f for s, f in self.promoted().items() if f.env is env}

@@ -57,7 +57,7 @@ def promoting(want: Promoted) -> Callable[[Ledger], Fact | Entry]:
     """The registry's decision to promote it."""
 
     def decide(ledger: Ledger) -> Fact | Entry:
-        done = check_promotion(ledger, want.env, "tiny", want.canonical_sha, want.semver)
+        done = check_promotion(ledger, want.env, "tiny", want.canonical_sha, want.semver, None, {})
         if done is None and isinstance(want.actor, Actor):
             check_unused(ledger, want.actor)
         return done or want
@@ -162,7 +162,7 @@ def check(place: Place, old: Ledger, wants: list[Promoted], answers: list[Answer
     versions = [entry.fact.semver for entry in ledger.entries]
     assert len(set(versions)) == len(versions)
     for env in Env:
-        assert not replay(ledger, env, "tiny").ignored
+        assert not replay(ledger, env, "tiny", {}).ignored
     for answer in answers:
         if answer.seq is None:
             named = re.search(r"entry (\d+)", answer.refused)

@@ -41,46 +41,46 @@ def test_prod_versions_must_increase(
     old, new = ("v{}.{}.{}".format(*parts) for parts in (first, second))
     ledger = chain(promoted(old, A, Env.PROD))
     if second > first:
-        assert check_promotion(ledger, Env.PROD, "tiny", B, new) is None
+        assert check_promotion(ledger, Env.PROD, "tiny", B, new, None, {}) is None
     else:
         with pytest.raises(Refused):
-            check_promotion(ledger, Env.PROD, "tiny", B, new)
+            check_promotion(ledger, Env.PROD, "tiny", B, new, None, {})
 
 
 def test_a_version_is_never_reused() -> None:
     """A version names one bundle forever, even after a rollback and in the other environment."""
     done = promoted("v0.1.0-dev", A)
     ledger = chain(done, promoted("v0.2.0-dev", B), rolled_back(done))
-    assert check_promotion(ledger, Env.DEV, "tiny", A, "v0.1.0-dev") is ledger.entries[0]
+    assert check_promotion(ledger, Env.DEV, "tiny", A, "v0.1.0-dev", None, {}) is ledger.entries[0]
     with pytest.raises(Refused, match="never reused"):
-        check_promotion(ledger, Env.DEV, "tiny", B, "v0.1.0-dev")
+        check_promotion(ledger, Env.DEV, "tiny", B, "v0.1.0-dev", None, {})
     strange = chain(promoted("v1.0.0", A, Env.DEV))  # no dev promotion writes this
     with pytest.raises(Refused, match="never reused"):
-        check_promotion(strange, Env.PROD, "tiny", A, "v1.0.0")
+        check_promotion(strange, Env.PROD, "tiny", A, "v1.0.0", None, {})
 
 
 def test_a_version_names_one_bundle_digest() -> None:
     """The same checkpoint with other bytes is refused. Entries without a digest name any."""
     ledger = chain(promoted("v0.1.0", A, Env.PROD, bundle_digest=A))
-    same = check_promotion(ledger, Env.PROD, "tiny", A, "v0.1.0", A)
+    same = check_promotion(ledger, Env.PROD, "tiny", A, "v0.1.0", A, {})
     assert same is ledger.entries[0]
     for digest in (B, None):
         with pytest.raises(Refused, match="names this checkpoint with other bytes"):
-            check_promotion(ledger, Env.PROD, "tiny", A, "v0.1.0", digest)
+            check_promotion(ledger, Env.PROD, "tiny", A, "v0.1.0", digest, {})
     old = chain(promoted("v0.1.0", A, Env.PROD))
-    assert check_promotion(old, Env.PROD, "tiny", A, "v0.1.0", B) is old.entries[0]
+    assert check_promotion(old, Env.PROD, "tiny", A, "v0.1.0", B, {}) is old.entries[0]
 
 
 def test_one_bundle_may_have_several_versions() -> None:
     """A version names one bundle; a bundle may be named twice."""
     ledger = chain(promoted("v0.1.0", A, Env.PROD))
-    assert check_promotion(ledger, Env.PROD, "tiny", A, "v0.1.1") is None
+    assert check_promotion(ledger, Env.PROD, "tiny", A, "v0.1.1", None, {}) is None
 
 
 def test_repeating_the_newest_prod_promotion_adds_no_entry() -> None:
     """The existing entry is returned, although the version is not greater."""
     ledger = chain(promoted("v0.1.0", A, Env.PROD), promoted("v0.2.0", B, Env.PROD))
-    assert check_promotion(ledger, Env.PROD, "tiny", A, "v0.1.0") is ledger.entries[0]
+    assert check_promotion(ledger, Env.PROD, "tiny", A, "v0.1.0", None, {}) is ledger.entries[0]
 
 
 events = st.lists(
@@ -107,14 +107,14 @@ def test_dev_entries_never_count_in_prod(drawn: list[tuple[str, str, Env, str]])
         for event, semver, env, s in drawn
     ]
     ledger = chain(*all_facts)
-    state = replay(ledger, Env.PROD, "tiny")
+    state = replay(ledger, Env.PROD, "tiny", {})
     for semver, entry in state.promoted.items():
         assert entry.fact.env is Env.PROD
         assert entry.fact.semver == semver in ("v0.1.0", "v0.2.0")
     assert all(entry.fact.env is Env.PROD for entry in state.registered.values())
     assert state.latest is None or state.latest in state.promoted.values()
     only_prod = chain(*(f for f in all_facts if f.env is Env.PROD))
-    assert facts_of(replay(only_prod, Env.PROD, "tiny").promoted) == facts_of(state.promoted)
+    assert facts_of(replay(only_prod, Env.PROD, "tiny", {}).promoted) == facts_of(state.promoted)
 
 
 def facts_of(entries: Any) -> dict[str, Fact]:
@@ -134,6 +134,6 @@ def test_a_rollback_of_something_never_promoted_changes_nothing() -> None:
         rolled_back(good, semver="v0.9.9"),
         rolled_back(good, bundle_digest=B),
     )
-    state = replay(ledger, Env.PROD, "tiny")
+    state = replay(ledger, Env.PROD, "tiny", {})
     assert state.latest is ledger.entries[1]
     assert [entry.seq for entry, _ in state.ignored] == [3, 4, 5]

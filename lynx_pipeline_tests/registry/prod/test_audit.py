@@ -20,6 +20,7 @@ from lynx_pipeline_tests.registry.prod.conftest import (
     both_stores,
     raise_floors,
 )
+from lynx_pipeline_tests.support.signing import sign
 from lynx_pipeline_tests.support.world import Made
 
 
@@ -41,7 +42,7 @@ def test_a_promotion_in_prod_passes_the_audit(prod: Prod) -> None:
     ("actor", "message"),
     [
         ({"environment": "mine"}, "claim 'environment'"),
-        ({"repository_id": "1"}, "claim 'repository_id'"),
+        ({"workflow_ref": "o/r/.github/workflows/x.yml@refs/heads/main"}, "claim 'workflow_ref'"),
         ({"sha": "0" * 40}, "git has no commit"),
     ],
 )
@@ -52,7 +53,7 @@ def test_an_entry_with_a_forged_identity_is_reported(
     entry = prod.promote(prod.candidate("good"), "v0.1.0")
     assert isinstance(entry.fact.actor, Actor)
     other = replace(entry.fact.actor, **{"jti": "another", **actor})
-    prod.store.append(lambda _: replace(entry.fact, semver="v0.2.0", actor=other))
+    prod.store.append(lambda _: replace(entry.fact, semver="v0.2.0", actor=other), sign=sign)
     (finding,) = audit(Registry.open(prod.prod), "v0.2.0").findings
     assert "does not support it" in finding
     assert message in finding
@@ -71,7 +72,7 @@ def forge(prod: Prod, made: Made, genuine: Entry[Promoted], settings: Settings) 
     assert isinstance(genuine.fact.actor, Actor)
     actor = replace(genuine.fact.actor, jti="another")
     forged = promotion.build_promotion(settings, request, genuine.fact.time, actor)
-    prod.store.append(lambda _: replace(forged.fact, env=Env.PROD), forged.files)
+    prod.store.append(lambda _: replace(forged.fact, env=Env.PROD), forged.files, sign)
     (finding,) = audit(Registry.open(prod.prod), "v0.2.0").findings
     return finding
 

@@ -19,6 +19,7 @@ from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.fake_issuer import MAIN, REPOSITORY
 from lynx_pipeline_tests.support.package_index import index
 from lynx_pipeline_tests.support.places import GIT_ENV
+from lynx_pipeline_tests.support.signing import private_pem
 
 # act has one token for all jobs; what each job may do is tested with the home-made runner.
 TOKEN = "ghs_of_every_job_under_act"
@@ -87,6 +88,7 @@ def run(stage: Stage, comment: Comment, mlflow: str = "", **env: str) -> ActRun:
         *("--action-cache-path", str(folder / "cache")),
         *("--var", f"MLFLOW_TRACKING_URI={mlflow or stage.mlflow}"),
         *("--secret", f"GITHUB_TOKEN={TOKEN}", "--secret", f"APPRISE_URLS={stage.channel.url}"),
+        *("--secret", f"LYNX_SIGNING_KEY={private_pem()}"),
     ]
     for name, value in variables.items():
         command += ["--env", f"{name}={value}"]

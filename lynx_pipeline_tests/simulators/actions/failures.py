@@ -221,8 +221,10 @@ def apart(stage: Stage) -> list[Seen]:
         for what, its in (("without write access", reads), ("with a token that can write", writes)):
             given = evaluated_run(stage)
             runner = stage.runner(stage.comment(request_text(ALIAS, V)))
-            report = {**runner.environment_secrets["report"], **reads}
-            runner = replace(runner, environment_secrets={"production": its, "report": report})
+            secrets = runner.environment_secrets
+            more = {"production": its, "report": reads}
+            secrets = {name: {**secrets[name], **it} for name, it in more.items()}
+            runner = replace(runner, environment_secrets=secrets)
             before = files(stage.registry)
             run = runner.run(given)
             found.append(

@@ -27,6 +27,7 @@ from lynx_pipeline_tests.support.builders import bundle
 from lynx_pipeline_tests.support.fake_issuer import FakeIssuer
 from lynx_pipeline_tests.support.places import BRANCH, GIT_ENV, OnGit, git
 from lynx_pipeline_tests.support.receiver import Receiver, receiving
+from lynx_pipeline_tests.support.signing import private_pem
 
 WORKFLOW = ".github/workflows/deploy-grammar-tutor.yml"
 NUMBER = 7
@@ -110,7 +111,10 @@ class Stage:
             work=self.folder / "runs" / str(self.runs),
             environ=self.environ,
             vars={"MLFLOW_TRACKING_URI": self.mlflow},
-            environment_secrets={"report": {"APPRISE_URLS": self.channel.url}},
+            environment_secrets={
+                "production": {"LYNX_SIGNING_KEY": private_pem()},
+                "report": {"APPRISE_URLS": self.channel.url},
+            },
             hooks=replace(hooks, wrap={**installs, **hooks.wrap}),
             run_id=str(1_000_000 + self.runs),
         )

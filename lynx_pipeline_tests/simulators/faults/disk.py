@@ -25,6 +25,12 @@ from lynx_pipeline_tests.support.places import InFolder, facts, promote
 
 KILLED, HALFWAY, LAST_BYTE = "killed before", "killed halfway", "killed at the last byte"
 SHORT = "short write"
+_ROLES = {
+    "lock": "lock",
+    "index.jsonl": "index",
+    "index.intoto": "signatures",
+    "index.checkpoint": "checkpoint",
+}
 DISK_FAULTS = (KILLED, HALFWAY, LAST_BYTE, "EIO", "ENOSPC", SHORT)
 
 
@@ -50,8 +56,9 @@ class Disk:
             return "folder"
         if inside[0] == "evidence":
             return "evidence" if len(inside) > 2 else "evidence folder"
-        names = {".lock": "lock", "index.jsonl": "index", "index.checkpoint.json": "checkpoint"}
-        return names.get(inside[0], "checkpoint")  # a temporary file gets a random name
+        # A temporary file's name is a dot, the real one's and random digits.
+        name = inside[0].removeprefix(".")
+        return next(what for start, what in _ROLES.items() if name.startswith(start))
 
     def call(self, op: str, what: str, real: Callable[[], Any]) -> Any:
         """A call that either happens or fails."""

@@ -25,6 +25,7 @@ from lynx_pipeline_tests.simulators.faults.trial import (
     forked,
 )
 from lynx_pipeline_tests.support.places import B, OnGit, facts, version
+from lynx_pipeline_tests.support.signing import sign
 
 REMOTE_COLUMNS = ("the ledger", "reported to the promoter")
 REPORTED = {"": "promoted", "SystemFailed": "system failure", "Refused": "refused"}
@@ -126,7 +127,7 @@ def compete_with(remote: Remote, fact: Fact) -> None:
 
     def compete() -> None:
         if facts(remote.place.store)[-1] != fact:
-            remote.place.store.append(lambda _: fact, EVIDENCE)
+            remote.place.store.append(lambda _: fact, EVIDENCE, sign)
 
     remote.while_deciding = compete
     remote.competitor = fact
@@ -283,7 +284,7 @@ def _promote_and(store: Store, meanwhile: Callable[[], object]) -> None:
         meanwhile()
         return version(9)
 
-    store.append(decide, EVIDENCE)
+    store.append(decide, EVIDENCE, sign)
 
 
 def over_ssh(remote: Remote, body: str) -> None:

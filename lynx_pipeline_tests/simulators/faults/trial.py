@@ -13,6 +13,7 @@ from lynx_pipeline.domain.ledger.chain import Entry, Ledger
 from lynx_pipeline.domain.ledger.facts import Fact
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline_tests.support.places import Place, facts, promote, version
+from lynx_pipeline_tests.support.signing import sign
 
 # The results by failpoint and fault.
 Table = dict[tuple[str, str], set[str]]
@@ -28,8 +29,10 @@ def check_recovery(place: Place, old: Sequence[Fact]) -> str:
     outcome = "old" if found == old else "new"
     if outcome == "new":
         assert all(place.holds(piece) for piece in EVIDENCE)
-    assert store.append(_again, EVIDENCE).entry.fact == version(9)
+        assert _is_signed(store)
+    assert store.append(_again, EVIDENCE, sign).entry.fact == version(9)
     assert all(place.holds(piece) for piece in EVIDENCE)
+    assert _is_signed(store)
     promote(store, 10, (b"something else",))
     ledger = store.read()
     assert [entry.fact for entry in ledger.entries] == [*new, version(10)]
@@ -44,6 +47,15 @@ def _readable(store: Store, old: Sequence[Fact]) -> Sequence[Fact]:
     except BadInput as error:
         assert "tag tiny@v0.9.0-dev is missing" in str(error), error
         return old
+
+
+def _is_signed(store: Store) -> bool:
+    """Whether the last entry's signature is there. While its tag is missing, it can't be read."""
+    try:
+        ledger = store.read()
+    except BadInput:
+        return True
+    return sign(ledger.entries[-1]) in ledger.signatures
 
 
 def _again(ledger: Ledger) -> Fact | Entry:

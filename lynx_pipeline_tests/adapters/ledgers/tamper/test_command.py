@@ -12,12 +12,15 @@ from lynx_pipeline.cli import main
 from lynx_pipeline_tests.adapters.ledgers.tamper.conftest import LINES, back_by_one, changed
 from lynx_pipeline_tests.support.builders import project
 from lynx_pipeline_tests.support.places import InFolder, OnGit, Place
+from lynx_pipeline_tests.support.signing import signatures_table
 
 
 def verify(place: Place, root: Path) -> tuple[int, str, str]:
     """Run ``registry verify`` in a project with this registry: exit code, output and errors."""
     if not root.exists():
-        project(root, pyproject=f'registry = "{place.setting}"\n')
+        head = place.store.read().head
+        table = signatures_table(unsigned_until=head)
+        project(root, pyproject=f'registry = "{place.setting}"\n{table}')
     out, err = io.StringIO(), io.StringIO()
     with chdir(root), redirect_stdout(out), redirect_stderr(err):
         code = main(["registry", "verify"])
@@ -42,6 +45,9 @@ def test_the_command_names_the_damaged_line(folder: InFolder, git: OnGit, tmp_pa
     raw = folder.index()
     assert git.index() == raw
     lines = raw.splitlines(keepends=True)
+    whole = f"The ledger is consistent: 50 entries, {len(raw)} bytes.\n"
+    assert verify(folder, tmp_path / "folder") == (0, whole, "")
+    assert verify(git, tmp_path / "git") == (0, whole, "")
     samples = {
         17: raw.replace(b'"seq":17,', b'"seq":71,'),
         31: b"".join(lines[:30] + lines[29:]),
@@ -51,7 +57,6 @@ def test_the_command_names_the_damaged_line(folder: InFolder, git: OnGit, tmp_pa
         folder.overwrite(damaged)
         assert_command_names_line(folder, tmp_path / "folder", line)
         folder.overwrite(raw)
-    whole = f"The ledger is consistent: 50 entries, {len(raw)} bytes.\n"
     assert verify(folder, tmp_path / "folder") == (0, whole, "")
     for line in (17, 50):
         with changed(git):

@@ -1,0 +1,165 @@
+"""Which entries are signed: a signature proves that an entry was made with one of the keys that the
+*reader's* settings name.
+
+In ``prod``, every promotion and rollback needs one. Exempt are entries up to the one that
+``unsigned_until`` names, from before there were signatures. A retired key counts up to the entry
+that its ``until`` names. Both are places in the chain and not times: an entry's time is whatever
+its writer says, and its place is fixed by the hashes of all entries before it.
+
+The registry keeps the signatures beside the ledger, a line for each. Whatever else is in that file
+is ignored, because it changes nothing.
+"""
+
+import base64
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from lynx_pipeline.domain.ledger.chain import Entry, Ledger
+from lynx_pipeline.domain.ledger.facts import Actor, Registered
+from lynx_pipeline.domain.ledger.statements import (
+    PREDICATES,
+    Claim,
+    Envelope,
+    read_claims,
+    read_envelope,
+)
+from lynx_pipeline.domain.release.signing import SigningPolicy, TrustedKey
+from lynx_pipeline.domain.versioning import Env
+from lynx_pipeline.errors import BadInput
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+    PublicKey = Ed25519PublicKey | EllipticCurvePublicKey
+
+TABLE = "[tool.lynx_pipeline.signatures]"
+KEY_FORM = (
+    "expected an Ed25519, ECDSA P-256 or ECDSA P-384 key, as 'openssl pkey -pubout' prints it "
+    "between the lines BEGIN PUBLIC KEY and END PUBLIC KEY, on one line"
+)
+
+
+def load_key(key: TrustedKey) -> "PublicKey":
+    """The key, ready to verify with.
+
+    Raises:
+        BadInput: it is not a key, or of another kind.
+    """
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+    from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+    try:
+        found = load_der_public_key(base64.b64decode(key.public_key, validate=True))
+    except (ValueError, UnsupportedAlgorithm):
+        found = None
+    if isinstance(found, ed25519.Ed25519PublicKey) or (
+        isinstance(found, ec.EllipticCurvePublicKey)
+        and isinstance(found.curve, ec.SECP256R1 | ec.SECP384R1)
+    ):
+        return found
+    raise BadInput(f"{TABLE}: the public key {key.public_key[:20]}... is invalid: {KEY_FORM}.")
+
+
+def is_signed(envelope: Envelope, key: "PublicKey") -> bool:
+    """Whether one of the envelope's signatures is by ``key``."""
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+
+    signed = envelope.signed
+    for _, sig in envelope.signatures:
+        try:
+            if isinstance(key, ed25519.Ed25519PublicKey):
+                key.verify(sig, signed)
+            elif isinstance(key.curve, ec.SECP256R1):
+                key.verify(sig, signed, ec.ECDSA(hashes.SHA256()))
+            else:
+                key.verify(sig, signed, ec.ECDSA(hashes.SHA384()))
+        except InvalidSignature:
+            continue
+        return True
+    return False
+
+
+def unsigned_entries(ledger: Ledger, policy: SigningPolicy) -> Mapping[str, str]:
+    """The entries in ``prod`` that don't count for want of a valid signature: their hashes, each
+    with the reason.
+
+    Raises:
+        BadInput: the policy has an invalid key, or names an entry that the ledger does not have.
+    """
+    needed = [
+        entry
+        for entry in ledger.entries
+        if entry.fact.env is Env.PROD and not isinstance(entry.fact, Registered)
+    ]
+    if not needed:
+        return {}
+    exempt = _place(ledger, policy.unsigned_until, "unsigned_until")
+    keys = [(_last_place(ledger, key), load_key(key)) for key in policy.keys]
+    found = _by_claim(ledger.signatures.splitlines())
+    return {
+        entry.hash: reason
+        for entry in needed
+        if entry.seq > exempt and (reason := _problem(entry, found, keys, policy))
+    }
+
+
+def _by_claim(lines: Iterable[bytes]) -> Mapping[Claim, list[Envelope]]:
+    found = defaultdict(list)
+    for line in lines:
+        try:
+            envelope = read_envelope(line)
+        except BadInput:
+            continue
+        for claim in read_claims(envelope.payload):
+            found[claim].append(envelope)
+    return found
+
+
+def _problem(
+    entry: Entry,
+    found: Mapping[Claim, list[Envelope]],
+    keys: list[tuple[int | None, "PublicKey"]],
+    policy: SigningPolicy,
+) -> str | None:
+    """Why the entry does not count as signed; None if it does."""
+    if not keys:
+        return f"its signature can't be checked, because {TABLE} names no keys"
+    envelopes = found.get(Claim(entry.hash, PREDICATES[type(entry.fact)]), [])
+    if not envelopes:
+        return "it is not signed"
+    signers = [
+        until for until, key in keys if any(is_signed(envelope, key) for envelope in envelopes)
+    ]
+    if not signers:
+        return f"its signature is not by a key in {TABLE}, or is not of this entry"
+    if all(until is not None and entry.seq > until for until in signers):
+        return "it is signed with a retired key, after the last entry that may be signed with it"
+    actor, expected = getattr(entry.fact, "actor", None), policy.repository_id
+    if expected is not None and isinstance(actor, Actor) and actor.repository_id != expected:
+        return (
+            f"it is signed for the repository with the id {actor.repository_id!r:.40}, expected "
+            f"{expected!r}"
+        )
+    return None
+
+
+def _last_place(ledger: Ledger, key: TrustedKey) -> int | None:
+    return None if key.until is None else _place(ledger, key.until, "until")
+
+
+def _place(ledger: Ledger, hashed: str | None, name: str) -> int:
+    """The place of the entry with this hash; 0 for None."""
+    if hashed is None:
+        return 0
+    for entry in ledger.entries:
+        if entry.hash == hashed:
+            return entry.seq
+    raise BadInput(
+        f"{TABLE}: {name!r}: the ledger has no entry with the hash {hashed}. Either the setting is "
+        "of another registry, or entries were removed from this one."
+    )
