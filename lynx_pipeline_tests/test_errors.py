@@ -29,7 +29,7 @@ def test_an_os_error_is_reported_in_one_paragraph(error: OSError, start: str) ->
 
 def test_the_modules_of_the_extra_are_those_that_the_package_imports() -> None:
     """Beside Ray and S3's library, with messages of their own, and what is always installed."""
-    base = {"click", "filelock", "yaml", "rfc8785"}
+    base = {"click", "cryptography", "filelock", "yaml", "rfc8785"}
     only_for_types = {"typing_extensions"}
     imported = set[str]()
     for file in (REPO / "lynx_pipeline").rglob("*.py"):

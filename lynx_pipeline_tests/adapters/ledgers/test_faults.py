@@ -43,8 +43,8 @@ from lynx_pipeline_tests.support.small_process import in_small_process
 DOCUMENT = REPO / "docs" / "faults.md"
 
 # Every failpoint, so that a removed one is noticed.
-WRITES = ("write evidence", "write index", "write checkpoint")
-READS = ("read checkpoint", "read index", "read evidence")
+WRITES = ("write evidence", "write signatures", "write index", "write checkpoint")
+READS = ("read checkpoint", "read index", "read signatures", "read evidence")
 DISK_CALLS = (
     *("mkdir folder", "mkdir evidence folder"),
     *("open lock", "open evidence", "open evidence folder", "open index", "open folder"),
@@ -52,6 +52,7 @@ DISK_CALLS = (
     *("sync checkpoint", "rename evidence", "rename checkpoint", "truncate index"),
     *("close evidence", "close evidence folder", "close index", "close folder"),
     *("close checkpoint", "close lock"),
+    *(f"{call} signatures" for call in ("open", "sync", "rename", "close")),
 )
 GIT_COMMANDS = (
     *("init", "remote", "fetch", "ls-remote", "update-ref", "for-each-ref", "rev-list"),
