@@ -196,7 +196,7 @@ def _fetchable_from(places: Mapping[str, str | None]) -> str:
 
 @registry.command(cls=Command, example="lynx-pipeline registry verify")
 def verify() -> int:
-    """Verify the ledger's chain and the signatures in prod, and list entries that are ignored.
+    """Verify the ledger's chain and the signatures in prod, and list what is ignored.
 
     The chain proves that no entry was changed, removed or reordered. A signature proves that an
     entry was made with a key that your settings name.
@@ -206,7 +206,9 @@ def verify() -> int:
     broken = broken_rules(ledger, opened.unsigned(ledger))
     for entry, reason in broken:
         print(f"lynx-pipeline: line {entry.seq} is ignored: {reason}", file=sys.stderr)
-    if broken:
+    for stray in ledger.strays:
+        print(f"lynx-pipeline: {stray} is ignored: it belongs to no entry.", file=sys.stderr)
+    if broken or ledger.strays:
         return 1
     torn = f", and {ledger.torn} uncommitted bytes that will be dropped" if ledger.torn else ""
     entries = number_of(len(ledger.entries), "entry", "entries")

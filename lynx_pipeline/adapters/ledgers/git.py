@@ -3,7 +3,8 @@
 Commit and tag are pushed in one ``git push --atomic`` that names the commit it builds on. So the
 branch moves from the commit that was read to the new entry, or not at all. A writer that loses the
 race reads and decides again. Each tag records size and hash of the ledger at its entry, and the
-branch must extend all of them, so a branch that was reset or rewritten is detected.
+branch must extend all of them, so a branch that was reset or rewritten is detected. Somebody else's
+commits and tags that leave the ledger as it is are reported, and change nothing.
 
 A promotion's tag is ``<model>@<semver>``, any other entry's ``<model>@<event>-<seq>``. The
 branch's move is the commit point. A remote that crashed between branch and tag has an entry whose
@@ -253,22 +254,22 @@ class _Clone:
                 "its end. Something else pushed there: check the branch's history; nothing was "
                 "changed."
             )
-        untagged = self._untagged(ledger, commits, tags)
-        ledger = replace(ledger, signatures=signatures)
+        untagged, strays = self._compare(ledger, commits, tags)
+        ledger = replace(ledger, signatures=signatures, strays=strays)
         return _Snapshot(commits[-1] if commits else None, raw, ledger, untagged)
 
-    def _untagged(self, ledger: Ledger, commits: list[str], tags: dict[str, _Tag]) -> Entry | None:
-        """The last entry if its tag is missing. Raises BadInput unless every other entry has its
-        commit and its tag, and there are no further ones."""
-        untagged = None
-        if len(commits) != len(ledger.entries):
-            raise BadInput(
-                f"{self.remote}, line {min(len(commits), len(ledger.entries)) + 1}: the branch "
-                f"has {len(commits)} commits and the ledger {len(ledger.entries)} entries, "
-                "expected one commit per entry. Something else pushed there: check the branch's "
-                "history; nothing was changed."
-            )
-        for entry, commit in zip(ledger.entries, commits, strict=True):
+    def _compare(
+        self, ledger: Ledger, commits: list[str], tags: dict[str, _Tag]
+    ) -> tuple[Entry | None, tuple[str, ...]]:
+        """The last entry if its tag is missing, and the commits and tags that belong to no entry.
+
+        Raises:
+            BadInput: another entry's tag is missing, or does not point to a commit of its own, in
+                order. The tags' checkpoints were compared with the ledger before.
+        """
+        places = {commit: place for place, commit in enumerate(commits)}
+        untagged, used = None, [-1]
+        for entry in ledger.entries:
             line = f"{self.remote}, line {entry.seq}"
             if entry.fact.model != self.model:
                 raise BadInput(
@@ -278,21 +279,24 @@ class _Clone:
                 )
             name = _tag_name(entry)
             tag = tags.pop(name, None)
-            if tag and tag.commit == commit and tag.checkpoint and tag.checkpoint.seq == entry.seq:
+            place = places.get(tag.commit, -1) if tag else -1
+            if tag and tag.checkpoint and tag.checkpoint.seq == entry.seq and place > used[-1]:
+                used.append(place)
                 continue
-            if entry is not ledger.entries[-1] or (tag and tag.checkpoint):
+            is_last = entry is ledger.entries[-1] and used[-1] < len(commits) - 1
+            if not is_last or (tag and tag.checkpoint):
                 raise BadInput(
                     f"{line}: its tag {name} is missing or points elsewhere. Push the tag again "
                     "from a clone that has it; nothing was changed."
                 )
             untagged = entry
-        for name, tag in tags.items():
-            if tag.checkpoint:
-                raise BadInput(
-                    f"{self.remote}: the tag {name} matches no entry. Delete the tag; nothing was "
-                    "changed."
-                )
-        return untagged
+        added = [it for it in range(len(commits)) if it not in set(used)]
+        strays = [
+            f"the commit {commits[it][:12]} of the branch"
+            for it in added[: -1 if untagged else None]
+        ]
+        strays += [f"the tag {name}" for name, tag in tags.items() if tag.checkpoint]
+        return untagged, tuple(strays)
 
     def _tags(self) -> dict[str, _Tag]:
         """The fetched tags by name. Some may not be the registry's."""

@@ -69,12 +69,14 @@ class Checkpoint:
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """All committed entries, verified; ``size`` is their bytes, ``torn`` what follows them.
-    ``signatures`` are the lines kept beside them, of which nothing is verified yet."""
+    ``signatures`` are the lines kept beside them, of which nothing is verified yet. ``strays`` are
+    things that somebody else put in the ledger's place, and that change nothing."""
 
     entries: tuple[Entry, ...] = ()
     size: int = 0
     torn: int = 0
     signatures: bytes = b""
+    strays: tuple[str, ...] = ()
 
     @property
     def head(self) -> str | None:

@@ -149,8 +149,7 @@ REFS: dict[Callable[[OnGit], None], str] = {
     back_to_an_empty_ledger: "line 1: cut off",
     last_commit_rewritten: "line 50",
     last_commit_rewritten_and_grown: "line 50",
-    history_rewritten_with_the_same_bytes: "line 2: the branch has 1 commits",
-    commit_without_an_entry: "line 51: the branch has 51 commits and the ledger 50 entries",
+    history_rewritten_with_the_same_bytes: "line 1: its tag tiny@registered-1 is missing or",
     branch_deleted: "line 1: cut off",
     second_to_last_tag_deleted: f"line {LINES - 1}.*tag tiny@",
     tag_deleted: "line 25.*tag tiny@rolled_back-25 is missing or",
@@ -166,7 +165,6 @@ REFS: dict[Callable[[OnGit], None], str] = {
     tag_message_without_a_hash: "line 25: its tag tiny@rolled_back-25 is missing or",
     tag_message_with_a_wrong_hash: "line 25: differs from the entry that was here before",
     tag_message_with_a_later_entry: "line 51: cut off",
-    tag_added: "the tag tiny@v9.9.9 matches no entry",
     index_missing: "has no file index.jsonl",
     index_is_a_folder: "index.jsonl is not a regular file",
     index_is_a_link: "index.jsonl is not a regular file",
@@ -188,6 +186,57 @@ def test_a_forced_branch_or_a_changed_tag_is_detected(
         with pytest.raises(BadInput, match=REFS[how]):
             git.store.append(lambda _: fact())
         assert git.refs() == before
+
+
+def commit_of_another_file(place: OnGit) -> None:
+    """A README, by somebody who took the branch for an ordinary one."""
+    blob = place.git("hash-object", "-w", "--stdin", stdin=b"Hello").decode()
+    kept = place.git("ls-tree", "lynx-registry").decode()
+    commit_tree(place, f"{kept}\n100644 blob {blob}\tREADME.md\n")
+
+
+STRAYS: dict[Callable[[OnGit], None], str] = {
+    commit_without_an_entry: "the commit ............ of the branch",
+    commit_of_another_file: "the commit ............ of the branch",
+    tag_added: "the tag tiny@v9.9.9",
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("how", STRAYS, ids=lambda how: how.__name__)
+def test_what_belongs_to_no_entry_is_reported_and_stops_nothing(
+    git: OnGit, how: Callable[[OnGit], None]
+) -> None:
+    """The ledger is the same, and grows. What was added is still there."""
+    before = git.store.read()
+    assert before.strays == ()
+    with changed(git):
+        how(git)
+        head = git.commits()[-1]
+        found = git.store.read()
+        (stray,) = found.strays
+        assert re.fullmatch(STRAYS[how], stray)
+        assert found.entries == before.entries
+        new = git.store.append(lambda _: fact()).entry
+        after = git.store.read()
+        assert after.entries == (*before.entries, new)
+        assert after.strays == found.strays
+        assert git.commits()[-2] == head
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("quick")
+def test_a_stray_commit_after_an_entry_without_a_tag(git: OnGit) -> None:
+    """The same promotion, run again, restores the tag."""
+    with changed(git):
+        new = git.store.append(lambda _: fact()).entry
+        git.git("tag", "-d", f"tiny@registered-{LINES + 1}")
+        commit_of_another_file(git)
+        with pytest.raises(BadInput, match="its tag tiny@registered-51 is missing"):
+            git.store.read()
+        assert git.store.append(lambda _: new).entry == new
+        assert len(git.store.read().strays) == 1
 
 
 @pytest.mark.slow
