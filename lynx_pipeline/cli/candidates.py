@@ -8,6 +8,7 @@ from lynx_pipeline.cli.framework import Command, with_json
 from lynx_pipeline.cli.output import print_json
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs import candidates as stored
+from lynx_pipeline.defs.gate import PROJECT
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline.domain.ledger.facts import TIME
 
@@ -28,7 +29,7 @@ def list_candidates(as_json: bool) -> int:
     ended it is Dagster's status.
     """
     with open_instance() as instance:
-        found = stored.candidates(instance)
+        found = stored.candidates(PROJECT, instance)
     rows = [{**asdict(it), "time": it.time.strftime(TIME) if it.time else None} for it in found]
     if as_json:
         print_json(rows)
@@ -57,6 +58,6 @@ def archive(keys: tuple[str, ...]) -> int:
     """
     settings = load_settings()
     with open_instance() as instance:
-        stored.archive(instance, keys)
+        stored.archive(PROJECT, instance, keys)
     print(f"Archived {len(keys)}. Evidence and bundles stay in {settings.candidates}.")
     return 0

@@ -13,6 +13,7 @@ from dagster import (
     DagsterInstance,
     DagsterRunStatus,
     DefaultScheduleStatus,
+    ExecutorDefinition,
     OpExecutionContext,
     RunRecord,
     RunsFilter,
@@ -21,12 +22,11 @@ from dagster import (
     op,
 )
 
-from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.executor import AUTHOR_TAG, RUN_NAME_TAG
 from lynx_pipeline.defs.failures import failures
+from lynx_pipeline.defs.gate import PARTITION_TAG, Gate
 from lynx_pipeline.defs.known import recall
 from lynx_pipeline.defs.outcome import OUTCOME_TAG, Outcome
-from lynx_pipeline.defs.partitions import CANDIDATES, PARTITION_TAG
 from lynx_pipeline.errors import BadInput, Refused, some_of
 from lynx_pipeline.evaluation.candidate import SEMVER_TAG
 
@@ -51,57 +51,60 @@ class Listed:
     dealt_with: bool
 
 
-def candidates(instance: DagsterInstance) -> list[Listed]:
+def candidates(gate: Gate, instance: DagsterInstance) -> list[Listed]:
     """All candidates that have a partition; the one with the newest run first."""
-    keys = instance.get_dynamic_partitions(CANDIDATES.name or "")
+    keys = instance.get_dynamic_partitions(gate.partitions_name)
     found = [
         listed
         for start in range(0, len(keys), _AT_ONCE)
-        for listed in _listed(instance, keys[start : start + _AT_ONCE])
+        for listed in _listed(gate, instance, keys[start : start + _AT_ONCE])
     ]
     never = datetime.min.replace(tzinfo=UTC)
     return sorted(found, key=lambda it: it.time or never, reverse=True)
 
 
-def archive(instance: DagsterInstance, keys: Sequence[str]) -> None:
+def archive(gate: Gate, instance: DagsterInstance, keys: Sequence[str]) -> None:
     """Remove the partitions of these candidates, or of none.
 
     Raises:
         BadInput: one of them is not in Dagster.
         Refused: one of them has a run that has not ended.
     """
-    known = set(instance.get_dynamic_partitions(CANDIDATES.name or ""))
+    known = set(instance.get_dynamic_partitions(gate.partitions_name))
     if unknown := [key for key in keys if key not in known]:
         raise BadInput(
             f"not among Dagster's candidates: {some_of([f'{key!r:.200}' for key in unknown])}. "
             "Expected keys that 'lynx-pipeline candidates list' shows. An archived candidate is no "
             "longer there."
         )
-    if active := [it.key for it in _listed(instance, keys) if it.active]:
+    if active := [it.key for it in _listed(gate, instance, keys) if it.active]:
         raise Refused(
             f"a run has not ended yet, of candidate {some_of(active)}. Wait for it or cancel it, "
             "then archive the candidate."
         )
     for key in keys:
-        instance.delete_dynamic_partition(CANDIDATES.name or "", key)
+        instance.delete_dynamic_partition(gate.partitions_name, key)
 
 
-def overdue(instance: DagsterInstance, days: int, now: datetime) -> list[Listed]:
+def overdue(gate: Gate, instance: DagsterInstance, days: int, now: datetime) -> list[Listed]:
     """The candidates that were dealt with and had no run in the last ``days``."""
     before = now - timedelta(days=days)
-    return [it for it in candidates(instance) if it.dealt_with and it.time and it.time < before]
+    return [
+        it for it in candidates(gate, instance) if it.dealt_with and it.time and it.time < before
+    ]
 
 
-def _listed(instance: DagsterInstance, keys: Sequence[str]) -> Iterator[Listed]:
+def _listed(gate: Gate, instance: DagsterInstance, keys: Sequence[str]) -> Iterator[Listed]:
     runs: dict[str, list[RunRecord]] = {key: [] for key in keys}
     for record in instance.get_run_records(RunsFilter(tags={PARTITION_TAG: list(keys)})):
-        runs[record.dagster_run.tags[PARTITION_TAG]].append(record)  # newest first
+        if gate.has_run(record.dagster_run):
+            runs[record.dagster_run.tags[PARTITION_TAG]].append(record)  # newest first
     for key, records in runs.items():
         tags = [record.dagster_run.tags for record in records]
         active = any(record.dagster_run.status not in _ENDED for record in records)
         last = records[0] if records else None
         status = last.dagster_run.status.value.lower() if last else ""
-        known = recall(instance, key)
+        known = recall(gate, instance, key)
         yield Listed(
             key=key,
             run_name=next((it[RUN_NAME_TAG] for it in tags if RUN_NAME_TAG in it), known.run_name),
@@ -114,34 +117,37 @@ def _listed(instance: DagsterInstance, keys: Sequence[str]) -> Iterator[Listed]:
         )
 
 
-@op
-def archive_overdue(context: OpExecutionContext) -> None:
-    """Archive the candidates that were promoted or refused, and had no run for
-    ``archive_after_days``."""
-    with failures():
-        days = load_settings().archive_after_days
-        found = overdue(context.instance, days, datetime.now(UTC))
-        archive(context.instance, [it.key for it in found])
-    for it in found:
-        context.log.info(f"Archived {it.key} ({it.run_name} by {it.author}): {it.outcome}.")
-    context.log.info(f"{len(found)} candidates had no run for {days} days, and were archived.")
+def build_archiving(gate: Gate, executor: ExecutorDefinition) -> ScheduleDefinition:
+    """The job that archives what is overdue, and the schedule that runs it."""
 
+    @op(name=gate.prefixed("archive_overdue"))
+    def archive_overdue(context: OpExecutionContext) -> None:
+        """Archive the candidates that were promoted or refused, and had no run for
+        ``archive_after_days``."""
+        with failures():
+            days = gate.settings().archive_after_days
+            found = overdue(gate, context.instance, days, datetime.now(UTC))
+            archive(gate, context.instance, [it.key for it in found])
+        for it in found:
+            context.log.info(f"Archived {it.key} ({it.run_name} by {it.author}): {it.outcome}.")
+        context.log.info(f"{len(found)} candidates had no run for {days} days, and were archived.")
 
-@job(
-    description=(
-        "Archive the candidates that were promoted or refused, and had no run for "
-        "`archive_after_days`: their partitions leave Dagster, their evidence stays."
+    @job(
+        name=gate.prefixed("archive_candidates"),
+        executor_def=executor,
+        description=(
+            "Archive the candidates that were promoted or refused, and had no run for "
+            "`archive_after_days`: their partitions leave Dagster, their evidence stays."
+        ),
     )
-)
-def archive_candidates() -> None:
-    """Archive candidates that were dealt with long ago."""
-    archive_overdue()
+    def archive_candidates() -> None:
+        """Archive candidates that were dealt with long ago."""
+        archive_overdue()
 
-
-archive_daily = ScheduleDefinition(
-    name="archive_daily",
-    cron_schedule="0 3 * * *",
-    job=archive_candidates,
-    default_status=DefaultScheduleStatus.STOPPED,
-    description="Runs archive_candidates every night. Off by default.",
-)
+    return ScheduleDefinition(
+        name=gate.prefixed("archive_daily"),
+        cron_schedule="0 3 * * *",
+        job=archive_candidates,
+        default_status=DefaultScheduleStatus.STOPPED,
+        description=f"Runs {archive_candidates.name} every night. Off by default.",
+    )

@@ -17,9 +17,9 @@ from dagster import (
     multi_asset_check,
 )
 
-from lynx_pipeline.config import BLOCKING, load_settings
-from lynx_pipeline.defs.assets import candidate_eval, eval_set
+from lynx_pipeline.config import BLOCKING
 from lynx_pipeline.defs.failures import failures
+from lynx_pipeline.defs.gate import CANDIDATE_EVAL, EVAL_SET, Gate
 from lynx_pipeline.defs.known import recall
 from lynx_pipeline.defs.metadata import (
     candidate_metadata,
@@ -29,7 +29,6 @@ from lynx_pipeline.defs.metadata import (
     report_metadata,
     shift_metadata,
 )
-from lynx_pipeline.defs.partitions import CANDIDATES
 from lynx_pipeline.domain.gate.baseline import LATENCY
 from lynx_pipeline.domain.gate.rule import Verdict, unresolvable
 from lynx_pipeline.errors import BadInput, LynxError, Refused
@@ -44,54 +43,72 @@ warnings.simplefilter("ignore", PreviewWarning)
 warnings.simplefilter("ignore", BetaWarning)
 
 
-@multi_asset_check(
-    name="eval_set_eval_set_matches_baseline",  # as Dagster names the op of a single check
-    specs=[
-        AssetCheckSpec(
-            "eval_set_matches_baseline",
-            asset=eval_set,
-            description="The baseline was measured on exactly this eval set.",
-            blocking=True,
-        )
-    ],
-)
-def eval_set_matches_baseline() -> Iterator[AssetCheckResult]:
-    """The baseline was measured on exactly this eval set."""
-    with failures():
-        try:
-            inputs.matched_inputs(load_settings())
-        except BadInput as error:
-            yield AssetCheckResult(passed=False, description=str(error))
-            raise
-    yield AssetCheckResult(passed=True, description="The baseline names this eval set's bytes.")
+def build_checks(gate: Gate) -> list[AssetChecksDefinition]:
+    """The asset checks of a gate."""
+    return [
+        _eval_set_matches_baseline(gate),
+        _buckets_can_resolve_tolerance(gate),
+        *_corpus_checks(gate),
+        _candidate_eval_checks(gate),
+    ]
 
 
-@asset_check(asset=eval_set)
-def buckets_can_resolve_tolerance() -> AssetCheckResult:
-    """No bucket is so small that one question weighs more than the tolerance."""
-    with failures():
-        baseline = inputs.read_baseline(load_settings().baseline)
-    coarse = unresolvable(baseline)
-    tolerance = float(baseline.tolerance * 100)
-    if not coarse:
-        text = f"One question weighs at most {tolerance:g} points in every bucket."
-    else:
-        text = (
-            f"In {len(coarse)} buckets one question weighs more than the {tolerance:g} points "
-            f"of tolerance, so the gate refuses after one more wrong answer: {', '.join(coarse)}."
-        )
-    return AssetCheckResult(
-        passed=not coarse,
-        severity=AssetCheckSeverity.WARN,
-        description=text,
-        metadata={"buckets": list(coarse)},
+def _eval_set_matches_baseline(gate: Gate) -> AssetChecksDefinition:
+    @multi_asset_check(
+        # As Dagster names the op of a single check.
+        name=f"{gate.op(EVAL_SET)}_eval_set_matches_baseline",
+        specs=[
+            AssetCheckSpec(
+                "eval_set_matches_baseline",
+                asset=gate.key(EVAL_SET),
+                description="The baseline was measured on exactly this eval set.",
+                blocking=True,
+            )
+        ],
     )
+    def eval_set_matches_baseline() -> Iterator[AssetCheckResult]:
+        """The baseline was measured on exactly this eval set."""
+        with failures():
+            try:
+                inputs.matched_inputs(gate.settings())
+            except BadInput as error:
+                yield AssetCheckResult(passed=False, description=str(error))
+                raise
+        yield AssetCheckResult(passed=True, description="The baseline names this eval set's bytes.")
+
+    return eval_set_matches_baseline
 
 
-def _corpus_checks() -> list[AssetChecksDefinition]:
+def _buckets_can_resolve_tolerance(gate: Gate) -> AssetChecksDefinition:
+    @asset_check(asset=gate.key(EVAL_SET))
+    def buckets_can_resolve_tolerance() -> AssetCheckResult:
+        """No bucket is so small that one question weighs more than the tolerance."""
+        with failures():
+            baseline = inputs.read_baseline(gate.settings().baseline)
+        coarse = unresolvable(baseline)
+        tolerance = float(baseline.tolerance * 100)
+        if not coarse:
+            text = f"One question weighs at most {tolerance:g} points in every bucket."
+        else:
+            text = (
+                f"In {len(coarse)} buckets one question weighs more than the {tolerance:g} points "
+                "of tolerance, so the gate refuses after one more wrong answer: "
+                f"{', '.join(coarse)}."
+            )
+        return AssetCheckResult(
+            passed=not coarse,
+            severity=AssetCheckSeverity.WARN,
+            description=text,
+            metadata={"buckets": list(coarse)},
+        )
+
+    return buckets_can_resolve_tolerance
+
+
+def _corpus_checks(gate: Gate) -> list[AssetChecksDefinition]:
     """The two checks of a project with a corpus. They are not there without one."""
     try:
-        settings = load_settings()
+        settings = gate.settings()
     except LynxError:  # definitions load everywhere; the steps report what is wrong
         return []
     if settings.corpus is None:
@@ -101,26 +118,27 @@ def _corpus_checks() -> list[AssetChecksDefinition]:
     failed = AssetCheckSeverity.ERROR if blocking else AssetCheckSeverity.WARN
 
     @multi_asset_check(
+        name=gate.prefixed("eval_set_corpus_checks"),
         specs=[
             AssetCheckSpec(
                 names[0],
-                asset=eval_set,
+                asset=gate.key(EVAL_SET),
                 description="No question of the eval set is in the corpus.",
                 blocking=blocking,
             ),
             AssetCheckSpec(
                 names[1],
-                asset=eval_set,
+                asset=gate.key(EVAL_SET),
                 description="The eval set's buckets have about the same shares as the corpus's.",
                 blocking=blocking,
             ),
-        ]
+        ],
     )
     def eval_set_corpus_checks() -> Iterator[AssetCheckResult]:
         """Both checks, from one comparison. It is repeated only if the eval set or the corpus has
         changed."""
         with failures():
-            settings = load_settings()
+            settings = gate.settings()
             findings = corpus_findings(settings, inputs.read_eval_set(settings))
         if findings is None:  # the setting was removed while these definitions were loaded
             for name in names:
@@ -150,46 +168,54 @@ def _corpus_checks() -> list[AssetChecksDefinition]:
     return [eval_set_corpus_checks]
 
 
-@multi_asset_check(
-    specs=[
-        AssetCheckSpec(
-            "no_bucket_regression",
-            asset=candidate_eval,
-            description="The gate: no bucket fell below the baseline by more than the tolerance.",
-            blocking=True,
-            partitions_def=CANDIDATES,
-        ),
-        AssetCheckSpec(
-            "within_latency_budget",
-            asset=candidate_eval,
-            description=(
-                "The candidate answers about as fast as the reference did. The reference "
-                "may have run on another machine, so this is information only."
+def _candidate_eval_checks(gate: Gate) -> AssetChecksDefinition:
+    @multi_asset_check(
+        name=gate.prefixed("candidate_eval_checks"),
+        specs=[
+            AssetCheckSpec(
+                "no_bucket_regression",
+                asset=gate.key(CANDIDATE_EVAL),
+                description=(
+                    "The gate: no bucket fell below the baseline by more than the tolerance."
+                ),
+                blocking=True,
+                partitions_def=gate.partitions,
             ),
-            partitions_def=CANDIDATES,
-        ),
-    ]
-)
-def candidate_eval_checks(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
-    """Both checks of an evaluation, from one read of its evidence."""
-    with failures():
-        settings = load_settings()
-        evaluated = candidate(settings, context.partition_key)
-        judged = judge_evidence(settings, evaluated.evidence)
-        report = build_report(settings, judged)
-    context.log.info(verdict_line(judged.verdict))
-    shown = {
-        **report_metadata(report),
-        **candidate_metadata(settings, evaluated.key, recall(context.instance, evaluated.key)),
-        **pull_request_metadata(context.run.tags),
-        "page": file_metadata(settings, evaluated.folder / PAGE),
-        "evidence": file_metadata(settings, evaluated.evidence),
-    }
-    yield _gate_result(judged.verdict, shown)
-    yield _latency_result(judged)
-    with failures():  # in our words; Dagster's own failure of a blocking check gives no reason
-        if not judged.verdict.passed:
-            raise GateRefused(judged.verdict)
+            AssetCheckSpec(
+                "within_latency_budget",
+                asset=gate.key(CANDIDATE_EVAL),
+                description=(
+                    "The candidate answers about as fast as the reference did. The reference "
+                    "may have run on another machine, so this is information only."
+                ),
+                partitions_def=gate.partitions,
+            ),
+        ],
+    )
+    def candidate_eval_checks(context: AssetCheckExecutionContext) -> Iterator[AssetCheckResult]:
+        """Both checks of an evaluation, from one read of its evidence."""
+        with failures():
+            settings = gate.settings()
+            evaluated = candidate(settings, context.partition_key)
+            judged = judge_evidence(settings, evaluated.evidence)
+            report = build_report(settings, judged)
+        context.log.info(verdict_line(judged.verdict))
+        shown = {
+            **report_metadata(report),
+            **candidate_metadata(
+                settings, evaluated.key, recall(gate, context.instance, evaluated.key)
+            ),
+            **pull_request_metadata(context.run.tags),
+            "page": file_metadata(settings, evaluated.folder / PAGE),
+            "evidence": file_metadata(settings, evaluated.evidence),
+        }
+        yield _gate_result(judged.verdict, shown)
+        yield _latency_result(judged)
+        with failures():  # in our words; Dagster's own failure of a blocking check gives no reason
+            if not judged.verdict.passed:
+                raise GateRefused(judged.verdict)
+
+    return candidate_eval_checks
 
 
 def _gate_result(verdict: Verdict, shown: Mapping[str, Any]) -> AssetCheckResult:
@@ -224,11 +250,3 @@ def _latency_result(judged: Judged) -> AssetCheckResult:
         ),
         metadata={LATENCY: latency, "budget_ms": budget},
     )
-
-
-ALL = [
-    eval_set_matches_baseline,
-    buckets_can_resolve_tolerance,
-    *_corpus_checks(),
-    candidate_eval_checks,
-]

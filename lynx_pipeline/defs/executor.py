@@ -13,6 +13,7 @@ from typing import Any
 from dagster import (
     DagsterEvent,
     Executor,
+    ExecutorDefinition,
     InitExecutorContext,
     executor,
     in_process_executor,
@@ -22,11 +23,10 @@ from dagster._core.execution.plan.plan import ExecutionPlan
 from dagster._core.execution.retries import RetryMode
 from dagster._core.execution.step_dependency_config import StepDependencyConfig
 
-from lynx_pipeline.defs.assets import promotion_decision
+from lynx_pipeline.defs.gate import PARTITION_TAG, PROMOTION_DECISION, Gate
 from lynx_pipeline.defs.known import Known, recall
 from lynx_pipeline.defs.metadata import WORST_BUCKET, WORST_MARGIN
 from lynx_pipeline.defs.outcome import OUTCOME_TAG, Outcome, failure_of_step, outcome_of
-from lynx_pipeline.defs.partitions import PARTITION_TAG
 from lynx_pipeline.errors import paragraph
 from lynx_pipeline.evaluation.candidate import SEMVER_TAG
 
@@ -37,7 +37,8 @@ _CONFIG: Any = in_process_executor.config_schema
 class _Tagging(Executor):
     """Executes with another executor, and tags the run when that ends, however it ends."""
 
-    def __init__(self, inner: Executor) -> None:
+    def __init__(self, gate: Gate, inner: Executor) -> None:
+        self.gate = gate
         self.inner = inner
 
     @property
@@ -64,7 +65,7 @@ class _Tagging(Executor):
         finally:
             # Whatever fails here neither changes the run's result nor hides why the run failed.
             try:
-                _conclude(plan_context, execution_plan, events, complete)
+                _conclude(self.gate, plan_context, execution_plan, events, complete)
             except Exception as error:
                 with suppress(Exception):
                     plan_context.log.warning(
@@ -73,14 +74,20 @@ class _Tagging(Executor):
                     )
 
 
-@executor(name=in_process_executor.name, config_schema=_CONFIG)
-def tagging_executor(context: InitExecutorContext) -> Executor:
-    """Executes all steps in one process, and tags the run with its outcome."""
-    create: Any = in_process_executor.executor_creation_fn
-    return _Tagging(create(context))
+def build_executor(gate: Gate) -> ExecutorDefinition:
+    """The executor of a gate's runs."""
+
+    @executor(name=in_process_executor.name, config_schema=_CONFIG)
+    def tagging_executor(context: InitExecutorContext) -> Executor:
+        """Executes all steps in one process, and tags the run with its outcome."""
+        create: Any = in_process_executor.executor_creation_fn
+        return _Tagging(gate, create(context))
+
+    return tagging_executor
 
 
 def _conclude(
+    gate: Gate,
     plan_context: PlanOrchestrationContext,
     plan: ExecutionPlan,
     events: list[DagsterEvent],
@@ -89,12 +96,12 @@ def _conclude(
     """Tag the run; if it was refused, say so at the end of its log."""
     run, instance = plan_context.dagster_run, plan_context.instance
     key = run.tags.get(PARTITION_TAG)
-    outcome = outcome_of(events, complete=complete)
+    outcome = outcome_of(gate, events, complete=complete)
     if key is None or outcome is None:
         return
     instance.add_run_tags(run.run_id, {OUTCOME_TAG: outcome.value})
-    known = recall(instance, key)
-    semver = _semver(plan_context.run_config, run.tags, plan, known)
+    known = recall(gate, instance, key)
+    semver = _semver(gate, plan_context.run_config, run.tags, plan, known)
     tags = {SEMVER_TAG: semver, RUN_NAME_TAG: known.run_name, AUTHOR_TAG: known.author}
     instance.add_run_tags(run.run_id, {name: value for name, value in tags.items() if value})
     failed = next((event for event in events if event.is_step_failure), None)
@@ -106,10 +113,14 @@ def _conclude(
 
 
 def _semver(
-    config: Mapping[str, Any], tags: Mapping[str, str], plan: ExecutionPlan, known: Known
+    gate: Gate,
+    config: Mapping[str, Any],
+    tags: Mapping[str, str],
+    plan: ExecutionPlan,
+    known: Known,
 ) -> str:
     """The version that the run was asked to promote; "" if it was not."""
-    name = promotion_decision.op.name
+    name = gate.op(PROMOTION_DECISION)
     if name not in plan.step_keys_to_execute:
         return tags.get(SEMVER_TAG, "")
     ops: Any = config.get("ops") or {}

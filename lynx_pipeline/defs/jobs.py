@@ -1,40 +1,62 @@
 """The three jobs. Each is launched for one candidate, by the partition tag or in the UI."""
 
-from dagster import AssetSelection, define_asset_job
+from typing import NamedTuple
 
-from lynx_pipeline.defs.assets import (
-    candidate_bundle,
-    candidate_eval,
-    eval_baseline,
-    eval_set,
-    promotion_decision,
-)
-from lynx_pipeline.defs.partitions import CANDIDATES
+from dagster import AssetSelection, ExecutorDefinition, define_asset_job
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
-_TO_VERDICT = AssetSelection.assets(eval_set, eval_baseline, candidate_bundle, candidate_eval)
-_PROMOTION = AssetSelection.assets(promotion_decision)
-
-evaluate = define_asset_job(
-    "evaluate",
-    _TO_VERDICT,
-    partitions_def=CANDIDATES,
-    description="Evaluate a candidate and show the verdict. Promotes nothing.",
-)
-promote = define_asset_job(
-    "promote",
-    _PROMOTION,
-    partitions_def=CANDIDATES,
-    description="Judge a candidate's stored predictions again, then promote it or refuse.",
-)
-eval_and_promote = define_asset_job(
-    "eval_and_promote",
-    _TO_VERDICT | _PROMOTION,
-    partitions_def=CANDIDATES,
-    description=(
-        "Evaluate a candidate, judge it, and promote it or refuse. The partition is its key, such "
-        "as an MLflow run id. If the run's tag `lynx.semver` names the version, no run config is "
-        "needed."
-    ),
+from lynx_pipeline.defs.gate import (
+    CANDIDATE_BUNDLE,
+    CANDIDATE_EVAL,
+    EVAL_AND_PROMOTE,
+    EVAL_BASELINE,
+    EVAL_SET,
+    EVALUATE,
+    PROMOTE,
+    PROMOTION_DECISION,
+    Gate,
 )
 
-ALL = [evaluate, promote, eval_and_promote]
+
+class Jobs(NamedTuple):
+    """The jobs of a gate."""
+
+    evaluate: UnresolvedAssetJobDefinition
+    promote: UnresolvedAssetJobDefinition
+    eval_and_promote: UnresolvedAssetJobDefinition
+
+
+def build_jobs(gate: Gate, executor: ExecutorDefinition) -> Jobs:
+    """The jobs of a gate. They use ``executor`` in any code location, whose own may be another."""
+    inputs = (EVAL_SET, EVAL_BASELINE, CANDIDATE_BUNDLE, CANDIDATE_EVAL)
+    to_verdict = AssetSelection.assets(*map(gate.key, inputs))
+    promotion = AssetSelection.assets(gate.key(PROMOTION_DECISION))
+
+    def job(name: str, selection: AssetSelection, text: str) -> UnresolvedAssetJobDefinition:
+        return define_asset_job(
+            gate.prefixed(name),
+            selection,
+            partitions_def=gate.partitions,
+            executor_def=executor,
+            description=text,
+        )
+
+    return Jobs(
+        evaluate=job(
+            EVALUATE,
+            to_verdict,
+            "Evaluate a candidate and show the verdict. Promotes nothing.",
+        ),
+        promote=job(
+            PROMOTE,
+            promotion,
+            "Judge a candidate's stored predictions again, then promote it or refuse.",
+        ),
+        eval_and_promote=job(
+            EVAL_AND_PROMOTE,
+            to_verdict | promotion,
+            "Evaluate a candidate, judge it, and promote it or refuse. The partition is its key, "
+            "such as an MLflow run id. If the run's tag `lynx.semver` names the version, no run "
+            "config is needed.",
+        ),
+    )

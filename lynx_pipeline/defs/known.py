@@ -8,13 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dagster import AssetKey, AssetRecordsFilter, DagsterInstance
+from dagster import AssetRecordsFilter, DagsterInstance
 
 from lynx_pipeline.config import Settings
+from lynx_pipeline.defs.gate import CANDIDATE_BUNDLE, Gate
 from lynx_pipeline.errors import LynxError
 from lynx_pipeline.evaluation.candidate import SEMVER_TAG, about, described
 
-BUNDLE = AssetKey("candidate_bundle")
 _RUN_NAME, _AUTHOR, _VERSION = "run_name", "author", "requested_version"
 
 
@@ -47,10 +47,10 @@ def look_up(settings: Settings, key: str) -> Known:
     return Known(run.name, run.author, run.tags.get(SEMVER_TAG, "")[:80])
 
 
-def recall(instance: DagsterInstance, key: str) -> Known:
+def recall(gate: Gate, instance: DagsterInstance, key: str) -> Known:
     """What the last download of the candidate recorded. Nothing depends on it, so a failure only
     leaves it unknown."""
-    wanted = AssetRecordsFilter(BUNDLE, asset_partitions=[key])
+    wanted = AssetRecordsFilter(gate.key(CANDIDATE_BUNDLE), asset_partitions=[key])
     try:
         records = instance.fetch_materializations(wanted, limit=1).records
     except Exception:  # of any storage's library

@@ -7,13 +7,18 @@ from typing import Any
 from dagster import execute_job
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 
-from lynx_pipeline.defs.assets import candidate_eval, promotion_decision
+from lynx_pipeline.defs.gate import (
+    CANDIDATE_EVAL,
+    EVAL_AND_PROMOTE,
+    EVALUATE,
+    PARTITION_TAG,
+    PROJECT,
+    PROMOTION_DECISION,
+)
 from lynx_pipeline.defs.instance import open_instance
-from lynx_pipeline.defs.jobs import eval_and_promote, evaluate
 from lynx_pipeline.defs.messages import MESSAGES
 from lynx_pipeline.defs.metadata import IS_NEW
 from lynx_pipeline.defs.outcome import failure_of_run
-from lynx_pipeline.defs.partitions import CANDIDATES, PARTITION_TAG
 from lynx_pipeline.defs.requests import promotes
 from lynx_pipeline.errors import LynxError
 from lynx_pipeline.evaluation.candidate import SEMVER_TAG
@@ -43,18 +48,18 @@ def launch(key: str, semver: str | None, *, verbose: bool = False) -> Finished:
         BadInput: the project has no ``dagster.yaml``.
         SystemFailed: its state folder cannot be written.
     """
-    job = eval_and_promote if semver else evaluate
+    job = PROJECT.prefixed(EVAL_AND_PROMOTE if semver else EVALUATE)
     config: Mapping[str, Any] = {
-        **(promotes(semver) if semver else {}),
+        **(promotes(PROJECT, semver) if semver else {}),
         "loggers": {"console": {"config": {"log_level": "DEBUG"}}} if verbose else {MESSAGES: {}},
     }
     tags = {PARTITION_TAG: key, **({SEMVER_TAG: semver} if semver else {})}
     definitions = ReconstructableRepository.for_module("lynx_pipeline.definitions", "defs")
     with open_instance() as instance:
-        instance.add_dynamic_partitions(CANDIDATES.name or "", [key])
+        instance.add_dynamic_partitions(PROJECT.partitions_name, [key])
         # Not as a context: entering it initializes the resources again, at the end of the log.
         result = execute_job(
-            definitions.get_reconstructable_job(job.name),
+            definitions.get_reconstructable_job(job),
             instance=instance,
             run_config=config,
             tags=tags,
@@ -66,10 +71,10 @@ def launch(key: str, semver: str | None, *, verbose: bool = False) -> Finished:
         run = instance.get_run_by_id(result.run_id)
         assert run is not None
         failure = failure_of_run(instance, run)
-    promotion = made.get(promotion_decision.key)
+    promotion = made.get(PROJECT.key(PROMOTION_DECISION))
     return Finished(
         run_id=run.run_id,
-        evaluated=candidate_eval.key in made,
+        evaluated=PROJECT.key(CANDIDATE_EVAL) in made,
         promoted=promotion is not None,
         is_new=promotion is not None and bool(promotion[IS_NEW].value),
         failure=failure,

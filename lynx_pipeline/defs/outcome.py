@@ -15,10 +15,9 @@ from dagster import (
 )
 from dagster._core.errors import DagsterExecutionInterruptedError
 
-from lynx_pipeline.defs.assets import candidate_eval, promotion_decision
 from lynx_pipeline.defs.failures import EXIT_CODE
+from lynx_pipeline.defs.gate import CANDIDATE_EVAL, PARTITION_TAG, PROMOTION_DECISION, Gate
 from lynx_pipeline.defs.instance import open_instance
-from lynx_pipeline.defs.partitions import PARTITION_TAG
 from lynx_pipeline.errors import INTERRUPTED, BadInput, LynxError, Refused, SystemFailed
 
 OUTCOME_TAG = "lynx.outcome"
@@ -74,7 +73,7 @@ def failure_of_step(event: DagsterEvent) -> LynxError:
     return kind(failed.description or f"{event.step_key} failed without a reason.")
 
 
-def outcome_of(events: Sequence[DagsterEvent], *, complete: bool) -> Outcome | None:
+def outcome_of(gate: Gate, events: Sequence[DagsterEvent], *, complete: bool) -> Outcome | None:
     """The outcome of the run with these events. ``complete``: all its steps ended. None if the run
     was not about a candidate, or only mirrored the alias."""
     for event in events:
@@ -88,6 +87,6 @@ def outcome_of(events: Sequence[DagsterEvent], *, complete: bool) -> Outcome | N
     if not complete:
         return Outcome.BROKEN
     made = {event.asset_key for event in events if event.is_step_materialization}
-    if promotion_decision.key in made:
+    if gate.key(PROMOTION_DECISION) in made:
         return Outcome.PROMOTED
-    return Outcome.EVALUATED if candidate_eval.key in made else None
+    return Outcome.EVALUATED if gate.key(CANDIDATE_EVAL) in made else None

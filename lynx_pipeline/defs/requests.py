@@ -10,29 +10,34 @@ from typing import Any
 
 from lynx_pipeline.adapters.files import write_atomic
 from lynx_pipeline.config import Settings
-from lynx_pipeline.defs.assets import candidate_bundle, promotion_decision
+from lynx_pipeline.defs.gate import (
+    CANDIDATE_BUNDLE,
+    EVAL_AND_PROMOTE,
+    PARTITION_TAG,
+    PROJECT,
+    PROMOTION_DECISION,
+    Gate,
+)
 from lynx_pipeline.defs.instance import open_instance
-from lynx_pipeline.defs.jobs import eval_and_promote
-from lynx_pipeline.defs.partitions import CANDIDATES, PARTITION_TAG
 from lynx_pipeline.domain.candidate_key import parse_key
 from lynx_pipeline.evaluation.candidate import SEMVER_TAG
 
 RunConfig = Mapping[str, Any]
 
 # For a candidate whose bundle an earlier job has put into its folder.
-FETCHED: RunConfig = {"ops": {candidate_bundle.op.name: {"config": {"fetched": True}}}}
+FETCHED: RunConfig = {"ops": {PROJECT.op(CANDIDATE_BUNDLE): {"config": {"fetched": True}}}}
 
 
-def promotes(semver: str, bundle_digest: str = "") -> RunConfig:
+def promotes(gate: Gate, semver: str, bundle_digest: str = "") -> RunConfig:
     """The run config that promotes under ``semver``, and only the bundle with this digest if there
     is one."""
     if not bundle_digest:
-        return {"ops": {promotion_decision.op.name: {"config": {"semver": semver}}}}
+        return {"ops": {gate.op(PROMOTION_DECISION): {"config": {"semver": semver}}}}
     only = {"bundle_digest": bundle_digest}
     return {
         "ops": {
-            candidate_bundle.op.name: {"config": only},
-            promotion_decision.op.name: {"config": {"semver": semver, **only}},
+            gate.op(CANDIDATE_BUNDLE): {"config": only},
+            gate.op(PROMOTION_DECISION): {"config": {"semver": semver, **only}},
         }
     }
 
@@ -40,7 +45,7 @@ def promotes(semver: str, bundle_digest: str = "") -> RunConfig:
 def add_candidate(key: str) -> None:
     """Make the candidate's key a partition, so that jobs can be launched for it."""
     with open_instance() as instance:
-        instance.add_dynamic_partitions(CANDIDATES.name or "", [key])
+        instance.add_dynamic_partitions(PROJECT.partitions_name, [key])
 
 
 def write_config(file: Path, config: RunConfig) -> None:
@@ -66,8 +71,8 @@ def prepare(
         SystemFailed: the disk failed.
     """
     config = config or settings.home / "requests" / f"{parse_key(key).folder}.yaml"
-    write_config(config, promotes(semver, bundle_digest))
+    write_config(config, promotes(PROJECT, semver, bundle_digest))
     add_candidate(key)
     tags = json.dumps({PARTITION_TAG: key, SEMVER_TAG: semver})
-    target = ["-m", "lynx_pipeline.definitions", "-j", eval_and_promote.name]
+    target = ["-m", "lynx_pipeline.definitions", "-j", PROJECT.prefixed(EVAL_AND_PROMOTE)]
     return ["job", "execute", *target, "--tags", tags, "-c", str(config)]

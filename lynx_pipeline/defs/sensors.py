@@ -5,7 +5,6 @@ from collections import deque
 from typing import Any
 
 from dagster import (
-    AssetKey,
     DagsterEventType,
     DagsterInstance,
     DagsterRunStatus,
@@ -13,6 +12,7 @@ from dagster import (
     RunRequest,
     RunsFilter,
     RunStatusSensorContext,
+    SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
     SkipReason,
@@ -23,12 +23,17 @@ from dagster import (
 
 from lynx_pipeline.adapters import mlflow_tracking, notify
 from lynx_pipeline.adapters.mlflow_tracking import TaggedRun
-from lynx_pipeline.config import Settings, load_settings
-from lynx_pipeline.defs.assets import promotion_decision
-from lynx_pipeline.defs.jobs import eval_and_promote, evaluate, promote
+from lynx_pipeline.config import Settings
+from lynx_pipeline.defs.gate import (
+    EVAL_AND_PROMOTE,
+    EVALUATE,
+    PARTITION_TAG,
+    PROMOTION_DECISION,
+    Gate,
+)
+from lynx_pipeline.defs.jobs import Jobs
 from lynx_pipeline.defs.metadata import IS_NEW
 from lynx_pipeline.defs.outcome import OUTCOME_TAG, Outcome
-from lynx_pipeline.defs.partitions import CANDIDATES, PARTITION_TAG
 from lynx_pipeline.defs.requests import promotes
 from lynx_pipeline.domain.candidate_key import parse_key
 from lynx_pipeline.domain.ledger.chain import Entry
@@ -43,110 +48,147 @@ from lynx_pipeline.registry.mirror import alias_problem
 # How many runs a tick looks at and requests; the next tick continues there.
 LOOKED_AT, REQUESTED = 200, 20
 _RUN_KEY, _NAMED = "dagster/run_key", 5
+# A tag of an MLflow run: the name of the gate that it is for.
+GATE_TAG = "lynx.gate"
 
 
-@run_status_sensor(
-    run_status=DagsterRunStatus.SUCCESS,
-    monitored_jobs=[promote, eval_and_promote],
-    default_status=DefaultSensorStatus.RUNNING,
-    description="Announces each promotion on the channels of APPRISE_URLS.",
-)
-def announce_promotions(context: RunStatusSensorContext) -> SkipReason | None:
-    """Announces each promotion that a run made on the channels of ``APPRISE_URLS``.
-
-    A failed delivery fails the tick. It does not affect the promotion.
-    """
-    if not notify.configured():
-        return SkipReason(f"{notify.CHANNELS} names no channel.")
-    entry = _made_by(context)
-    if entry is None:
-        return SkipReason("The run made no new promotion.")
-    from lynx_pipeline.registry.announcement import announce
-
-    delivered = announce(entry, load_settings().identity)
-    context.log.info(f"Announced {entry.fact.semver} on {delivered} channels.")
-    return None
+def build_sensors(gate: Gate, jobs: Jobs) -> list[SensorDefinition]:
+    """The sensors of a gate."""
+    return [
+        _announce_promotions(gate, jobs),
+        _tag_lost_runs(gate, jobs),
+        _tagged_candidates(gate, jobs),
+        _watch_alias(gate),
+    ]
 
 
-def _made_by(context: RunStatusSensorContext) -> Entry[Promoted] | None:
+def _announce_promotions(gate: Gate, jobs: Jobs) -> SensorDefinition:
+    @run_status_sensor(
+        name=gate.prefixed("announce_promotions"),
+        run_status=DagsterRunStatus.SUCCESS,
+        monitored_jobs=[jobs.promote, jobs.eval_and_promote],
+        default_status=DefaultSensorStatus.RUNNING,
+        description="Announces each promotion on the channels of APPRISE_URLS.",
+    )
+    def announce_promotions(context: RunStatusSensorContext) -> SkipReason | None:
+        """Announces each promotion that a run made on the channels of ``APPRISE_URLS``.
+
+        A failed delivery fails the tick. It does not affect the promotion.
+        """
+        if not notify.configured():
+            return SkipReason(f"{notify.CHANNELS} names no channel.")
+        entry = _made_by(gate, context)
+        if entry is None:
+            return SkipReason("The run made no new promotion.")
+        from lynx_pipeline.registry.announcement import announce
+
+        delivered = announce(entry, gate.settings().identity)
+        context.log.info(f"Announced {entry.fact.semver} on {delivered} channels.")
+        return None
+
+    return announce_promotions
+
+
+def _made_by(gate: Gate, context: RunStatusSensorContext) -> Entry[Promoted] | None:
     """The promotion that this run made; None if it was made before."""
     for log in context.instance.all_logs(
         context.dagster_run.run_id, of_type=DagsterEventType.ASSET_MATERIALIZATION
     ):
         made: Any = log.asset_materialization
-        if made.asset_key == AssetKey(promotion_decision.key.path):
+        if made.asset_key == gate.key(PROMOTION_DECISION):
             if not made.metadata[IS_NEW].value:
                 return None
-            return Registry.open().promoted(str(made.metadata["semver"].value))
+            return Registry.open(gate.settings()).promoted(str(made.metadata["semver"].value))
     return None
 
 
-@run_failure_sensor(
-    default_status=DefaultSensorStatus.RUNNING,
-    description=f"Tags a failed run that could not do it itself: {OUTCOME_TAG}={Outcome.BROKEN}.",
-)
-def tag_lost_runs(context: RunStatusSensorContext) -> SkipReason | None:
-    """Tags a candidate's run that failed without an outcome, because its process was killed or
-    never started."""
-    run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run
-    if PARTITION_TAG not in run.tags or OUTCOME_TAG in run.tags:
-        return SkipReason("The run has an outcome, or is not about a candidate.")
-    context.instance.add_run_tags(run.run_id, {OUTCOME_TAG: Outcome.BROKEN.value})
-    return None
-
-
-@sensor(
-    jobs=[evaluate, eval_and_promote],
-    minimum_interval_seconds=60,
-    default_status=DefaultSensorStatus.STOPPED,
-    description=(
-        f"Requests a run for each finished MLflow run with the tags {LABEL}=true and {SEMVER_TAG}: "
-        "evaluation and promotion in dev, evaluation only in prod. Off by default."
-    ),
-)
-def tagged_candidates(context: SensorEvaluationContext) -> SensorResult:
-    """Requests a run for each finished MLflow run with the tags `deploy-candidate=true` and
-    `lynx.semver`: evaluation and promotion in dev, evaluation only in prod, where only the CI
-    workflow can promote.
-
-    A run can be tagged long after it was made, so the sensor keeps cycling over all tagged runs,
-    some per tick; the cursor is its position. Each version of a run is requested only once; to try
-    again, launch the candidate by hand. The tag `lynx.model` names one of a run's several models.
-    """
-    try:
-        settings = load_settings()
-        runs, following = mlflow_tracking.tagged_runs(
-            settings.tracking_uri, LABEL, "true", context.cursor or "", LOOKED_AT
-        )
-    except (BadInput, SystemFailed) as error:
-        # Start over: the old position may be invalid on a server that was set up again.
-        return SensorResult(skip_reason=str(error), cursor="")
-    valid, problems = [], []
-    for run in runs:
-        try:
-            valid.append((run, _asked_semver(run, settings.env)))
-        except BadInput as error:
-            problems.append(str(error))
-    known = _requested(context.instance, [_key(*one) for one in valid])
-    new = deque(one for one in valid if _key(*one) not in known)
-    requests, keys = list[RunRequest](), list[str]()
-    while new and len(requests) < REQUESTED:
-        run, semver = new.popleft()
-        try:
-            candidate = _candidate(settings, run)
-        except (BadInput, Refused, SystemFailed) as error:
-            problems.append(str(error))
-            continue
-        requests.append(_request(run, candidate, semver, settings.env))
-        keys.append(candidate)
-    for problem in problems:
-        context.log.warning(problem)
-    return SensorResult(
-        run_requests=requests,
-        dynamic_partitions_requests=[CANDIDATES.build_add_request(keys)] if keys else [],
-        skip_reason=None if requests else _nothing_new(len(runs), len(valid), problems),
-        cursor=context.cursor if new else following,
+def _tag_lost_runs(gate: Gate, jobs: Jobs) -> SensorDefinition:
+    @run_failure_sensor(
+        name=gate.prefixed("tag_lost_runs"),
+        # A named gate leaves the runs of other jobs in the code location alone.
+        monitored_jobs=[*jobs] if gate.name else None,
+        default_status=DefaultSensorStatus.RUNNING,
+        description=(
+            f"Tags a failed run that could not do it itself: {OUTCOME_TAG}={Outcome.BROKEN}."
+        ),
     )
+    def tag_lost_runs(context: RunStatusSensorContext) -> SkipReason | None:
+        """Tags a candidate's run that failed without an outcome, because its process was killed or
+        never started."""
+        run = context.instance.get_run_by_id(context.dagster_run.run_id) or context.dagster_run
+        if PARTITION_TAG not in run.tags or OUTCOME_TAG in run.tags:
+            return SkipReason("The run has an outcome, or is not about a candidate.")
+        context.instance.add_run_tags(run.run_id, {OUTCOME_TAG: Outcome.BROKEN.value})
+        return None
+
+    return tag_lost_runs
+
+
+def _tagged_candidates(gate: Gate, jobs: Jobs) -> SensorDefinition:
+    @sensor(
+        name=gate.prefixed("tagged_candidates"),
+        jobs=[jobs.evaluate, jobs.eval_and_promote],
+        minimum_interval_seconds=60,
+        default_status=DefaultSensorStatus.STOPPED,
+        description=(
+            f"Requests a run for each finished MLflow run with the tags {_wanted(gate)} and "
+            f"{SEMVER_TAG}: evaluation and promotion in dev, evaluation only in prod. Off by "
+            "default."
+        ),
+    )
+    def tagged_candidates(context: SensorEvaluationContext) -> SensorResult:
+        """Requests a run for each finished MLflow run with the tags `deploy-candidate=true` and
+        `lynx.semver`: evaluation and promotion in dev, evaluation only in prod, where only the CI
+        workflow can promote.
+
+        A run can be tagged long after it was made, so the sensor keeps cycling over all tagged
+        runs, some per tick; the cursor is its position. Each version of a run is requested only
+        once; to try again, launch the candidate by hand. The tag `lynx.model` names one of a run's
+        several models. A named gate requests only runs with its name as the tag `lynx.gate`, since
+        others may use the same MLflow server.
+        """
+        try:
+            settings = gate.settings()
+            runs, following = mlflow_tracking.tagged_runs(
+                settings.tracking_uri, LABEL, "true", context.cursor or "", LOOKED_AT
+            )
+        except (BadInput, SystemFailed) as error:
+            # Start over: the old position may be invalid on a server that was set up again.
+            return SensorResult(skip_reason=str(error), cursor="")
+        runs = [run for run in runs if run.tags.get(GATE_TAG, "") == gate.name]
+        valid, problems = [], []
+        for run in runs:
+            try:
+                valid.append((run, _asked_semver(run, settings.env)))
+            except BadInput as error:
+                problems.append(str(error))
+        known = _requested(context.instance, [_key(gate, *one) for one in valid])
+        new = deque(one for one in valid if _key(gate, *one) not in known)
+        requests, keys = list[RunRequest](), list[str]()
+        while new and len(requests) < REQUESTED:
+            run, semver = new.popleft()
+            try:
+                candidate = _candidate(settings, run)
+            except (BadInput, Refused, SystemFailed) as error:
+                problems.append(str(error))
+                continue
+            requests.append(_request(gate, run, candidate, semver, settings.env))
+            keys.append(candidate)
+        for problem in problems:
+            context.log.warning(problem)
+        return SensorResult(
+            run_requests=requests,
+            dynamic_partitions_requests=[gate.partitions.build_add_request(keys)] if keys else [],
+            skip_reason=None if requests else _nothing_new(gate, len(runs), len(valid), problems),
+            cursor=context.cursor if new else following,
+        )
+
+    return tagged_candidates
+
+
+def _wanted(gate: Gate) -> str:
+    """The tags that ask for a run of this gate."""
+    return f"{LABEL}=true, {GATE_TAG}={gate.name}" if gate.name else f"{LABEL}=true"
 
 
 def _asked_semver(run: TaggedRun, env: Env) -> str:
@@ -179,9 +221,9 @@ def _candidate(settings: Settings, run: TaggedRun) -> str:
     return str(choose(settings, run.run_id, name).key)
 
 
-def _key(run: TaggedRun, semver: str) -> str:
-    model = run.tags.get(MODEL_TAG)
-    return f"{run.run_id}:{semver}" if model is None else f"{run.run_id}:{model}:{semver}"
+def _key(gate: Gate, run: TaggedRun, semver: str) -> str:
+    parts = (gate.name, run.run_id, run.tags.get(MODEL_TAG), semver)
+    return ":".join(part for part in parts if part)
 
 
 def _requested(instance: DagsterInstance, keys: list[str]) -> set[str]:
@@ -191,7 +233,7 @@ def _requested(instance: DagsterInstance, keys: list[str]) -> set[str]:
     return {run.tags[_RUN_KEY] for run in instance.get_runs(RunsFilter(tags={_RUN_KEY: keys}))}
 
 
-def _request(run: TaggedRun, candidate: str, semver: str, env: Env) -> RunRequest:
+def _request(gate: Gate, run: TaggedRun, candidate: str, semver: str, env: Env) -> RunRequest:
     """The request, for the version that the tag has now.
 
     It has no bundle digest. That would mean a download in the tick, which has a minute for all
@@ -201,17 +243,17 @@ def _request(run: TaggedRun, candidate: str, semver: str, env: Env) -> RunReques
     """
     tags = {SEMVER_TAG: semver, PULL_REQUEST_TAG: run.tags.get(PULL_REQUEST_TAG)}
     return RunRequest(
-        run_key=_key(run, semver),
-        job_name=evaluate.name if env is Env.PROD else eval_and_promote.name,
+        run_key=_key(gate, run, semver),
+        job_name=gate.prefixed(EVALUATE if env is Env.PROD else EVAL_AND_PROMOTE),
         partition_key=candidate,
-        run_config={} if env is Env.PROD else promotes(semver),
+        run_config={} if env is Env.PROD else promotes(gate, semver),
         tags={key: value for key, value in tags.items() if value},
     )
 
 
-def _nothing_new(looked_at: int, fit: int, problems: list[str]) -> str:
+def _nothing_new(gate: Gate, looked_at: int, fit: int, problems: list[str]) -> str:
     if not looked_at:
-        return f"No more MLflow runs have the tag {LABEL}=true."
+        return f"No more MLflow runs have the tag {_wanted(gate)}."
     more = len(problems) - _NAMED
     named = [*problems[:_NAMED], *([f"And {more} more: see the tick's log."] if more > 0 else [])]
     return " ".join(
@@ -219,36 +261,39 @@ def _nothing_new(looked_at: int, fit: int, problems: list[str]) -> str:
     )
 
 
-@sensor(
-    minimum_interval_seconds=60,
-    default_status=DefaultSensorStatus.STOPPED,
-    description=(
-        "Sends a message to the channels of APPRISE_URLS when MLflow's alias does not name the "
-        "latest promotion. Off by default."
-    ),
-)
-def watch_alias(context: SensorEvaluationContext) -> SkipReason:
-    """Sends a message to the channels of `APPRISE_URLS` when MLflow's alias does not name the
-    latest promotion, because somebody moved it.
+def _watch_alias(gate: Gate) -> SensorDefinition:
+    @sensor(
+        name=gate.prefixed("watch_alias"),
+        minimum_interval_seconds=60,
+        default_status=DefaultSensorStatus.STOPPED,
+        description=(
+            "Sends a message to the channels of APPRISE_URLS when MLflow's alias does not name the "
+            "latest promotion. Off by default."
+        ),
+    )
+    def watch_alias(context: SensorEvaluationContext) -> SkipReason:
+        """Sends a message to the channels of `APPRISE_URLS` when MLflow's alias does not name the
+        latest promotion, because somebody moved it.
 
-    It has to be so at two ticks: a promotion moves the alias only after its entry is written. The
-    cursor is the problem that was seen, and whether the message was sent. A failed delivery fails
-    the tick, and the next one tries again.
-    """
-    try:
-        problem = alias_problem(Registry.open())
-    except (BadInput, Refused, SystemFailed) as error:
-        return SkipReason(str(error))
-    if problem is None:
-        context.update_cursor("")
-        return SkipReason("MLflow's alias names no other version than the latest promotion.")
-    sent = f"sent: {problem}"
-    if context.cursor == problem and notify.configured():
-        failed = notify.send(f"{load_settings().model}: MLflow's alias was moved", problem).failed
-        if failed:
-            raise SystemFailed(f"{problem} Not every channel was told: {'; '.join(failed)}.")
-    context.update_cursor(sent if context.cursor in (problem, sent) else problem)
-    return SkipReason(problem)
+        It has to be so at two ticks: a promotion moves the alias only after its entry is written.
+        The cursor is the problem that was seen, and whether the message was sent. A failed delivery
+        fails the tick, and the next one tries again.
+        """
+        try:
+            problem = alias_problem(Registry.open(gate.settings()))
+        except (BadInput, Refused, SystemFailed) as error:
+            return SkipReason(str(error))
+        if problem is None:
+            context.update_cursor("")
+            return SkipReason("MLflow's alias names no other version than the latest promotion.")
+        sent = f"sent: {problem}"
+        if context.cursor == problem and notify.configured():
+            failed = notify.send(
+                f"{gate.settings().model}: MLflow's alias was moved", problem
+            ).failed
+            if failed:
+                raise SystemFailed(f"{problem} Not every channel was told: {'; '.join(failed)}.")
+        context.update_cursor(sent if context.cursor in (problem, sent) else problem)
+        return SkipReason(problem)
 
-
-ALL = [announce_promotions, tag_lost_runs, tagged_candidates, watch_alias]
+    return watch_alias

@@ -9,7 +9,7 @@ from dagster import AssetCheckKey, AssetKey
 
 from lynx_pipeline.definitions import defs
 from lynx_pipeline.defs.checks import _corpus_checks
-from lynx_pipeline.defs.partitions import CANDIDATES
+from lynx_pipeline.defs.gate import PROJECT
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.builders import project
 from lynx_pipeline_tests.support.corpora import configure_corpus
@@ -27,7 +27,7 @@ def test_the_assets_are_exactly_these() -> None:
     partitioned = {
         key.to_user_string()
         for key in graph.get_all_asset_keys()
-        if graph.get(key).partitions_def == CANDIDATES
+        if graph.get(key).partitions_def == PROJECT.partitions
     }
     assert partitioned == CANDIDATE_ASSETS
 
@@ -64,7 +64,7 @@ def test_the_checks_are_exactly_these() -> None:
         _check("candidate_eval", "within_latency_budget"): False,
     }
     gate = graph.get_check_spec(_check("candidate_eval", "no_bucket_regression"))
-    assert gate.partitions_def == CANDIDATES
+    assert gate.partitions_def == PROJECT.partitions
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_the_corpus_checks_follow_the_settings(
     monkeypatch.chdir(tmp_path / "p")
     if checks:
         configure_corpus(tmp_path / "p", checks)
-    found = [spec for it in _corpus_checks() for spec in it.check_specs]
+    found = [spec for it in _corpus_checks(PROJECT) for spec in it.check_specs]
     assert [spec.blocking for spec in found] == blocking
 
 
@@ -88,7 +88,7 @@ def test_definitions_load_with_invalid_settings(
     """The steps report what is wrong."""
     (tmp_path / "pyproject.toml").write_text("[tool.lynx_pipeline]\ncorpus = 7\n")
     monkeypatch.chdir(tmp_path)
-    assert _corpus_checks() == []
+    assert _corpus_checks(PROJECT) == []
 
 
 def test_the_jobs_are_exactly_these() -> None:
@@ -108,7 +108,7 @@ def test_the_jobs_are_exactly_these() -> None:
         for job in jobs
     } == expected
     for job in jobs:
-        assert job.partitions_def == CANDIDATES
+        assert job.partitions_def == PROJECT.partitions
         assert job.executor_def.name == "in_process"
 
 

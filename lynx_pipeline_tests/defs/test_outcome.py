@@ -26,7 +26,6 @@ from lynx_pipeline.defs import assets
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline.defs.launch import launch
 from lynx_pipeline.defs.requests import add_candidate
-from lynx_pipeline.defs.sensors import tag_lost_runs
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support import REPO
@@ -237,7 +236,8 @@ def test_a_run_whose_process_was_killed_is_tagged_by_the_sensor(
             dagster_instance=instance,
             dagster_run=run,
         )
-        tag_lost_runs(context.for_run_failure())
+        sensor: Any = defs.resolve_sensor_def("tag_lost_runs")
+        sensor(context.for_run_failure())
         found = instance.get_run_by_id(run.run_id)
         assert found is not None
         assert found.tags.get("lynx.outcome") == after

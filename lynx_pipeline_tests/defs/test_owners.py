@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline.defs import assets
+from lynx_pipeline.defs.assets import build_assets
+from lynx_pipeline.defs.gate import PROJECT
 from lynx_pipeline.defs.owners import with_owners
 from lynx_pipeline_tests.support import REPO
 
@@ -30,7 +31,7 @@ def owners() -> dict[str, list[str]]:
     """The owners of each asset, as the definitions in the working directory get them."""
     return {
         spec.key.to_user_string(): list(spec.owners)
-        for it in with_owners(assets.ALL)
+        for it in with_owners(PROJECT, build_assets(PROJECT))
         for spec in it.specs
     }
 

@@ -23,7 +23,7 @@ from dagster import (
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.definitions import defs
 from lynx_pipeline.defs.metadata import IS_NEW
-from lynx_pipeline.defs.sensors import LOOKED_AT, REQUESTED, announce_promotions, tagged_candidates
+from lynx_pipeline.defs.sensors import LOOKED_AT, REQUESTED
 from lynx_pipeline.domain.ledger.facts import TIME
 from lynx_pipeline_tests.support import mlflow_server
 from lynx_pipeline_tests.support.builders import PROMOTED, fact, project
@@ -31,6 +31,8 @@ from lynx_pipeline_tests.support.places import InFolder
 from lynx_pipeline_tests.support.receiver import Receiver
 
 V = "v0.1.0-dev"
+announce_promotions: Any = defs.resolve_sensor_def("announce_promotions")
+tagged_candidates: Any = defs.resolve_sensor_def("tagged_candidates")
 
 
 @pytest.fixture

@@ -25,7 +25,8 @@ from dagster._time import get_current_datetime
 
 from lynx_pipeline.config import Settings
 from lynx_pipeline.definitions import defs
-from lynx_pipeline.defs import assets
+from lynx_pipeline.defs.assets import build_assets
+from lynx_pipeline.defs.gate import PROJECT
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline.defs.requests import add_candidate
 from lynx_pipeline_tests.conftest import Tracking
@@ -222,6 +223,6 @@ def test_a_new_code_version_makes_its_asset_stale(flow: Flow) -> None:
     name = "candidate_eval"
     changed = map_asset_specs(
         lambda spec: spec.replace_attributes(code_version="2") if spec.key.path == [name] else spec,
-        assets.ALL,
+        build_assets(PROJECT),
     )
     assert flow.stale(a, Definitions(changed)) == {name: "None has a new code version"}

@@ -10,7 +10,7 @@ from dagster import SkipReason, build_sensor_context
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.cli import main
 from lynx_pipeline.config import load_settings
-from lynx_pipeline.defs.sensors import watch_alias
+from lynx_pipeline.definitions import defs
 from lynx_pipeline.errors import SystemFailed
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.mirror import alias_problem, mirror
@@ -117,6 +117,7 @@ def test_the_sensor_sends_one_message_about_a_moved_alias(
     def tick() -> str:
         nonlocal cursor
         context = build_sensor_context(cursor=cursor)
+        watch_alias: Any = defs.resolve_sensor_def("watch_alias")
         result = watch_alias(context)
         assert isinstance(result, SkipReason)
         cursor = context.cursor
