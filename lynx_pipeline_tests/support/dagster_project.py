@@ -1,0 +1,120 @@
+"""Somebody else's Dagster project, as ``dg`` lays it out: with an asset, a resource, partitions and
+a job of its own. Gates are added to it."""
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from lynx_pipeline_tests.conftest import OURS
+
+_FILES = {
+    "pyproject.toml": """\
+[project]
+name = "acme"
+version = "0.1.0"
+
+[tool.dg]
+directory_type = "project"
+
+[tool.dg.project]
+root_module = "acme"
+
+[tool.dg.cli.telemetry]
+enabled = false
+""",
+    "src/acme/__init__.py": "",
+    "src/acme/definitions.py": """\
+from pathlib import Path
+
+from dagster import Definitions, definitions, load_from_defs_folder
+
+
+@definitions
+def defs() -> Definitions:
+    return load_from_defs_folder(path_within_project=Path(__file__).parent)
+""",
+    "src/acme/defs/__init__.py": "",
+    "src/acme/defs/sales.py": """\
+import dagster as dg
+
+
+class Shop(dg.ConfigurableResource):
+    city: str
+
+
+candidates = dg.DynamicPartitionsDefinition(name="candidates")
+
+
+@dg.asset(partitions_def=candidates)
+def eval_set(context: dg.AssetExecutionContext, shop: Shop) -> None:
+    context.log.info(f"{context.partition_key} in {shop.city}")
+
+
+@dg.asset
+def process() -> int:
+    import os
+
+    return os.getpid()
+
+
+evaluate = dg.define_asset_job("evaluate", [eval_set], partitions_def=candidates)
+
+
+@dg.definitions
+def defs() -> dg.Definitions:
+    return dg.Definitions(
+        assets=[eval_set, process], jobs=[evaluate], resources={"shop": Shop(city="Ghent")}
+    )
+""",
+    "home/dagster.yaml": "telemetry: {enabled: false}\n",
+}
+
+
+@dataclass(frozen=True)
+class DagsterProject:
+    """The project's folder. The state of Dagster is in ``home``, beside its code."""
+
+    root: Path
+
+    @classmethod
+    def new(cls, root: Path) -> "DagsterProject":
+        """A project without a gate."""
+        for name, text in _FILES.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_text(text)
+        return cls(root)
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment of a command."""
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
+        programs = str(Path(sys.executable).parent)
+        return {
+            **inherited,
+            "PATH": f"{programs}{os.pathsep}{inherited.get('PATH', '')}",
+            "PYTHONPATH": str(self.root / "src"),
+            "DAGSTER_HOME": str(self.root / "home"),
+            "COLUMNS": "200",
+            "NO_COLOR": "1",
+        }
+
+    def run(self, *command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+        """Run a command in the project's folder."""
+        return subprocess.run(
+            command,
+            cwd=self.root,
+            env={**self.environ, **variables},
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+
+    def add_gate(self, folder: str, text: str) -> Path:
+        """Write the ``defs.yaml`` of a gate; ``text`` is its attributes."""
+        file = self.root / "src/acme/defs" / folder / "defs.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"type: lynx_pipeline.component.DeployGate\n\nattributes:\n{text}")
+        return file
