@@ -1,8 +1,9 @@
 """Builds the definitions of a gate: of this repository's code location, or as a part of another."""
 
+import warnings
 from collections.abc import Callable
 
-from dagster import Definitions, with_source_code_references
+from dagster import BetaWarning, Definitions, PreviewWarning, with_source_code_references
 
 from lynx_pipeline.config import Settings
 from lynx_pipeline.defs.assets import build_assets
@@ -31,9 +32,15 @@ def build_definitions(settings: Settings | Callable[[], Settings], name: str = "
     executor = build_executor(gate)
     jobs = build_jobs(gate, executor)
     archiving = build_archiving(gate, executor)
+    with warnings.catch_warnings():
+        # Check results per partition are new in Dagster; without them two candidates share one.
+        warnings.simplefilter("ignore", PreviewWarning)
+        warnings.simplefilter("ignore", BetaWarning)
+        assets = with_source_code_references(with_owners(gate, build_assets(gate)))
+        checks = build_checks(gate)
     return Definitions(
-        assets=with_source_code_references(with_owners(gate, build_assets(gate))),
-        asset_checks=build_checks(gate),
+        assets=assets,
+        asset_checks=checks,
         jobs=[*jobs, archiving.job],
         schedules=[archiving],
         sensors=build_sensors(gate, jobs),

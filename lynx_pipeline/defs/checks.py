@@ -1,7 +1,6 @@
 """The asset checks. They show the verdict and write nothing. They do not enforce it: a check orders
 steps inside one run only, and many ways to launch a step skip it. The promotion enforces it."""
 
-import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -11,8 +10,6 @@ from dagster import (
     AssetChecksDefinition,
     AssetCheckSeverity,
     AssetCheckSpec,
-    BetaWarning,
-    PreviewWarning,
     asset_check,
     multi_asset_check,
 )
@@ -37,10 +34,6 @@ from lynx_pipeline.evaluation.candidate import candidate
 from lynx_pipeline.evaluation.corpus import corpus_findings
 from lynx_pipeline.evaluation.judgement import GateRefused, Judged, judge_evidence
 from lynx_pipeline.reports.report import PAGE, build_report, summary, verdict_line
-
-# Check results per partition are new in Dagster; without them two candidates share one result.
-warnings.simplefilter("ignore", PreviewWarning)
-warnings.simplefilter("ignore", BetaWarning)
 
 
 def build_checks(gate: Gate) -> list[AssetChecksDefinition]:

@@ -1,0 +1,189 @@
+"""The Dagster component, and the definitions of a gate with a name."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import (
+    AssetKey,
+    Definitions,
+    DynamicPartitionsDefinition,
+    RunStatusSensorDefinition,
+)
+from dagster.components.testing import create_defs_folder_sandbox
+from dagster.components.testing.utils import component_defs
+
+from lynx_pipeline.component import DeployGate
+from lynx_pipeline.config import load_settings
+from lynx_pipeline.defs.build import build_definitions
+from lynx_pipeline.defs.gate import Gate
+from lynx_pipeline.errors import BadInput
+from lynx_pipeline_tests.support.builders import project
+
+ASSETS = ("eval_set", "eval_baseline", "candidate_bundle", "candidate_eval", "promotion_decision",
+          "production_alias")  # fmt: skip
+# Of Dagster's own, about every component.
+pytestmark = pytest.mark.filterwarnings("ignore::dagster.BetaWarning")
+
+TYPE = "lynx_pipeline.component.DeployGate"
+
+
+@contextmanager
+def loaded(*gates: dict[str, Any]) -> Iterator[Definitions]:
+    """The definitions of a Dagster project with these gates, each in its own folder."""
+    with create_defs_folder_sandbox() as sandbox:
+        for number, attributes in enumerate(gates):
+            sandbox.scaffold_component(
+                DeployGate,
+                defs_path=f"gate{number}",
+                defs_yaml_contents={"type": TYPE, "attributes": attributes},
+            )
+        with sandbox.build_all_defs() as defs:
+            yield defs
+
+
+def cause(error: BaseException) -> str:
+    """The message of the error at the beginning of the chain."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
+
+
+def test_two_gates_share_no_name(tmp_path: Path) -> None:
+    """Neither an asset, a check, a job, a schedule, a sensor, a partition nor a pool."""
+    for name in ("tutor", "quiz"):
+        project(tmp_path / name)
+    gates = [{"name": name, "project": str(tmp_path / name)} for name in ("tutor", "quiz")]
+    with loaded(*gates) as defs:
+        graph = defs.resolve_asset_graph()
+        assert graph.get_all_asset_keys() == {
+            AssetKey([gate, asset]) for gate in ("tutor", "quiz") for asset in ASSETS
+        }
+        assert {graph.get(key).group_name for key in graph.get_all_asset_keys()} == {
+            "tutor",
+            "quiz",
+        }
+        for key in graph.get_all_asset_keys():
+            found = graph.get(key).partitions_def
+            assert found in (None, DynamicPartitionsDefinition(name=f"{key.path[0]}_candidates"))
+            assert graph.get(key).pools in (None, set(), {f"{key.path[0]}_promotion"})
+        assert len(graph.asset_check_keys) == 8
+        names = [it.name for it in (*(defs.jobs or ()), *(defs.sensors or ()))]
+        assert len({*names}) == len(names)
+        assert all(name.startswith(("tutor_", "quiz_")) for name in names)
+        assert {it.name for it in defs.schedules or ()} == {
+            "tutor_archive_daily",
+            "quiz_archive_daily",
+        }
+
+
+def test_the_dagster_project_keeps_its_executor_and_loggers(tmp_path: Path) -> None:
+    """The gate's own jobs tag their runs, so they have the gate's executor. Its sensors watch no
+    other job."""
+    defs = build_definitions(project(tmp_path / "p"), "tutor")
+    assert (defs.executor, defs.loggers, defs.resources) == (None, None, None)
+    assert defs.resolve_implicit_global_asset_job_def().executor_def.name != "in_process"
+    jobs = [it for it in defs.resolve_all_job_defs() if not it.name.startswith("__")]
+    assert {it.name for it in jobs} == {
+        f"tutor_{name}"
+        for name in ("evaluate", "promote", "eval_and_promote", "archive_candidates")
+    }
+    assert {it.executor_def.name for it in jobs} == {"in_process"}
+    watching = [it for it in defs.sensors or () if isinstance(it, RunStatusSensorDefinition)]
+    assert len(watching) == 2
+    watched: Any
+    for watched in watching:
+        assert {it.name for it in watched._monitored_jobs} <= {it.name for it in jobs}
+        assert watched._monitored_jobs
+
+
+def test_settings_can_be_given_or_read_by_each_step(tmp_path: Path) -> None:
+    """Both ways give the same definitions."""
+    settings = project(tmp_path / "p")
+    for given in (settings, lambda: load_settings(tmp_path / "p")):
+        defs = build_definitions(given, "tutor")
+        done = defs.resolve_implicit_global_asset_job_def().get_subset(
+            asset_selection={AssetKey(["tutor", "eval_set"])}
+        )
+        assert done.execute_in_process().success
+
+
+@pytest.mark.parametrize("name", ["a-b", "1a", "a b", "_a", "a.b", "é", "a\n"])
+def test_a_name_that_dagster_would_not_accept_is_an_error(name: str, tmp_path: Path) -> None:
+    """It says what is allowed."""
+    with pytest.raises(BadInput, match="expected letters, digits and underscores"):
+        Gate(load_settings, name)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param(
+            {"project": "nowhere"}, "Correct 'project' in the gate's defs.yaml", id="path"
+        ),
+        pytest.param({"project": "p/data"}, "data/pyproject.toml does not exist", id="above"),
+        pytest.param({"project": "invalid"}, "'corpus': expected a path", id="settings"),
+        pytest.param({"name": "a-b"}, "pattern", id="name"),
+        pytest.param({"tolerance": 0.5}, "Extra inputs are not permitted", id="a rule"),
+    ],
+)
+def test_an_invalid_gate_is_an_error_that_says_what_to_do(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    """Settings in a folder above do not count, and a gate has no rule of its own."""
+    project(tmp_path / "p")
+    (tmp_path / "invalid").mkdir()
+    (tmp_path / "invalid/pyproject.toml").write_text("[tool.lynx_pipeline]\nmodel='m'\ncorpus=7\n")
+    attributes = {"name": "tutor", "project": "p", **changes}
+    attributes["project"] = str(tmp_path / attributes["project"])
+    with pytest.raises(Exception, match=r".") as raised, loaded(attributes):
+        pass
+    assert message in cause(raised.value)
+
+
+def test_two_gates_of_one_name_are_an_error(tmp_path: Path) -> None:
+    """Dagster's own error only names a duplicate asset key."""
+    gate = {"name": "tutor", "project": str(project(tmp_path / "p").root)}
+    with pytest.raises(Exception, match=r".") as raised, loaded(gate, gate):
+        pass
+    assert cause(raised.value).startswith("2 gates are named 'tutor'")
+
+
+def test_gates_share_no_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where LYNX_HOME is set, which all of them see."""
+    project(tmp_path / "p")
+    monkeypatch.setenv("LYNX_HOME", str(tmp_path / "home"))
+    defs = component_defs(component=DeployGate(name="tutor", project=str(tmp_path / "p")))
+    job = defs.resolve_job_def("tutor_archive_candidates")
+    assert job.execute_in_process().success
+    from lynx_pipeline.component import _settings
+
+    assert _settings(tmp_path / "p", "tutor").home == tmp_path / "home/tutor"
+    monkeypatch.delenv("LYNX_HOME")
+    assert _settings(tmp_path / "p", "tutor").home == tmp_path / "p/.lynx"
+
+
+@pytest.mark.parametrize(
+    ("params", "name", "folder"),
+    [
+        ({}, "my_gate", "{{ context.project_root }}"),
+        ({"name": "tutor"}, "tutor", "{{ context.project_root }}"),
+        ({"project": "/models/tutor"}, "my_gate", "/models/tutor"),
+    ],
+)
+def test_the_scaffold_names_the_gate_and_its_project(
+    params: dict[str, Any], name: str, folder: str
+) -> None:
+    """By default the gate is named like its folder, and its project is the Dagster project."""
+    import yaml
+
+    with create_defs_folder_sandbox() as sandbox:
+        made = sandbox.scaffold_component(
+            DeployGate, defs_path="deep/my-gate", scaffold_params=params
+        )
+        written = yaml.safe_load((made / "defs.yaml").read_text())
+    assert written["type"] == TYPE
+    assert written["attributes"]["name"] == name
+    assert written["attributes"]["project"].endswith(folder)
