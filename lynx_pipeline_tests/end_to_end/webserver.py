@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from lynx_pipeline_tests.end_to_end.conftest import Place
+from lynx_pipeline_tests.support.dagster_project import DagsterProject
 
 SECONDS = 90.0
 _RUN = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
@@ -110,12 +111,14 @@ def _until(read: Callable[[], T], accepted: Callable[[T], bool]) -> T:
 
 
 @contextmanager
-def running(place: Place, log: Path) -> Iterator[Webserver]:
+def running(
+    place: Place | DagsterProject, log: Path, module: str = "lynx_pipeline.definitions"
+) -> Iterator[Webserver]:
     """``dagster dev`` at ``place`` for as long as the block runs."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
-    target = ("-m", "lynx_pipeline.definitions", "-h", "127.0.0.1", "-p", str(port))
+    target = ("-m", module, "-h", "127.0.0.1", "-p", str(port))
     process = place.start("dagster", "dev", *target, log=log)
     try:
         _wait_until_up(process, port, log)

@@ -4,8 +4,12 @@ a job of its own. Gates are added to it."""
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from dagster import DagsterInstance
 
 from lynx_pipeline_tests.conftest import OURS
 
@@ -74,17 +78,19 @@ def defs() -> dg.Definitions:
 
 @dataclass(frozen=True)
 class DagsterProject:
-    """The project's folder. The state of Dagster is in ``home``, beside its code."""
+    """The project's folder, and further environment variables. The state of Dagster is in ``home``,
+    beside its code."""
 
     root: Path
+    variables: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
-    def new(cls, root: Path) -> "DagsterProject":
+    def new(cls, root: Path, **variables: str) -> "DagsterProject":
         """A project without a gate."""
         for name, text in _FILES.items():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             (root / name).write_text(text)
-        return cls(root)
+        return cls(root, variables)
 
     @property
     def environ(self) -> dict[str, str]:
@@ -98,23 +104,45 @@ class DagsterProject:
             "DAGSTER_HOME": str(self.root / "home"),
             "COLUMNS": "200",
             "NO_COLOR": "1",
+            **self.variables,
         }
 
-    def run(self, *command: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
         """Run a command in the project's folder."""
         return subprocess.run(
             command,
             cwd=self.root,
-            env={**self.environ, **variables},
+            env=self.environ,
             capture_output=True,
             text=True,
             timeout=180,
             check=False,
         )
 
-    def add_gate(self, folder: str, text: str) -> Path:
-        """Write the ``defs.yaml`` of a gate; ``text`` is its attributes."""
-        file = self.root / "src/acme/defs" / folder / "defs.yaml"
+    def start(self, *command: str, log: Path) -> "subprocess.Popen[bytes]":
+        """Start a command in the project's folder, in its own process group, with its output in
+        ``log``."""
+        with log.open("wb") as output:
+            return subprocess.Popen(
+                command,
+                cwd=self.root,
+                env=self.environ,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def add_gate(self, name: str, project: str) -> None:
+        """Write the ``defs.yaml`` of a gate, as ``dg scaffold defs`` does."""
+        file = self.root / "src/acme/defs" / name / "defs.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"type: lynx_pipeline.component.DeployGate\n\nattributes:\n{text}")
-        return file
+        file.write_text(
+            f"type: lynx_pipeline.component.DeployGate\n\nattributes:\n  name: {name}\n"
+            f"  project: '{project}'\n"
+        )
+
+    @contextmanager
+    def instance(self) -> Iterator[DagsterInstance]:
+        """The Dagster instance of the commands that run here."""
+        with DagsterInstance.from_config(str(self.root / "home")) as it:
+            yield it
