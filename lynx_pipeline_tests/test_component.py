@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from dagster import (
     AssetKey,
     Definitions,
@@ -15,11 +16,13 @@ from dagster import (
 from dagster.components.testing import create_defs_folder_sandbox
 from dagster.components.testing.utils import component_defs
 
-from lynx_pipeline.component import DeployGate
+from lynx_pipeline.component import DeployGate, _settings
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.build import build_definitions
 from lynx_pipeline.defs.gate import Gate
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.errors import GATE_MODULES, BadInput
+from lynx_pipeline_tests.defs.test_definitions import imported
+from lynx_pipeline_tests.end_to_end.test_docs import blocks
 from lynx_pipeline_tests.support.builders import project
 
 ASSETS = ("eval_set", "eval_baseline", "candidate_bundle", "candidate_eval", "promotion_decision",
@@ -158,8 +161,6 @@ def test_gates_share_no_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     defs = component_defs(component=DeployGate(name="tutor", project=str(tmp_path / "p")))
     job = defs.resolve_job_def("tutor_archive_candidates")
     assert job.execute_in_process().success
-    from lynx_pipeline.component import _settings
-
     assert _settings(tmp_path / "p", "tutor").home == tmp_path / "home/tutor"
     monkeypatch.delenv("LYNX_HOME")
     assert _settings(tmp_path / "p", "tutor").home == tmp_path / "p/.lynx"
@@ -177,8 +178,6 @@ def test_the_scaffold_names_the_gate_and_its_project(
     params: dict[str, Any], name: str, folder: str
 ) -> None:
     """By default the gate is named like its folder, and its project is the Dagster project."""
-    import yaml
-
     with create_defs_folder_sandbox() as sandbox:
         made = sandbox.scaffold_component(
             DeployGate, defs_path="deep/my-gate", scaffold_params=params
@@ -187,3 +186,25 @@ def test_the_scaffold_names_the_gate_and_its_project(
     assert written["type"] == TYPE
     assert written["attributes"]["name"] == name
     assert written["attributes"]["project"].endswith(folder)
+
+
+def test_the_python_of_the_page_merges_two_gates(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it is, for projects without components."""
+    for name in ("tutor", "quiz"):
+        project(tmp_path / "models" / name)
+    (tmp_path / "acme").mkdir()
+    monkeypatch.chdir(tmp_path / "acme")
+    (code,) = (text for language, text in blocks("docs/component.md") if language == "python")
+    names: dict[str, Any] = {}
+    exec(code, names)
+    assert len(names["defs"].resolve_asset_graph().get_all_asset_keys()) == 2 * len(ASSETS)
+
+
+@pytest.mark.slow
+def test_the_component_is_found_without_the_extra_gate() -> None:
+    """Dagster imports the module to list components, also beside the light client."""
+    found = imported("lynx_pipeline.component") - imported("dagster")
+    assert "lynx_pipeline" in found
+    assert found & GATE_MODULES == set()

@@ -23,6 +23,21 @@ USUAL: ViewportSize = {"width": 1280, "height": 860}
 expect.set_options(timeout=MILLISECONDS)
 
 
+def wait_for_text(page: Page, text: str, *, exact: bool = False) -> Locator:
+    """Wait until this text is visible."""
+    found = page.get_by_text(text, exact=exact).first
+    expect(found).to_be_visible()
+    return found
+
+
+def picture(page: Page, name: str, part: FloatRect | None = None) -> None:
+    """Save a screenshot of the window, or of a part, if ``SCREENSHOTS`` is set."""
+    folder = os.environ.get("SCREENSHOTS")
+    if folder:
+        page.wait_for_timeout(1_000)  # animations
+        page.screenshot(path=Path(folder) / f"{name}.png", clip=part)
+
+
 @dataclass(frozen=True)
 class Screen:
     """A browser window that shows the UI."""
@@ -42,9 +57,7 @@ class Screen:
 
     def wait_for_text(self, text: str, *, exact: bool = False) -> Locator:
         """Wait until this text is visible."""
-        found = self.page.get_by_text(text, exact=exact).first
-        expect(found).to_be_visible()
-        return found
+        return wait_for_text(self.page, text, exact=exact)
 
     def value(self, key: str) -> Locator:
         """The row with this key in a metadata table."""
@@ -54,10 +67,7 @@ class Screen:
 
     def picture(self, name: str, part: FloatRect | None = None) -> None:
         """Save a screenshot of the window, or of a part, if ``SCREENSHOTS`` is set."""
-        folder = os.environ.get("SCREENSHOTS")
-        if folder:
-            self.page.wait_for_timeout(1_000)  # animations
-            self.page.screenshot(path=Path(folder) / f"{name}.png", clip=part)
+        picture(self.page, name, part)
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,7 @@ def test_runs_launched_in_the_ui_use_one_process_too() -> None:
 @pytest.mark.slow
 def test_loading_the_definitions_imports_nothing_heavy() -> None:
     """What ``import dagster`` itself imports does not count."""
-    found = _imported("lynx_pipeline.definitions") - _imported("dagster")
+    found = imported("lynx_pipeline.definitions") - imported("dagster")
     assert "lynx_pipeline" in found
     assert found & HEAVY == set()
 
@@ -140,7 +140,7 @@ def _check(asset: str, name: str) -> AssetCheckKey:
     return AssetCheckKey(AssetKey(asset), name)
 
 
-def _imported(module: str) -> set[str]:
+def imported(module: str) -> set[str]:
     """The top-level modules that a fresh interpreter has after importing ``module``."""
     code = f"import sys, {module}; print(*{{name.partition('.')[0] for name in sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

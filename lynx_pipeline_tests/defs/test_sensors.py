@@ -21,7 +21,9 @@ from dagster import (
 )
 
 from lynx_pipeline.adapters.mlflow_tracking import connected
+from lynx_pipeline.config import load_settings
 from lynx_pipeline.definitions import defs
+from lynx_pipeline.defs.build import build_definitions
 from lynx_pipeline.defs.metadata import IS_NEW
 from lynx_pipeline.defs.sensors import LOOKED_AT, REQUESTED
 from lynx_pipeline.domain.ledger.facts import TIME
@@ -248,6 +250,36 @@ def test_a_tag_names_one_of_a_runs_models(mlflow: MLflow, daemon: Daemon) -> Non
     assert daemon.instance.get_dynamic_partitions("candidates") == [model_id]
     mlflow.tag(run_id, "lynx.model", "teacher")
     assert daemon.ticks(2) == [f"{run_id}:teacher:{V}"]
+
+
+@pytest.mark.slow
+def test_a_named_gate_requests_only_runs_for_it(mlflow: MLflow, daemon: Daemon) -> None:
+    """Several gates may use one server, and a run may be for the gate without a name."""
+    tutor = build_definitions(load_settings, "tutor")
+    sensor: Any = tutor.resolve_sensor_def("tutor_tagged_candidates")
+
+    def tick() -> SensorResult:
+        context = build_sensor_context(instance=daemon.instance, definitions=tutor)
+        result = sensor(context)
+        assert isinstance(result, SensorResult)
+        return result
+
+    unnamed = mlflow.run(LABELLED)
+    mlflow.run({**LABELLED, "lynx.gate": "quiz"})
+    skipped = tick().skip_reason
+    assert skipped and "deploy-candidate=true, lynx.gate=tutor" in str(skipped.skip_message)
+    named = mlflow.run({**LABELLED, "lynx.gate": "tutor"})
+    assert daemon.ticks(2) == [f"{unnamed}:{V}"]
+    result = tick()
+    (run_request,) = result.run_requests or []
+    assert (run_request.run_key, run_request.job_name) == (
+        f"tutor:{named}:{V}",
+        "tutor_eval_and_promote",
+    )
+    promotion = {"tutor__promotion_decision": {"config": {"semver": V}}}
+    assert run_request.run_config == {"ops": promotion}
+    (added,) = result.dynamic_partitions_requests or []
+    assert added.partitions_def_name == "tutor_candidates"
 
 
 @pytest.mark.slow

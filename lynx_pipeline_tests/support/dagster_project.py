@@ -56,23 +56,16 @@ def eval_set(context: dg.AssetExecutionContext, shop: Shop) -> None:
     context.log.info(f"{context.partition_key} in {shop.city}")
 
 
-@dg.asset
-def process() -> int:
-    import os
-
-    return os.getpid()
-
-
 evaluate = dg.define_asset_job("evaluate", [eval_set], partitions_def=candidates)
 
 
 @dg.definitions
 def defs() -> dg.Definitions:
     return dg.Definitions(
-        assets=[eval_set, process], jobs=[evaluate], resources={"shop": Shop(city="Ghent")}
+        assets=[eval_set], jobs=[evaluate], resources={"shop": Shop(city="Ghent")}
     )
 """,
-    "home/dagster.yaml": "telemetry: {enabled: false}\n",
+    "home/dagster.yaml": "telemetry: {enabled: false}\nnux: {enabled: false}\n",
 }
 
 
