@@ -122,8 +122,8 @@ def _settings(project: Path, name: str) -> Settings:
     if settings is None or settings.root != project:
         raise BadInput(
             f"gate {name!r}: {project / 'pyproject.toml'} does not exist or has no table "
-            f"[{TABLE}]. Correct 'project' in the gate's defs.yaml, which is relative to that "
-            "file, or run 'lynx-pipeline init' in the folder of the model's project."
+            f"[{TABLE}]. Correct 'project' in the gate's defs.yaml (a relative path starts at "
+            "the folder of that file), or run 'lynx-pipeline init' in the model's project."
         )
     return settings
 

@@ -1,7 +1,8 @@
 """The executor of every run: Dagster's in-process one, which at the end also tags the run with its
 outcome, version and candidate. Every route that launches a run goes through it: the UI, sensors,
 backfills, ``dagster job execute`` and ``lynx-pipeline run``. A run whose process was killed does
-not; :func:`lynx_pipeline.defs.sensors.tag_lost_runs` tags it.
+not; the sensor ``tag_lost_runs`` tags it. In another project's code location, only the runs of the
+gate's jobs have this executor.
 
 One process for all steps, because the multiprocess executor repeats the imports in each step.
 """
