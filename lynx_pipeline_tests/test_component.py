@@ -9,6 +9,7 @@ import pytest
 import yaml
 from dagster import (
     AssetKey,
+    DagsterInstance,
     Definitions,
     DynamicPartitionsDefinition,
     RunStatusSensorDefinition,
@@ -20,10 +21,12 @@ from lynx_pipeline.component import DeployGate, _settings
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.build import build_definitions
 from lynx_pipeline.defs.gate import Gate
-from lynx_pipeline.errors import GATE_MODULES, BadInput
+from lynx_pipeline.defs.outcome import failure_of_step
+from lynx_pipeline.errors import GATE_MODULES, BadInput, Refused
+from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.defs.test_definitions import imported
 from lynx_pipeline_tests.end_to_end.test_docs import blocks
-from lynx_pipeline_tests.support.builders import project
+from lynx_pipeline_tests.support.builders import bundle, project
 
 ASSETS = ("eval_set", "eval_baseline", "candidate_bundle", "candidate_eval", "promotion_decision",
           "production_alias")  # fmt: skip
@@ -200,6 +203,36 @@ def test_the_python_of_the_page_merges_two_gates(
     names: dict[str, Any] = {}
     exec(code, names)
     assert len(names["defs"].resolve_asset_graph().get_all_asset_keys()) == 2 * len(ASSETS)
+
+
+@pytest.mark.slow
+def test_a_named_gate_cannot_promote_in_prod_here(
+    tmp_path: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It needs the identity of the project's workflow, as without a name. Nothing in the Dagster
+    project's working directory counts."""
+    settings = project(tmp_path / "p", pyproject='registry = "registry"\n')
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking.uri)
+    run_id = tracking.run({"model": bundle(tmp_path / "model")})
+    gate = {"name": "tutor", "project": str(settings.root)}
+    config = {"ops": {"tutor__promotion_decision": {"config": {"semver": "v0.1.0"}}}}
+    with loaded(gate) as defs, DagsterInstance.ephemeral() as instance:
+        instance.add_dynamic_partitions("tutor_candidates", [run_id])
+        evaluated = defs.resolve_job_def("tutor_evaluate").execute_in_process(
+            instance=instance, partition_key=run_id
+        )
+        assert evaluated.success
+        monkeypatch.setenv("LYNX_ENV", "prod")
+        refused = defs.resolve_job_def("tutor_promote").execute_in_process(
+            instance=instance, partition_key=run_id, run_config=config, raise_on_error=False
+        )
+        assert not refused.success
+        (failure,) = (it for it in refused.all_events if it.is_step_failure)
+    error = failure_of_step(failure)
+    assert isinstance(error, Refused)
+    assert "identity" in str(error)
+    assert not (settings.root / "registry").exists()
 
 
 @pytest.mark.slow
