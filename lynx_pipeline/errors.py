@@ -21,10 +21,8 @@ from collections.abc import Sequence
 GATE_MODULES = frozenset(
     (
         *("apprise", "certifi", "codeowners", "dagster", "duckdb", "dvc", "dvc_data", "github"),
-        *("id", "jinja2"),
-        *("jwt", "mlflow", "numpy", "packaging", "pandas", "pyarrow", "requests", "rich", "scipy"),
-        "securesystemslib",
-        "urllib3",
+        *("id", "jinja2", "jwt", "mlflow", "numpy", "packaging", "pandas", "pyarrow", "pydantic"),
+        *("requests", "rich", "scipy", "securesystemslib", "urllib3"),
     )
 )
 INSTALL_GATE = (

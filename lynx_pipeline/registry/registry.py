@@ -29,6 +29,7 @@ from lynx_pipeline.domain.ledger.state import RegistryState, check_promotion, re
 from lynx_pipeline.domain.text import Say, silent
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import Refused
+from lynx_pipeline.registry.memory import unsigned_in_prod
 
 NOT_THE_CI_PATH = (
     "THIS IS NOT THE CI PATH: no evaluation, no gate, no evidence. The entry records that, and "
@@ -286,12 +287,18 @@ class Registry:
         return self.store.read()
 
     def _replay(self, ledger: Ledger) -> RegistryState:
-        return replay(ledger, self.settings.env, self.settings.model, self.unsigned(ledger))
+        return replay(ledger, self.settings.env, self.settings.model, self._unsigned(ledger))
 
     def unsigned(self, ledger: Ledger) -> Mapping[str, str]:
         """The entries in ``prod`` without a valid signature: see
-        :func:`~lynx_pipeline.domain.ledger.signatures.unsigned_entries`."""
+        :func:`~lynx_pipeline.registry.memory.unsigned_in_prod`."""
+        if self.settings.env is Env.PROD:
+            return unsigned_in_prod(self.settings, ledger)
         return unsigned_entries(ledger, self.settings.signatures)
+
+    def _unsigned(self, ledger: Ledger) -> Mapping[str, str]:
+        """Those that matter to a replay: in ``dev`` none, since its entries are not signed."""
+        return self.unsigned(ledger) if self.settings.env is Env.PROD else {}
 
     def _check_promotion(
         self, ledger: Ledger, semver: str, bundle: Promoted | Registered
@@ -303,7 +310,7 @@ class Registry:
             bundle.canonical_sha,
             semver,
             bundle.bundle_digest,
-            self.unsigned(ledger),
+            self._unsigned(ledger),
         )
 
     def _promoted(self, state: RegistryState, semver: str) -> Entry[Promoted]:

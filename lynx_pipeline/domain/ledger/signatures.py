@@ -13,7 +13,7 @@ is ignored, because it changes nothing.
 import base64
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lynx_pipeline.domain.ledger.chain import Entry, Ledger
 from lynx_pipeline.domain.ledger.facts import Actor, Registered
@@ -84,22 +84,37 @@ def is_signed(envelope: Envelope, key: "PublicKey") -> bool:
     return False
 
 
-def unsigned_entries(ledger: Ledger, policy: SigningPolicy) -> Mapping[str, str]:
+class Verified(NamedTuple):
+    """How far signatures were verified before: the entries up to ``seq``, except those with the
+    hashes ``unsigned``."""
+
+    seq: int = 0
+    unsigned: frozenset[str] = frozenset()
+
+
+def unsigned_entries(
+    ledger: Ledger, policy: SigningPolicy, verified: Verified | None = None
+) -> Mapping[str, str]:
     """The entries in ``prod`` that don't count for want of a valid signature: their hashes, each
-    with the reason.
+    with the reason. Those that were ``verified`` with this policy are not verified again.
 
     Raises:
         BadInput: the policy has an invalid key, or names an entry that the ledger does not have.
     """
-    needed = [
+    in_prod = [
         entry
         for entry in ledger.entries
         if entry.fact.env is Env.PROD and not isinstance(entry.fact, Registered)
     ]
-    if not needed:
+    if not in_prod:
         return {}
     exempt = _place(ledger, policy.unsigned_until, "unsigned_until")
-    keys = [(_last_place(ledger, key), load_key(key)) for key in policy.keys]
+    places = [_last_place(ledger, key) for key in policy.keys]
+    seq, unsigned = verified or Verified()
+    needed = [entry for entry in in_prod if entry.seq > seq or entry.hash in unsigned]
+    if not needed:
+        return {}
+    keys = list(zip(places, map(load_key, policy.keys), strict=True))
     found = _by_claim(ledger.signatures.splitlines())
     return {
         entry.hash: reason

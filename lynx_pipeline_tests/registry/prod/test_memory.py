@@ -1,0 +1,159 @@
+"""A reader remembers how far it has verified the registry."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lynx_pipeline.adapters.ledgers.store import SIGNATURES
+from lynx_pipeline.domain.ledger import signatures
+from lynx_pipeline.domain.ledger.statements import Envelope
+from lynx_pipeline.errors import BadInput, Refused
+from lynx_pipeline.registry import Registry
+from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod, both_stores
+from lynx_pipeline_tests.support.places import InFolder, OnGit
+from lynx_pipeline_tests.support.signing import public_key
+
+OLD, NEW = "v0.1.0", "v0.2.0"
+
+
+@pytest.fixture
+def promoted(prod: Prod) -> Prod:
+    """Two versions in prod."""
+    prod.promote(prod.candidate("good"), OLD)
+    prod.promote(prod.candidate("better"), NEW)
+    return prod
+
+
+def latest(prod: Prod) -> str:
+    """What a server loads."""
+    return Registry.open(prod.prod).resolve().semver
+
+
+def memory(prod: Prod) -> Path:
+    """The reader's memory."""
+    (file,) = (prod.prod.home / "verified").iterdir()
+    return file
+
+
+@contextmanager
+def wound_back(prod: Prod) -> Iterator[None]:
+    """The registry as it was before the last promotion, in every detail."""
+    if isinstance(prod.place, OnGit):
+        place, refs = prod.place, prod.place.refs()
+        place.git("update-ref", "refs/heads/lynx-registry", place.commits()[-2])
+        place.git("tag", "-d", f"tiny@{NEW}")
+        yield
+        for name, target in refs.items():
+            place.git("update-ref", name, target)
+    else:
+        assert isinstance(prod.place, InFolder)
+        store = prod.place.store
+        raw, checkpoint = store.file.read_bytes(), store.checkpoint_file.read_bytes()
+        first = store.read().entries[0]
+        store.file.write_bytes(first.to_line())
+        store.checkpoint_file.unlink()
+        yield
+        store.file.write_bytes(raw)
+        store.checkpoint_file.write_bytes(checkpoint)
+
+
+@both_stores
+def test_a_registry_that_was_wound_back_is_refused(promoted: Prod) -> None:
+    """By a reader that has seen the newer state. A new reader can't know it."""
+    assert latest(promoted) == NEW
+    with wound_back(promoted):
+        for _ in range(2):
+            with pytest.raises(BadInput, match="does not extend the 2 that were verified here"):
+                latest(promoted)
+        with pytest.raises(BadInput, match="wound the registry back"):
+            promoted.promote(promoted.candidate("third"), "v0.3.0")
+        kept = memory(promoted).read_bytes()
+        memory(promoted).unlink()
+        assert latest(promoted) == OLD
+        memory(promoted).write_bytes(kept)
+    assert latest(promoted) == NEW
+
+
+def test_another_ledger_of_the_same_length_is_refused(promoted: Prod) -> None:
+    """Two readers are shown two ledgers: each keeps to what it has seen."""
+    assert latest(promoted) == NEW
+    with wound_back(promoted):
+        seen = memory(promoted).read_bytes()
+        memory(promoted).unlink()
+        promoted.promote(promoted.candidate("fork"), NEW)
+        assert latest(promoted) == NEW
+        memory(promoted).write_bytes(seen)
+        with pytest.raises(BadInput, match="does not extend the 2 that were verified here"):
+            latest(promoted)
+    assert latest(promoted) == NEW
+
+
+def test_signatures_are_verified_once(promoted: Prod, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unless the settings change."""
+    checked = []
+    real = signatures.is_signed
+
+    def is_signed(envelope: Envelope, key: Any) -> bool:
+        checked.append(envelope)
+        return real(envelope, key)
+
+    memory(promoted).unlink()
+    monkeypatch.setattr(signatures, "is_signed", is_signed)
+    for expected in (2, 0, 0):
+        checked.clear()
+        assert latest(promoted) == NEW
+        assert len(checked) == expected
+    file = promoted.root / "registry" / SIGNATURES
+    raw = file.read_bytes()
+    file.write_bytes(b"")  # what was verified stays verified
+    assert latest(promoted) == NEW
+    promoted.edit(PYPROJECT, public_key(), public_key("other"))
+    with pytest.raises(Refused, match="nothing was promoted"):
+        latest(promoted)
+    file.write_bytes(raw)
+    promoted.edit(PYPROJECT, public_key("other"), public_key())
+    checked.clear()
+    assert latest(promoted) == NEW
+    assert len(checked) == 2
+
+
+def test_an_entry_counts_as_soon_as_its_signature_is_there(promoted: Prod) -> None:
+    """An administrator may restore it."""
+    file = promoted.root / "registry" / SIGNATURES
+    raw = file.read_bytes()
+    memory(promoted).unlink()
+    file.write_bytes(raw.splitlines(keepends=True)[0])
+    assert latest(promoted) == OLD
+    assert len(json.loads(memory(promoted).read_bytes())["unsigned"]) == 1
+    file.write_bytes(raw)
+    assert latest(promoted) == NEW
+    assert json.loads(memory(promoted).read_bytes())["unsigned"] == []
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b'{"seq": 1}', b"\0", b'{"seq":0,"hash":"a"}'])
+def test_a_damaged_memory_is_an_error(promoted: Prod, content: bytes) -> None:
+    """It might have known better."""
+    memory(promoted).write_bytes(content)
+    with pytest.raises(BadInput, match="If you know that the registry is right, delete the file"):
+        latest(promoted)
+
+
+def test_a_reader_that_can_not_write_remembers_nothing(promoted: Prod) -> None:
+    """It reads all the same, as in a container whose folders are read-only."""
+    memory(promoted).unlink()
+    folder = promoted.prod.home / "verified"
+    folder.rmdir()
+    folder.write_text("in the way")
+    assert latest(promoted) == NEW
+
+
+def test_dev_remembers_nothing(promoted: Prod) -> None:
+    """A registry for trials may be deleted at any time."""
+    memory(promoted).unlink()
+    with pytest.raises(Refused, match="nothing was promoted in dev"):
+        Registry.open(promoted.settings).resolve()
+    assert [*(promoted.settings.home / "verified").iterdir()] == []
