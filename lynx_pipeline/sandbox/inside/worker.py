@@ -15,6 +15,7 @@ have several inputs, each prompt is the JSON text of an object. Out: first
 goes to standard error.
 """
 
+import gc
 import json
 import os
 import resource
@@ -58,6 +59,7 @@ def main() -> None:
         # A regular exit spends a third of a second on unloading libraries.
         os._exit(0)
     except BaseException as error:
+        warn_of_requirements(bundle)
         message: dict[str, Any] = {"error": f"{type(error).__name__}: {error}"}
         with suppress(Exception):  # it looks at the model's objects
             message["hint"] = hint(error, [] if predict is None else predict.columns, missing)
@@ -76,9 +78,12 @@ def load(
         ValueError: the model doesn't take such items.
     """
     os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    gc.disable()  # it would take a fifth of the import's time, and find nothing
     from mlflow import pyfunc
     from mlflow.models import Model
 
+    gc.freeze()
+    gc.enable()
     info = Model.load(bundle)
     task = str((info.metadata or {}).get("task"))
     if task.startswith(("agent/", "llm/")):
@@ -90,7 +95,20 @@ def load(
     if inputs is not None:
         used_inputs(schema, inputs)
     flavor = info.flavors.get("python_function", {})
-    return LoadedModel(pyfunc.load_model(bundle), schema, flavor, answer_column)
+    # Without MLflow's warnings, for which it reads the metadata of every installed package.
+    model = pyfunc.load_model(bundle, suppress_warnings=True)
+    return LoadedModel(model, schema, flavor, answer_column)
+
+
+def warn_of_requirements(bundle: str) -> None:
+    """Print MLflow's warning about packages that are not those of the model, which may explain its
+    error."""
+    with suppress(Exception):  # other versions of MLflow have these functions elsewhere
+        from mlflow import pyfunc
+        from mlflow.utils import requirements_utils
+
+        required = pyfunc._get_pip_requirements_from_model_path(bundle)
+        requirements_utils.warn_dependency_requirement_mismatches(required)
 
 
 class LoadedModel:

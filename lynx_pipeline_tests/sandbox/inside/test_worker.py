@@ -12,6 +12,7 @@ import pytest
 
 from lynx_pipeline.config import Limits
 from lynx_pipeline.errors import BadInput
+from lynx_pipeline.sandbox.failure import CandidateFailed
 from lynx_pipeline.sandbox.inside.worker import used_inputs
 from lynx_pipeline_tests.support.worker_scripts import ask
 
@@ -240,3 +241,22 @@ def test_a_failing_model_is_not_retried_with_a_different_input_type(tmp_path: Pa
     body = "self.n = getattr(self, 'n', 0) + 1; raise TypeError(f'call {self.n}')"
     with pytest.raises(BadInput, match="items 1 to 2 failed with TypeError: call 1"):
         ask(saved(tmp_path / "model", body), LIMITS, PROMPTS)
+
+
+@pytest.mark.slow
+def test_what_a_failing_model_printed_names_the_packages_that_are_not_its_own(
+    tmp_path: Path,
+) -> None:
+    """It is MLflow's warning, and may explain the failure."""
+    path = saved(tmp_path / "model", "raise TypeError('no')")
+    (path / "requirements.txt").write_text("mlflow\nnumpy==1.0\n")
+    with pytest.raises(CandidateFailed, match="failed with TypeError: no") as caught:
+        ask(path, LIMITS, PROMPTS)
+    assert f"numpy (current: {numpy.__version__}, required: numpy==1.0)" in caught.value.printed
+
+
+@pytest.mark.slow
+def test_garbage_is_collected_while_a_model_runs(tmp_path: Path) -> None:
+    """Only not while MLflow is imported."""
+    body = "import gc; return [str(gc.isenabled()) for _ in range(len(model_input))]"
+    assert ask(saved(tmp_path / "model", body), LIMITS, PROMPTS) == ["True"] * len(PROMPTS)
