@@ -1,6 +1,8 @@
 """Runs and the mirror in a real MLflow store, and restoring MLflow's global state."""
 
 import os
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -87,6 +89,16 @@ def test_a_tracking_server_from_the_environment_is_not_kept(
     assert mlflow.get_tracking_uri() == os.environ["MLFLOW_TRACKING_URI"] == tracking.uri
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     assert not mlflow.tracking.is_tracking_uri_set()
+
+
+def test_garbage_is_collected_again_after_the_first_import(tmp_path: Path) -> None:
+    """Only MLflow's import does without."""
+    code = (
+        "import gc; from lynx_pipeline.adapters.mlflow_tracking import connected\n"
+        f"with connected('sqlite:///{tmp_path / 'mlflow.db'}'):\n"
+        "    assert gc.isenabled() and gc.get_freeze_count() > 100_000"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_mirroring_twice_changes_nothing(tracking: Tracking, folder: Path) -> None:
