@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 
 from lynx_pipeline.adapters import git_files
@@ -152,6 +153,7 @@ def matched_inputs(settings: Settings) -> tuple[StoredEvalSet, Baseline]:
     return eval_set, baseline
 
 
+@lru_cache(maxsize=1)  # by all of its bytes: the steps of a run read and hash the same file
 def _small(data: DataFile, path: Path, scorer: Scorer) -> SmallEvalSet:
     items = tuple(parse_eval_set(data.raw.split(b"\n"), str(path), scorer))
     return SmallEvalSet(items, data.dvc_hash, data.sha256, scorer)

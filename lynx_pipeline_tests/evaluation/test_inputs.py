@@ -7,10 +7,10 @@ import pytest
 from lynx_pipeline.domain.scorers import EXACT
 from lynx_pipeline.errors import LynxError
 from lynx_pipeline.evaluation import inputs
-from lynx_pipeline.evaluation.inputs import read_eval_set_of
+from lynx_pipeline.evaluation.inputs import read_eval_file, read_eval_set_of
 from lynx_pipeline.evaluation.storage.large import LargeEvalSet
 from lynx_pipeline.evaluation.storage.memory import SmallEvalSet
-from lynx_pipeline_tests.support.builders import eval_set, project
+from lynx_pipeline_tests.support.builders import eval_set, jsonl, project
 
 ITEMS = eval_set()
 
@@ -45,3 +45,16 @@ def test_an_eval_set_with_different_digests_is_not_used(
     for digests in ((ITEMS.dvc_hash, "0" * 64), ("0" * 32, ITEMS.sha256)):
         with pytest.raises(LynxError, match="DVC"):
             read_eval_set_of(settings, *digests, EXACT)
+
+
+def test_an_eval_set_is_parsed_again_only_if_its_bytes_have_changed(tmp_path: Path) -> None:
+    """The steps of a run share one parsed eval set, and never an outdated one."""
+    file = tmp_path / "eval.jsonl"
+    item = {"id": "a", "prompt": "Say yes", "expected": "yes", "buckets": {"all": "x"}}
+    file.write_bytes(jsonl([item]))
+    first = read_eval_file(file, EXACT)
+    assert read_eval_file(file, EXACT) is first
+    file.write_bytes(jsonl([{**item, "expected": "yep"}]))
+    second = read_eval_file(file, EXACT)
+    assert second.sha256 != first.sha256
+    assert second != first
