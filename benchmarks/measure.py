@@ -21,9 +21,11 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """Wall time in seconds, peak memory of the process in MiB, and its output."""
+    """Wall time and CPU time in seconds, the latter of the process and all that it started; peak
+    memory of the process in MiB, and its output."""
 
     seconds: float
+    cpu_seconds: float
     peak_mib: float
     output: str
 
@@ -51,7 +53,7 @@ def run(command: Command) -> Run:
     process.stdout.close()
     if process.returncode:
         raise RuntimeError(f"{command.words}: exit code {process.returncode}\n{output}")
-    return Run(seconds, usage.ru_maxrss / 1024, output)
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024, output)
 
 
 def pairs(ours: Command, reference: Command, times: int) -> tuple[list[Run], list[Run]]:
@@ -74,3 +76,8 @@ def middle(runs: Sequence[Run]) -> float:
 def ratio(ours: Sequence[Run], reference: Sequence[Run]) -> float:
     """The median ratio of the pairs' wall times."""
     return median(a.seconds / b.seconds for a, b in zip(ours, reference, strict=True))
+
+
+def cpu_ratio(ours: Sequence[Run], reference: Sequence[Run]) -> float:
+    """The median ratio of the pairs' CPU times. Other load on the machine affects it less."""
+    return median(a.cpu_seconds / b.cpu_seconds for a, b in zip(ours, reference, strict=True))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from benchmarks.measure import Run, middle, ratio
+from benchmarks.measure import Run, cpu_ratio, middle, ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +25,7 @@ def timed(what: str, reference: str, found: tuple[list[Run], list[Run]], most: f
         what,
         f"{middle(found[0]):.2f} s",
         f"{reference}, {middle(found[1]):.2f} s",
-        f"{times:.2f} x",
+        f"{times:.2f} x (CPU {cpu_ratio(*found):.2f} x)",
         f"<= {most:g} x",
         times <= most,
     )

@@ -2,7 +2,7 @@
 
 Each row compares a command of this project with a minimal reference for the same result. The two
 run alternately on one machine, and the row shows the median ratio. If rows are named, only those
-are measured and replaced in the table.
+are measured and replaced in the table. Headings below the table, written by hand, are kept.
 """
 
 import os
@@ -28,7 +28,8 @@ ROWS = (
 def main() -> None:
     """Run the rows named on the command line, or all, and write the table."""
     chosen = [row for row in ROWS if row.__name__ in sys.argv[1:] or len(sys.argv) == 1]
-    known = RESULT.read_text().splitlines() if len(chosen) < len(ROWS) else []
+    old, _, notes = RESULT.read_text().partition("\n## ")
+    known = old.splitlines() if len(chosen) < len(ROWS) else []
     table = {line.split(" | ")[0]: line for line in known if line.startswith("| ")}
     head = _HEAD.format(cores=os.cpu_count())
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
@@ -40,7 +41,8 @@ def main() -> None:
             # Written at once: a later row may fail.
             table[line.split(" | ")[0]] = line
             rows = [row for row in table.values() if row not in head]
-            RESULT.write_text(head + "\n".join(rows) + "\n")
+            after = f"\n## {notes}" if notes else ""
+            RESULT.write_text(head + "\n".join(rows) + "\n" + after)
     print(f"Written: {RESULT.relative_to(REPO)}")
 
 
@@ -49,7 +51,8 @@ _HEAD = """\
 
 Written by `just benchmarks`. Each row compares a command of this project with a minimal reference
 that does the same without checks or isolation. Both run alternately on the same machine ({cores}
-cores). Seconds are medians; the ratio is the median of the pairs' ratios.
+cores). Seconds are medians; the ratio is the median of the pairs' ratios, and so is that of the CPU
+times, which is less affected by other load.
 
 | what | this project | reference | measured | target | met |
 | --- | --- | --- | --- | --- | --- |
