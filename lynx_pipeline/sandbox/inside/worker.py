@@ -82,7 +82,6 @@ def load(
     from mlflow import pyfunc
     from mlflow.models import Model
 
-    gc.freeze()
     gc.enable()
     info = Model.load(bundle)
     task = str((info.metadata or {}).get("task"))
