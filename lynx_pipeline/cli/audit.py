@@ -1,9 +1,11 @@
 """``audit``: everything about a version."""
 
+from pathlib import Path
+
 import click
 
-from lynx_pipeline.cli.framework import Command, with_json
-from lynx_pipeline.cli.output import print_json
+from lynx_pipeline.cli.framework import Command, path_option, with_json
+from lynx_pipeline.cli.output import inform, print_json
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.audit import audit as run_audit
 from lynx_pipeline.reports.audit import audit_json, print_audit
@@ -11,15 +13,29 @@ from lynx_pipeline.reports.audit import audit_json, print_audit
 
 @click.command(cls=Command, data=True, example="lynx-pipeline audit v0.1.0-dev")
 @click.argument("version")
+@path_option(
+    "--export",
+    metavar="DIR",
+    help="A folder to create, with the signed statements, the evidence, a bill of materials "
+    "(CycloneDX) and a model card.",
+)
 @with_json
-def audit(version: str, as_json: bool) -> int:
+def audit(version: str, export: Path | None, as_json: bool) -> int:
     """Show everything about a version and replay its verdict.
 
     Needs the registry and the eval set, not MLflow. Exits with 1 if there are findings.
     """
-    result = run_audit(Registry.open(), version)
+    registry = Registry.open()
+    result = run_audit(registry, version)
     if as_json:
         print_json(audit_json(result))
     else:
         print_audit(result)
-    return 1 if result.findings else 0
+    if result.findings:
+        return 1
+    if export is not None:
+        from lynx_pipeline.reports.export import export as write
+
+        names = write(registry, result, export)
+        inform(f"Exported to {export}: {', '.join(names)}.")
+    return 0

@@ -108,6 +108,11 @@ def seal(seq: int, prev: str | None, fact: Fact) -> Entry:
     return Entry(seq, prev, _hash(_unsealed(seq, prev, fact)), fact)
 
 
+def hashed_bytes(entry: Entry) -> bytes:
+    """What the entry's hash is the SHA-256 of: its line without the hash itself."""
+    return canonical(_unsealed(entry.seq, entry.prev, entry.fact))
+
+
 def read_checkpoint(raw: bytes, where: str) -> Checkpoint:
     """The checkpoint in ``raw``.
 

@@ -123,6 +123,32 @@ def unsigned_entries(
     }
 
 
+def counting_signature(ledger: Ledger, policy: SigningPolicy, entry: Entry) -> Envelope | None:
+    """The entry's first signature that counts, whatever the entry says; None if it has none.
+
+    Raises:
+        BadInput: as :func:`unsigned_entries`.
+    """
+    predicate = PREDICATES.get(type(entry.fact))
+    if entry.fact.env is not Env.PROD or predicate is None:
+        return None
+    found = _by_claim(ledger.signatures.splitlines()).get(Claim(entry.hash, predicate), [])
+    return next((it for it in found if is_by_a_key(it, ledger, policy, entry.seq)), None)
+
+
+def is_by_a_key(envelope: Envelope, ledger: Ledger, policy: SigningPolicy, seq: int) -> bool:
+    """Whether one of the policy's keys, which may sign at the place ``seq``, signed the envelope.
+
+    Raises:
+        BadInput: as :func:`unsigned_entries`.
+    """
+    return any(
+        (place is None or seq <= place) and is_signed(envelope, load_key(key))
+        for key in policy.keys
+        for place in [_last_place(ledger, key)]
+    )
+
+
 def _by_claim(lines: Iterable[bytes]) -> Mapping[Claim, list[Envelope]]:
     found = defaultdict(list)
     for line in lines:

@@ -54,7 +54,8 @@ def test_an_entry_with_a_forged_identity_is_reported(
     assert isinstance(entry.fact.actor, Actor)
     other = replace(entry.fact.actor, **{"jti": "another", **actor})
     prod.store.append(lambda _: replace(entry.fact, semver="v0.2.0", actor=other), sign=sign)
-    (finding,) = audit(Registry.open(prod.prod), "v0.2.0").findings
+    finding, statement = audit(Registry.open(prod.prod), "v0.2.0").findings
+    assert "the entry's signed statement" in statement
     assert "does not support it" in finding
     assert message in finding
 
@@ -73,7 +74,8 @@ def forge(prod: Prod, made: Made, genuine: Entry[Promoted], settings: Settings) 
     actor = replace(genuine.fact.actor, jti="another")
     forged = promotion.build_promotion(settings, request, genuine.fact.time, actor)
     prod.store.append(lambda _: replace(forged.fact, env=Env.PROD), forged.files, sign)
-    (finding,) = audit(Registry.open(prod.prod), "v0.2.0").findings
+    finding, statement = audit(Registry.open(prod.prod), "v0.2.0").findings
+    assert "the entry's signed statement" in statement
     return finding
 
 
