@@ -3,6 +3,7 @@
 import csv
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -84,24 +85,59 @@ def ten_million(folder: Path) -> None:
     floors.write_text(json.dumps({**values, "buckets": buckets}))
 
 
-def ledger(folder: Path, count: int) -> None:
-    """Write a ledger of ``count`` promotions in dev."""
+def server(folder: Path, count: int) -> None:
+    """Write the project of a server, with a registry of ``count`` signed promotions in prod."""
+    import base64
+
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+    from lynx_pipeline.adapters.ledgers.directory import DirectoryLedger
+    from lynx_pipeline.domain.ledger.statements import (
+        Envelope,
+        Signature,
+        entry_statement,
+        to_sign,
+    )
+
+    folder.mkdir()
+    key = Ed25519PrivateKey.generate()
+    der = key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    (folder / "pyproject.toml").write_text(
+        '[tool.lynx_pipeline]\nmodel = "grammar-tutor"\nregistry = "registry"\n'
+        "[tool.lynx_pipeline.signatures]\n"
+        f'keys = [{{public_key = "{base64.b64encode(der).decode()}"}}]\n'
+    )
+    ledger(folder / "registry", count, in_prod=True)
+    store = DirectoryLedger(folder / "registry")
+    with store.signatures_file.open("wb") as file:
+        for entry in store.read().entries:
+            payload = entry_statement(entry, "0" * 64)
+            signature = Signature("0" * 64, key.sign(to_sign(payload)))
+            file.write(Envelope(payload, (signature,)).to_line())
+
+
+def ledger(folder: Path, count: int, *, in_prod: bool = False) -> None:
+    """Write a ledger of ``count`` promotions in dev or prod."""
     from lynx_pipeline.domain.ledger.chain import Checkpoint, seal
-    from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
+    from lynx_pipeline.domain.ledger.facts import Actor, Evidence, Promoted
     from lynx_pipeline.domain.versioning import Env
 
     folder.mkdir()
     prev, size = None, 0
+    names = [part.name for part in fields(Actor) if part.name != "jti"]
     with (folder / "index.jsonl").open("wb") as file:
         for k in range(1, count + 1):
             fact = Promoted(
                 time="2025-01-02T03:04:05Z",
-                env=Env.DEV,
+                env=Env.PROD if in_prod else Env.DEV,
                 model="grammar-tutor",
                 mlflow_run_id=f"{k:032x}",
                 artifact_uri=f"mlflow-artifacts:/1/{k:032x}/artifacts/model",
                 canonical_sha=f"{k:064x}",
-                semver=f"v0.1.{k}-dev",
+                semver=f"v0.1.{k}" if in_prod else f"v0.1.{k}-dev",
                 evidence=Evidence(
                     **{f"{name}_sha256": f"{k:064x}" for name in _DIGESTS},
                     eval_set_dvc_hash=f"{k:032x}",
@@ -112,6 +148,7 @@ def ledger(folder: Path, count: int) -> None:
                     worst_margin=0.001667,
                 ),
                 cpqu=3.125e-08,
+                actor=Actor(jti=f"{k}", **dict.fromkeys(names, "a claim")) if in_prod else None,
             )
             entry = seal(k, prev, fact)
             line = entry.to_line()

@@ -1,6 +1,8 @@
 """Rows about commands that read files: the gate on two files, and the registry."""
 
-from benchmarks.inputs import apart, ledger
+import shutil
+
+from benchmarks.inputs import apart, ledger, server
 from benchmarks.measure import Command, pairs
 from benchmarks.place import PYTHON, Place
 from benchmarks.row import Row, timed
@@ -30,6 +32,19 @@ def resolve(place: Place) -> Row:
     found = pairs(ours, place.bare("resolve", folder / "index.jsonl"), times=3)
     what = "`registry resolve`, 100,000 entries, whole process"
     return timed(what, "Python reading and parsing every line", found, 2.0)
+
+
+def signed(place: Place) -> Row:
+    """What a reader saves that remembers the signatures that it has verified."""
+    folder = place.folder / "server"
+    apart(server, folder, 10_000)
+    environ = {**place.environ, "LYNX_ENV": "prod"}
+    memory = place.folder / "home" / "verified"
+    command = ["lynx-pipeline", "registry", "resolve"]
+    ours = Command(command, folder, environ)
+    anew = Command(command, folder, environ, lambda: shutil.rmtree(memory, ignore_errors=True))
+    what = "`registry resolve`, 10,000 signed entries, by a reader that has verified them before"
+    return timed(what, "by one that has not", pairs(ours, anew, times=5), 0.6)
 
 
 def light_client(place: Place) -> Row:

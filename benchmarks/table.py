@@ -18,7 +18,7 @@ from benchmarks.row import Row
 RESULT = REPO / "benchmarks" / "results.md"
 ROWS = (
     *(running.promotion, evaluating.minieval, evaluating.peer, reading.compare),
-    *(evaluating.counting, evaluating.worker, evaluating.on_ray, reading.resolve),
+    *(evaluating.counting, evaluating.worker, evaluating.on_ray, reading.resolve, reading.signed),
     *(running.unchanged, running.run_command, running.fresh, running.workflow),
     *(data.corpus, data.importing, data.checking, running.definitions),
     *(running.ending, reading.quick_way, reading.light_client),
