@@ -52,6 +52,8 @@ class Versions:
             SystemFailed: the registry can't be reached.
         """
         found = self._registry.resolve()
+        if found.stale:  # this service remembers what it served
+            raise BadInput(found.stale)
         if found.bundle_digest is None:
             raise Refused(f"{found.semver} has no bundle digest, so it can't be verified.")
         return self._checked(

@@ -15,7 +15,7 @@ from lynx_pipeline.domain.ledger.state import broken_rules
 from lynx_pipeline.domain.text import number_of
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import LynxError, NotInstalled, Refused, SystemFailed
-from lynx_pipeline.registry import NotTheCIPath, Registry, fetching
+from lynx_pipeline.registry import NotTheCIPath, Registry, Stale, fetching
 from lynx_pipeline.registry.mirror import alias_problem, mirror
 from lynx_pipeline.reports.audit import entry_line
 
@@ -114,11 +114,14 @@ def show(version: str) -> int:
 @with_json
 def resolve(version: str, as_json: bool) -> int:
     """Print the bundle of VERSION and where its files are (default: latest)."""
+    warnings.simplefilter("always", Stale)
     resolved = asdict(Registry.open().resolve(version))
     if as_json:
         print_json(resolved)
     else:
         for key, value in resolved.items():
+            if key == "stale" and value is None:
+                continue
             print(f"{key}: {'not recorded' if value is None else value}")
     return 0
 
@@ -136,11 +139,15 @@ def resolve(version: str, as_json: bool) -> int:
 @with_json
 def fetch(version: str, to: Path, as_json: bool) -> int:
     """Download the bundle of VERSION and verify every byte of it (default: latest)."""
-    entry, is_new = fetching.fetch(Registry.open(), version, to)
+    warnings.simplefilter("always", Stale)
+    opened = Registry.open()
+    entry, stale = opened.answer(version)
+    is_new = fetching.fetch_promoted(opened, entry, to).is_new
     fact = entry.fact
     if as_json:
         found = {"semver": fact.semver, "bundle_digest": fact.bundle_digest, "is_new": is_new}
-        print_json({**found, "canonical_sha": fact.canonical_sha, "folder": str(to)})
+        values = {"canonical_sha": fact.canonical_sha, "folder": str(to), "stale": stale}
+        print_json({**found, **values})
     else:
         done = "is now in" if is_new else "was already in"
         print(f"{fact.model} {fact.semver} {done} {to}, digest {fact.bundle_digest}.")

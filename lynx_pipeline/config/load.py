@@ -107,6 +107,7 @@ def load_settings(
         mlflow_ui=table.mlflow_ui,
         pull_request_shows=table.pull_request_shows,
         judges=table.judges,
+        stale_hours=table.stale_hours,
         alias=table.aliases.prod if env is Env.PROD else table.aliases.dev,
     )
 

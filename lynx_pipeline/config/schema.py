@@ -365,6 +365,13 @@ class ProjectTable:
         _list(_repository_path),
         (),
     )
+    stale_hours: float = key(
+        "While the registry can't be verified in prod, `registry resolve` and `fetch` go on with "
+        "the latest version that was verified at most so many hours ago, with a warning.",
+        "a number, 0 or more",
+        _number,
+        24.0,
+    )
     archive_after_days: int = key(
         "The schedule `archive_daily`, which is off by default, archives a candidate that was "
         "promoted or refused when it had no run for so many days.",

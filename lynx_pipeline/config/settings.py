@@ -91,6 +91,7 @@ class Settings:
     pull_request_shows: str = PROMPTS
     judges: tuple[str, ...] = ()
     alias: str = ""
+    stale_hours: float = 0.0
 
     @property
     def eval_set(self) -> Path:

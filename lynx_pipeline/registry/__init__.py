@@ -12,7 +12,7 @@ from lynx_pipeline.domain.ledger.facts import Promoted, Registered, RolledBack
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.registry import fetching
 from lynx_pipeline.registry.fetching import Fetched
-from lynx_pipeline.registry.registry import NotTheCIPath, Registry, Resolved
+from lynx_pipeline.registry.registry import NotTheCIPath, Registry, Resolved, Stale
 
 __all__ = [
     "Fetched",
@@ -20,6 +20,7 @@ __all__ = [
     "Recorded",
     "Registry",
     "Resolved",
+    "Stale",
     "fetch",
     "history",
     "promote",

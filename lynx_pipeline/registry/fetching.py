@@ -25,8 +25,7 @@ class Fetched(NamedTuple):
 
 
 def fetch(registry: Registry, version: str, to: Path) -> Fetched:
-    """Put the bundle that ``version`` names into the folder ``to``. It appears there complete and
-    verified, in one step. If it is there already, nothing changes. A folder holds one version.
+    """Put the bundle that ``version`` names into the folder ``to``: see :func:`fetch_promoted`.
 
     Raises:
         Refused: the version was not promoted, or without a bundle digest; the bundle in ``to`` is
@@ -35,7 +34,13 @@ def fetch(registry: Registry, version: str, to: Path) -> Fetched:
         SystemFailed: MLflow, the store or the disk failed, or another process has been fetching for
             an hour.
     """
-    entry = registry.promoted(version)
+    return fetch_promoted(registry, registry.answer(version).entry, to)
+
+
+def fetch_promoted(registry: Registry, entry: Entry[Promoted], to: Path) -> Fetched:
+    """Put the promoted bundle into the folder ``to``. It appears there complete and verified, in
+    one step. If it is there already, nothing changes. A folder holds one version. Raises like
+    :func:`fetch`."""
     _check_digest(entry.fact)
     to = to.absolute()
     busy = f"another process has been fetching into {to} for an hour. End it, then run this again."

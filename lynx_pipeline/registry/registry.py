@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from lynx_pipeline.adapters.ledgers import open_store
 from lynx_pipeline.adapters.ledgers.store import Recorded, Store
@@ -28,8 +28,8 @@ from lynx_pipeline.domain.ledger.signatures import unsigned_entries
 from lynx_pipeline.domain.ledger.state import RegistryState, check_promotion, replay
 from lynx_pipeline.domain.text import Say, silent
 from lynx_pipeline.domain.versioning import Env, check_semver
-from lynx_pipeline.errors import Refused
-from lynx_pipeline.registry.memory import unsigned_in_prod
+from lynx_pipeline.errors import BadInput, Refused
+from lynx_pipeline.registry.memory import Memory
 
 NOT_THE_CI_PATH = (
     "THIS IS NOT THE CI PATH: no evaluation, no gate, no evidence. The entry records that, and "
@@ -41,10 +41,16 @@ class NotTheCIPath(UserWarning):
     """Something was recorded by hand. The command line always shows this warning."""
 
 
+class Stale(UserWarning):
+    """The registry can't be verified, and a version that was verified before is used instead. The
+    command line shows this warning too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Resolved:
     """What a serving process needs: which bundle, and where to load it from. ``bundle_digest`` is
-    None for promotions from before it was recorded."""
+    None for promotions from before it was recorded. ``stale`` is None, or why the registry can't be
+    verified now: then this is what was the latest version when it last was."""
 
     model: str
     semver: str
@@ -52,6 +58,14 @@ class Resolved:
     bundle_digest: str | None
     mlflow_run_id: str
     artifact_uri: str
+    stale: str | None = None
+
+
+class Answer(NamedTuple):
+    """A promotion, and ``stale`` as in :class:`Resolved`."""
+
+    entry: Entry[Promoted]
+    stale: str | None
 
 
 class Registry:
@@ -241,13 +255,9 @@ class Registry:
     # ----- reading it -------------------------------------------------------------------------
 
     def resolve(self, version: str = "latest") -> Resolved:
-        """The bundle that ``version`` names in this environment.
-
-        Raises:
-            Refused: nothing was promoted, or not this version.
-            BadInput: the registry is damaged.
-        """
-        fact = self.promoted(version).fact
+        """The bundle that ``version`` names in this environment. Raises like :meth:`answer`."""
+        entry, stale = self.answer(version)
+        fact = entry.fact
         return Resolved(
             model=fact.model,
             semver=fact.semver,
@@ -255,10 +265,34 @@ class Registry:
             bundle_digest=fact.bundle_digest,
             mlflow_run_id=fact.mlflow_run_id,
             artifact_uri=fact.artifact_uri,
+            stale=stale,
         )
 
+    def answer(self, version: str = "latest") -> Answer:
+        """The promotion of ``version``. In ``prod``, while the registry can't be verified, what is
+        remembered of the latest one, for as long as the settings allow.
+
+        Raises:
+            Refused: nothing was promoted, or not this version.
+            BadInput: the registry is damaged, and nothing else is known.
+        """
+        try:
+            return Answer(self.promoted(version), None)
+        except BadInput as error:
+            known = Memory(self.settings).last_known() if self.settings.env is Env.PROD else None
+            if known is None or version not in ("latest", known[0].fact.semver):
+                raise
+            stale = f"it was verified last at {known[1]}, and can't be verified now: {error}"
+            warnings.warn(f"{known[0].fact.semver} may be outdated: {stale}", Stale, stacklevel=2)
+            return Answer(known[0], stale)
+
     def promoted(self, version: str = "latest") -> Entry[Promoted]:
-        """The promotion of ``version`` in this environment. Raises like :meth:`resolve`."""
+        """The promotion of ``version`` in this environment.
+
+        Raises:
+            Refused: nothing was promoted, or not this version.
+            BadInput: the registry is damaged.
+        """
         state = self._replay(self.verify())
         if version != "latest":
             return self._promoted(state, version)
@@ -287,13 +321,24 @@ class Registry:
         return self.store.read()
 
     def _replay(self, ledger: Ledger) -> RegistryState:
-        return replay(ledger, self.settings.env, self.settings.model, self._unsigned(ledger))
+        settings = self.settings
+        if settings.env is Env.DEV:  # its entries are not signed
+            return replay(ledger, settings.env, settings.model, {})
+        memory = Memory(settings)
+        unsigned = memory.unsigned(ledger)
+        state = replay(ledger, settings.env, settings.model, unsigned)
+        memory.keep(ledger, unsigned, state.latest)
+        return state
 
     def unsigned(self, ledger: Ledger) -> Mapping[str, str]:
         """The entries in ``prod`` without a valid signature: see
-        :func:`~lynx_pipeline.registry.memory.unsigned_in_prod`."""
+        :func:`~lynx_pipeline.domain.ledger.signatures.unsigned_entries`.
+
+        Raises:
+            BadInput: the policy is invalid, or the ledger contradicts what was verified before.
+        """
         if self.settings.env is Env.PROD:
-            return unsigned_in_prod(self.settings, ledger)
+            return Memory(self.settings).unsigned(ledger)
         return unsigned_entries(ledger, self.settings.signatures)
 
     def _unsigned(self, ledger: Ledger) -> Mapping[str, str]:

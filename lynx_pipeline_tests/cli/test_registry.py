@@ -21,6 +21,7 @@ def test_resolve_prints_what_a_serving_process_needs(promoted: Settings, capsys:
         "bundle_digest": "2" * 64,
         "mlflow_run_id": RUN,
         "artifact_uri": f"runs:/{RUN}/model",
+        "stale": None,
     }
     assert main(["registry", "resolve", "v0.1.0-dev"]) == 0
     assert f"canonical_sha: {'1' * 64}" in capsys.readouterr().out

@@ -270,6 +270,7 @@ def test_the_command_prints_text_or_json(
         "canonical_sha": made.sha,
         "bundle_digest": made.digest,
         "folder": str(to),
+        "stale": None,
         "is_new": False,
     }
     (to / "more").write_text("x")

@@ -151,7 +151,6 @@ def test_an_export_replaces_nothing_and_needs_a_clean_audit(
     assert [*folder.iterdir()] == []
     folder.rmdir()
     (prod.root / "registry" / SIGNATURES).write_bytes(b"")
-    (prod.prod.home / "verified").rename(tmp_path / "forgotten")
     assert export(prod, folder) == 1
     assert not folder.exists()
 

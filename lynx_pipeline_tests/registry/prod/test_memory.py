@@ -1,18 +1,23 @@
 """A reader remembers how far it has verified the registry."""
 
 import json
+import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from lynx_pipeline.adapters.ledgers.store import SIGNATURES
+from lynx_pipeline.cli import main
 from lynx_pipeline.domain.ledger import signatures
+from lynx_pipeline.domain.ledger.facts import TIME
 from lynx_pipeline.domain.ledger.statements import Envelope
 from lynx_pipeline.errors import BadInput, Refused
-from lynx_pipeline.registry import Registry
+from lynx_pipeline.registry import Registry, Resolved, Stale
 from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod, both_stores
 from lynx_pipeline_tests.support.places import InFolder, OnGit
 from lynx_pipeline_tests.support.signing import public_key
@@ -25,12 +30,22 @@ def promoted(prod: Prod) -> Prod:
     """Two versions in prod."""
     prod.promote(prod.candidate("good"), OLD)
     prod.promote(prod.candidate("better"), NEW)
+    assert latest(prod) == NEW
     return prod
 
 
 def latest(prod: Prod) -> str:
-    """What a server loads."""
-    return Registry.open(prod.prod).resolve().semver
+    """What a server loads, if the registry can be verified."""
+    return Registry.open(prod.prod).promoted().fact.semver
+
+
+def answer(prod: Prod, version: str = "latest") -> Resolved:
+    """What a server is told. It says so if it may be outdated."""
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        found = Registry.open(prod.prod).resolve(version)
+    assert [it.category for it in shown] == ([Stale] if found.stale else [])
+    return found
 
 
 def memory(prod: Prod) -> Path:
@@ -69,6 +84,7 @@ def test_a_registry_that_was_wound_back_is_refused(promoted: Prod) -> None:
         for _ in range(2):
             with pytest.raises(BadInput, match="does not extend the 2 that were verified here"):
                 latest(promoted)
+            assert answer(promoted).semver == NEW
         with pytest.raises(BadInput, match="wound the registry back"):
             promoted.promote(promoted.candidate("third"), "v0.3.0")
         kept = memory(promoted).read_bytes()
@@ -134,12 +150,75 @@ def test_an_entry_counts_as_soon_as_its_signature_is_there(promoted: Prod) -> No
     assert json.loads(memory(promoted).read_bytes())["unsigned"] == []
 
 
+def damage(prod: Prod) -> None:
+    """Append a line that is no entry."""
+    with (prod.root / "registry" / "index.jsonl").open("ab") as file:
+        file.write(b"{}\n")
+
+
+def test_a_damaged_registry_stops_no_server(
+    promoted: Prod, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """For a day it gets what was verified before, and is told so. Nothing else goes on."""
+    before = answer(promoted)
+    assert before.stale is None
+    damage(promoted)
+    found = answer(promoted)
+    assert replace(found, stale=None) == before
+    assert found.stale is not None
+    assert "can't be verified now: " in found.stale
+    assert "line 3" in found.stale
+    assert answer(promoted, NEW) == found
+    with pytest.raises(BadInput, match="line 3"):
+        Registry.open(promoted.prod).resolve(OLD)
+    for read in (Registry.open(promoted.prod).verify, lambda: latest(promoted)):
+        with pytest.raises(BadInput, match="line 3"):
+            read()
+    with chdir(promoted.root), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LYNX_ENV", "prod")
+        patch.setenv("MLFLOW_TRACKING_URI", promoted.tracking.uri)
+        capsys.readouterr()
+        assert main(["registry", "resolve", "--json"]) == 0
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["stale"] == found.stale
+        assert f"{NEW} may be outdated: it was verified last at" in shown.err
+        assert main(["registry", "fetch", "--to", str(tmp_path / "fetched"), "--json"]) == 0
+        shown = capsys.readouterr()
+        assert json.loads(shown.out)["stale"] == found.stale
+        assert "may be outdated" in shown.err
+        assert main(["registry", "verify"]) == 2
+
+
+@pytest.mark.parametrize("hours", [23, 25])
+def test_an_old_memory_is_not_answered(promoted: Prod, hours: int) -> None:
+    """The settings say how old it may be."""
+    damage(promoted)
+    values = json.loads(memory(promoted).read_bytes())
+    verified = datetime.now(UTC) - timedelta(hours=hours)
+    memory(promoted).write_text(json.dumps({**values, "time": verified.strftime(TIME)}))
+    if hours < 24:
+        assert answer(promoted).stale is not None
+        promoted.edit(PYPROJECT, 'model = "tiny"', 'model = "tiny"\nstale_hours = 0')
+    with pytest.raises(BadInput, match="line 3"):
+        answer(promoted)
+
+
+def test_other_keys_make_the_memory_worthless(promoted: Prod) -> None:
+    """What they would say is unknown."""
+    damage(promoted)
+    assert answer(promoted).stale is not None
+    promoted.edit(PYPROJECT, public_key(), public_key("other"))
+    with pytest.raises(BadInput, match="line 3"):
+        answer(promoted)
+
+
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"seq": 1}', b"\0", b'{"seq":0,"hash":"a"}'])
 def test_a_damaged_memory_is_an_error(promoted: Prod, content: bytes) -> None:
     """It might have known better."""
     memory(promoted).write_bytes(content)
-    with pytest.raises(BadInput, match="If you know that the registry is right, delete the file"):
-        latest(promoted)
+    for read in (latest, answer):
+        with pytest.raises(BadInput, match="If you know that the registry is right, delete"):
+            read(promoted)
 
 
 def test_a_reader_that_can_not_write_remembers_nothing(promoted: Prod) -> None:
