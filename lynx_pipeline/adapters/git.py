@@ -12,12 +12,15 @@ from lynx_pipeline.domain.text import printable, without_secrets
 from lynx_pipeline.errors import SystemFailed
 
 GIT_SECONDS = 120.0
-# Variables that a git hook sets, or that would redirect a command to another repository.
+# Variables that git does not get. Most are set by a hook, or would redirect a command to another
+# repository.
 # GIT_CONFIG_* stays: CI passes credentials in it.
 _REMOVED_VARIABLES = (
     *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"),
     *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_QUARANTINE_PATH", "GIT_PREFIX"),
     *("GIT_SHALLOW_FILE", "GIT_GRAFT_FILE", "GIT_DEFAULT_HASH", "GIT_REPLACE_REF_BASE"),
+    # Not git's business, nor that of its hooks and helpers.
+    "LYNX_SIGNING_KEY",
 )
 
 _PREFIX = re.compile(r"(?:remote|hint): ?")

@@ -28,7 +28,6 @@ SCHEMES = {
     "awskms": "securesystemslib[awskms]",
     "azurekms": "securesystemslib[azurekms]",
     "gcpkms": "securesystemslib[gcpkms]",
-    "hsm": "securesystemslib[hsm]",
     "hv": "securesystemslib[vault]",
 }
 _EXPECTED = (
@@ -36,7 +35,8 @@ _EXPECTED = (
     f"that starts with {', '.join(f'{it}:' for it in SCHEMES)}"
 )
 
-# What the library raises if the private key and a public key can't belong together.
+# What the library raises, beside other mistakes, if the private key and a public key can't belong
+# together.
 _OTHER_KINDS = (KeyError, ValueError)
 
 
@@ -59,26 +59,27 @@ class Signer:
         from securesystemslib.exceptions import UnsupportedLibraryError
         from securesystemslib.signer import SSlibKey
 
-        signed = to_sign(payload)
-        problem = None
+        signed, works = to_sign(payload), False
+        problems = list[Exception]()
         for trusted in self.keys:
             public = load_key(trusted)
-            known = SSlibKey.from_crypto(public)
             try:
+                known = SSlibKey.from_crypto(public)
                 made = self.open_with(known).sign(signed)
             except UnsupportedLibraryError:
                 raise _missing_package() from None
-            except _OTHER_KINDS:
-                continue
             except Exception as error:  # each service's library raises its own
-                problem = problem or error
+                problems.append(error)
                 continue
+            works = True
             signature = Signature(known.keyid, bytes.fromhex(made.signature))
             envelope = Envelope(payload, (signature,))
             if is_signed(envelope, public):
                 return envelope
-        if problem is not None:
-            raise _failed(problem)
+        if _scheme() in SCHEMES and not works:
+            # What the service says rather than that another kind of key does not fit.
+            problems.sort(key=lambda error: isinstance(error, _OTHER_KINDS))
+            raise _failed(problems[0])
         raise Refused(
             f"the key in {VARIABLE} is none of those that {TABLE} names and does not retire, so "
             "its signatures would not count. Commit its public key there, or use another key."
@@ -135,13 +136,16 @@ def _library() -> "type[LibrarySigner]":
 
 
 def _scheme() -> str:
-    return os.environ.get(VARIABLE, "").strip().partition(":")[0]
+    """The service that the variable names; never a part of a key."""
+    scheme = os.environ.get(VARIABLE, "").strip().partition(":")[0]
+    return scheme if scheme in SCHEMES else "the private key"
 
 
 def _missing_package() -> NotInstalled:
+    package = SCHEMES.get(_scheme(), "cryptography")
     return NotInstalled(
         f"signing with {_scheme()} needs a package that is not installed. Install it: pip install "
-        f"'{SCHEMES[_scheme()]}'."
+        f"'{package}'."
     )
 
 

@@ -81,6 +81,12 @@ def _contradictions(table: ProjectTable) -> list[str]:
             f"[{TABLE}.aliases]: 'dev': expected another alias than that of prod, found "
             f"{table.aliases.dev!r}."
         )
+    public = [key.public_key for key in table.signatures.keys]
+    if len(set(public)) < len(public):
+        problems.append(
+            f"[{TABLE}.signatures]: 'keys': expected each key once, found one twice. A retired key "
+            "has only the line with 'until'."
+        )
     manager = table.evaluation.env_manager
     if manager != LOCAL and table.evaluation.engine == RAY:
         problems.append(

@@ -16,7 +16,7 @@ from lynx_pipeline.domain.gate.rule import Verdict
 from lynx_pipeline.domain.ledger.chain import Entry, Ledger
 from lynx_pipeline.domain.ledger.facts import Actor, Promoted
 from lynx_pipeline.domain.ledger.state import check_unused
-from lynx_pipeline.domain.ledger.statements import entry_statement, results_statement
+from lynx_pipeline.domain.ledger.statements import entry_statement, read_envelope, results_statement
 from lynx_pipeline.domain.release.identity import check_identity, check_policy
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused
@@ -67,9 +67,16 @@ class VerifiedWorkflow:
 
     def sign(self, entry: Entry, results: bytes | None = None) -> bytes:
         """The line of the entry's signature. ``results`` is the gate's signed result, which a
-        promotion needs. Raises like :meth:`sign_results`."""
+        promotion needs.
+
+        Raises:
+            BadInput: readers would not read it, because the entry has texts that are too long.
+            LynxError: as :meth:`~lynx_pipeline.adapters.signing.Signer.sign`.
+        """
         digest = None if results is None else hashlib.sha256(results).hexdigest()
-        return self.signer.sign(entry_statement(entry, digest)).to_line()
+        line = self.signer.sign(entry_statement(entry, digest)).to_line()
+        read_envelope(line)
+        return line
 
 
 Authorization = AnyoneInDev | VerifiedWorkflow

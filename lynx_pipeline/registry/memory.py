@@ -18,14 +18,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import cast
 
-from lynx_pipeline.adapters.files import read_bytes, write_atomic
+from lynx_pipeline.adapters.files import locked, read_bytes, write_atomic
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.ledger.chain import Entry, Ledger, read_entry
 from lynx_pipeline.domain.ledger.facts import TIME, Promoted, is_time
-from lynx_pipeline.domain.ledger.signatures import Verified, unsigned_entries
+from lynx_pipeline.domain.ledger.signatures import NOT_SIGNED, Verified, unsigned_entries
+from lynx_pipeline.domain.ledger.state import RegistryState
 from lynx_pipeline.domain.release.signing import SigningPolicy
 from lynx_pipeline.domain.strict_json import Fields, canonical, parse_object
-from lynx_pipeline.errors import BadInput, SystemFailed
+from lynx_pipeline.domain.text import number_of
+from lynx_pipeline.errors import BadInput, LynxError
 
 _KEYS = ("seq", "hash", "policy", "unsigned", "latest", "time")
 # The file is written again when it is older, although nothing else has changed.
@@ -34,9 +36,12 @@ _FRESH = timedelta(minutes=5)
 
 @dataclass(frozen=True, slots=True)
 class _Remembered:
-    """The last entry that was verified, when, and the digest of the policy that the signatures up
-    to it were verified with. ``unsigned`` are the hashes of those that did not count, ``latest`` is
-    the line of the promotion that resolved as latest; "" if there was none."""
+    """The last entry that counts, when it was verified, and the digest of the policy that the
+    signatures up to it were verified with. ``unsigned`` are the hashes of those before it that did
+    not count, ``latest`` is the line of the promotion that resolved as latest.
+
+    Entries after it are verified anew each time: whoever can push can add some that don't count,
+    and an administrator may remove them."""
 
     seq: int
     hash: str
@@ -52,7 +57,8 @@ class _Remembered:
 
 
 class Memory:
-    """The memory of one registry, model and ``LYNX_HOME``.
+    """The memory of one registry, model and ``LYNX_HOME``. It has to be read before the registry
+    is: otherwise another process may have verified a newer state in between.
 
     Raises:
         BadInput: it is damaged.
@@ -76,37 +82,55 @@ class Memory:
             entries = ledger.entries
             if len(entries) < known.seq or entries[known.seq - 1].hash != known.hash:
                 raise BadInput(
-                    f"{self._settings.registry}: the ledger has {len(entries)} entries, and does "
-                    f"not extend the {known.seq} that were verified here before, the last one with "
-                    f"the hash {known.hash}. Somebody wound the registry back, or replaced it. "
-                    "Restore it. If an administrator has replaced it on purpose, delete "
-                    f"{self._file}."
+                    f"{self._settings.registry}: the ledger has "
+                    f"{number_of(len(entries), 'entry', 'entries')}, and entry {known.seq} is not "
+                    f"the one with the hash {known.hash} that was verified here before. The "
+                    "registry was wound back, or replaced. Restore it. If an administrator has "
+                    f"replaced it on purpose, delete {self._file}."
                 )
             if known.policy == self._policy:
                 verified = Verified(known.seq, frozenset(known.unsigned))
-        return unsigned_entries(ledger, self._settings.signatures, verified)
+        found = unsigned_entries(ledger, self._settings.signatures, verified)
+        if known is not None:
+            self._check_not_stripped(ledger, known, found)
+        return found
 
-    def keep(
-        self, ledger: Ledger, unsigned: Collection[str], latest: Entry[Promoted] | None
+    def _check_not_stripped(
+        self, ledger: Ledger, known: _Remembered, found: Mapping[str, str]
     ) -> None:
+        """Check that no entry that counted has lost its signature. With other keys in the settings
+        it would silently count no more."""
+        for entry in ledger.entries[: known.seq]:
+            if found.get(entry.hash) == NOT_SIGNED and entry.hash not in known.unsigned:
+                raise BadInput(
+                    f"{self._settings.registry}, line {entry.seq}: the entry counted before, and "
+                    "its signature is gone. Restore it, or delete "
+                    f"{self._file} if an administrator has removed it on purpose."
+                )
+
+    def keep(self, ledger: Ledger, unsigned: Collection[str], state: RegistryState) -> None:
         """Remember that the ledger was verified, and what its latest promotion is."""
-        if not ledger.entries:
+        last, latest = state.since, state.latest
+        if last is None or latest is None:
             return
-        last, now = ledger.entries[-1], datetime.now(UTC).strftime(TIME)
-        line = latest.to_line().decode() if latest else ""
-        new = _Remembered(last.seq, last.hash, self._policy, tuple(sorted(unsigned)), line, now)
+        now, line = datetime.now(UTC).strftime(TIME), latest.to_line().decode()
+        before = {entry.hash for entry in ledger.entries[: last.seq]} & set(unsigned)
+        new = _Remembered(last.seq, last.hash, self._policy, tuple(sorted(before)), line, now)
         known = self._known
         if known is not None and known.age < _FRESH and new == replace(known, time=now):
             return
-        with suppress(SystemFailed):  # see the module's docstring
-            write_atomic(self._file, canonical(asdict(new)) + b"\n")
-            self._known = new
+        with suppress(LynxError), locked(self._file.with_suffix(".lock"), 1.0, "in use"):
+            # See the module's docstring. Another process may have verified a newer state.
+            other = _read(self._file)
+            if other is None or other.seq <= new.seq:
+                write_atomic(self._file, canonical(asdict(new)) + b"\n")
+                self._known = new
 
     def last_known(self) -> tuple[Entry[Promoted], str] | None:
         """What was the latest promotion, and when that was verified; None if this is longer ago
-        than the settings allow, other keys are trusted now, or nothing was promoted."""
+        than the settings allow, other keys are trusted now, or nothing is known."""
         known = self._known
-        if known is None or known.policy != self._policy or not known.latest:
+        if known is None or known.policy != self._policy:
             return None
         if not timedelta(0) <= known.age <= timedelta(hours=self._settings.stale_hours):
             return None

@@ -88,9 +88,16 @@ class Registry:
         """The ledger's store, opened on first use: who may not write is refused before.
 
         Raises:
-            BadInput: this is ``prod`` and no registry is configured.
+            BadInput: this is ``prod`` and no registry is configured, or the memory is damaged.
         """
+        if self.settings.env is Env.PROD:
+            self._memory  # noqa: B018  # it has to be read first
         return open_store(self.settings)
+
+    @cached_property
+    def _memory(self) -> Memory:
+        """What is remembered of the registry in ``prod``."""
+        return Memory(self.settings)
 
     # ----- changing it ------------------------------------------------------------------------
 
@@ -279,7 +286,7 @@ class Registry:
         try:
             return Answer(self.promoted(version), None)
         except BadInput as error:
-            known = Memory(self.settings).last_known() if self.settings.env is Env.PROD else None
+            known = self._memory.last_known() if self.settings.env is Env.PROD else None
             if known is None or version not in ("latest", known[0].fact.semver):
                 raise
             stale = f"it was verified last at {known[1]}, and can't be verified now: {error}"
@@ -324,10 +331,9 @@ class Registry:
         settings = self.settings
         if settings.env is Env.DEV:  # its entries are not signed
             return replay(ledger, settings.env, settings.model, {})
-        memory = Memory(settings)
-        unsigned = memory.unsigned(ledger)
+        unsigned = self._memory.unsigned(ledger)
         state = replay(ledger, settings.env, settings.model, unsigned)
-        memory.keep(ledger, unsigned, state.latest)
+        self._memory.keep(ledger, unsigned, state)
         return state
 
     def unsigned(self, ledger: Ledger) -> Mapping[str, str]:
@@ -338,7 +344,7 @@ class Registry:
             BadInput: the policy is invalid, or the ledger contradicts what was verified before.
         """
         if self.settings.env is Env.PROD:
-            return Memory(self.settings).unsigned(ledger)
+            return self._memory.unsigned(ledger)
         return unsigned_entries(ledger, self.settings.signatures)
 
     def _unsigned(self, ledger: Ledger) -> Mapping[str, str]:

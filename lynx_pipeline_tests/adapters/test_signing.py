@@ -2,13 +2,17 @@
 
 import base64
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from securesystemslib.exceptions import UnsupportedLibraryError
 
-from lynx_pipeline.adapters import signing
+from lynx_pipeline.adapters.git import run
 from lynx_pipeline.adapters.signing import VARIABLE, open_signer
 from lynx_pipeline.domain.ledger.signatures import is_signed, load_key
 from lynx_pipeline.domain.ledger.statements import read_envelope
@@ -165,4 +169,27 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, "hv:key/1")
     with pytest.raises(NotInstalled, match=r"pip install 'securesystemslib\[vault\]'"):
         open_signer(policy(public_key(RELEASE))).sign(PAYLOAD)
-    assert "securesystemslib[vault]" in signing.SCHEMES.values()
+
+
+def test_no_message_contains_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even if the library fails in a way that nobody expects."""
+    monkeypatch.setenv(VARIABLE, private_pem())
+    signer = open_signer(policy(public_key()))
+    for error in (UnsupportedAlgorithm("x"), UnsupportedLibraryError("x"), RuntimeError("x")):
+
+        def fail(_: object, error: Exception = error) -> Any:
+            raise error
+
+        with pytest.raises(LynxError) as caught:
+            replace(signer, open_with=fail).sign(PAYLOAD)
+        assert private_pem().splitlines()[1][:20] not in str(caught.value)
+        assert "BEGIN" not in str(caught.value)
+
+
+def test_git_does_not_get_the_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nor do its hooks and helpers."""
+    monkeypatch.setenv(VARIABLE, private_pem())
+    monkeypatch.setenv("SOMETHING", "else")
+    done = run(tmp_path, "-c", "alias.variables=!env", "variables")
+    assert b"SOMETHING=else" in done.stdout
+    assert VARIABLE.encode() not in done.stdout

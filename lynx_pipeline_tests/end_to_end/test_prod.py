@@ -156,7 +156,8 @@ def test_the_workflow_promotes_in_prod(demo: Demo, issuer: FakeIssuer, tmp_path:
         assert files_in(machine.registry) == before
         return
     assert done.returncode == 0, done.stderr
-    assert len(files_in(machine.registry)) == len(before)  # the same evidence, kept once
+    # The same evidence is kept once; added are the gate's signed result and the signatures.
+    assert len(files_in(machine.registry)) == len(before) + 2
 
     (entry,) = json.loads(machine.lynx("registry", "list", "--env", "prod", "--json").stdout)
     assert (entry["seq"], entry["semver"], entry["env"]) == (2, "v0.1.0", "prod")

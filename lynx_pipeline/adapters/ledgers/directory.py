@@ -19,7 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lynx_pipeline.adapters.files import locked, sync, write_atomic
-from lynx_pipeline.adapters.ledgers.store import SIGNATURES, Decision, Recorded, Sign, unsigned
+from lynx_pipeline.adapters.ledgers.store import Decision, Recorded, Sign, unsigned
 from lynx_pipeline.domain.ledger.chain import (
     Checkpoint,
     Entry,
@@ -32,6 +32,7 @@ from lynx_pipeline.domain.ledger.chain import (
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 LOCK_SECONDS = 60.0
+SIGNATURES = "index.intoto.jsonl"
 
 
 class DirectoryLedger:
@@ -90,7 +91,9 @@ class DirectoryLedger:
             line, signature = entry.to_line(), sign(entry)
             self._keep(evidence)
             if signature is not None:
-                write_atomic(self.signatures_file, ledger.signatures + signature)
+                kept = ledger.signatures
+                kept += b"\n" if kept and not kept.endswith(b"\n") else b""
+                write_atomic(self.signatures_file, kept + signature)
             self._write_line(line, ledger)
             self._remember(Checkpoint(ledger.size + len(line), entry.seq, entry.hash))
             return Recorded(entry, True)

@@ -3,8 +3,9 @@
 Commit and tag are pushed in one ``git push --atomic`` that names the commit it builds on. So the
 branch moves from the commit that was read to the new entry, or not at all. A writer that loses the
 race reads and decides again. Each tag records size and hash of the ledger at its entry, and the
-branch must extend all of them, so a branch that was reset or rewritten is detected. Somebody else's
-commits and tags that leave the ledger as it is are reported, and change nothing.
+branch must extend all of them, so a branch that was reset or rewritten is detected. A tag also has
+the entry's signature, so that no later push to the branch can take it away. Somebody else's commits
+and tags that leave the ledger as it is are reported, and change nothing.
 
 A promotion's tag is ``<model>@<semver>``, any other entry's ``<model>@<event>-<seq>``. The
 branch's move is the commit point. A remote that crashed between branch and tag has an entry whose
@@ -28,7 +29,7 @@ from pathlib import Path
 
 from lynx_pipeline.adapters.git import ended
 from lynx_pipeline.adapters.ledgers.git_branch import SIGNATURE, Branch
-from lynx_pipeline.adapters.ledgers.store import SIGNATURES, Decision, Recorded, Sign, unsigned
+from lynx_pipeline.adapters.ledgers.store import Decision, Recorded, Sign, unsigned
 from lynx_pipeline.config import GitRemote
 from lynx_pipeline.domain.ledger.chain import (
     Checkpoint,
@@ -48,6 +49,8 @@ PATIENCE = 3
 # How long to keep trying while other writers are faster.
 RACE_SECONDS = 600.0
 _INDEX = "index.jsonl"
+# What follows the model's name in the tags that this store makes.
+_OURS = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+(-dev(\.[0-9]+)?)?|(registered|rolled_back)-[0-9]+")
 _AUTHOR = "lynx-pipeline <lynx-pipeline@localhost>"
 
 
@@ -96,15 +99,16 @@ class GitLedger:
             while time.monotonic() - start < RACE_SECONDS:
                 snapshot = clone.read()
                 if pushed and pushed in snapshot.ledger.entries:  # it arrived despite the error
-                    clone.restore_tag(snapshot)
+                    clone.restore_tag(snapshot, sign)
                     return Recorded(pushed, True)
                 decided = decide(snapshot.ledger)
                 if snapshot.untagged is not None and decided != snapshot.untagged:
                     raise BadInput(clone.missing_tag_message(snapshot.untagged))
                 if isinstance(decided, Entry):
-                    clone.restore_tag(snapshot)
+                    clone.restore_tag(snapshot, sign)
                     return Recorded(decided, False)
                 pushed = snapshot.ledger.next_entry(decided)
+                clone.check_tag_is_free(pushed)
                 error = clone.push(snapshot, pushed, evidence, sign(pushed))
                 if error is None:
                     return Recorded(pushed, True)
@@ -142,11 +146,12 @@ class GitLedger:
 
 @dataclass(frozen=True, slots=True)
 class _Tag:
-    """An annotated tag's commit and checkpoint. A lightweight tag, or somebody else's, such as a
-    release's, has no checkpoint."""
+    """An annotated tag's commit, checkpoint, and the line of its entry's signature. A lightweight
+    tag, or somebody else's, such as a release's, has no checkpoint."""
 
     commit: str
     checkpoint: Checkpoint | None
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,23 +208,34 @@ class _Clone:
         ledger = Ledger(entries, snapshot.ledger.size + len(line))
         files = {evidence_path(hashlib.sha256(raw).hexdigest()): raw for raw in evidence}
         files[_INDEX] = snapshot.raw + line
-        if signature is not None:
-            files[SIGNATURES] = snapshot.ledger.signatures + signature
         self.branch.add(_commit(ref, snapshot.commit, entry, files))
         self.branch.sign_commit(ref)
-        self._add_tag(ref, ledger)
+        self._add_tag(ref, ledger, signature)
         refs = (f"{ref}:{self.branch.ref}", f"refs/tags/{tag}:refs/tags/{tag}")
         return self.branch.push(snapshot.commit, *refs)
 
-    def restore_tag(self, snapshot: _Snapshot) -> None:
-        """Push the last entry's tag again if it is missing.
+    def check_tag_is_free(self, entry: Entry) -> None:
+        """Check that nobody else's tag has the name of the entry's.
+
+        Raises:
+            BadInput: there is one. The push would be rejected each time.
+        """
+        name = _tag_name(entry)
+        if name in self._tags():
+            raise BadInput(
+                f"{self.remote}: the tag {name} exists and belongs to no entry, so the entry can't "
+                "be added. Something else pushed it: delete it; nothing was changed."
+            )
+
+    def restore_tag(self, snapshot: _Snapshot, sign: Sign) -> None:
+        """Push the last entry's tag again if it is missing, with a new signature.
 
         Raises:
             SystemFailed: the remote rejected it.
         """
         if snapshot.untagged is None or snapshot.commit is None:
             return
-        self._add_tag(snapshot.commit, snapshot.ledger)
+        self._add_tag(snapshot.commit, snapshot.ledger, sign(snapshot.untagged))
         tag = _tag_name(snapshot.untagged)
         error = self.branch.push(snapshot.commit, f"refs/tags/{tag}:refs/tags/{tag}")
         if error is not None:
@@ -228,13 +244,13 @@ class _Clone:
                 f"remote's rules and hooks{_signing_advice(error)}, then run this again."
             )
 
-    def _add_tag(self, commit: str, ledger: Ledger) -> None:
-        self.branch.add(_tag(commit, ledger))
+    def _add_tag(self, commit: str, ledger: Ledger, signature: bytes | None) -> None:
+        self.branch.add(_tag(commit, ledger, signature or b""))
         self.branch.sign_tag(_tag_name(ledger.entries[-1]))
 
     def _read(self) -> _Snapshot:
         commits: list[str] = []
-        raw = signatures = b""
+        raw = b""
         if self.branch.fetch():
             commits = self.branch.commits()
             found = self.branch.file(_INDEX)
@@ -244,7 +260,6 @@ class _Clone:
                     "'registry' in pyproject.toml."
                 )
             raw = found
-            signatures = self.branch.file(SIGNATURES) or b""
         tags = self._tags()
         checkpoints = [tag.checkpoint for tag in tags.values() if tag.checkpoint]
         ledger = parse_ledger(raw, str(self.remote), checkpoints)
@@ -254,6 +269,9 @@ class _Clone:
                 "its end. Something else pushed there: check the branch's history; nothing was "
                 "changed."
             )
+        signatures = b"".join(
+            tags[it].signature for it in map(_tag_name, ledger.entries) if it in tags
+        )
         untagged, strays = self._compare(ledger, commits, tags)
         ledger = replace(ledger, signatures=signatures, strays=strays)
         return _Snapshot(commits[-1] if commits else None, raw, ledger, untagged)
@@ -295,13 +313,17 @@ class _Clone:
             f"the commit {commits[it][:12]} of the branch"
             for it in added[: -1 if untagged else None]
         ]
-        strays += [f"the tag {name}" for name, tag in tags.items() if tag.checkpoint]
+        strays += [
+            f"the tag {name}"
+            for name, tag in tags.items()
+            if tag.checkpoint or _OURS.fullmatch(name.removeprefix(f"{self.model}@"))
+        ]
         return untagged, tuple(strays)
 
     def _tags(self) -> dict[str, _Tag]:
         """The fetched tags by name. Some may not be the registry's."""
         return {
-            name: _Tag(target, _checkpoint_in(message) if target else None)
+            name: _Tag(target, *_parts(message)) if target else _Tag("", None, b"")
             for name, target, message in self.branch.annotated()
         }
 
@@ -321,13 +343,14 @@ def _tag_name(entry: Entry) -> str:
     return f"{fact.model}@{name}"
 
 
-def _checkpoint_in(message: bytes) -> Checkpoint | None:
-    """The checkpoint on the last line of a tag's message, before the signature if it is signed."""
-    unsigned = message.partition(SIGNATURE.encode())[0]
+def _parts(message: bytes) -> tuple[Checkpoint | None, bytes]:
+    """The checkpoint on the last line of a tag's message, before git's signature if it is signed,
+    and the line before it, which may be the entry's signature."""
+    before, _, last = message.partition(SIGNATURE.encode())[0].strip(b"\n").rpartition(b"\n")
     try:
-        return read_checkpoint(unsigned.strip(b"\n").rpartition(b"\n")[2], "tag")
+        return read_checkpoint(last, "tag"), before.rpartition(b"\n")[2] + b"\n"
     except BadInput:
-        return None
+        return None, b""
 
 
 def _commit(ref: str, parent: str | None, entry: Entry, files: Mapping[str, bytes]) -> bytes:
@@ -341,11 +364,11 @@ def _commit(ref: str, parent: str | None, entry: Entry, files: Mapping[str, byte
     return b"".join(lines)
 
 
-def _tag(commit: str, ledger: Ledger) -> bytes:
+def _tag(commit: str, ledger: Ledger, signature: bytes) -> bytes:
     """The fast-import command for the annotated tag of the ledger's last entry."""
     entry, checkpoint = ledger.entries[-1], ledger.checkpoint()
     assert checkpoint is not None
-    message = f"{_title(entry)}\n\n".encode() + checkpoint.to_line()
+    message = f"{_title(entry)}\n\n".encode() + signature + checkpoint.to_line()
     head = f"tag {_tag_name(entry)}\nfrom {commit}\ntagger {_author(entry)}\n"
     return head.encode() + _data(message)
 

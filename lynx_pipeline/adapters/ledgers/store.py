@@ -10,8 +10,6 @@ from lynx_pipeline.domain.ledger.facts import Fact
 Decision = Callable[[Ledger], Fact | Entry]
 # The line of a signature for a new entry; None if it needs none.
 Sign = Callable[[Entry], bytes | None]
-# The file with the signatures, beside the ledger's.
-SIGNATURES = "index.intoto.jsonl"
 
 
 def unsigned(entry: Entry) -> None:

@@ -11,8 +11,9 @@ is ignored, because it changes nothing.
 """
 
 import base64
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 from lynx_pipeline.domain.ledger.chain import Entry, Ledger
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
 
     PublicKey = Ed25519PublicKey | EllipticCurvePublicKey
 
+LONGEST_FILE = 256 << 20  # bytes
+_OBJECT_LINE = re.compile(rb"^\{.*$", re.MULTILINE)
+NOT_SIGNED = "it is not signed"
 TABLE = "[tool.lynx_pipeline.signatures]"
 KEY_FORM = (
     "expected an Ed25519, ECDSA P-256 or ECDSA P-384 key, as 'openssl pkey -pubout' prints it "
@@ -86,7 +90,8 @@ def is_signed(envelope: Envelope, key: "PublicKey") -> bool:
 
 class Verified(NamedTuple):
     """How far signatures were verified before: the entries up to ``seq``, except those with the
-    hashes ``unsigned``."""
+    hashes ``unsigned``. They count if they are signed with a key in use by now. A retired key can't
+    sign any more: whoever has it would make an old entry count."""
 
     seq: int = 0
     unsigned: frozenset[str] = frozenset()
@@ -115,11 +120,13 @@ def unsigned_entries(
     if not needed:
         return {}
     keys = list(zip(places, map(load_key, policy.keys), strict=True))
-    found = _by_claim(ledger.signatures.splitlines())
+    found = _by_claim(ledger.signatures)
+    in_use = [it for it in keys if it[0] is None]
     return {
         entry.hash: reason
         for entry in needed
-        if entry.seq > exempt and (reason := _problem(entry, found, keys, policy))
+        if entry.seq > exempt
+        and (reason := _problem(entry, found, in_use if entry.hash in unsigned else keys, policy))
     }
 
 
@@ -132,7 +139,7 @@ def counting_signature(ledger: Ledger, policy: SigningPolicy, entry: Entry) -> E
     predicate = PREDICATES.get(type(entry.fact))
     if entry.fact.env is not Env.PROD or predicate is None:
         return None
-    found = _by_claim(ledger.signatures.splitlines()).get(Claim(entry.hash, predicate), [])
+    found = _by_claim(ledger.signatures).get(Claim(entry.hash, predicate), [])
     return next((it for it in found if is_by_a_key(it, ledger, policy, entry.seq)), None)
 
 
@@ -149,11 +156,16 @@ def is_by_a_key(envelope: Envelope, ledger: Ledger, policy: SigningPolicy, seq: 
     )
 
 
-def _by_claim(lines: Iterable[bytes]) -> Mapping[Claim, list[Envelope]]:
+def _by_claim(raw: bytes) -> Mapping[Claim, list[Envelope]]:
+    if len(raw) > LONGEST_FILE:
+        raise BadInput(
+            f"the signatures have {len(raw)} bytes, expected at most {LONGEST_FILE}. Something "
+            "else wrote there: restore them."
+        )
     found = defaultdict(list)
-    for line in lines:
+    for line in _OBJECT_LINE.finditer(raw):
         try:
-            envelope = read_envelope(line)
+            envelope = read_envelope(line[0])
         except BadInput:
             continue
         for claim in read_claims(envelope.payload):
@@ -169,15 +181,15 @@ def _problem(
 ) -> str | None:
     """Why the entry does not count as signed; None if it does."""
     if not keys:
-        return f"its signature can't be checked, because {TABLE} names no keys"
+        return f"its signature can't be checked, because {TABLE} names no key that may have signed"
     envelopes = found.get(Claim(entry.hash, PREDICATES[type(entry.fact)]), [])
     if not envelopes:
-        return "it is not signed"
+        return NOT_SIGNED
     signers = [
         until for until, key in keys if any(is_signed(envelope, key) for envelope in envelopes)
     ]
     if not signers:
-        return f"its signature is not by a key in {TABLE}, or is not of this entry"
+        return f"no key in {TABLE} has made its signature"
     if all(until is not None and entry.seq > until for until in signers):
         return "it is signed with a retired key, after the last entry that may be signed with it"
     actor, expected = getattr(entry.fact, "actor", None), policy.repository_id

@@ -26,6 +26,9 @@ from lynx_pipeline.errors import BadInput
 if TYPE_CHECKING:
     from lynx_pipeline.domain.gate.rule import Verdict
 
+# Of an envelope's line, and what it may contain. Ours has 1,500 bytes, two subjects, one signature.
+LONGEST_LINE = 64 << 10
+_MOST_SUBJECTS = _MOST_SIGNATURES = 8
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _SUMMARY = "https://slsa.dev/verification_summary/v1"
@@ -80,8 +83,10 @@ def read_envelope(line: bytes) -> Envelope:
     """The envelope in ``line``. Nothing is verified.
 
     Raises:
-        BadInput: it is not an envelope of a statement.
+        BadInput: it is not an envelope of a statement, or longer than any.
     """
+    if len(line) > LONGEST_LINE:
+        raise BadInput(f"the envelope: has {len(line)} bytes, expected at most {LONGEST_LINE}.")
     values = parse_object(line, "the envelope")
     try:
         if values["payloadType"] != PAYLOAD_TYPE:
@@ -89,7 +94,7 @@ def read_envelope(line: bytes) -> Envelope:
         payload = base64.b64decode(values["payload"], validate=True)
         signatures = tuple(
             Signature(str(it.get("keyid", "")), base64.b64decode(it["sig"], validate=True))
-            for it in values["signatures"]
+            for it in values["signatures"][:_MOST_SIGNATURES]
         )
     except (KeyError, TypeError, AttributeError, ValueError, binascii.Error):
         raise BadInput(f"the envelope: expected DSSE with the type {PAYLOAD_TYPE}.") from None
@@ -111,7 +116,8 @@ def read_claims(payload: bytes) -> tuple[Claim, ...]:
         if values["_type"] != _STATEMENT:
             return ()
         predicate = str(values["predicateType"])
-        return tuple(Claim(str(it["digest"]["sha256"]), predicate) for it in values["subject"])
+        subjects = values["subject"][:_MOST_SUBJECTS]
+        return tuple(Claim(str(it["digest"]["sha256"]), predicate) for it in subjects)
     except (BadInput, KeyError, TypeError):
         return ()
 

@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from lynx_pipeline.adapters.ledgers import directory as directory_ledger
-from lynx_pipeline.adapters.ledgers.directory import DirectoryLedger
-from lynx_pipeline.adapters.ledgers.store import SIGNATURES
+from lynx_pipeline.adapters.ledgers.directory import SIGNATURES, DirectoryLedger
 from lynx_pipeline.domain.ledger.chain import Ledger, evidence_path
 from lynx_pipeline.domain.ledger.facts import Fact
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed

@@ -77,7 +77,7 @@ def test_dev_needs_no_signatures() -> None:
     assert unsigned_entries(ledger, SigningPolicy()) == {}
 
 
-BY_NO_KEY = "its signature is not by a key in [tool.lynx_pipeline.signatures]"
+BY_NO_KEY = "no key in [tool.lynx_pipeline.signatures] has made its signature"
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,8 @@ BY_NO_KEY = "its signature is not by a key in [tool.lynx_pipeline.signatures]"
         (lambda e: b'garbage\n\n{"payload": 1}\n' + sign(e), None),
         (lambda e: sign(e, OTHER) + sign(e), None),
         (lambda e: b"", "it is not signed"),
+        (lambda e: signed(statement(e.hash, SUMMARY) + b" " * 50_000, RELEASE), "it is not signed"),
+        (lambda e: signed(statement(e.hash, SUMMARY), *[OTHER] * 8, RELEASE), BY_NO_KEY),
         (lambda e: sign(e, OTHER), BY_NO_KEY),
         (lambda e: signed(statement(e.prev, SUMMARY), RELEASE), "it is not signed"),
         (lambda e: signed(statement(e.hash, ROLLBACK), RELEASE), "it is not signed"),
@@ -105,6 +107,8 @@ BY_NO_KEY = "its signature is not by a key in [tool.lynx_pipeline.signatures]"
         "after garbage",
         "after another key's",
         "none",
+        "too long",
+        "after too many others",
         "by another key",
         "of another entry",
         "as something else",
@@ -185,7 +189,7 @@ def test_without_keys_nothing_counts() -> None:
     """An empty policy trusts nobody."""
     ledger = chain(prod(1))
     ledger = with_signatures(ledger, sign(ledger.entries[0]))
-    assert unsigned(ledger, SigningPolicy())[1].endswith("names no keys")
+    assert unsigned(ledger, SigningPolicy())[1].endswith("names no key that may have signed")
 
 
 @pytest.mark.parametrize("name", ["unsigned_until", "until"])

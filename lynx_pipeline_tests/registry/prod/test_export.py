@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline.adapters.ledgers.store import SIGNATURES
+from lynx_pipeline.adapters.ledgers.directory import SIGNATURES
 from lynx_pipeline.cli import main
 from lynx_pipeline.domain.ledger.facts import Actor
 from lynx_pipeline.domain.ledger.statements import read_envelope

@@ -1,6 +1,7 @@
 """A reader remembers how far it has verified the registry."""
 
 import json
+import shutil
 import warnings
 from collections.abc import Iterator
 from contextlib import chdir, contextmanager
@@ -11,16 +12,20 @@ from typing import Any
 
 import pytest
 
-from lynx_pipeline.adapters.ledgers.store import SIGNATURES
+from lynx_pipeline.adapters.ledgers.directory import SIGNATURES, DirectoryLedger
 from lynx_pipeline.cli import main
 from lynx_pipeline.domain.ledger import signatures
-from lynx_pipeline.domain.ledger.facts import TIME
+from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.facts import TIME, Actor
+from lynx_pipeline.domain.ledger.state import replay
 from lynx_pipeline.domain.ledger.statements import Envelope
+from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.registry import Registry, Resolved, Stale
+from lynx_pipeline.registry.memory import Memory
 from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod, both_stores
 from lynx_pipeline_tests.support.places import InFolder, OnGit
-from lynx_pipeline_tests.support.signing import public_key
+from lynx_pipeline_tests.support.signing import RELEASE, public_key, sign, signatures_table
 
 OLD, NEW = "v0.1.0", "v0.2.0"
 
@@ -50,7 +55,7 @@ def answer(prod: Prod, version: str = "latest") -> Resolved:
 
 def memory(prod: Prod) -> Path:
     """The reader's memory."""
-    (file,) = (prod.prod.home / "verified").iterdir()
+    (file,) = (prod.prod.home / "verified").glob("*.json")
     return file
 
 
@@ -82,10 +87,10 @@ def test_a_registry_that_was_wound_back_is_refused(promoted: Prod) -> None:
     assert latest(promoted) == NEW
     with wound_back(promoted):
         for _ in range(2):
-            with pytest.raises(BadInput, match="does not extend the 2 that were verified here"):
+            with pytest.raises(BadInput, match="entry 2 is not the one with the hash"):
                 latest(promoted)
             assert answer(promoted).semver == NEW
-        with pytest.raises(BadInput, match="wound the registry back"):
+        with pytest.raises(BadInput, match="was wound back, or replaced"):
             promoted.promote(promoted.candidate("third"), "v0.3.0")
         kept = memory(promoted).read_bytes()
         memory(promoted).unlink()
@@ -103,7 +108,7 @@ def test_another_ledger_of_the_same_length_is_refused(promoted: Prod) -> None:
         promoted.promote(promoted.candidate("fork"), NEW)
         assert latest(promoted) == NEW
         memory(promoted).write_bytes(seen)
-        with pytest.raises(BadInput, match="does not extend the 2 that were verified here"):
+        with pytest.raises(BadInput, match="entry 2 is not the one with the hash"):
             latest(promoted)
     assert latest(promoted) == NEW
 
@@ -128,13 +133,16 @@ def test_signatures_are_verified_once(promoted: Prod, monkeypatch: pytest.Monkey
     file.write_bytes(b"")  # what was verified stays verified
     assert latest(promoted) == NEW
     promoted.edit(PYPROJECT, public_key(), public_key("other"))
-    with pytest.raises(Refused, match="nothing was promoted"):
+    with pytest.raises(BadInput, match="the entry counted before, and its signature is gone"):
         latest(promoted)
     file.write_bytes(raw)
-    promoted.edit(PYPROJECT, public_key("other"), public_key())
+    with pytest.raises(Refused, match="nothing was promoted"):
+        latest(promoted)
+    both = signatures_table("other", RELEASE)
+    promoted.edit(PYPROJECT, signatures_table("other"), both)
     checked.clear()
     assert latest(promoted) == NEW
-    assert len(checked) == 2
+    assert len(checked) == 4
 
 
 def test_an_entry_counts_as_soon_as_its_signature_is_there(promoted: Prod) -> None:
@@ -142,12 +150,64 @@ def test_an_entry_counts_as_soon_as_its_signature_is_there(promoted: Prod) -> No
     file = promoted.root / "registry" / SIGNATURES
     raw = file.read_bytes()
     memory(promoted).unlink()
-    file.write_bytes(raw.splitlines(keepends=True)[0])
-    assert latest(promoted) == OLD
-    assert len(json.loads(memory(promoted).read_bytes())["unsigned"]) == 1
-    file.write_bytes(raw)
+    file.write_bytes(raw.splitlines(keepends=True)[1])
     assert latest(promoted) == NEW
+    assert len(json.loads(memory(promoted).read_bytes())["unsigned"]) == 1
+    registry = Registry.open(promoted.prod)
+    with pytest.raises(Refused, match="was never promoted"):
+        registry.promoted(OLD)
+    file.write_bytes(raw)
+    assert registry.promoted(OLD).fact.semver == OLD
     assert json.loads(memory(promoted).read_bytes())["unsigned"] == []
+
+
+def forge(prod: Prod, semver: str) -> Entry:
+    """Append an entry without a signature."""
+    genuine = Registry.open(prod.prod).promoted().fact
+    assert isinstance(genuine.actor, Actor)
+    claims = replace(genuine.actor, jti=f"unused {semver}")
+    return prod.store.append(lambda _: replace(genuine, semver=semver, actor=claims)).entry
+
+
+def test_a_retired_key_makes_no_old_entry_count(promoted: Prod) -> None:
+    """Its thief signs an entry that was ignored when it was in use."""
+    forged = forge(promoted, "v0.9.0")
+    last = promoted.rollback(OLD)
+    assert latest(promoted) == OLD
+    table = signatures_table("new", retired={RELEASE: last.hash})
+    promoted.edit(PYPROJECT, signatures_table(RELEASE), table)
+    assert latest(promoted) == OLD  # with the new settings
+    with (promoted.root / "registry" / SIGNATURES).open("ab") as file:
+        file.write(sign(forged))
+    assert latest(promoted) == OLD
+
+
+def test_an_entry_that_does_not_count_may_go(promoted: Prod) -> None:
+    """An administrator removes what somebody pushed; readers that saw it go on."""
+    store = promoted.place.store
+    assert isinstance(store, DirectoryLedger)
+    files = (store.file, store.checkpoint_file)
+    before = [file.read_bytes() for file in files]
+    forge(promoted, "v0.9.0")
+    assert latest(promoted) == NEW
+    for file, raw in zip(files, before, strict=True):
+        file.write_bytes(raw)
+    assert latest(promoted) == NEW
+    promoted.promote(promoted.candidate("third"), "v0.3.0")
+    assert latest(promoted) == "v0.3.0"
+
+
+def test_a_newer_state_that_another_process_verified_is_no_alarm(promoted: Prod) -> None:
+    """And is not overwritten by an older one."""
+    slow = Registry.open(promoted.prod)
+    ledger = slow.verify()
+    promoted.promote(promoted.candidate("third"), "v0.3.0")
+    assert latest(promoted) == "v0.3.0"
+    kept = memory(promoted).read_bytes()
+    assert slow.unsigned(ledger) == {}
+    state = replay(ledger, Env.PROD, "tiny", {})
+    Memory(promoted.prod).keep(ledger, {}, state)
+    assert memory(promoted).read_bytes() == kept
 
 
 def damage(prod: Prod) -> None:
@@ -225,7 +285,7 @@ def test_a_reader_that_can_not_write_remembers_nothing(promoted: Prod) -> None:
     """It reads all the same, as in a container whose folders are read-only."""
     memory(promoted).unlink()
     folder = promoted.prod.home / "verified"
-    folder.rmdir()
+    shutil.rmtree(folder)
     folder.write_text("in the way")
     assert latest(promoted) == NEW
 
@@ -235,4 +295,4 @@ def test_dev_remembers_nothing(promoted: Prod) -> None:
     memory(promoted).unlink()
     with pytest.raises(Refused, match="nothing was promoted in dev"):
         Registry.open(promoted.settings).resolve()
-    assert [*(promoted.settings.home / "verified").iterdir()] == []
+    assert [*(promoted.settings.home / "verified").glob("*.json")] == []

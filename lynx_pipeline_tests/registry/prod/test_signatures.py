@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from lynx_pipeline.adapters.ledgers.store import SIGNATURES
+from lynx_pipeline.adapters.ledgers.directory import SIGNATURES
 from lynx_pipeline.adapters.signing import VARIABLE
 from lynx_pipeline.cli import main
 from lynx_pipeline.domain.ledger.chain import Entry
@@ -19,9 +19,11 @@ from lynx_pipeline.domain.ledger.statements import read_claims, read_envelope
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.audit import audit
+from lynx_pipeline.registry.authorization import authorize
 from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod, both_stores
 from lynx_pipeline_tests.support import kms_server
 from lynx_pipeline_tests.support.builders import sha256
+from lynx_pipeline_tests.support.places import OnGit
 from lynx_pipeline_tests.support.signing import (
     RELEASE,
     private_pem,
@@ -140,19 +142,73 @@ def test_a_forged_entry_is_ignored_and_named(
         prod.promote(prod.candidate("third"), FORGED)
 
 
+def test_garbage_before_a_signature_does_not_void_it(prod: Prod) -> None:
+    """Somebody appends a byte, and no newline."""
+    prod.promote(prod.candidate("good"), FIRST)
+    with (prod.root / "registry" / SIGNATURES).open("ab") as file:
+        file.write(b"x")
+    prod.promote(prod.candidate("better"), "v0.2.0")
+    assert latest(prod) == "v0.2.0"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prod", ["git"], indirect=True)
+def test_on_git_a_signature_is_in_its_entrys_tag(prod: Prod) -> None:
+    """No later push to the branch can take it away, or void the next one. Rules on the hosting side
+    protect tags."""
+    prod.promote(prod.candidate("good"), FIRST)
+    assert isinstance(prod.place, OnGit)
+    listed = prod.place.git("ls-tree", "--name-only", "lynx-registry").split()
+    assert listed == [b"evidence", b"index.jsonl"]
+    message = prod.place.git("for-each-ref", "--format=%(contents)", f"refs/tags/tiny@{FIRST}")
+    title, _, envelope, checkpoint = message.splitlines()
+    assert title == b"promoted tiny v0.1.0 in prod"
+    assert envelope + b"\n" == Registry.open(prod.prod).verify().signatures
+    assert checkpoint.startswith(b'{"hash":')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("prod", ["git"], indirect=True)
+def test_a_tag_in_the_way_is_named(prod: Prod, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a message, as anybody can make it. It would block the promotion each time."""
+    prod.promote(prod.candidate("good"), FIRST)
+    assert isinstance(prod.place, OnGit)
+    prod.place.git("update-ref", "refs/tags/tiny@v0.2.0", "lynx-registry")
+    capsys.readouterr()
+    with chdir(prod.root), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LYNX_ENV", "prod")
+        assert main(["registry", "verify"]) == 1
+    assert "the tag tiny@v0.2.0 is ignored: it belongs to no entry" in capsys.readouterr().err
+    better = prod.candidate("better")
+    with pytest.raises(BadInput, match=r"the tag tiny@v0\.2\.0 exists and belongs to no entry"):
+        prod.promote(better, "v0.2.0")
+    prod.place.git("update-ref", "-d", "refs/tags/tiny@v0.2.0")
+    prod.promote(better, "v0.2.0")
+    assert latest(prod) == "v0.2.0"
+
+
+def test_an_entry_that_readers_could_not_read_is_not_written(prod: Prod) -> None:
+    """Somebody who controls MLflow's server chooses how long a location is."""
+    genuine = prod.promote(prod.candidate("good"), FIRST)
+    workflow = authorize(prod.prod)
+    long = replace(genuine, fact=replace(genuine.fact, artifact_uri="x" * 100_000))
+    with pytest.raises(BadInput, match="expected at most 65536"):
+        workflow.sign(long, b"results")
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
         (lambda prod, e, raw: resign(prod, b""), "it is not signed"),
         (lambda prod, e, raw: resign(prod, raw[:-9]), "it is not signed"),
-        (lambda prod, e, raw: resign(prod, sign(e, OTHER)), "its signature is not by a key"),
+        (lambda prod, e, raw: resign(prod, sign(e, OTHER)), "has made its signature"),
         (
             lambda prod, e, raw: resign(prod, signed(statement("0" * 64), RELEASE)),
             "it is not signed",
         ),
-        (lambda prod, e, raw: trust(prod, signatures_table(OTHER)), "its signature is not by a"),
-        (lambda prod, e, raw: trust(prod, signatures_table()), "names no keys"),
-        (lambda prod, e, raw: trust(prod, ""), "names no keys"),
+        (lambda prod, e, raw: trust(prod, signatures_table(OTHER)), "has made its signature"),
+        (lambda prod, e, raw: trust(prod, signatures_table()), "names no key"),
+        (lambda prod, e, raw: trust(prod, ""), "names no key"),
         (
             lambda prod, e, raw: prod.edit(
                 PYPROJECT, 'repository_id = "74"', 'repository_id = "7"'
