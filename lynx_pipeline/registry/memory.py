@@ -88,8 +88,9 @@ class Memory:
                     "registry was wound back, or replaced. Restore it. If an administrator has "
                     f"replaced it on purpose, delete {self._file}."
                 )
-            if known.policy == self._policy:
-                verified = Verified(known.seq, frozenset(known.unsigned))
+            # With other keys, all are verified anew.
+            seq = known.seq if known.policy == self._policy else 0
+            verified = Verified(seq, frozenset(known.unsigned))
         found = unsigned_entries(ledger, self._settings.signatures, verified)
         if known is not None:
             self._check_not_stripped(ledger, known, found)

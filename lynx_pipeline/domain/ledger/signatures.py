@@ -121,12 +121,11 @@ def unsigned_entries(
         return {}
     keys = list(zip(places, map(load_key, policy.keys), strict=True))
     found = _by_claim(ledger.signatures)
-    in_use = [it for it in keys if it[0] is None]
     return {
         entry.hash: reason
         for entry in needed
         if entry.seq > exempt
-        and (reason := _problem(entry, found, in_use if entry.hash in unsigned else keys, policy))
+        and (reason := _problem(entry, found, keys, policy, late=entry.hash in unsigned))
     }
 
 
@@ -178,8 +177,11 @@ def _problem(
     found: Mapping[Claim, list[Envelope]],
     keys: list[tuple[int | None, "PublicKey"]],
     policy: SigningPolicy,
+    *,
+    late: bool,
 ) -> str | None:
-    """Why the entry does not count as signed; None if it does."""
+    """Why the entry does not count as signed; None if it does. ``late``: it did not count when it
+    was seen first."""
     if not keys:
         return f"its signature can't be checked, because {TABLE} names no key that may have signed"
     envelopes = found.get(Claim(entry.hash, PREDICATES[type(entry.fact)]), [])
@@ -192,6 +194,11 @@ def _problem(
         return f"no key in {TABLE} has made its signature"
     if all(until is not None and entry.seq > until for until in signers):
         return "it is signed with a retired key, after the last entry that may be signed with it"
+    if late and None not in signers:
+        return (
+            "it is signed with a retired key, and was not when this reader saw it first. If you "
+            "know that it is right, delete the reader's memory in LYNX_HOME/verified"
+        )
     actor, expected = getattr(entry.fact, "actor", None), policy.repository_id
     if expected is not None and isinstance(actor, Actor) and actor.repository_id != expected:
         return (
