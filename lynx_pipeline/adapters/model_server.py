@@ -162,7 +162,7 @@ class ModelServer:
         except ReadTimeoutError:
             raise self._too_slow() from None
         except HTTPError as error:
-            raise self._failed(f"the response broke off: {type(error).__name__}") from None
+            raise self._failed(f"the response ended early: {type(error).__name__}") from None
         return raw
 
     def _too_slow(self) -> SystemFailed:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from examples.miniserve.versions import Versions
 from lynx_pipeline.adapters.ledgers.directory import SIGNATURES, DirectoryLedger
 from lynx_pipeline.cli import main
 from lynx_pipeline.domain.ledger import signatures
@@ -234,6 +235,10 @@ def test_a_damaged_registry_stops_no_server(
     assert answer(promoted, NEW) == found
     with pytest.raises(BadInput, match="line 3"):
         Registry.open(promoted.prod).resolve(OLD)
+    # A service that remembers what it served takes its own word for it, and reports the damage.
+    with pytest.raises(BadInput, match="can't be verified now: "), warnings.catch_warnings():
+        warnings.simplefilter("ignore", Stale)
+        Versions(promoted.prod).latest()
     for read in (Registry.open(promoted.prod).verify, lambda: latest(promoted)):
         with pytest.raises(BadInput, match="line 3"):
             read()

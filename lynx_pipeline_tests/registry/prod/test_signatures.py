@@ -1,5 +1,5 @@
-"""Entries in prod are signed, and an entry that is not signed as the reader expects counts for
-nothing, whatever else is right about it."""
+"""Entries in prod are signed, and an entry that is not signed as the reader expects is ignored,
+whatever else is right about it."""
 
 import json
 from contextlib import chdir
