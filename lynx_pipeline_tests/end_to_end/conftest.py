@@ -33,6 +33,7 @@ from lynx_pipeline.definitions import defs
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline_tests.conftest import OURS
 from lynx_pipeline_tests.support import REPO
+from lynx_pipeline_tests.support.commands import Done, run, start
 from lynx_pipeline_tests.support.places import git
 from lynx_pipeline_tests.support.warm import COLD, environment
 
@@ -57,8 +58,6 @@ PROJECT_FILES = (
     "data/processed/train.jsonl.dvc",
 )
 MODULE = ("-m", "lynx_pipeline.definitions")
-
-Done = subprocess.CompletedProcess[str]
 
 
 class Checked(NamedTuple):
@@ -108,27 +107,11 @@ class Place:
 
     def run(self, *command: str) -> Done:
         """Run a command here, and wait for it."""
-        return subprocess.run(
-            command,
-            cwd=self.root,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
+        return run(command, self.root, self.environ)
 
     def start(self, *command: str, log: Path) -> "subprocess.Popen[bytes]":
-        """Start a command here, in its own process group, with its output in ``log``."""
-        with log.open("wb") as output:
-            return subprocess.Popen(
-                command,
-                cwd=self.root,
-                env=self.cold.environ,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        """Start a command here as users do: see :func:`start`."""
+        return start(command, self.root, self.cold.environ, log)
 
     def lynx(self, *arguments: str) -> Done:
         """Run ``lynx-pipeline``."""

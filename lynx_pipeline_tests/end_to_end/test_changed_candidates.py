@@ -15,9 +15,10 @@ import pytest
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline_tests.conftest import Tracking
-from lynx_pipeline_tests.end_to_end.conftest import Done, Place, files_in
+from lynx_pipeline_tests.end_to_end.conftest import Place, files_in
 from lynx_pipeline_tests.end_to_end.dvc_projects import RAW, write_project
 from lynx_pipeline_tests.support.builders import RUN, bundle, md5
+from lynx_pipeline_tests.support.commands import Done
 from lynx_pipeline_tests.support.mlflow_runs import log_model_of
 
 pytestmark = pytest.mark.slow

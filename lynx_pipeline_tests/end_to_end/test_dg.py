@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline_tests.end_to_end.conftest import Demo, Done, Place, files_in
+from lynx_pipeline_tests.end_to_end.conftest import Demo, Place, files_in
+from lynx_pipeline_tests.support.commands import Done
 
 pytestmark = pytest.mark.slow
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from dagster import DagsterInstance
 
 from lynx_pipeline_tests.conftest import OURS
+from lynx_pipeline_tests.support.commands import Done, run, start
 
 _FILES = {
     "pyproject.toml": """\
@@ -100,30 +101,13 @@ class DagsterProject:
             **self.variables,
         }
 
-    def run(self, *command: str) -> "subprocess.CompletedProcess[str]":
+    def run(self, *command: str) -> Done:
         """Run a command in the project's folder."""
-        return subprocess.run(
-            command,
-            cwd=self.root,
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
+        return run(command, self.root, self.environ)
 
     def start(self, *command: str, log: Path) -> "subprocess.Popen[bytes]":
-        """Start a command in the project's folder, in its own process group, with its output in
-        ``log``."""
-        with log.open("wb") as output:
-            return subprocess.Popen(
-                command,
-                cwd=self.root,
-                env=self.environ,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        """Start a command in the project's folder: see :func:`start`."""
+        return start(command, self.root, self.environ, log)
 
     def add_gate(self, name: str, project: str) -> None:
         """Write the ``defs.yaml`` of a gate, as ``dg scaffold defs`` does."""
