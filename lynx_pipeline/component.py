@@ -20,6 +20,7 @@ from pydantic import BaseModel, Field
 from lynx_pipeline.config import NoProject, Settings, load_settings
 from lynx_pipeline.config.settings import TABLE
 from lynx_pipeline.defs.gate import GATE_NAME
+from lynx_pipeline.domain.text import GATE_VARIABLE
 from lynx_pipeline.errors import BadInput, missing_package
 
 _DAGSTER_PROJECT = "{{ context.project_root }}"
@@ -73,6 +74,9 @@ class DeployGate(dg.Component, dg.Model, dg.Resolvable):
         "or relative to this file.",
         examples=[f"{_DAGSTER_PROJECT}/models/tutor"],
     )
+    project_model: str = Field(
+        default="", description="Which of the project's models, if the project has several."
+    )
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """The gate's definitions.
@@ -82,7 +86,9 @@ class DeployGate(dg.Component, dg.Model, dg.Resolvable):
                 extra ``gate`` is not installed.
         """
         _check_name_is_unique(self.name, context)
-        settings = partial(_settings, (context.path / self.project).resolve(), self.name)
+        settings = partial(
+            _settings, (context.path / self.project).resolve(), self.name, self.project_model
+        )
         settings()  # report now what is wrong with them; each step reads them again
         try:
             from lynx_pipeline.defs.build import build_definitions
@@ -108,15 +114,16 @@ def _check_name_is_unique(name: str, context: dg.ComponentLoadContext) -> None:
         )
 
 
-def _settings(project: Path, name: str) -> Settings:
-    """The settings of the project in exactly this folder. With ``LYNX_HOME``, the gate keeps its
-    state in a subfolder of it, because the variable is the same for all gates of a process.
+def _settings(project: Path, name: str, model: str = "") -> Settings:
+    """The settings of one model of the project in exactly this folder. With ``LYNX_HOME``, the gate
+    keeps its state in a subfolder of it, because the variable is the same for all gates of a
+    process.
 
     Raises:
         BadInput: there are none, or they are invalid.
     """
     try:
-        settings = load_settings(project, _environ(name))
+        settings = load_settings(project, {**_environ(name), GATE_VARIABLE: model})
     except NoProject:
         settings = None
     if settings is None or settings.root != project:

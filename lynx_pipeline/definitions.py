@@ -6,8 +6,7 @@ import warnings
 
 from dagster import BetaWarning, PreviewWarning
 
-from lynx_pipeline.config import load_settings
-from lynx_pipeline.defs.build import build_definitions
+from lynx_pipeline.defs.build import build_project
 
 # At its end Python looks for cycles among all objects, several times, and Dagster has many. The
 # memory goes with the process anyway. `benchmarks/results.md` shows what this saves.
@@ -18,4 +17,4 @@ warnings.simplefilter("ignore", PreviewWarning)
 warnings.simplefilter("ignore", BetaWarning)
 
 # Each step reads the settings of the project that it runs in.
-defs = build_definitions(load_settings)
+defs = build_project()

@@ -42,8 +42,8 @@ def _head() -> Iterator[str]:
         yield f"| {code} | {text} |"
     yield ""
     yield "An error is one paragraph on standard error: what, where, what was expected, what to do."
-    yield "`--debug` shows where it was raised, `--json` prints data; each goes before or after the"
-    yield "command's name."
+    yield "`--debug` shows where it was raised, and `--json` prints data. `--gate MODEL` names the"
+    yield "model, if the project has several. Each goes before or after the command's name."
 
 
 def _commands() -> Iterator[str]:
@@ -68,7 +68,7 @@ def commands(context: click.Context) -> Iterator[tuple[click.Context, Command]]:
 
 
 def _command(context: click.Context, command: Command) -> Iterator[str]:
-    params = [it for it in command.params if it.name != "debug"]
+    params = [it for it in command.params if it.name not in ("debug", "gate")]
     yield ""
     yield f"### `{' '.join([context.command_path, *(_usage(it, context) for it in params)])}`"
     for paragraph in inspect.cleandoc(command.help or "").split("\n\n"):
@@ -101,6 +101,11 @@ def _settings() -> Iterator[str]:
     yield from _table(TABLE, ProjectTable)
     for name, table in SUBTABLES.items():
         yield from _table(f"{TABLE}.{name}", table)
+    yield ""
+    yield f"### `[[{TABLE}.models]]`"
+    yield ""
+    yield "See [Several models](several-models.md). An entry has a `name` and any key or subtable"
+    yield f"of `[{TABLE}]`, except `model` and `identity`."
 
 
 def _table(name: str, table: type) -> Iterator[str]:

@@ -131,6 +131,10 @@ def test_a_name_that_dagster_would_not_accept_is_an_error(name: str, tmp_path: P
         ),
         pytest.param({"project": "p/data"}, "data/pyproject.toml does not exist", id="above"),
         pytest.param({"project": "invalid"}, "'corpus': expected a path", id="settings"),
+        pytest.param({"project": "several"}, "or 'project_model' in defs.yaml", id="no model"),
+        pytest.param(
+            {"project": "several", "project_model": "c"}, "models (a, b), found 'c'", id="model"
+        ),
         pytest.param({"name": "a-b"}, "pattern", id="name"),
         pytest.param({"tolerance": 0.5}, "Extra inputs are not permitted", id="a rule"),
     ],
@@ -142,6 +146,9 @@ def test_an_invalid_gate_is_an_error_that_says_what_to_do(
     project(tmp_path / "p")
     (tmp_path / "invalid").mkdir()
     (tmp_path / "invalid/pyproject.toml").write_text("[tool.lynx_pipeline]\nmodel='m'\ncorpus=7\n")
+    (tmp_path / "several").mkdir()
+    models = "".join(f'[[tool.lynx_pipeline.models]]\nname = "{it}"\n' for it in "ab")
+    (tmp_path / "several/pyproject.toml").write_text(models)
     attributes = {"name": "tutor", "project": "p", **changes}
     attributes["project"] = str(tmp_path / attributes["project"])
     with pytest.raises(Exception, match=r".") as raised, loaded(attributes):
@@ -167,6 +174,16 @@ def test_gates_share_no_state_folder(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert _settings(tmp_path / "p", "tutor").home == tmp_path / "home/tutor"
     monkeypatch.delenv("LYNX_HOME")
     assert _settings(tmp_path / "p", "tutor").home == tmp_path / "p/.lynx"
+
+
+def test_a_gate_may_be_of_one_of_a_projects_models(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever model the environment names."""
+    models = "".join(f'[[tool.lynx_pipeline.models]]\nname = "{it}"\n' for it in "ab")
+    (tmp_path / "pyproject.toml").write_text(models)
+    monkeypatch.setenv("LYNX_GATE", "a")
+    assert _settings(tmp_path, "tutor", "b").model == "b"
 
 
 @pytest.mark.parametrize(

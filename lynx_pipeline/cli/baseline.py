@@ -9,7 +9,7 @@ import click
 from lynx_pipeline.adapters.dvc_files import own_record
 from lynx_pipeline.cli.framework import Command, path_option
 from lynx_pipeline.cli.output import warn
-from lynx_pipeline.config import load_settings
+from lynx_pipeline.config import Settings, load_each, load_settings
 from lynx_pipeline.domain.file_kinds import quoted
 from lynx_pipeline.domain.gate.rule import points
 from lynx_pipeline.evaluation.baseline import check as check_change
@@ -68,9 +68,14 @@ def _counted(buckets: int) -> str:
 def check(base: str) -> int:
     """Refuse a baseline change that is not justified or not supported.
 
-    Shows which buckets' baselines fall, and warns when accepted drops have added up.
+    Shows which buckets' baselines fall, and warns when accepted drops have added up. Checks each
+    model of a project that has several.
     """
-    settings = load_settings()
+    return max([_check(settings, base) for settings in load_each()])
+
+
+def _check(settings: Settings, base: str) -> int:
+    """Check the baseline of one model."""
     change = check_change(settings, base)
     if not change.changed:
         print(f"{settings.baseline.name} is unchanged since {base}.")

@@ -8,7 +8,7 @@ from lynx_pipeline.cli.framework import Command, with_json
 from lynx_pipeline.cli.output import print_json
 from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs import candidates as stored
-from lynx_pipeline.defs.gate import PROJECT
+from lynx_pipeline.defs.gate import gate_of
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline.domain.ledger.facts import TIME
 
@@ -28,8 +28,9 @@ def list_candidates(as_json: bool) -> int:
     The last outcome is promoted, evaluated, refused, mistyped or broken; for a run that has not
     ended it is Dagster's status.
     """
+    gate = gate_of(load_settings())
     with open_instance() as instance:
-        found = stored.candidates(PROJECT, instance)
+        found = stored.candidates(gate, instance)
     rows = [{**asdict(it), "time": it.time.strftime(TIME) if it.time else None} for it in found]
     if as_json:
         print_json(rows)
@@ -58,6 +59,6 @@ def archive(keys: tuple[str, ...]) -> int:
     """
     settings = load_settings()
     with open_instance() as instance:
-        stored.archive(PROJECT, instance, keys)
+        stored.archive(gate_of(settings), instance, keys)
     print(f"Archived {len(keys)}. Evidence and bundles stay in {settings.candidates}.")
     return 0

@@ -8,8 +8,9 @@ import click
 from lynx_pipeline.adapters import actions
 from lynx_pipeline.cli.framework import Command, path_option
 from lynx_pipeline.config import load_settings
+from lynx_pipeline.defs.gate import EVALUATE, gate_of
 from lynx_pipeline.defs.outcome import failure_of
-from lynx_pipeline.defs.requests import FETCHED, add_candidate, write_config
+from lynx_pipeline.defs.requests import add_candidate, fetched, write_config
 from lynx_pipeline.evaluation.candidate import candidate, take_over
 from lynx_pipeline.evaluation.evidence import EVAL
 from lynx_pipeline.evaluation.judgement import GateRefused, judge_evidence
@@ -41,8 +42,10 @@ def prepare(key: str, folder: Path, bundle_digest: str, output: Path) -> int:
     """
     settings, config = load_settings(), output.absolute()
     take_over(settings, key, folder.absolute(), bundle_digest)
-    write_config(config, FETCHED)
-    add_candidate(key)
+    gate = gate_of(settings)
+    write_config(config, fetched(gate))
+    add_candidate(gate, key)
+    actions.output(job=gate.prefixed(EVALUATE))
     print(f"Candidate {key} can be evaluated. Run config: {config}")
     return 0
 
@@ -61,7 +64,7 @@ def outcome(key: str, output: Path) -> int:
     """
     settings = load_settings()
     evaluated = candidate(settings, key)
-    failure = failure_of(key)
+    failure = failure_of(gate_of(settings), key)
     if (evaluated.evidence / EVAL).is_file():
         judged = judge_evidence(settings, evaluated.evidence)
         shutil.copytree(evaluated.evidence, output)

@@ -13,9 +13,9 @@ from lynx_pipeline.adapters.github import GitHub
 from lynx_pipeline.cli.framework import Command, path_option, with_json
 from lynx_pipeline.cli.output import inform
 from lynx_pipeline.cli.registry import mirror_now, print_entry
-from lynx_pipeline.config import load_settings
+from lynx_pipeline.config import load_each, load_model, load_settings
 from lynx_pipeline.deploy_workflow.comment import NAME
-from lynx_pipeline.deploy_workflow.outcome import in_force, read_needs, render_comment
+from lynx_pipeline.deploy_workflow.outcome import REQUEST, in_force, read_needs, render_comment
 from lynx_pipeline.deploy_workflow.release_request import (
     approval,
     check_still_requested,
@@ -40,17 +40,20 @@ def request(output: Path) -> int:
 
     The folder has the bundle and its manifest, for the job that evaluates it.
     """
-    settings, event = load_settings(), actions.read_event()
-    comment = valid_request(settings, GitHub(), event.pull_request, event.comment)
+    event = actions.read_event()
+    # All models have the same workflow, and so the same people who may make a request.
+    comment = valid_request(load_each()[0], GitHub(), event.pull_request, event.comment)
     # From here on the pull request gets a report, because an authorized person made a request.
     actions.output(pull_request=event.pull_request, comment=comment.id)
     asked = read_comment(comment)
+    settings = load_model(asked.gate)
     check_semver(asked.semver, settings.env)
     candidate = str(choose(settings, asked.reference, asked.model).key)
     bundle = hand_over(settings, candidate, output.absolute(), inform)
     actions.output(
         candidate=candidate,
         semver=asked.semver,
+        gate=asked.gate,
         canonical_sha=bundle.canonical_sha,
         bundle_digest=bundle.digest,
     )
@@ -160,8 +163,10 @@ def report(evidence: Path) -> int:
 
     Also writes the text to the run's summary.
     """
-    settings = load_settings()
     needs = read_needs(os.environ.get("NEEDS", ""))
+    # A request that names none of the project's models is reported as well.
+    gate = needs.outputs[REQUEST].get("gate")
+    settings = load_model(gate) if gate else load_each()[0]
     announced = os.environ.get("ANNOUNCED", "")
     text = render_comment(settings, needs, evidence.absolute(), announced)
     actions.summary(text)
@@ -181,11 +186,11 @@ def approved(base: str) -> int:
 
     An owner of the baseline who did not write the change must have approved it.
     """
-    settings, event = load_settings(), actions.read_event()
-    changed = changes(settings, base, "HEAD")
-    if not changed:
-        print(f"The gate inputs are unchanged since {base}: no approval is needed.")
-        return 0
-    login = approval(settings, GitHub(), event.pull_request, base)
-    print(f"{', '.join(changed)}: changed, and approved by {login}.")
+    event = actions.read_event()
+    for settings in load_each():
+        if changed := changes(settings, base, "HEAD"):
+            login = approval(settings, GitHub(), event.pull_request, base)
+            print(f"{', '.join(changed)}: changed, and approved by {login}.")
+        else:
+            print(f"The gate inputs are unchanged since {base}: no approval is needed.")
     return 0

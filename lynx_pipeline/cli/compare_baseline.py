@@ -25,6 +25,7 @@ from lynx_pipeline.reports.verdict_json import verdict_json
 @click.command(
     cls=Command,
     data=True,
+    settings=False,
     example=(
         "lynx-pipeline compare-baseline --candidate out/candidate_eval.json --baseline "
         "eval_baseline.json"

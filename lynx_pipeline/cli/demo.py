@@ -33,7 +33,7 @@ with DagsterInstance.local_temp():
 _AUTHOR = ("-c", "user.name=lynx-pipeline", "-c", "user.email=lynx-pipeline@localhost")
 
 
-@click.command(cls=Command, example="lynx-pipeline demo")
+@click.command(cls=Command, settings=False, example="lynx-pipeline demo")
 def demo() -> int:
     """Run the example project: promote a good model, refuse a regressed one.
 

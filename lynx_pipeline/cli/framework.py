@@ -1,9 +1,9 @@
-"""Shared parts of all commands: lazy groups, the options ``--json`` and ``--debug``, and examples.
-
-``--json`` and ``--debug`` may be given before or after the command's name.
+"""Shared parts of all commands: lazy groups, examples, and the options ``--json``, ``--gate`` and
+``--debug``, which may be given before or after the command's name.
 """
 
 import importlib
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -12,6 +12,8 @@ from typing import Any, ParamSpec, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
+
+from lynx_pipeline.domain.text import GATE_VARIABLE
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -79,14 +81,53 @@ def json_option() -> click.Option:
     )
 
 
-class Command(click.Command):
-    """A command with an example in its help. ``data`` says whether it has ``--json``."""
+def _choose_gate(context: click.Context, _: click.Parameter, model: str | None) -> None:
+    """Name the model in the environment while the command runs: the processes that it starts need
+    it, too."""
+    if model is None:
+        return
+    before = os.environ.get(GATE_VARIABLE)
+    os.environ[GATE_VARIABLE] = model
 
-    def __init__(self, *args: Any, example: str = "", data: bool = False, **kwargs: Any) -> None:
+    @context.call_on_close
+    def restore() -> None:
+        if before is None:
+            del os.environ[GATE_VARIABLE]
+        else:
+            os.environ[GATE_VARIABLE] = before
+
+
+def gate_option() -> click.Option:
+    """``--gate``."""
+    return click.Option(
+        ["--gate"],
+        metavar="MODEL",
+        expose_value=False,
+        callback=_choose_gate,
+        help=f"Which of the project's models, if it has several. Default: {GATE_VARIABLE}.",
+    )
+
+
+class Command(click.Command):
+    """A command with an example in its help. ``data`` says whether it has ``--json``, ``settings``
+    whether it reads a project's, and so has ``--gate``."""
+
+    def __init__(
+        self,
+        *args: Any,
+        example: str = "",
+        data: bool = False,
+        settings: bool = True,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.example = example
         self.data = data
-        self.params += [*([json_option()] if data else []), debug_option()]
+        self.params += [
+            *([json_option()] if data else []),
+            *([gate_option()] if settings else []),
+            debug_option(),
+        ]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it."""

@@ -10,7 +10,7 @@ import click
 from click.shell_completion import shell_complete
 
 from lynx_pipeline.adapters import actions
-from lynx_pipeline.cli.framework import LazyGroup, Shared, debug_option, json_option
+from lynx_pipeline.cli.framework import LazyGroup, Shared, debug_option, gate_option, json_option
 from lynx_pipeline.cli.output import warn
 from lynx_pipeline.errors import INTERRUPTED, LynxError, from_os_error, missing_package, paragraph
 
@@ -41,7 +41,7 @@ COMMANDS = {
     cls=LazyGroup,
     lazy=COMMANDS,
     context_settings={"help_option_names": ["-h", "--help"]},
-    params=[json_option(), debug_option()],
+    params=[json_option(), gate_option(), debug_option()],
     epilog=(
         "\b\nShell completion in bash (for others, zsh_source or fish_source):\n"
         f'  eval "$({_COMPLETE}=bash_source {_NAME})"'

@@ -13,7 +13,7 @@ from lynx_pipeline.cli.framework import (
     with_json,
 )
 from lynx_pipeline.cli.output import command_line, print_json
-from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.config import Settings, load_model, load_settings
 from lynx_pipeline.defs.known import look_up
 from lynx_pipeline.defs.requests import prepare
 from lynx_pipeline.domain.release.request import LABEL, Request, parse_comment
@@ -57,8 +57,8 @@ def request(
     Downloads the candidate to compute its digest, adds its partition, writes the run config, and
     prints the command that evaluates and promotes it. The run refuses a bundle with another digest.
     """
-    settings = load_settings()
     asked = _requested(run_id, model, semver, from_comment)
+    settings = load_model(asked.gate) if asked.gate else load_settings()
     check_semver(asked.semver, settings.env)
     check_dev(settings, asked)
     found = choose(settings, asked.reference, asked.model)
@@ -97,6 +97,7 @@ def check_dev(settings: Settings, asked: Request) -> None:
     if settings.env is not Env.PROD:
         return
     model = f" model={asked.model}" if asked.model else ""
+    model += f" gate={settings.model}" if settings.gate else ""
     raise Refused(
         "LYNX_ENV is prod, where only the deploy workflow can promote; a run on this machine would "
         f"be refused at its end. Label a pull request {LABEL!r} and write the comment "

@@ -18,6 +18,7 @@ from lynx_pipeline.cli.framework import (
 from lynx_pipeline.cli.output import print_json
 from lynx_pipeline.cli.request import check_dev
 from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.defs.gate import gate_of
 from lynx_pipeline.defs.launch import Finished, launch
 from lynx_pipeline.domain.release.request import Request
 from lynx_pipeline.domain.text import COUNTS, FULL
@@ -67,7 +68,7 @@ def run(
         check_semver(version, settings.env)
         check_dev(settings, Request(candidate, version, model))
     key = str(choose(settings, candidate, model).key)
-    finished = launch(key, version, verbose=verbose)
+    finished = launch(gate_of(settings), key, version, verbose=verbose)
     folder = candidate_folder(settings, key)
     judged = judge_evidence(settings, folder.evidence) if finished.evaluated else None
     error = _error(finished, judged)

@@ -3,18 +3,21 @@
 The environment sets where state is kept (``LYNX_HOME``), the tracking server
 (``MLFLOW_TRACKING_URI``), and which environment this is (``LYNX_ENV``: ``dev`` when unset, or
 ``prod``). ``LYNX_REGISTRY`` is ignored in ``prod``: there the registry comes from
-``pyproject.toml``.
+``pyproject.toml``. ``LYNX_GATE`` names the model, if the project has several.
 """
 
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from lynx_pipeline.config.models import gate_name, own_place
+from lynx_pipeline.config.models import tables as tables_of
 from lynx_pipeline.config.settings import (
+    DEFAULT_BRANCH,
     LOCAL,
     TABLE,
     EvaluationSettings,
@@ -26,15 +29,15 @@ from lynx_pipeline.domain.file_kinds import recognise
 from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.domain.release.signing import SigningPolicy
 from lynx_pipeline.domain.scorers import SCORERS
+from lynx_pipeline.domain.text import GATE_VARIABLE
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 if TYPE_CHECKING:
-    from lynx_pipeline.config.schema import EvaluationTable
+    from lynx_pipeline.config.schema import EvaluationTable, ProjectTable
 
 _BRANCH = re.compile(r"[A-Za-z0-9](?!.*(?:\.\.|//|/\.|\.lock\b))(?:[A-Za-z0-9._/-]*[A-Za-z0-9_-])?")
 _WEB = ("http", "https", "webdav", "webdavs")
-_DEFAULT_BRANCH = "lynx-registry"
 
 
 class NoProject(BadInput):
@@ -55,21 +58,29 @@ def read_env(environ: Mapping[str, str]) -> Env:
     return Env(value)
 
 
-def load_settings(
+@dataclass(frozen=True, slots=True)
+class Project:
+    """A project's settings before one of its models is chosen. ``tables`` are by the model's name,
+    or by "" if there is only one model."""
+
+    root: Path
+    home: Path
+    env: Env
+    tables: Mapping[str, "ProjectTable"]
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The names of the models, if there are several; otherwise none."""
+        return tuple(name for name in self.tables if name)
+
+
+def load_project(
     start: Path | None = None,
     environ: Mapping[str, str] | None = None,
     *,
     pyproject: bytes | None = None,
-) -> Settings:
-    """The settings of the project that contains ``start`` (default: the working folder).
-
-    With ``pyproject``: the settings that the project at ``start`` would have with this content of
-    its ``pyproject.toml``.
-
-    Raises:
-        NoProject: there is no project at ``start`` or above it.
-        BadInput: a setting is invalid.
-    """
+) -> Project:
+    """The project that contains ``start``. Takes and raises what :func:`load_settings` does."""
     from lynx_pipeline.config.parse import parse_table  # some commands never read the file
 
     environ = os.environ if environ is None else environ
@@ -79,8 +90,88 @@ def load_settings(
         root, found = _find_project(start)
     else:
         root, found = start, _our_table(pyproject, start / "pyproject.toml") or {}
-    table = parse_table(found, str(root / "pyproject.toml"))
+    file = str(root / "pyproject.toml")
     home = Path(_variable(environ, "LYNX_HOME", str(root / ".lynx"))).absolute()
+    tables = {
+        name: parse_table(it, f"{file}, model {name!r}" if name else file)
+        for name, it in tables_of(found, file).items()
+    }
+    return Project(root, home, env, tables)
+
+
+def load_settings(
+    start: Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    *,
+    pyproject: bytes | None = None,
+) -> Settings:
+    """The settings of the project that contains ``start`` (default: the working folder), for the
+    model that ``LYNX_GATE`` names, if the project has several.
+
+    With ``pyproject``: the settings that the project at ``start`` would have with this content of
+    its ``pyproject.toml``.
+
+    Raises:
+        NoProject: there is no project at ``start`` or above it.
+        BadInput: a setting is invalid, or it is not clear which model is meant.
+    """
+    environ = os.environ if environ is None else environ
+    project = load_project(start, environ, pyproject=pyproject)
+    # A workflow sets a variable without a value to the empty text.
+    return _settings(project, _chosen(project, environ.get(GATE_VARIABLE, "")), environ)
+
+
+def load_each(environ: Mapping[str, str] | None = None) -> list[Settings]:
+    """The settings of the model that ``LYNX_GATE`` names, or otherwise of each model of the project
+    that contains the working folder. Raises what :func:`load_settings` does."""
+    environ = os.environ if environ is None else environ
+    project = load_project(None, environ)
+    named = environ.get(GATE_VARIABLE, "")
+    chosen = [_chosen(project, named)] if named else project.tables
+    return [_settings(project, name, environ) for name in chosen]
+
+
+def load_model(name: str) -> Settings:
+    """The settings of this model of the project that contains the working folder. Raises what
+    :func:`load_settings` does."""
+    return load_settings(None, {**os.environ, GATE_VARIABLE: name})
+
+
+def load_committed(settings: Settings, pyproject: bytes) -> Settings:
+    """The settings of the same model with another content of ``pyproject.toml``, whatever the
+    environment says. Raises what :func:`load_settings` does."""
+    environ = {"LYNX_ENV": settings.env.value, GATE_VARIABLE: settings.model}
+    return load_settings(settings.root, environ, pyproject=pyproject)
+
+
+def _chosen(project: Project, named: str) -> str:
+    """The name of the model that is meant, as a key of the project's tables."""
+    models = project.models
+    if models:
+        if named in models:
+            return named
+        listed = ", ".join(models)
+        if not named:
+            raise BadInput(
+                f"{project.root / 'pyproject.toml'} has {len(models)} models: {listed}. Name one: "
+                f"--gate {models[0]}, {GATE_VARIABLE}={models[0]}, gate={models[0]} in a comment, "
+                "or 'project_model' in defs.yaml."
+            )
+        raise BadInput(
+            f"--gate or {GATE_VARIABLE}: expected one of the project's models ({listed}), found "
+            f"{named!r:.80}."
+        )
+    only = project.tables[""].model
+    if named not in ("", only):
+        raise BadInput(
+            f"--gate or {GATE_VARIABLE}: the project's only model is {only!r}, found {named!r:.80}."
+        )
+    return ""
+
+
+def _settings(project: Project, name: str, environ: Mapping[str, str]) -> Settings:
+    root, home, env, table = project.root, project.home, project.env, project.tables[name]
+    state = home / name if name else home
     return Settings(
         root=root,
         home=home,
@@ -88,7 +179,7 @@ def load_settings(
         model=table.model,
         eval_set_or_none=root / table.eval_set if table.eval_set else None,
         baseline_or_none=root / table.baseline if table.baseline else None,
-        registry=_registry(env, environ, root, home, table.registry),
+        registry=_registry(project, name, environ, state / "registry"),
         tracking_uri=_variable(environ, "MLFLOW_TRACKING_URI", f"sqlite:///{home / 'mlflow.db'}"),
         price_per_hour=table.price_per_hour,
         artifact_locations=table.artifact_locations,
@@ -109,6 +200,7 @@ def load_settings(
         judges=table.judges,
         stale_hours=table.stale_hours,
         alias=table.aliases.prod if env is Env.PROD else table.aliases.dev,
+        gate=gate_name(name),
     )
 
 
@@ -135,12 +227,15 @@ def _evaluation(table: "EvaluationTable", home: Path) -> EvaluationSettings:
 
 
 def _registry(
-    env: Env, environ: Mapping[str, str], root: Path, home: Path, configured: str
+    project: Project, name: str, environ: Mapping[str, str], default: Path
 ) -> Path | GitRemote | None:
+    root, env, configured = project.root, project.env, project.tables[name].registry
     override = _variable(environ, "LYNX_REGISTRY", "") if env is Env.DEV else ""
+    if override and name:
+        override = own_place(override, name)
     place = override or configured
     if not place:
-        return None if env is Env.PROD else home / "registry"
+        return None if env is Env.PROD else default
     if place.startswith("git+"):
         where = "LYNX_REGISTRY" if override else f"{root / 'pyproject.toml'}, [{TABLE}]: 'registry'"
         return _git_remote(place.removeprefix("git+"), where)
@@ -169,7 +264,7 @@ def _bundle_store(root: Path, configured: str) -> Path | str | None:
 
 
 def _git_remote(place: str, where: str) -> GitRemote:
-    """``<url>#<branch>``; without a branch, :data:`_DEFAULT_BRANCH`.
+    """``<url>#<branch>``; without a branch, :data:`DEFAULT_BRANCH`.
 
     The messages don't show the URL, because it may contain a password.
     """
@@ -189,7 +284,7 @@ def _git_remote(place: str, where: str) -> GitRemote:
             f"{where}: the URL contains a user name or password. Give it to git's credential "
             "helper instead."
         )
-    branch = branch or _DEFAULT_BRANCH
+    branch = branch or DEFAULT_BRANCH
     if not _BRANCH.fullmatch(branch):
         raise BadInput(f"{where}: expected a git branch after #, found {branch!r}.")
     return GitRemote(url, branch)

@@ -15,6 +15,7 @@ TABLE = "tool.lynx_pipeline"
 ENGINES = LOCAL, RAY = ("local", "ray")
 ENV_MANAGERS = (LOCAL, "uv")  # MLflow's terms
 CORPUS_CHECKS = WARN, BLOCKING = ("warn", "blocking")
+DEFAULT_BRANCH = "lynx-registry"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +67,10 @@ class GitRemote:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """All settings of a project. Paths are absolute. ``corpus_checks`` is one of
-    :data:`CORPUS_CHECKS`, ``pull_request_shows`` of :data:`~lynx_pipeline.domain.text.SHOWN`."""
+    """The settings of a project, for one of its models. Paths are absolute. ``corpus_checks`` is
+    one of :data:`CORPUS_CHECKS`, ``pull_request_shows`` of
+    :data:`~lynx_pipeline.domain.text.SHOWN`. ``home`` is the project's state folder. ``gate`` is
+    the name of the model's gate in Dagster, "" if the project has only one model."""
 
     root: Path
     home: Path
@@ -92,6 +95,12 @@ class Settings:
     judges: tuple[str, ...] = ()
     alias: str = ""
     stale_hours: float = 0.0
+    gate: str = ""
+
+    @property
+    def state(self) -> Path:
+        """The part of the state folder that belongs to this model."""
+        return self.home / self.model if self.gate else self.home
 
     @property
     def eval_set(self) -> Path:
@@ -119,4 +128,4 @@ class Settings:
     @property
     def candidates(self) -> Path:
         """The folder with one subfolder per run, for the candidate's bundle and evidence."""
-        return self.home / "candidates"
+        return self.state / "candidates"

@@ -10,7 +10,7 @@ from lynx_pipeline.defs.assets import build_assets
 from lynx_pipeline.defs.candidates import build_archiving
 from lynx_pipeline.defs.checks import build_checks
 from lynx_pipeline.defs.executor import build_executor
-from lynx_pipeline.defs.gate import Gate
+from lynx_pipeline.defs.gate import PROJECT, Gate, project_gates
 from lynx_pipeline.defs.jobs import build_jobs
 from lynx_pipeline.defs.messages import LOGGERS
 from lynx_pipeline.defs.owners import with_owners
@@ -28,8 +28,21 @@ def build_definitions(settings: Settings | Callable[[], Settings], name: str = "
     Raises:
         BadInput: ``name`` has other characters than letters, digits and underscores.
     """
-    gate = Gate((lambda: settings) if isinstance(settings, Settings) else settings, name)
-    executor = build_executor(gate)
+    return _build(Gate((lambda: settings) if isinstance(settings, Settings) else settings, name))
+
+
+def build_project() -> Definitions:
+    """The definitions of the project that contains the working folder. If it has several models,
+    each has a gate, named like the model."""
+    gates = project_gates()
+    if gates == [PROJECT]:
+        return _build(PROJECT)
+    whole = Definitions(loggers=LOGGERS, executor=build_executor(gates))
+    return Definitions.merge(*map(_build, gates), whole)
+
+
+def _build(gate: Gate) -> Definitions:
+    executor = build_executor([gate])
     jobs = build_jobs(gate, executor)
     archiving = build_archiving(gate, executor)
     with warnings.catch_warnings():
@@ -44,6 +57,6 @@ def build_definitions(settings: Settings | Callable[[], Settings], name: str = "
         jobs=[*jobs, archiving.job],
         schedules=[archiving],
         sensors=build_sensors(gate, jobs),
-        loggers=None if name else LOGGERS,
-        executor=None if name else executor,
+        loggers=None if gate.name else LOGGERS,
+        executor=None if gate.name else executor,
     )

@@ -7,7 +7,7 @@ gate's jobs have this executor.
 One process for all steps, because the multiprocess executor repeats the imports in each step.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -38,8 +38,8 @@ _CONFIG: Any = in_process_executor.config_schema
 class _Tagging(Executor):
     """Executes with another executor, and tags the run when that ends, however it ends."""
 
-    def __init__(self, gate: Gate, inner: Executor) -> None:
-        self.gate = gate
+    def __init__(self, gates: Sequence[Gate], inner: Executor) -> None:
+        self.gates = gates
         self.inner = inner
 
     @property
@@ -66,7 +66,10 @@ class _Tagging(Executor):
         finally:
             # Whatever fails here neither changes the run's result nor hides why the run failed.
             try:
-                _conclude(self.gate, plan_context, execution_plan, events, complete)
+                run = plan_context.dagster_run
+                for gate in self.gates:
+                    if gate.has_run(run):
+                        _conclude(gate, plan_context, execution_plan, events, complete)
             except Exception as error:
                 with suppress(Exception):
                     plan_context.log.warning(
@@ -75,14 +78,14 @@ class _Tagging(Executor):
                     )
 
 
-def build_executor(gate: Gate) -> ExecutorDefinition:
-    """The executor of a gate's runs."""
+def build_executor(gates: Sequence[Gate]) -> ExecutorDefinition:
+    """The executor of the runs of these gates."""
 
     @executor(name=in_process_executor.name, config_schema=_CONFIG)
     def tagging_executor(context: InitExecutorContext) -> Executor:
         """Executes all steps in one process, and tags the run with its outcome."""
         create: Any = in_process_executor.executor_creation_fn
-        return _Tagging(gate, create(context))
+        return _Tagging(gates, create(context))
 
     return tagging_executor
 

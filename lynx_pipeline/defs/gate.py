@@ -1,19 +1,20 @@
 """A gate in a Dagster code location: the project whose settings it reads, and the names of its
 definitions.
 
-The commands of this package work with :data:`PROJECT`, whose names have no prefix. Other gates have
-a name, which is part of everything that must be unique in a code location or a Dagster instance, so
-that several of them can be loaded side by side.
+The gate of a project with one model has no name. Others have one, which is part of everything that
+must be unique in a code location or a Dagster instance, so that several of them can be loaded side
+by side.
 """
 
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from dagster import AssetKey, DagsterRun, DynamicPartitionsDefinition
 
-from lynx_pipeline.config import Settings, load_settings
-from lynx_pipeline.errors import BadInput
+from lynx_pipeline.config import Settings, gate_name, load_model, load_project, load_settings
+from lynx_pipeline.errors import BadInput, LynxError
 
 EVAL_SET, EVAL_BASELINE = "eval_set", "eval_baseline"
 CANDIDATE_BUNDLE, CANDIDATE_EVAL = "candidate_bundle", "candidate_eval"
@@ -80,5 +81,20 @@ class Gate:
         return any(key.path[0] == self.name for key in run.asset_selection or ())
 
 
-# The gate of the project that contains the working directory.
+# The gate of a project with one model.
 PROJECT = Gate(load_settings)
+
+
+def gate_of(settings: Settings) -> Gate:
+    """The gate of the project that contains the working folder, for the model of ``settings``."""
+    return Gate(partial(load_model, settings.model), settings.gate) if settings.gate else PROJECT
+
+
+def project_gates() -> list[Gate]:
+    """The gates of the project that contains the working folder: one for each model. Settings that
+    are invalid are for the steps to report, so definitions load without them."""
+    try:
+        models = load_project().models
+    except LynxError:
+        models = ()
+    return [Gate(partial(load_model, it), gate_name(it)) for it in models] or [PROJECT]

@@ -17,7 +17,7 @@ from yaml import YAMLError
 
 from lynx_pipeline.adapters import actions
 from lynx_pipeline.adapters.files import make_folder
-from lynx_pipeline.config import load_settings
+from lynx_pipeline.config import load_project
 from lynx_pipeline.defs import DAGSTER_YAML
 from lynx_pipeline.domain.text import printable, without_secrets
 from lynx_pipeline.errors import BadInput, LynxError, SystemFailed, paragraph
@@ -53,7 +53,7 @@ class LynxInstance(DagsterInstance):
             StartFailed: the project's settings don't say where.
         """
         try:
-            folder = make_folder(load_settings().home / "dagster")
+            folder = make_folder(load_project().home / "dagster")
         except LynxError as error:
             raise StartFailed(error) from None
         return InstanceRef.config_defaults(str(folder))
@@ -81,16 +81,16 @@ def open_instance() -> Iterator[DagsterInstance]:
         ):
             instance = DagsterInstance.get()
     else:
-        settings = load_settings()
-        file = settings.root / "dagster.yaml"
+        project = load_project()
+        file = project.root / "dagster.yaml"
         if not file.is_file():
             raise BadInput(
-                f"{settings.root} has no dagster.yaml, which says where Dagster keeps its state. "
+                f"{project.root} has no dagster.yaml, which says where Dagster keeps its state. "
                 f"Create {file} with this line: {DAGSTER_YAML}"
             )
-        folder = make_folder(settings.home / "dagster")
+        folder = make_folder(project.home / "dagster")
         with _usable(str(file), f"Correct it. It needs only this line: {DAGSTER_YAML}"):
-            ref = InstanceRef.from_dir(str(folder), config_dir=str(settings.root))
+            ref = InstanceRef.from_dir(str(folder), config_dir=str(project.root))
             instance = DagsterInstance.from_ref(ref)
     with instance:
         yield instance

@@ -12,8 +12,8 @@ from lynx_pipeline.defs.gate import (
     EVAL_AND_PROMOTE,
     EVALUATE,
     PARTITION_TAG,
-    PROJECT,
     PROMOTION_DECISION,
+    Gate,
 )
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline.defs.messages import MESSAGES
@@ -39,7 +39,7 @@ class Finished:
     failure: LynxError | None
 
 
-def launch(key: str, semver: str | None, *, verbose: bool = False) -> Finished:
+def launch(gate: Gate, key: str, semver: str | None, *, verbose: bool = False) -> Finished:
     """Evaluate the candidate, and promote it as ``semver`` unless that is None.
 
     The steps' messages go to standard error; with ``verbose``, Dagster's whole log instead.
@@ -48,15 +48,15 @@ def launch(key: str, semver: str | None, *, verbose: bool = False) -> Finished:
         BadInput: the project has no ``dagster.yaml``.
         SystemFailed: its state folder cannot be written.
     """
-    job = PROJECT.prefixed(EVAL_AND_PROMOTE if semver else EVALUATE)
+    job = gate.prefixed(EVAL_AND_PROMOTE if semver else EVALUATE)
     config: Mapping[str, Any] = {
-        **(promotes(PROJECT, semver) if semver else {}),
+        **(promotes(gate, semver) if semver else {}),
         "loggers": {"console": {"config": {"log_level": "DEBUG"}}} if verbose else {MESSAGES: {}},
     }
     tags = {PARTITION_TAG: key, **({SEMVER_TAG: semver} if semver else {})}
     definitions = ReconstructableRepository.for_module("lynx_pipeline.definitions", "defs")
     with open_instance() as instance:
-        instance.add_dynamic_partitions(PROJECT.partitions_name, [key])
+        instance.add_dynamic_partitions(gate.partitions_name, [key])
         # Not as a context: entering it initializes the resources again, at the end of the log.
         result = execute_job(
             definitions.get_reconstructable_job(job),
@@ -71,10 +71,10 @@ def launch(key: str, semver: str | None, *, verbose: bool = False) -> Finished:
         run = instance.get_run_by_id(result.run_id)
         assert run is not None
         failure = failure_of_run(instance, run)
-    promotion = made.get(PROJECT.key(PROMOTION_DECISION))
+    promotion = made.get(gate.key(PROMOTION_DECISION))
     return Finished(
         run_id=run.run_id,
-        evaluated=PROJECT.key(CANDIDATE_EVAL) in made,
+        evaluated=gate.key(CANDIDATE_EVAL) in made,
         promoted=promotion is not None,
         is_new=promotion is not None and bool(promotion[IS_NEW].value),
         failure=failure,

@@ -36,7 +36,7 @@ class Outcome(StrEnum):
     BROKEN = "broken"  # everything else: a system failed, the run was interrupted, or a bug
 
 
-def failure_of(candidate: str) -> LynxError | None:
+def failure_of(gate: Gate, candidate: str) -> LynxError | None:
     """The error that failed the candidate's last run, or None if the run succeeded.
 
     Raises:
@@ -44,7 +44,7 @@ def failure_of(candidate: str) -> LynxError | None:
     """
     mine = RunsFilter(tags={PARTITION_TAG: candidate})
     with open_instance() as instance:
-        run = next(iter(instance.get_runs(mine, limit=1)), None)
+        run = next((it for it in instance.get_runs(mine) if gate.has_run(it)), None)
         if run is None:
             raise SystemFailed(f"Dagster has no run of candidate {candidate} here.")
         return failure_of_run(instance, run)

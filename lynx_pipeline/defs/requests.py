@@ -14,9 +14,9 @@ from lynx_pipeline.defs.gate import (
     CANDIDATE_BUNDLE,
     EVAL_AND_PROMOTE,
     PARTITION_TAG,
-    PROJECT,
     PROMOTION_DECISION,
     Gate,
+    gate_of,
 )
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline.domain.candidate_key import parse_key
@@ -24,8 +24,10 @@ from lynx_pipeline.evaluation.candidate import SEMVER_TAG
 
 RunConfig = Mapping[str, Any]
 
-# For a candidate whose bundle an earlier job has put into its folder.
-FETCHED: RunConfig = {"ops": {PROJECT.op(CANDIDATE_BUNDLE): {"config": {"fetched": True}}}}
+
+def fetched(gate: Gate) -> RunConfig:
+    """The run config for a candidate whose bundle an earlier job has put into its folder."""
+    return {"ops": {gate.op(CANDIDATE_BUNDLE): {"config": {"fetched": True}}}}
 
 
 def promotes(gate: Gate, semver: str, bundle_digest: str = "") -> RunConfig:
@@ -42,10 +44,10 @@ def promotes(gate: Gate, semver: str, bundle_digest: str = "") -> RunConfig:
     }
 
 
-def add_candidate(key: str) -> None:
+def add_candidate(gate: Gate, key: str) -> None:
     """Make the candidate's key a partition, so that jobs can be launched for it."""
     with open_instance() as instance:
-        instance.add_dynamic_partitions(PROJECT.partitions_name, [key])
+        instance.add_dynamic_partitions(gate.partitions_name, [key])
 
 
 def write_config(file: Path, config: RunConfig) -> None:
@@ -70,9 +72,10 @@ def prepare(
         BadInput: the project has no ``dagster.yaml``.
         SystemFailed: the disk failed.
     """
-    config = config or settings.home / "requests" / f"{parse_key(key).folder}.yaml"
-    write_config(config, promotes(PROJECT, semver, bundle_digest))
-    add_candidate(key)
+    config = config or settings.state / "requests" / f"{parse_key(key).folder}.yaml"
+    gate = gate_of(settings)
+    write_config(config, promotes(gate, semver, bundle_digest))
+    add_candidate(gate, key)
     tags = json.dumps({PARTITION_TAG: key, SEMVER_TAG: semver})
-    target = ["-m", "lynx_pipeline.definitions", "-j", PROJECT.prefixed(EVAL_AND_PROMOTE)]
+    target = ["-m", "lynx_pipeline.definitions", "-j", gate.prefixed(EVAL_AND_PROMOTE)]
     return ["job", "execute", *target, "--tags", tags, "-c", str(config)]

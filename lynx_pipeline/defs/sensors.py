@@ -23,7 +23,7 @@ from dagster import (
 
 from lynx_pipeline.adapters import mlflow_tracking, notify
 from lynx_pipeline.adapters.mlflow_tracking import TaggedRun
-from lynx_pipeline.config import Settings
+from lynx_pipeline.config import Settings, gate_name
 from lynx_pipeline.defs.gate import (
     EVAL_AND_PROMOTE,
     EVALUATE,
@@ -48,7 +48,7 @@ from lynx_pipeline.registry.mirror import alias_problem
 # How many runs a tick looks at and requests; the next tick continues there.
 LOOKED_AT, REQUESTED = 200, 20
 _RUN_KEY, _NAMED = "dagster/run_key", 5
-# A tag of an MLflow run: the name of the gate that it is for.
+# A tag of an MLflow run: the gate that it is for, by its own name or that of the project's model.
 GATE_TAG = "lynx.gate"
 
 
@@ -155,7 +155,7 @@ def _tagged_candidates(gate: Gate, jobs: Jobs) -> SensorDefinition:
         except (BadInput, SystemFailed) as error:
             # Start over: the old position may be invalid on a server that was set up again.
             return SensorResult(skip_reason=str(error), cursor="")
-        runs = [run for run in runs if run.tags.get(GATE_TAG, "") == gate.name]
+        runs = [run for run in runs if gate_name(run.tags.get(GATE_TAG, "")) == gate.name]
         valid, problems = [], []
         for run in runs:
             try:

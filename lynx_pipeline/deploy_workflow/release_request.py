@@ -56,6 +56,11 @@ def check_still_requested(
         SystemFailed: GitHub or MLflow could not be reached.
     """
     request = read_comment(valid_request(settings, github, number, comment))
+    if request.gate != (settings.model if settings.gate else ""):
+        raise Refused(
+            f"the comment requests gate={request.gate}, but this job works with {settings.model}. "
+            "Write a new comment."
+        )
     requested = str(choose(settings, request.reference, request.model).key)
     if (requested, request.semver) != (candidate, semver):
         raise Refused(

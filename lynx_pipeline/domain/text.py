@@ -6,6 +6,9 @@ from collections.abc import Callable
 LONGEST_MESSAGE = 4_000
 _LONGEST_CAUSE = 700
 
+# The environment variable that names one of a project's several models.
+GATE_VARIABLE = "LYNX_GATE"
+
 # Called with one line for each step that takes long.
 Say = Callable[[str], object]
 # How much of the eval set is shown where strangers may read it: how many answers changed, also

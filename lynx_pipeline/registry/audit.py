@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 
 from lynx_pipeline.adapters import git_files
 from lynx_pipeline.adapters.ledgers.store import Store
-from lynx_pipeline.config import BLOCKING, Settings, load_settings
+from lynx_pipeline.config import BLOCKING, Settings, load_committed
 from lynx_pipeline.domain.corpus import CorpusDigests, CorpusFindings
 from lynx_pipeline.domain.gate.baseline import Baseline, parse_baseline
 from lynx_pipeline.domain.gate.rule import Verdict
@@ -226,7 +226,7 @@ def _authorization_findings(
     commit, root = fact.actor.sha, settings.root
     try:
         raw = git_files.file_at(root, commit, root / "pyproject.toml") or b""
-        then = load_settings(root, {"LYNX_ENV": "prod"}, pyproject=raw)
+        then = load_committed(settings, raw)
         check_actor(check_policy(then.identity), fact.actor, commit)
         check_judged(then, commit, fact)
         used, set_then = judged.evidence.evaluation.answer_column, then.evaluation.answer_column

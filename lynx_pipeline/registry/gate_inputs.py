@@ -16,9 +16,10 @@ from lynx_pipeline.adapters.dvc import repository
 from lynx_pipeline.adapters.dvc_data import recorded_md5
 from lynx_pipeline.adapters.dvc_files import AtCommit, OnDisk, find, find_if_tracked
 from lynx_pipeline.adapters.files import read_bytes
-from lynx_pipeline.config import Settings, load_settings
+from lynx_pipeline.config import Settings, load_committed
+from lynx_pipeline.config.models import tables
 from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
-from lynx_pipeline.errors import Refused
+from lynx_pipeline.errors import BadInput, Refused
 
 _UNCOMMITTED = (
     "it was edited and not committed. prod uses committed files only; restore it with git."
@@ -50,7 +51,7 @@ def check_committed(settings: Settings, commit: str) -> None:
                 f"DVC's record of {path.name} differs from the commit {commit[:12]}: {_UNCOMMITTED}"
             )
     raw = git_files.file_at(settings.root, commit, pyproject) or b""
-    committed = load_settings(settings.root, {"LYNX_ENV": settings.env.value}, pyproject=raw)
+    committed = load_committed(settings, raw)
     for key in _SETTINGS:
         value = attrgetter(key)
         if value(settings) != value(committed):
@@ -116,7 +117,7 @@ def changes(settings: Settings, old: str, new: str) -> list[str]:
             own |= {it.record for it in records if it is not None}
         changed += sorted(own)
     names = [os.path.relpath(path, root) for path in dict.fromkeys(changed)]
-    if _table(root, new, pyproject) != _table(root, old, pyproject):
+    if _table(settings, new, pyproject) != _table(settings, old, pyproject):
         names.append("[tool.lynx_pipeline] in pyproject.toml")
     return names
 
@@ -153,9 +154,11 @@ def _dvc_config(settings: Settings) -> list[Path]:
     return [root / ".dvc" / "config"] if root is not None and named else []
 
 
-def _table(root: Path, commit: str, path: Path) -> Any:
-    raw = git_files.file_at(root, commit, path)
+def _table(settings: Settings, commit: str, path: Path) -> Any:
+    """The table of this model; another model's may change."""
+    raw = git_files.file_at(settings.root, commit, path)
     try:
-        return tomllib.loads((raw or b"").decode())["tool"]["lynx_pipeline"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+        table = tomllib.loads((raw or b"").decode())["tool"]["lynx_pipeline"]
+        return tables(table, str(path)).get(settings.model if settings.gate else "")
+    except (ValueError, KeyError, TypeError, RecursionError, BadInput):
         return None

@@ -28,7 +28,7 @@ from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.gate_inputs import check_committed, check_current
 from lynx_pipeline.registry.judges import check_judges
 from lynx_pipeline.sandbox.isolation import choose_isolation
-from lynx_pipeline.setup.project import git_root, github_repository
+from lynx_pipeline.setup.project import git_root, github_repository, workflow_subject
 from lynx_pipeline.setup.workflows import FOLDER, installed_wheel, workflow_files
 
 _ENVIRONMENTS = ("candidate", "production", "report")  # of the deploy workflow's jobs
@@ -228,7 +228,7 @@ def _workflow(settings: Settings) -> str:
     wheel = installed_wheel()
     if policy.provider != GITHUB or not (settings.root / FOLDER).is_dir() or wheel is None:
         return f"{policy.workflow} is committed."
-    files = workflow_files(settings.root, settings.model, wheel)
+    files = workflow_files(settings.root, workflow_subject(settings), wheel)
     changed = [
         it.path.name for it in files if git_files.file_at(top, commit, it.path) != it.content
     ]

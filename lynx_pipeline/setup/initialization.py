@@ -30,6 +30,7 @@ from lynx_pipeline.setup.project import (
     model_name,
     project_files,
     project_here,
+    workflow_subject,
 )
 from lynx_pipeline.setup.workflows import FOLDER, installed_wheel, owners_file, workflow_files
 
@@ -122,12 +123,16 @@ class Initialization:
     def next_steps(self) -> Iterator[str]:
         """The commands that come next."""
         settings = self._settings()
+        gate = f" --gate {settings.model}" if settings.gate else ""
         if not settings.baseline.exists():
-            yield "lynx-pipeline init --candidate RUN_ID   # makes the first baseline"
+            yield f"lynx-pipeline init --candidate RUN_ID{gate}   # makes the first baseline"
         else:
             yield "git add . && git commit -m 'Add a deploy gate'"
-            yield "lynx-pipeline run RUN_ID v0.1.0-dev     # evaluates a candidate, and promotes it"
-        yield "lynx-pipeline doctor                    # says what production still needs"
+            yield (
+                f"lynx-pipeline run RUN_ID v0.1.0-dev{gate}     # evaluates a candidate, and "
+                "promotes it"
+            )
+        yield f"lynx-pipeline doctor{gate}                    # says what production still needs"
 
     def _settings(self) -> Settings:
         return load_settings(self.root)
@@ -157,6 +162,7 @@ def plan(
     if find_if_tracked(eval_set, OnDisk()) is None:
         check_new_eval_set(eval_set, root)
     files = project_files(root, name, eval_set, has_table=project is not None)
+    subject = name if project is None else workflow_subject(project)
     baseline = BASELINE if project is None else project.baseline.relative_to(root).as_posix()
     notes = []
     wheel = wheel or installed_wheel()
@@ -170,9 +176,9 @@ def plan(
             "which the workflow's jobs install: give --wheel FILE"
         )
     else:
-        files += workflow_files(root, name, wheel)
+        files += workflow_files(root, subject, wheel)
     if top == root and not any((root / it).exists() for it in PLACES[1:]):
-        files.append(owners_file(root, name, baseline, _owners(owners)))
+        files.append(owners_file(root, subject, baseline, _owners(owners)))
     for file in files:
         file.check(root)
     remote = _remote(root, dvc_remote)

@@ -86,6 +86,12 @@ def model_name(folder: Path) -> str:
     return name or "model"
 
 
+def workflow_subject(settings: Settings) -> str:
+    """What the deploy workflow is named after: the model, or the project's folder if the project
+    has several models, because one workflow promotes them all."""
+    return model_name(settings.root) if settings.gate else settings.model
+
+
 def find_eval_set(root: Path) -> Path:
     """The repository's eval set: its only JSON lines file.
 

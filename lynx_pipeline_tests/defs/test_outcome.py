@@ -23,6 +23,7 @@ from dagster._core.test_utils import create_run_for_test
 from lynx_pipeline.adapters.mlflow_tracking import connected
 from lynx_pipeline.definitions import defs
 from lynx_pipeline.defs import assets
+from lynx_pipeline.defs.gate import PROJECT
 from lynx_pipeline.defs.instance import open_instance
 from lynx_pipeline.defs.launch import launch
 from lynx_pipeline.defs.requests import add_candidate
@@ -106,13 +107,13 @@ def test_a_run_is_tagged_with_its_outcome(
 ) -> None:
     """And with the version, and the name and author of the MLflow run."""
     run_id = project.candidate(body)
-    finished = launch(run_id, version)
+    finished = launch(PROJECT, run_id, version)
     assert type(finished.failure) is (error or type(None))
     semver = {"semver": version} if version else {}
     known = {"run_name": NAME, "author": AUTHOR}
     assert project.tags(run_id) == {"outcome": outcome, **semver, **known}
     if outcome == "promoted":
-        assert not launch(run_id, version).is_new
+        assert not launch(PROJECT, run_id, version).is_new
         assert project.tags(run_id)["outcome"] == "promoted"
 
 
@@ -127,7 +128,7 @@ def test_every_other_end_is_broken(
 
     monkeypatch.setattr(assets, "evaluate_candidate", fails)
     run_id = project.candidate(GOOD)
-    assert type(launch(run_id, V).failure) is SystemFailed
+    assert type(launch(PROJECT, run_id, V).failure) is SystemFailed
     assert project.tags(run_id)["outcome"] == "broken"
 
 
@@ -141,7 +142,7 @@ def test_tags_that_cannot_be_written_change_nothing_else(
 
     monkeypatch.setattr(DagsterInstance, "add_run_tags", fails)
     run_id = project.candidate(WRONG)
-    failure = launch(run_id, V).failure
+    failure = launch(PROJECT, run_id, V).failure
     assert type(failure) is Refused
     assert str(failure).startswith("the gate refused: 3 of 3 buckets fell ")
     assert "outcome" not in project.tags(run_id)
@@ -152,7 +153,7 @@ def test_dagsters_command_reports_a_refusal_in_words(project: Project) -> None:
     """One line each for the evaluation, the verdict and the refusal, and no stack trace. The
     refusal ends the log."""
     run_id = project.candidate(WRONG, V)
-    add_candidate(run_id)
+    add_candidate(PROJECT, run_id)
     code, output = execute("eval_and_promote", run_id)
     assert code == 1
     assert "Traceback" not in output
@@ -174,7 +175,7 @@ def test_dagsters_command_reports_a_refusal_in_words(project: Project) -> None:
 def test_dagsters_command_reports_a_promotion_in_words(project: Project) -> None:
     """Without the dozens of lines that Dagster prints by default."""
     run_id = project.candidate(GOOD, V)
-    add_candidate(run_id)
+    add_candidate(PROJECT, run_id)
     code, output = execute("eval_and_promote", run_id)
     assert code == 0
     lines = [line for line in output.splitlines() if " - INFO - " in line]
@@ -203,7 +204,7 @@ def test_a_bug_keeps_its_stack_trace(project: Project, monkeypatch: pytest.Monke
     """It is the only way to find it."""
     monkeypatch.setattr(assets, "evaluate_candidate", None)
     run_id = project.candidate(GOOD)
-    add_candidate(run_id)
+    add_candidate(PROJECT, run_id)
     code, output = execute("evaluate", run_id)
     assert code == 1
     assert "TypeError: 'NoneType' object is not callable" in output

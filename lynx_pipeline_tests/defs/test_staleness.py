@@ -62,7 +62,7 @@ class Flow:
         """Add a candidate that is always right. Returns its run id."""
         made = bundle(self.folder / name, body=f"{GOOD}  # {name}")
         run_id = self.tracking.run({"model": made})
-        add_candidate(run_id)
+        add_candidate(PROJECT, run_id)
         return run_id
 
     def run(self, job: str, run_id: str, **config: Any) -> None:

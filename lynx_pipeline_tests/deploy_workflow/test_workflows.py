@@ -90,7 +90,7 @@ MODEL_JOB = """      contents: read # the default branch
     env:
       LYNX_ENV: prod
       LYNX_HOME: lynx-home
-      CANDIDATE"""
+      LYNX_GATE"""
 CANDIDATE = "      CANDIDATE: ${{ needs.request.outputs.candidate }}\n    outputs"
 CHECKOUT = "          persist-credentials: false\n"
 PYTHON = '          python-version: "3.11"\n'

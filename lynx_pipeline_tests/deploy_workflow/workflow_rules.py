@@ -98,8 +98,8 @@ COMMANDS = {
         "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
         f'{CLI} ci prepare "$CANDIDATE" --from candidate --bundle-digest "$BUNDLE_DIGEST" '
         "--output lynx-home/evaluate.json",
-        "./dev run dagster job execute -m lynx_pipeline.definitions -j evaluate "
-        '--tags "$TAGS" -c lynx-home/evaluate.json',
+        "./dev run dagster job execute -m lynx_pipeline.definitions "
+        '-j "$JOB" --tags "$TAGS" -c lynx-home/evaluate.json',
         f'{CLI} ci outcome "$CANDIDATE" --output evidence',
     ],
     "promote": [
@@ -115,17 +115,23 @@ COMMANDS = {
         f"{CLI} ci report --evidence evidence",
     ],
 }
-_REQUESTED = ("pull_request", "comment", "candidate", "semver", "canonical_sha", "bundle_digest")
+_REQUESTED = (
+    *("pull_request", "comment", "candidate", "semver", "gate"),
+    *("canonical_sha", "bundle_digest"),
+)
 _REQUEST = {f"needs.request.outputs.{name}" for name in _REQUESTED}
 _MLFLOW = {"vars.MLFLOW_TRACKING_URI", "secrets.MLFLOW_TRACKING_TOKEN"}
 _REQUEST_ERROR = "steps.request.outputs.error || steps.data.outputs.error"
 _REGISTRY = "secrets.LYNX_REGISTRY_TOKEN || github.token"
 _SIGNING_KEY = "secrets.LYNX_SIGNING_KEY"
+_GATE = "needs.request.outputs.gate"
 # The expressions that a job may contain outside its conditions.
 EXPRESSIONS = {
     "request": {f"steps.request.outputs.{name}" for name in _REQUESTED}
     | {_REQUEST_ERROR, "github.token", "secrets.DVC_CONFIG_LOCAL", *_MLFLOW},
     "evaluate": {
+        _GATE,
+        "steps.prepare.outputs.job",
         "needs.request.outputs.candidate",
         "needs.request.outputs.bundle_digest",
         "github.server_url",
@@ -138,7 +144,7 @@ EXPRESSIONS = {
     | {"needs.evaluate.outputs.evidence_sha256", "github.token", _REGISTRY, _SIGNING_KEY}
     | {*_REQUEST, *_MLFLOW},
     "report": {"toJSON(needs)", "steps.announce.outcome", "needs.request.outputs.semver"}
-    | {"secrets.APPRISE_URLS", "github.token", _REGISTRY},
+    | {"secrets.APPRISE_URLS", "github.token", _GATE, _REGISTRY},
 }
 
 
@@ -182,10 +188,14 @@ _PULL_REQUEST = "/".join(
 ).replace("/${{ needs", "/pull/${{ needs")
 VARIABLES = {
     "request/Read the request and fetch the candidate": {**_TOKEN, **_MLFLOW_SERVER},
-    "request/Fetch the data": {"DVC_CONFIG_LOCAL": _expression("secrets.DVC_CONFIG_LOCAL")},
+    "request/Fetch the data": {
+        "LYNX_GATE": _expression("steps.request.outputs.gate"),
+        "DVC_CONFIG_LOCAL": _expression("secrets.DVC_CONFIG_LOCAL"),
+    },
     "evaluate/Verify the candidate and add its partition": _DIGEST,
     "evaluate/Evaluate": {
-        "TAGS": f'{{"dagster/partition": "{_CANDIDATE}", "lynx.pull_request": "{_PULL_REQUEST}"}}'
+        "JOB": _expression("steps.prepare.outputs.job"),
+        "TAGS": f'{{"dagster/partition": "{_CANDIDATE}", "lynx.pull_request": "{_PULL_REQUEST}"}}',
     },
     "promote/Promote": {
         "PULL_REQUEST": _expression("needs.request.outputs.pull_request"),
@@ -202,6 +212,7 @@ VARIABLES = {
     },
     "report/Announce": {
         "SEMVER": _expression("needs.request.outputs.semver"),
+        "LYNX_GATE": _expression(_GATE),
         "APPRISE_URLS": _expression("secrets.APPRISE_URLS"),
         **_GIT,
     },
@@ -211,12 +222,13 @@ VARIABLES = {
         **_TOKEN,
     },
 }
-_COMMON = {"LYNX_ENV": "prod", "LYNX_HOME": "lynx-home"}
+_PROD = {"LYNX_ENV": "prod", "LYNX_HOME": "lynx-home"}
+_MODEL = {**_PROD, "LYNX_GATE": _expression(_GATE)}
 SETTINGS = {
-    "request": _COMMON,
-    "evaluate": {**_COMMON, "CANDIDATE": _CANDIDATE},
-    "promote": _COMMON,
-    "report": _COMMON,
+    "request": _PROD,
+    "evaluate": {**_MODEL, "CANDIDATE": _CANDIDATE},
+    "promote": _MODEL,
+    "report": _PROD,
 }
 CONCURRENCY = {
     "promote": {
@@ -239,7 +251,7 @@ ARTIFACTS: dict[str, list[dict[str, object]]] = {
         {**_EVIDENCE, **_KEPT},
         {
             "name": "candidate-output",
-            "path": "lynx-home/candidates/*/evidence/candidate_output.txt",
+            "path": "lynx-home/**/candidate_output.txt",
             **_KEPT,
             "if-no-files-found": "ignore",
         },

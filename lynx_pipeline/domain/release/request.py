@@ -4,8 +4,8 @@ Comments are untrusted text. The rules:
 
 - A comment that mentions a run or a version is meant as a request. It is a valid one only if
   exactly one line is ``mlflow_run_id=<id> semver=<version>``, optionally followed by
-  ``model=<name>``, and no other line mentions a run or a version, so that nothing can be read two
-  ways.
+  ``model=<name>`` and ``gate=<name>``, and no other line mentions a run or a version, so that
+  nothing can be read two ways.
 - The newest such comment by an authorized author counts, and only if it was never edited.
 - The pull request must be open and labelled :data:`LABEL`.
 - Whoever triggered the workflow run must be authorized too, because setting the label or re-running
@@ -25,11 +25,14 @@ LABEL = "deploy-candidate"
 LONGEST_COMMENT = 65_536
 _REQUEST = re.compile(
     r"mlflow_run_id=([\w.:@/%~-]{1,2000}) semver=([0-9A-Za-z.+-]{1,64})"
-    r"(?: model=([\w.:@/%=+~-]{1,1000}))?",
+    r"(?: model=([\w.:@/%=+~-]{1,1000}))?(?: gate=([\w.-]{1,255}))?",
     re.ASCII,
 )
 _MENTIONS = re.compile(r"mlflow_run_id|semver", re.IGNORECASE)
-_GOOD = "a separate line: mlflow_run_id=RUN_ID semver=v1.2.3, optionally followed by model=NAME"
+_GOOD = (
+    "a separate line: mlflow_run_id=RUN_ID semver=v1.2.3, optionally followed by model=NAME and "
+    "gate=NAME"
+)
 
 # Why a login is not authorized; None if it is.
 Objection = Callable[[str], str | None]
@@ -40,12 +43,14 @@ class Request:
     """The requested candidate and version, neither of them checked yet.
 
     ``reference`` is a candidate's key or a version of a registered model, ``model`` the name of one
-    of the run's models: see :func:`lynx_pipeline.adapters.mlflow_candidates.choose_model`.
+    of the run's models: see :func:`lynx_pipeline.adapters.mlflow_candidates.choose_model`. ``gate``
+    is the project's model to promote it as, if the project has several; otherwise "".
     """
 
     reference: str
     semver: str
     model: str | None = None
+    gate: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,4 +155,4 @@ def parse_comment(raw: bytes) -> Request:
     match = _REQUEST.fullmatch(near[0])
     if match is None:
         raise BadInput(f"the comment's request can't be read. Write {_GOOD}.")
-    return Request(match[1], match[2], match[3])
+    return Request(match[1], match[2], match[3], match[4] or "")

@@ -74,6 +74,8 @@ def test_a_request_may_name_the_model_in_any_form_that_mlflow_has(
     """Which model that is, and whether there is one, is decided later."""
     line = f"mlflow_run_id={reference} semver=v0.3.1" + (f" model={model}" if model else "")
     assert parse_comment(f"Please.\n{line}".encode()) == Request(reference, "v0.3.1", model)
+    expected = Request(reference, "v0.3.1", model, "tutor-2.x")
+    assert parse_comment(f"{line} gate=tutor-2.x".encode()) == expected
 
 
 @pytest.mark.parametrize(

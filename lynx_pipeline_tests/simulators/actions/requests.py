@@ -23,6 +23,7 @@ from lynx_pipeline_tests.simulators.actions.scenario import (
 )
 from lynx_pipeline_tests.simulators.actions.stage import Stage, request_text
 from lynx_pipeline_tests.support import REPO
+from lynx_pipeline_tests.support.places import BRANCH
 
 # ----- the two verdicts -----------------------------------------------------------------------
 
@@ -81,6 +82,27 @@ def label(stage: Stage) -> list[Seen]:
     assert result(other) == "no run"
     assert run.jobs["request"].outputs["comment"] == str(comment.id)
     return [Seen("a different label", result(other), "", "as before")]
+
+
+def several_models(stage: Stage) -> list[Seen]:
+    """In a project with two models, the comment names one. Only its registry changes."""
+    stage.clear()
+    with stage.two_models():
+        with unchanged(stage):
+            unnamed = stage.runner(stage.comment(request_text(stage.good, V))).run()
+        assert result(unnamed) == "request: exit code 2"
+        assert "has 2 models: grammar-tutor, strict-tutor." in bot_comment(stage)
+        text = f"{request_text(stage.good, V)} gate=strict-tutor"
+        run = stage.runner(stage.comment(text)).run()
+        assert {job.result for job in run.jobs.values()} == {"success"}, result(run)
+    assert stage.registry.tags() == [f"strict-tutor@{V}"]
+    branches = [it for it in stage.registry.refs() if it.startswith("refs/heads/")]
+    assert branches == [f"refs/heads/{BRANCH}/strict-tutor"]
+    assert stage.channel.got[-1]["title"] == f"strict-tutor: promoted {V} in prod"
+    return [
+        Seen("one of two models, unnamed", result(unnamed), message(unnamed), "as before"),
+        Seen("one of two models", result(run), bot_comment(stage).splitlines()[0], f"+ {V}"),
+    ]
 
 
 # ----- requests -------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ ALL: tuple[Callable[[Stage], list[Seen]], ...] = (
     requests.regressed,
     requests.failing,
     requests.label,
+    requests.several_models,
     requests.hostile_comments,
     requests.strangers,
     requests.edited,

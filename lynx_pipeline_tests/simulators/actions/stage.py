@@ -131,6 +131,29 @@ class Stage:
             "READY_ENVIRONMENT": str(warm.environment()),
         }
 
+    @contextmanager
+    def two_models(self) -> Iterator[None]:
+        """While the block runs, the team's project has a second model with the same eval set."""
+        root, before = self.folder / "team", self.sha
+        file = root / "pyproject.toml"
+        text = file.read_text().replace('model = "grammar-tutor"\n', "")
+        names = ("grammar-tutor", "strict-tutor")
+        tables = (f'\n[[tool.lynx_pipeline.models]]\nname = "{name}"\n' for name in names)
+        file.write_text(text + "".join(tables))
+        git(root, "commit", "--quiet", "--all", "--message", "Add a model")
+        self.sha = self._push()
+        try:
+            yield
+        finally:
+            git(root, "reset", "--quiet", "--hard", before)
+            self.sha = self._push()
+
+    def _push(self) -> str:
+        """Make the team's branch what is checked out; returns the commit."""
+        root, origin = self.folder / "team", self.folder / "served" / "origin.git"
+        git(root, "push", "--quiet", "--force", f"file://{origin}", "main")
+        return git(root, "rev-parse", "HEAD")
+
     def log_elsewhere(self) -> str:
         """Create a run whose artifacts are on a foreign host; returns its id. The host is the
         channel's, which would record a request."""
