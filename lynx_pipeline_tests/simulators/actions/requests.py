@@ -91,7 +91,8 @@ def several_models(stage: Stage) -> list[Seen]:
         with unchanged(stage):
             unnamed = stage.runner(stage.comment(request_text(stage.good, V))).run()
         assert result(unnamed) == "request: exit code 2"
-        assert "has 2 models: grammar-tutor, strict-tutor." in bot_comment(stage)
+        assert "has 2 models: grammar-tutor, strict-tutor. Name one:" in message(unnamed)
+        assert "has 2 models" in bot_comment(stage)
         text = f"{request_text(stage.good, V)} gate=strict-tutor"
         run = stage.runner(stage.comment(text)).run()
         assert {job.result for job in run.jobs.values()} == {"success"}, result(run)
