@@ -17,6 +17,7 @@ from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import LynxError, NotInstalled, Refused, SystemFailed
 from lynx_pipeline.registry import NotTheCIPath, Registry, Stale, fetching
 from lynx_pipeline.registry.mirror import alias_problem, mirror
+from lynx_pipeline.registry.witnesses import require_witnesses
 from lynx_pipeline.reports.audit import entry_line
 
 
@@ -213,13 +214,47 @@ def verify() -> int:
     broken = broken_rules(ledger, opened.unsigned(ledger))
     for entry, reason in broken:
         print(f"lynx-pipeline: line {entry.seq} is ignored: {reason}", file=sys.stderr)
+    late = require_witnesses(opened.settings, ledger)
+    for name, reason in late.items():
+        print(f"lynx-pipeline: the witness {name} does not count: {reason}.", file=sys.stderr)
     for stray in ledger.strays:
         print(f"lynx-pipeline: {stray} is ignored: it belongs to no entry.", file=sys.stderr)
-    if broken or ledger.strays:
+    if broken or ledger.strays or late:
         return 1
     torn = f", and {ledger.torn} uncommitted bytes that will be dropped" if ledger.torn else ""
     entries = number_of(len(ledger.entries), "entry", "entries")
     print(f"The ledger is consistent: {entries}, {ledger.size} bytes{torn}.")
+    return 0
+
+
+@registry.command(cls=Command, data=True, example="lynx-pipeline registry witness")
+@click.option(
+    "--show-key",
+    metavar="NAME",
+    help="Only print the line for 'keys' in the settings, for a witness with this name.",
+)
+@click.option("--first", is_flag=True, help="This witness has signed nothing with this key yet.")
+@with_json
+def witness(show_key: str | None, first: bool, as_json: bool) -> int:
+    """Sign the registry in prod as a witness, and publish that beside it.
+
+    Run it regularly on another machine, with the private key in LYNX_WITNESS_KEY. A registry that
+    does not extend what this witness signed before is not signed, and the exit code is 2.
+    """
+    from lynx_pipeline.adapters.witness_key import verifier_key
+    from lynx_pipeline.registry.cosigning import witness as sign
+
+    if show_key is not None:
+        print_json(str(verifier_key(show_key)))
+        return 0
+    key, signed = sign(Registry.open().settings, first=first)
+    head = signed.head
+    if as_json:
+        values = {"size": head.size, "root": head.root.hex(), "time": signed.time}
+        print_json({"name": key.name, "origin": head.origin, **values})
+    else:
+        entries = number_of(head.size, "entry", "entries")
+        print(f"{key.name} has signed {entries} of {head.origin}, and published that.")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 * :mod:`~lynx_pipeline.config.settings`: the values that the rest of the package works with;
 * :mod:`~lynx_pipeline.config.schema`: what the file may contain;
+* :mod:`~lynx_pipeline.config.checks`: what its values may be;
 * :mod:`~lynx_pipeline.config.parse`: checks its tables, and reports what is wrong with them;
 * :mod:`~lynx_pipeline.config.models`: takes several models of one project apart;
 * :mod:`~lynx_pipeline.config.load`: finds the file, reads it, and applies the environment.

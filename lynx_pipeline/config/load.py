@@ -28,6 +28,7 @@ from lynx_pipeline.config.settings import (
 from lynx_pipeline.domain.file_kinds import recognise
 from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.domain.release.signing import SigningPolicy
+from lynx_pipeline.domain.release.witnesses import WitnessPolicy
 from lynx_pipeline.domain.scorers import SCORERS
 from lynx_pipeline.domain.text import GATE_VARIABLE
 from lynx_pipeline.domain.versioning import Env
@@ -193,6 +194,7 @@ def _settings(project: Project, name: str, environ: Mapping[str, str]) -> Settin
             unsigned_until=table.signatures.unsigned_until or None,
             repository_id=table.identity.repository_id if table.identity else None,
         ),
+        witnesses=WitnessPolicy(**vars(table.witnesses)) if table.witnesses else WitnessPolicy(),
         evaluation=_evaluation(table.evaluation, home),
         archive_after_days=table.archive_after_days,
         mlflow_ui=table.mlflow_ui,

@@ -87,11 +87,28 @@ def _contradictions(table: ProjectTable) -> list[str]:
             f"[{TABLE}.signatures]: 'keys': expected each key once, found one twice. A retired key "
             "has only the line with 'until'."
         )
+    problems += _witnesses(table)
     manager = table.evaluation.env_manager
     if manager != LOCAL and table.evaluation.engine == RAY:
         problems.append(
             f"[{TABLE}.evaluation]: 'env_manager': expected {LOCAL} with the engine {RAY} (Ray's "
             f"nodes use their own software), found {manager!r}."
+        )
+    return problems
+
+
+def _witnesses(table: ProjectTable) -> list[str]:
+    if table.witnesses is None:
+        return []
+    problems, keys = [], table.witnesses.keys
+    if len({key.name for key in keys}) < len(keys) or len({it.public for it in keys}) < len(keys):
+        problems.append(
+            f"[{TABLE}.witnesses]: 'keys': expected each name and each key once, found one twice."
+        )
+    if table.witnesses.required > len(keys):
+        problems.append(
+            f"[{TABLE}.witnesses]: 'required': expected at most {len(keys)}, the number of "
+            f"witnesses, found {table.witnesses.required}."
         )
     return problems
 

@@ -7,13 +7,25 @@ tables beside packages that its model needs, so this module needs none: see
 docs/adr/0024-a-light-client.md.
 """
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
-from math import isfinite
-from pathlib import PurePath, PurePosixPath
 from typing import Any
 
+from lynx_pipeline.config.checks import (
+    entry_hash,
+    event_names,
+    list_of,
+    location,
+    number,
+    one_of,
+    positive,
+    project_path,
+    repository_path,
+    text,
+    trusted_key,
+    whole_number,
+    witness_keys,
+)
 from lynx_pipeline.config.settings import (
     CORPUS_CHECKS,
     ENGINES,
@@ -22,9 +34,9 @@ from lynx_pipeline.config.settings import (
     WARN,
     Limits,
 )
-from lynx_pipeline.domain.artifact_location import is_too_wide, parse_location
 from lynx_pipeline.domain.release.providers import GITHUB, PROVIDERS
 from lynx_pipeline.domain.release.signing import TrustedKey
+from lynx_pipeline.domain.release.witnesses import NAME_FORM, WitnessKey
 from lynx_pipeline.domain.scorers import EXACT, SCORERS
 from lynx_pipeline.domain.text import PROMPTS, SHOWN
 
@@ -54,112 +66,15 @@ def keys(table: type) -> Mapping[str, Key]:
     return {it.name: it.metadata[Key] for it in fields(table) if Key in it.metadata}
 
 
-def _require(holds: object) -> None:
-    if not holds:
-        raise ValueError
-
-
-def _text(pattern: str = "") -> Callable[[Any], str]:
-    """Printable text that matches ``pattern`` as a whole."""
-    compiled = re.compile(pattern or ".*")
-
-    def check(value: Any) -> str:
-        _require(isinstance(value, str) and value.isprintable() and compiled.fullmatch(value))
-        return str(value)
-
-    return check
-
-
-def _project_path(value: Any) -> str:
-    """Git tracks these files, so they have to be in the project."""
-    text = _text()(value)
-    path = PurePath(text)
-    _require(not path.is_absolute() and ".." not in path.parts)
-    return text
-
-
-def _repository_path(value: Any) -> str:
-    """In the form in which git lists it."""
-    text = _project_path(value)
-    _require(text == PurePosixPath(text).as_posix() != ".")
-    return text
-
-
-def _one_of(*names: str) -> Callable[[Any], str]:
-    def check(value: Any) -> str:
-        _require(isinstance(value, str) and value in names)
-        return str(value)
-
-    return check
-
-
-def _list(each: Callable[[Any], Any]) -> Callable[[Any], tuple[Any, ...]]:
-    def check(value: Any) -> tuple[Any, ...]:
-        _require(isinstance(value, list))
-        found = []
-        for number, it in enumerate(value, start=1):
-            try:
-                found.append(each(it))
-            except ValueError as error:
-                reason = str(error) or "it is not one"
-                raise ValueError(f"entry {number} is not accepted: {reason}") from None
-        return tuple(found)
-
-    return check
-
-
-def _location(value: Any) -> str:
-    _require(isinstance(value, str))
-    if is_too_wide(parse_location(value)):
-        raise ValueError("everything would be below it")
-    return str(value)
-
-
-def _events(value: Any) -> tuple[str, ...]:
-    events = _list(_text(".+"))(value)
-    _require(events)
-    return events
-
-
-def _trusted_key(value: Any) -> TrustedKey:
-    _require(isinstance(value, dict) and value.keys() in ({"public_key"}, {"public_key", "until"}))
-    until = value.get("until")
-    return TrustedKey(_KEY(value["public_key"]), None if until is None else _HASH(until))
-
-
-def _count(least: int) -> Callable[[Any], int]:
-    def check(value: Any) -> int:
-        _require(type(value) is int and value >= least)
-        return int(value)
-
-    return check
-
-
-def _number(value: Any) -> float:
-    """Finite, and 0 or more."""
-    _require(type(value) in (int, float))
-    number = float(value)
-    _require(isfinite(number) and number >= 0)
-    return number
-
-
-def _seconds(value: Any) -> float:
-    number = _number(value)
-    _require(number)
-    return number
-
-
-_KEY = _text("[A-Za-z0-9+/]{16,}={0,2}")
-_HASH = _text("[0-9a-f]{64}")
-_TEXT = ("text that does not start or end with a space", _text(r"\S(.*\S)?"))
-_DIGITS = ('the number as text, such as "1234"', _text("[0-9]+"))
-_PATH = ("a path relative to the project's folder and inside it", _project_path)
-_COUNT = ("a whole number greater than 0", _count(1))
-_SECONDS = ("a number greater than 0", _seconds)
+_TEXT = ("text that does not start or end with a space", text(r"\S(.*\S)?"))
+_DIGITS = ('the number as text, such as "1234"', text("[0-9]+"))
+_PATH = ("a path relative to the project's folder and inside it", project_path)
+_COUNT = ("a whole number greater than 0", whole_number(1))
+_SECONDS = ("a number greater than 0", positive)
 
 
 def _choice(names: tuple[str, ...]) -> tuple[str, Callable[[Any], str]]:
-    return (" or ".join(names), _one_of(*names))
+    return (" or ".join(names), one_of(*names))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,13 +96,13 @@ class EvaluationTable:
         "The column with the answers, if a model returns several: of a data frame, or a key of a "
         "dictionary.",
         "the name of a column",
-        _text(),
+        text(),
         "",
     )
     workers: int = key(
         "Processes that answer at once. 0 means one per core if there is enough work.",
         "a whole number, 0 or more",
-        _count(0),
+        whole_number(0),
         0,
     )
     batch_size: int = key("Prompts per batch.", *_COUNT, _LIMITS.batch_size)
@@ -221,7 +136,7 @@ class IdentityTable:
     issuer: str = key(
         "The token's issuer.",
         "an https:// URL without a slash at the end",
-        _text(r"https://[^\s?#]*[^\s?#/]|http://127\.0\.0\.1:\d+"),
+        text(r"https://[^\s?#]*[^\s?#/]|http://127\.0\.0\.1:\d+"),
     )
     audience: str = key("The token's audience.", *_TEXT)
     repository_id: str = key("The repository's id.", *_DIGITS)
@@ -229,18 +144,18 @@ class IdentityTable:
     workflow: str = key(
         "The workflow's file in the repository.",
         ".github/workflows/FILE.yml; with GitLab, the path of its CI/CD configuration",
-        _text(r"\.github/workflows/[^\s/@]+\.ya?ml|(?!\.github/)[^\s/@][^\s@]*\.ya?ml"),
+        text(r"\.github/workflows/[^\s/@]+\.ya?ml|(?!\.github/)[^\s/@][^\s@]*\.ya?ml"),
     )
     environment: str = key("The deployment environment of the workflow's job.", *_TEXT)
     events: tuple[str, ...] = key(
         "The events that may start the workflow.",
         "a list of event names, such as workflow_dispatch",
-        _events,
+        event_names,
     )
     ref: str = key(
         "The branch that the workflow has to run on.",
         "refs/heads/BRANCH",
-        _text(r"refs/heads/\S+"),
+        text(r"refs/heads/\S+"),
         "refs/heads/main",
     )
     runner_environment: str = key("The kind of runner.", *_TEXT, "github-hosted")
@@ -248,7 +163,7 @@ class IdentityTable:
 
 _ALIAS = (
     "letters, digits, '_' and '-', but not 'latest' or a version such as v1",
-    _text(r"(?!(?i:latest|v[0-9]+)\Z)[A-Za-z0-9_-]{1,255}"),
+    text(r"(?!(?i:latest|v[0-9]+)\Z)[A-Za-z0-9_-]{1,255}"),
 )
 
 
@@ -268,15 +183,35 @@ class SignaturesTable:
         "The public keys. `until` retires one: entries after the one with this hash don't count "
         "with it.",
         'a list such as [{ public_key = "MCowBQYDK2VwAyEA..." }], or with until = "HASH" too',
-        _list(_trusted_key),
+        list_of(trusted_key),
         (),
     )
     unsigned_until: str = key(
         "The hash of the last entry that counts without a signature: where a registry ended when "
         "signing began.",
         "64 hex digits",
-        _HASH,
+        entry_hash,
         "",
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class WitnessesTable:
+    """Other machines that sign how far they have seen the registry in prod. Readers require some of
+    them."""
+
+    keys: tuple[WitnessKey, ...] = key(
+        "The witnesses' public keys, as `registry witness --show-key` prints them.",
+        f'a list such as ["w1+1a2b3c4d+BOvN63jn..."], where a name has {NAME_FORM}',
+        witness_keys,
+    )
+    required: int = key(
+        "How many of them must have signed the registry recently.",
+        "a whole number greater than 0, at most the number of keys",
+        whole_number(1),
+    )
+    max_age_hours: float = key(
+        "How old a witness's signature may be, in hours.", "a number greater than 0", positive, 48.0
     )
 
 
@@ -289,7 +224,7 @@ class ProjectTable:
         "The model's name, in MLflow's model registry and in git tags.",
         "letters, digits, '.', '_' and '-', starting with a letter or digit, without '..' or "
         "'.lock'",
-        _text(r"[A-Za-z0-9](?!.*\.(?:\.|lock\b))[A-Za-z0-9._-]*"),
+        text(r"[A-Za-z0-9](?!.*\.(?:\.|lock\b))[A-Za-z0-9._-]*"),
     )
     # A server that only fetches models has neither of these two.
     eval_set: str = key(
@@ -318,7 +253,7 @@ class ProjectTable:
         "Where the registry is kept. Required in prod; dev uses `registry/` in `LYNX_HOME` by "
         "default.",
         "a folder, or a git+https://, git+ssh:// or git+file:// URL with #BRANCH",
-        _text(),
+        text(),
         "",
     )
     scorer: str = key(
@@ -327,27 +262,27 @@ class ProjectTable:
     price_per_hour: float = key(
         "US dollars per hour for the machine that serves the model, for CpQU.",
         "a number, 0 or more",
-        _number,
+        number,
         0.05,
     )
     artifact_locations: tuple[str, ...] = key(
         "Where an MLflow server may keep models besides its own artifact service.",
         "a list of folders and URIs, such as /mnt/mlruns or s3://bucket/folder",
-        _list(_location),
+        list_of(location),
         (),
     )
     bundle_store: str = key(
         "Where promoted bundles are kept, so that they outlive MLflow: a folder, or a URL of any "
         "storage that DVC supports.",
         "a folder, or a URL such as s3://bucket/folder or remote://NAME/folder",
-        _text(),
+        text(),
         "",
     )
     mlflow_ui: str = key(
         "Where people reach MLflow's UI, for the links to runs, if that is not "
         "`MLFLOW_TRACKING_URI`.",
         "an http:// or https:// URL without user name and query",
-        _text(r"(?:https?://[^\s?#@]+)?"),
+        text(r"(?:https?://[^\s?#@]+)?"),
         "",
     )
     pull_request_shows: str = key(
@@ -362,14 +297,14 @@ class ProjectTable:
         "own code. A change of one since the workflow's commit stops a promotion. Required in "
         "prod.",
         "a list of files and folders, from the root of the git repository",
-        _list(_repository_path),
+        list_of(repository_path),
         (),
     )
     stale_hours: float = key(
         "While the registry can't be verified in prod, `registry resolve` and `fetch` go on with "
         "the latest version that was verified at most so many hours ago, with a warning.",
         "a number, 0 or more",
-        _number,
+        number,
         24.0,
     )
     archive_after_days: int = key(
@@ -381,6 +316,7 @@ class ProjectTable:
     evaluation: EvaluationTable = EvaluationTable()
     identity: IdentityTable | None = None
     signatures: SignaturesTable = SignaturesTable()
+    witnesses: WitnessesTable | None = None
     aliases: AliasesTable = AliasesTable()
 
 
@@ -388,5 +324,6 @@ SUBTABLES: Mapping[str, type] = {
     "evaluation": EvaluationTable,
     "identity": IdentityTable,
     "signatures": SignaturesTable,
+    "witnesses": WitnessesTable,
     "aliases": AliasesTable,
 }

@@ -6,6 +6,7 @@ from pathlib import Path
 from lynx_pipeline.domain.bundle import BUNDLE_MIB
 from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline.domain.release.signing import SigningPolicy
+from lynx_pipeline.domain.release.witnesses import WitnessPolicy
 from lynx_pipeline.domain.scorers import EXACT, Scorer
 from lynx_pipeline.domain.text import PROMPTS
 from lynx_pipeline.domain.versioning import Env
@@ -88,6 +89,7 @@ class Settings:
     scorer: Scorer = EXACT
     identity: Policy | None = None
     signatures: SigningPolicy = field(default_factory=SigningPolicy)
+    witnesses: WitnessPolicy = field(default_factory=WitnessPolicy)
     evaluation: EvaluationSettings = field(default_factory=EvaluationSettings)
     archive_after_days: int = 90
     mlflow_ui: str = ""

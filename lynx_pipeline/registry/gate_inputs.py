@@ -27,7 +27,7 @@ _UNCOMMITTED = (
 _SETTINGS = (
     *("model", "eval_set", "baseline", "registry", "identity", "price_per_hour"),
     *("artifact_locations", "bundle_store", "corpus", "corpus_checks"),
-    *("scorer", "judges", "signatures", "evaluation.answer_column"),
+    *("scorer", "judges", "signatures", "witnesses", "evaluation.answer_column"),
 )
 _LISTED = 5
 

@@ -24,7 +24,6 @@ from lynx_pipeline.domain.ledger.chain import Entry, Ledger, read_entry
 from lynx_pipeline.domain.ledger.facts import TIME, Promoted, is_time
 from lynx_pipeline.domain.ledger.signatures import NOT_SIGNED, Verified, unsigned_entries
 from lynx_pipeline.domain.ledger.state import RegistryState
-from lynx_pipeline.domain.release.signing import SigningPolicy
 from lynx_pipeline.domain.strict_json import Fields, canonical, parse_object
 from lynx_pipeline.domain.text import number_of
 from lynx_pipeline.errors import BadInput, LynxError
@@ -68,7 +67,7 @@ class Memory:
         self._settings = settings
         place = hashlib.sha256(str(settings.registry).encode()).hexdigest()[:16]
         self._file = settings.home / "verified" / f"{settings.model}-{place}.json"
-        self._policy = _digest(settings.signatures)
+        self._policy = _digest(settings)
         self._known = _read(self._file)
 
     def unsigned(self, ledger: Ledger) -> Mapping[str, str]:
@@ -141,8 +140,12 @@ class Memory:
         return cast("Entry[Promoted]", entry), known.time
 
 
-def _digest(policy: SigningPolicy) -> str:
-    return hashlib.sha256(canonical(asdict(policy))).hexdigest()
+def _digest(settings: Settings) -> str:
+    """Of whose signatures count, and of the witnesses."""
+    policy, witnesses = asdict(settings.signatures), settings.witnesses
+    if witnesses.keys:
+        policy["witnesses"] = [witnesses.required, *map(str, witnesses.keys)]
+    return hashlib.sha256(canonical(policy)).hexdigest()
 
 
 def _read(file: Path) -> _Remembered | None:

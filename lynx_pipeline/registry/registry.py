@@ -30,6 +30,7 @@ from lynx_pipeline.domain.text import Say, silent
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import BadInput, Refused
 from lynx_pipeline.registry.memory import Memory
+from lynx_pipeline.registry.witnesses import require_witnesses, witness_problems
 
 NOT_THE_CI_PATH = (
     "THIS IS NOT THE CI PATH: no evaluation, no gate, no evidence. The entry records that, and "
@@ -300,7 +301,7 @@ class Registry:
             Refused: nothing was promoted, or not this version.
             BadInput: the registry is damaged.
         """
-        state = self._replay(self.verify())
+        state = self._replay(self.verify(), witnessed=True)
         if version != "latest":
             return self._promoted(state, version)
         if state.latest is None:
@@ -311,7 +312,7 @@ class Registry:
 
     def promotions(self) -> tuple[Entry[Promoted], ...]:
         """The promotion of each version in this environment, oldest first."""
-        return tuple(self._replay(self.verify()).promoted.values())
+        return tuple(self._replay(self.verify(), witnessed=True).promoted.values())
 
     def history(self, env: Env | None = None) -> Iterator[Entry]:
         """All entries, oldest first; only those of ``env`` if given."""
@@ -327,10 +328,13 @@ class Registry:
         """
         return self.store.read()
 
-    def _replay(self, ledger: Ledger) -> RegistryState:
+    def _replay(self, ledger: Ledger, *, witnessed: bool = False) -> RegistryState:
+        """The state. ``witnessed``: enough witnesses must have signed the ledger; otherwise it only
+        must not contradict what one has signed."""
         settings = self.settings
         if settings.env is Env.DEV:  # its entries are not signed
             return replay(ledger, settings.env, settings.model, {})
+        (require_witnesses if witnessed else witness_problems)(settings, ledger)
         unsigned = self._memory.unsigned(ledger)
         state = replay(ledger, settings.env, settings.model, unsigned)
         self._memory.keep(ledger, unsigned, state)
@@ -341,9 +345,11 @@ class Registry:
         :func:`~lynx_pipeline.domain.ledger.signatures.unsigned_entries`.
 
         Raises:
-            BadInput: the policy is invalid, or the ledger contradicts what was verified before.
+            BadInput: the policy is invalid, or the ledger contradicts what was verified before or
+                what a witness has signed.
         """
         if self.settings.env is Env.PROD:
+            witness_problems(self.settings, ledger)
             return self._memory.unsigned(ledger)
         return unsigned_entries(ledger, self.settings.signatures)
 

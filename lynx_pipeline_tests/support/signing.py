@@ -10,6 +10,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.statements import PREDICATES, Envelope, Signature, to_sign
+from lynx_pipeline.domain.ledger.tree_head import TreeHead, note, to_cosign
+from lynx_pipeline.domain.release.witnesses import WitnessKey
 from lynx_pipeline.domain.strict_json import canonical
 
 RELEASE = "release"
@@ -75,3 +77,22 @@ def signed(payload: bytes, *names: str) -> bytes:
 def sign(entry: Entry, name: str = RELEASE) -> bytes:
     """The line of a valid signature of any entry, also of one that breaks a rule."""
     return signed(statement(entry.hash, PREDICATES.get(type(entry.fact), "")), name)
+
+
+def witness_key(name: str) -> WitnessKey:
+    """The key of the witness with this name."""
+    return WitnessKey(name, private_key(name).public_key().public_bytes_raw())
+
+
+def witnesses_table(*names: str, required: int, **settings: float) -> str:
+    """The table of a ``pyproject.toml`` that requires some of these witnesses."""
+    keys = json.dumps([str(witness_key(name)) for name in names])
+    lines = [f"keys = {keys}", f"required = {required}"]
+    lines += [f"{name} = {value}" for name, value in settings.items()]
+    return "\n".join(["[tool.lynx_pipeline.witnesses]", *lines, ""])
+
+
+def cosign(head: TreeHead, name: str, time: float) -> bytes:
+    """The checkpoint that the witness with this name would have published at this time."""
+    signature = private_key(name).sign(to_cosign(head.body, int(time)))
+    return note(head.body, witness_key(name), int(time), signature)

@@ -36,10 +36,13 @@ SIGNATURES = "index.intoto.jsonl"
 
 
 class DirectoryLedger:
-    """The ledger under ``folder``. Reading needs no lock and creates nothing."""
+    """The ledger under ``folder``. Reading needs no lock and creates nothing. It also reads what
+    the ``witnesses`` with these names have published about ``model``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, model: str = "", witnesses: Iterable[str] = ()) -> None:
         self.folder = folder
+        self.model = model
+        self.witnesses = tuple(witnesses)
         self.file = folder / "index.jsonl"
         self.signatures_file = folder / SIGNATURES
         self.checkpoint_file = folder / "index.checkpoint.json"
@@ -51,7 +54,9 @@ class DirectoryLedger:
             BadInput: the file is damaged or does not extend its checkpoint.
             SystemFailed: the disk failed.
         """
-        # The checkpoint first, the signatures last: an append in between only extends them.
+        # The checkpoints first, the signatures last: an append in between only extends them.
+        published = ((name, _read_if_there(self._published(name))) for name in self.witnesses)
+        checkpoints = tuple((name, raw) for name, raw in published if raw is not None)
         remembered = self._read_checkpoint()
         raw = _read_if_there(self.file) or b""
         ledger = parse_ledger(raw, str(self.file), [remembered] if remembered else [])
@@ -61,7 +66,8 @@ class DirectoryLedger:
                 f"{self.checkpoint_file.name} beside it is missing. Restore the checkpoint from a "
                 "backup; nothing was changed."
             )
-        return replace(ledger, signatures=_read_if_there(self.signatures_file) or b"")
+        signatures = _read_if_there(self.signatures_file) or b""
+        return replace(ledger, signatures=signatures, checkpoints=checkpoints)
 
     def append(
         self, decide: Decision, evidence: Iterable[bytes] = (), sign: Sign = unsigned
@@ -107,6 +113,17 @@ class DirectoryLedger:
         """
         raw = _read_if_there(self.folder / evidence_path(sha256))
         return check_digest(raw, sha256, str(self.folder))
+
+    def publish(self, witness: str, checkpoint: bytes) -> None:
+        """Replace what this witness has published.
+
+        Raises:
+            SystemFailed: the disk failed.
+        """
+        write_atomic(self._published(witness), checkpoint)
+
+    def _published(self, witness: str) -> Path:
+        return self.folder / "witnesses" / self.model / f"{witness}.checkpoint"
 
     def _catch_up(self, ledger: Ledger) -> None:
         """Update an outdated checkpoint. The append that did not update it may have been killed

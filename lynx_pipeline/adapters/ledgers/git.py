@@ -58,13 +58,16 @@ class GitLedger:
     """The ledger of ``model`` on a branch of a remote. Reading changes nothing there.
 
     With ``pinned``, git's configuration may change how the remote is reached, but not which remote
-    it is.
+    it is. With ``witnessed``, the witnesses' checkpoints are read too.
     """
 
-    def __init__(self, remote: GitRemote, model: str, *, pinned: bool = False) -> None:
+    def __init__(
+        self, remote: GitRemote, model: str, *, pinned: bool = False, witnessed: bool = False
+    ) -> None:
         self.remote = remote
         self.model = model
         self.pinned = pinned
+        self.witnessed = witnessed
 
     def read(self) -> Ledger:
         """The verified ledger; empty if the branch does not exist yet.
@@ -172,6 +175,8 @@ class _Clone:
         self.remote = store.remote
         self.model = store.model
         self.branch = Branch(folder, store.remote, f"{store.model}@", pinned=store.pinned)
+        if store.witnessed:
+            self.branch.fetch_checkpoints(store.model)
         self.attempt = 0
 
     def read(self) -> _Snapshot:
@@ -273,7 +278,8 @@ class _Clone:
             tags[it].signature for it in map(_tag_name, ledger.entries) if it in tags
         )
         untagged, strays = self._compare(ledger, commits, tags)
-        ledger = replace(ledger, signatures=signatures, strays=strays)
+        published = self.branch.checkpoints()
+        ledger = replace(ledger, signatures=signatures, strays=strays, checkpoints=published)
         return _Snapshot(commits[-1] if commits else None, raw, ledger, untagged)
 
     def _compare(

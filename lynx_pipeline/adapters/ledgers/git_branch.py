@@ -26,10 +26,16 @@ _OVERRIDES = tuple(
     )
     for part in ("-c", setting)
 )
+_CHECKPOINTS = "refs/lynx-witness/"  # in the clone
 SIGNATURE = "\n-----BEGIN "  # in a tag's message; git's formats all start like this
 _PERSON = re.compile(r"(.*) <(.*)> (.*)")
 # What git says to, and of, a remote with another object format.
 _OTHER_FORMAT = ("mismatched algorithms", "does not support this repository's hash algorithm")
+
+
+def checkpoint_ref(model: str, witness: str) -> str:
+    """The branch of a witness's checkpoint."""
+    return f"refs/heads/lynx-witness/{model}/{witness}"
 
 
 class Branch:
@@ -47,6 +53,7 @@ class Branch:
         self.remote = remote
         self.ref = f"refs/heads/{remote.branch}"
         self.tags = f"refs/tags/{prefix}*"
+        self.published: str | None = None
         self.filter = "--filter=tree:0"
         # A unique name: git's configuration may contain settings for a remote named origin.
         self.name = f"lynx-{os.urandom(16).hex()}"
@@ -55,16 +62,22 @@ class Branch:
         if pinned:
             self._check_pinned()
 
+    def fetch_checkpoints(self, model: str) -> None:
+        """Make :meth:`fetch` also fetch what the witnesses of ``model`` have published."""
+        self.published = checkpoint_ref(model, "*")
+
     def fetch(self) -> bool:
         """Fetch the branch and its tags as they are now. Returns whether the branch exists. Files
         are fetched only from a remote that can't serve them one by one later."""
-        refs = (f"+{self.ref}:{self.ref}", f"+{self.tags}:{self.tags}")
+        refs = [f"+{self.ref}:{self.ref}", f"+{self.tags}:{self.tags}"]
+        if self.published is not None:
+            refs.append(f"+{self.published}:{_CHECKPOINTS}*")
         try:
             self._fetch(*refs)
         except SystemFailed:
             if self.head() is None:
                 self._git("update-ref", "-d", self.ref)
-                self._fetch(refs[1])
+                self._fetch(*refs[1:])
                 return False
             self._fetch(*refs)  # the fetch failed, or the branch was created just now
         try:
@@ -99,8 +112,16 @@ class Branch:
 
     def annotated(self) -> list[tuple[str, str, bytes]]:
         """The fetched tags: name, commit and message. A lightweight tag's commit is empty here."""
+        return self._messages(self.tags)
+
+    def checkpoints(self) -> tuple[tuple[str, bytes], ...]:
+        """What is in the places of the witnesses, by name. Empty if it was not fetched."""
+        found = [] if self.published is None else self._messages(_CHECKPOINTS)
+        return tuple((name, message) for name, _, message in found)
+
+    def _messages(self, pattern: str) -> list[tuple[str, str, bytes]]:
         form = "%(refname:lstrip=2)%00%(*objectname)%00%(contents)%00%01"
-        listed = self._git("for-each-ref", f"--format={form}", self.tags)
+        listed = self._git("for-each-ref", f"--format={form}", pattern)
         rows = (row.split(b"\0", 2) for row in listed.split(b"\0\x01\n")[:-1])
         return [
             (name.decode(errors="backslashreplace"), target.decode(), message)
@@ -171,6 +192,10 @@ class Branch:
         except SystemFailed as error:
             return str(error).removeprefix(f"{self.remote}: ")
         return None
+
+    def replace(self, new: str, ref: str) -> None:
+        """Push the clone's ref ``new`` to the remote's ``ref``, whatever is there."""
+        self._git("push", "--quiet", "--no-verify", self.name, f"+{new}:{ref}")
 
     def _fetch(self, *arguments: str) -> None:
         self._git("fetch", "--quiet", "--no-tags", "--prune", self.filter, self.name, *arguments)

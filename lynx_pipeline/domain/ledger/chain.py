@@ -69,14 +69,16 @@ class Checkpoint:
 @dataclass(frozen=True, slots=True)
 class Ledger:
     """All committed entries, verified; ``size`` is their bytes, ``torn`` what follows them.
-    ``signatures`` are the lines kept beside them, of which nothing is verified yet. ``strays`` are
-    things that somebody else put in the ledger's place, and that change nothing."""
+    ``signatures`` are the lines kept beside them, and ``checkpoints`` what is in the places of the
+    witnesses with these names, of which nothing is verified yet. ``strays`` are things that
+    somebody else put in the ledger's place, and that change nothing."""
 
     entries: tuple[Entry, ...] = ()
     size: int = 0
     torn: int = 0
     signatures: bytes = b""
     strays: tuple[str, ...] = ()
+    checkpoints: tuple[tuple[str, bytes], ...] = ()
 
     @property
     def head(self) -> str | None:

@@ -153,6 +153,13 @@ def prod(
     return it
 
 
+@pytest.fixture
+def promoted(prod: Prod) -> Prod:
+    """One version in prod."""
+    prod.promote(prod.candidate("good"), "v0.1.0")
+    return prod
+
+
 both_stores = pytest.mark.parametrize(
     "prod", ["folder", pytest.param("git", marks=pytest.mark.slow)], indirect=True
 )
