@@ -27,6 +27,7 @@ from lynx_pipeline.evaluation.run import hidden_folders
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.gate_inputs import check_committed, check_current
 from lynx_pipeline.registry.judges import check_judges
+from lynx_pipeline.registry.witnesses import require_witnesses
 from lynx_pipeline.sandbox.isolation import choose_isolation
 from lynx_pipeline.setup.project import git_root, github_repository, workflow_subject
 from lynx_pipeline.setup.workflows import FOLDER, installed_wheel, workflow_files
@@ -176,6 +177,7 @@ def _registry(settings: Settings) -> str:
     registry = Registry.open(settings)
     ledger = registry.verify()
     entries = number_of(len(ledger.entries), "entry", "entries")
+    require_witnesses(settings, ledger)
     if ignored := broken_rules(ledger, registry.unsigned(ledger)):
         raise Refused(
             f"{settings.registry} has {entries}, of which {len(ignored)} don't count. "

@@ -18,6 +18,7 @@ from lynx_pipeline.adapters.witness_key import VARIABLE
 from lynx_pipeline.cli import main
 from lynx_pipeline.domain.ledger.facts import Promoted
 from lynx_pipeline.domain.ledger.tree_head import read_note, tree_head
+from lynx_pipeline.errors import GATE_MODULES
 from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod, both_stores
 from lynx_pipeline_tests.registry.prod.witnessing import (
     NEW,
@@ -281,3 +282,22 @@ def test_a_remote_that_rejects_a_checkpoint_is_quoted(
     assert checkpoints(take(promoted)) == {}
     hook.unlink()
     assert sign(promoted) == 0
+
+
+@pytest.mark.slow(seconds=5)
+def test_a_witness_and_its_readers_need_only_the_light_client(promoted: Prod) -> None:
+    """A reader without witnesses does not even import their rules."""
+    assert sign(promoted, W1, "--first") == 0
+
+    def imported(folder: Path, command: str) -> set[str]:
+        program = [sys.executable, "-X", "importtime", "-m", "lynx_pipeline", "registry", command]
+        done = run(program, folder, {**os.environ, **environment(W1)})
+        assert done.returncode == 0, done.stderr
+        return {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+
+    rules = "lynx_pipeline.domain.ledger.witnesses"
+    witness = imported(promoted.folder / "witness w1", "witness")
+    reader = imported(promoted.folder / "witness w1", "resolve")
+    plain = imported(machine(promoted, "reader"), "resolve")
+    assert [rules in it for it in (witness, reader, plain)] == [True, True, False]
+    assert GATE_MODULES.isdisjoint(witness | reader | plain)
