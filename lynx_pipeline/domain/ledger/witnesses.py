@@ -70,11 +70,10 @@ def require(found: Mapping[str, str], policy: WitnessPolicy, where: str) -> None
     if count < policy.required:
         reasons = " ".join(f"{name}: {reason}." for name, reason in found.items())
         raise BadInput(
-            f"{where}: {TABLE} requires fresh checkpoints of {policy.required} of "
-            f"{number_of(len(policy.keys), 'witness', 'witnesses')}, and {count} "
-            f"{'has' if count == 1 else 'have'} one. {reasons} Run 'lynx-pipeline registry "
-            "witness' there. If it succeeds, and this stays so, somebody withholds its checkpoints "
-            "or shows an old state of the registry."
+            f"{where}: only {count} of {len(policy.keys)} witnesses have a recent checkpoint here, "
+            f"and {TABLE} requires {policy.required}. {reasons} Run 'lynx-pipeline registry "
+            "witness' on these machines. If it succeeds, and this stays so, somebody withholds the "
+            "checkpoints or shows an old state of the registry."
         )
 
 

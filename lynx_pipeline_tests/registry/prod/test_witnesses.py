@@ -142,7 +142,7 @@ def test_what_somebody_else_puts_in_the_place_of_a_checkpoint_is_ignored(promote
     ):
         publish(promoted, W1, raw)
         refused(promoted, message, W1)
-        refused(promoted, "requires fresh checkpoints of 2 of 2 witnesses", W1, W2, required=2)
+        refused(promoted, "only 1 of 2 witnesses have a recent checkpoint", W1, W2, required=2)
         assert read(promoted) == read(promoted, W1, W2) == read(promoted, W2) == OLD
     assert sign(promoted) == 0
     assert read(promoted, W1, W2, required=2) == OLD
@@ -255,7 +255,7 @@ def test_verify_names_the_witnesses_that_do_not_count(
     monkeypatch.setenv("LYNX_ENV", "prod")
     for required, code, message in (
         (1, 1, "the witness w2 does not count: it has published no checkpoint here."),
-        (2, 2, "requires fresh checkpoints of 2 of 2 witnesses, and 1 has one."),
+        (2, 2, "only 1 of 2 witnesses have a recent checkpoint here"),
     ):
         capsys.readouterr()
         with chdir(machine(promoted, "monitor", witnesses_table(W1, W2, required=required))):
