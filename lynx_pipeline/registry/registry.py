@@ -337,7 +337,8 @@ class Registry:
         (require_witnesses if witnessed else witness_problems)(settings, ledger)
         unsigned = self._memory.unsigned(ledger)
         state = replay(ledger, settings.env, settings.model, unsigned)
-        self._memory.keep(ledger, unsigned, state)
+        if witnessed or not settings.witnesses.keys:  # what is remembered may become an answer
+            self._memory.keep(ledger, unsigned, state)
         return state
 
     def unsigned(self, ledger: Ledger) -> Mapping[str, str]:

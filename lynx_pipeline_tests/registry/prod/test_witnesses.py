@@ -216,8 +216,10 @@ def test_a_writer_waits_for_no_witness_and_builds_on_no_contradiction(promoted: 
     promoted.commit()
     promoted.issue_tokens_for_head()
     promoted.promote(promoted.candidate("better"), NEW)
-    assert sign(promoted, W1, "--first") == 0
     promoted.rollback(OLD)
+    assert not (promoted.prod.home / "verified").exists()  # no reader would be told that
+    assert sign(promoted, W1, "--first") == 0
+    promoted.rollback(NEW)
     signed = take(promoted)
     promoted.promote(promoted.candidate("third"), "v0.3.0")
     assert sign(promoted) == 0
@@ -225,10 +227,10 @@ def test_a_writer_waits_for_no_witness_and_builds_on_no_contradiction(promoted: 
     before = take(promoted)
     for write in (
         lambda: promoted.promote(promoted.candidate("fourth"), "v0.4.0"),
-        lambda: promoted.rollback(NEW),
+        lambda: promoted.rollback(OLD),
         lambda: Registry.open(promoted.prod).unsigned(promoted.store.read()),
     ):
-        with pytest.raises(BadInput, match="does not extend the first 4 that the witness w1"):
+        with pytest.raises(BadInput, match="does not extend the first 5 that the witness w1"):
             write()
     assert take(promoted) == before
     fifth = promoted.candidate("fifth")
