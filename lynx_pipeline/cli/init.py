@@ -11,6 +11,7 @@ from lynx_pipeline.errors import BadInput
 from lynx_pipeline.reports.progress import shown
 from lynx_pipeline.setup.files import State
 from lynx_pipeline.setup.initialization import Initialization, plan
+from lynx_pipeline.setup.workflows import Action
 
 
 @click.command(
@@ -47,6 +48,14 @@ from lynx_pipeline.setup.initialization import Initialization, plan
     metavar="FILE",
     help="The wheel that the workflow installs. By default, the one that was installed here.",
 )
+@click.option(
+    "--action",
+    metavar="OWNER/REPO@COMMIT",
+    help=(
+        "Let the workflow install lynx-pipeline from this commit of its repository on GitHub, in "
+        "place of a wheel."
+    ),
+)
 @click.option("--candidate", help="The model that the first baseline is measured on.")
 @model_option
 @click.option("--yes", is_flag=True, help="Don't ask.")
@@ -56,6 +65,7 @@ def init(
     dvc_remote: str | None,
     owners: tuple[str, ...],
     wheel: Path | None,
+    action: str | None,
     candidate: str | None,
     model: str | None,
     yes: bool,
@@ -63,7 +73,10 @@ def init(
     """Make the git repository in this folder a project."""
     if model and not candidate:
         raise BadInput("--model chooses one of a run's models, so it needs --candidate.")
-    planned = plan(Path.cwd(), name, eval_set, dvc_remote, owners, wheel)
+    if wheel and action:
+        raise BadInput("give either --wheel or --action: the workflow installs one of them.")
+    source = Action(action) if action else wheel
+    planned = plan(Path.cwd(), name, eval_set, dvc_remote, owners, source)
     _show(planned)
     if not yes:
         if not sys.stdin.isatty():

@@ -30,7 +30,12 @@ from lynx_pipeline.registry.judges import check_judges
 from lynx_pipeline.registry.witnesses import require_witnesses
 from lynx_pipeline.sandbox.isolation import choose_isolation
 from lynx_pipeline.setup.project import git_root, github_repository, workflow_subject
-from lynx_pipeline.setup.workflows import FOLDER, installed_wheel, workflow_files
+from lynx_pipeline.setup.workflows import (
+    FOLDER,
+    action_in,
+    installed_wheel,
+    workflow_files,
+)
 
 _ENVIRONMENTS = ("candidate", "production", "report")  # of the deploy workflow's jobs
 _REVIEW = {
@@ -222,15 +227,17 @@ def _current(settings: Settings) -> str:
 def _workflow(settings: Settings) -> str:
     policy, commit = _policy(settings), git_files.head(settings.root)
     top = git_root(settings.root)
-    if git_files.file_at(top, commit, top / policy.workflow) is None:
+    committed = git_files.file_at(top, commit, top / policy.workflow)
+    if committed is None:
         raise BadInput(
             f"the commit has no {policy.workflow}, which the identity policy names. Commit it, or "
             "correct [tool.lynx_pipeline.identity]."
         )
-    wheel = installed_wheel()
-    if policy.provider != GITHUB or not (settings.root / FOLDER).is_dir() or wheel is None:
+    wheel = installed_wheel() if (settings.root / FOLDER).is_dir() else None
+    source = action_in(committed) or wheel
+    if policy.provider != GITHUB or source is None:
         return f"{policy.workflow} is committed."
-    files = workflow_files(settings.root, workflow_subject(settings), wheel)
+    files = workflow_files(settings.root, workflow_subject(settings), source)
     changed = [
         it.path.name for it in files if git_files.file_at(top, commit, it.path) != it.content
     ]

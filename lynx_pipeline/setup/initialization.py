@@ -32,7 +32,13 @@ from lynx_pipeline.setup.project import (
     project_here,
     workflow_subject,
 )
-from lynx_pipeline.setup.workflows import FOLDER, installed_wheel, owners_file, workflow_files
+from lynx_pipeline.setup.workflows import (
+    FOLDER,
+    Action,
+    installed_wheel,
+    owners_file,
+    workflow_files,
+)
 
 _FIRST_REMOTE = "data/dvc-remote"
 _OWNER = re.compile(r"@?([A-Za-z0-9](?:[A-Za-z0-9-]{0,38}))")
@@ -144,10 +150,10 @@ def plan(
     eval_set: Path | None,
     dvc_remote: str | None,
     owners: Sequence[str],
-    wheel: Path | None,
+    source: Path | Action | None,
 ) -> Initialization:
     """What is missing at ``root``. Settings that exist take precedence over ``name`` and
-    ``eval_set``.
+    ``eval_set``. ``source`` is what the workflow installs; by default the installed wheel.
 
     Raises:
         BadInput: ``root`` is in no git repository or in another project, there is no usable eval
@@ -165,18 +171,18 @@ def plan(
     subject = name if project is None else workflow_subject(project)
     baseline = BASELINE if project is None else project.baseline.relative_to(root).as_posix()
     notes = []
-    wheel = wheel or installed_wheel()
+    source = source or installed_wheel()
     if top != root:
         notes.append(
             f"the workflow and CODEOWNERS, since the repository's root is {top}: see docs/ci.md"
         )
-    elif wheel is None:
+    elif source is None:
         notes.append(
             f"the workflow and {FOLDER}, since lynx-pipeline was not installed from a wheel file, "
-            "which the workflow's jobs install: give --wheel FILE"
+            "which the workflow's jobs install: give --wheel FILE, or --action OWNER/REPO@COMMIT"
         )
     else:
-        files += workflow_files(root, subject, wheel)
+        files += workflow_files(root, subject, source)
     if top == root and not any((root / it).exists() for it in PLACES[1:]):
         files.append(owners_file(root, subject, baseline, _owners(owners)))
     for file in files:

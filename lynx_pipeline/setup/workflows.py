@@ -1,12 +1,14 @@
-"""The workflows for somebody's repository: this project's own, with its own installation.
+"""The workflows for somebody's repository: this project's own, with another installation.
 
-In this project the jobs run ``./dev``, which installs a clone. Elsewhere they install the wheel
-that the repository contains, and the packages of the lock files beside it.
+In this project the jobs run ``./dev``, which installs a clone. Elsewhere they use this project's
+action at a commit, or install the wheel that the repository contains and the packages of the lock
+files beside it.
 """
 
 import json
 import re
-from importlib.metadata import PackageNotFoundError, distribution
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution, version
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 from zipfile import BadZipFile, ZipFile
@@ -45,22 +47,51 @@ def deploy_workflow(model: str) -> str:
     return f"{WORKFLOWS}/deploy-{model}.yml"
 
 
-def workflow_files(root: Path, model: str, wheel: Path) -> list[File]:
-    """The workflows, and what their jobs install.
+@dataclass(frozen=True, slots=True)
+class Action:
+    """This project's action: ``OWNER/REPO@COMMIT``.
 
     Raises:
-        BadInput: ``wheel`` is not this version of lynx-pipeline.
+        BadInput: it has another form. A branch or a tag could be moved after the review.
     """
-    _check_wheel(wheel)
-    deploy = _adapted(_DEPLOY).replace("grammar-tutor", model)
-    baseline = _adapted(_BASELINE)
-    locks = {_LOCK, *re.findall(r"requirements-[a-z]+\.lock", deploy + baseline)}
-    return [
+
+    reference: str
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+@[0-9a-f]{40}", self.reference):
+            raise BadInput(
+                f"--action {self.reference!r:.120}: expected OWNER/REPO@COMMIT with the 40 digits "
+                "of a commit, because a branch or tag can be moved after the review."
+            )
+
+
+def action_in(workflow: bytes) -> Action | None:
+    """The action that the jobs of a workflow install with; None if they don't."""
+    found = re.search(rb"uses: (\S+@[0-9a-f]{40}) # v\S+\n +with:\n +lock: ", workflow)
+    return None if found is None else Action(found[1].decode())
+
+
+def workflow_files(root: Path, model: str, source: Path | Action) -> list[File]:
+    """The workflows, and what their jobs install: the action, or a wheel, which is added.
+
+    Raises:
+        BadInput: the wheel is not this version of lynx-pipeline.
+    """
+    own = _own(_DEPLOY).decode().replace("grammar-tutor", model), _own(_BASELINE).decode()
+    deploy, baseline = (_adapted(text, source) for text in own)
+    workflows = [
         File(root / deploy_workflow(model), deploy.encode()),
         File(root / _BASELINE, baseline.encode()),
+    ]
+    if isinstance(source, Action):
+        return workflows
+    _check_wheel(source)
+    locks = {_LOCK, *re.findall(r"requirements-[a-z]+\.lock", deploy + baseline)}
+    return [
+        *workflows,
         File(root / FOLDER / "install", _INSTALL.encode(), executable=True),
         *(File(root / FOLDER / name, _own(name)) for name in sorted(locks)),
-        File(root / FOLDER / wheel.name, wheel.read_bytes()),
+        File(root / FOLDER / source.name, source.read_bytes()),
     ]
 
 
@@ -84,8 +115,8 @@ def installed_wheel() -> Path | None:
 
 
 def _check_wheel(wheel: Path) -> None:
-    version = distribution(_DISTRIBUTION).version
-    name = f"lynx_pipeline-{version}-"
+    installed = version(_DISTRIBUTION)
+    name = f"lynx_pipeline-{installed}-"
     try:
         with ZipFile(wheel) as file:
             known = f"{name[:-1]}.dist-info/METADATA" in file.namelist()
@@ -93,14 +124,22 @@ def _check_wheel(wheel: Path) -> None:
         known = False
     if not known or not wheel.name.startswith(name) or wheel.suffix != ".whl":
         raise BadInput(
-            f"{wheel} is not the wheel of lynx-pipeline {version}, which is installed here. Name "
+            f"{wheel} is not the wheel of lynx-pipeline {installed}, which is installed here. Name "
             "the file that you installed: --wheel FILE."
         )
 
 
-def _adapted(name: str) -> str:
-    text = _own(name).decode().replace("docs/ci.md", "lynx-pipeline's docs/ci.md")
-    return text.replace("./dev install", f"{FOLDER}/install").replace("./dev run ", ".venv/bin/")
+def _adapted(text: str, source: Path | Action) -> str:
+    text = text.replace("docs/ci.md", "lynx-pipeline's docs/ci.md")
+    text = text.replace("./dev run ", ".venv/bin/")
+    if not isinstance(source, Action):
+        return text.replace("./dev install", f"{FOLDER}/install")
+    uses = f"uses: {source.reference} # v{version(_DISTRIBUTION)}"
+    return re.sub(
+        r"(?m)^( +)run: \./dev install(?: (\S+))?$",
+        lambda found: f"{found[1]}{uses}\n{found[1]}with:\n{found[1]}  lock: {found[2] or _LOCK}",
+        text,
+    )
 
 
 def _own(name: str) -> bytes:

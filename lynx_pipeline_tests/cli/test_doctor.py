@@ -14,7 +14,7 @@ from lynx_pipeline.adapters.ledgers import open_store
 from lynx_pipeline.cli import main
 from lynx_pipeline.config import GitRemote, load_settings
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline.setup.workflows import FOLDER
+from lynx_pipeline.setup.workflows import FOLDER, Action, workflow_files
 from lynx_pipeline_tests.cli.helpers import Capsys
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import bundle, promoted
@@ -31,6 +31,7 @@ PROD = (
     *("environments", "branch rules"),
 )
 WORKFLOW = ".github/workflows/deploy-shop.yml"
+BASELINE_WORKFLOW = ".github/workflows/baseline.yml"
 REVIEW = {
     "required_approving_review_count": 1,
     "require_code_owner_review": True,
@@ -324,6 +325,23 @@ def test_a_workflow_of_another_version_is_a_warning(
         "not committed as this version of lynx-pipeline writes it: deploy-shop.yml. "
         "'lynx-pipeline init' shows the difference.",
     )
+
+
+@pytest.mark.slow
+def test_a_workflow_with_the_action_is_compared_too(healthy: SetUp, capsys: Capsys) -> None:
+    """With the commit that it names."""
+    shutil.rmtree(healthy.root / FOLDER)
+    for name in (WORKFLOW, BASELINE_WORKFLOW):
+        (healthy.root / name).unlink()
+    for file in workflow_files(healthy.root, "shop", Action(f"octo-org/gate@{'a1' * 20}")):
+        file.write()
+    healthy.commit()
+    main(["doctor"])
+    assert findings(capsys)["workflow"][1] == f"{WORKFLOW} is committed, and up to date."
+    healthy.edit(WORKFLOW, "timeout-minutes: 120", "timeout-minutes: 60")
+    healthy.commit()
+    main(["doctor"])
+    assert findings(capsys)["workflow"][0] == "warning"
 
 
 @pytest.mark.slow

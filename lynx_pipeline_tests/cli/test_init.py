@@ -44,6 +44,19 @@ def content(root: Path) -> Mapping[str, bytes]:
     }
 
 
+def test_a_workflow_installs_a_wheel_or_the_action(repository: Path, capsys: Capsys) -> None:
+    """Not both, and the action only at a commit."""
+    action = f"octo-org/gate@{'a1' * 20}"
+    assert main(["init", "--yes", "--wheel", "x.whl", "--action", action]) == 2
+    assert "give either --wheel or --action" in one_paragraph(capsys)
+    assert main(["init", "--yes", "--action", "octo-org/gate@v1"]) == 2
+    assert "expected OWNER/REPO@COMMIT" in one_paragraph(capsys)
+    assert main(["init", "--yes", "--action", action]) == 0
+    assert not (repository / ".github/lynx-pipeline").exists()
+    workflow = (repository / ".github/workflows/deploy-shop.yml").read_text()
+    assert workflow.count(f"uses: {action} # v") == 4
+
+
 @pytest.mark.slow
 def test_an_empty_repository_becomes_a_project(
     repository: Path, tracking: Tracking, monkeypatch: pytest.MonkeyPatch, capsys: Capsys

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+def with_wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """The services of a team whose repository contains the wheel, and nothing else of ours."""
     folder = tmp_path_factory.mktemp("elsewhere")
     with staged(folder / "stage") as it:
@@ -21,13 +21,33 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
         yield it
 
 
+@pytest.fixture(scope="module")
+def with_action(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """The services of a team whose repository contains nothing of ours but the workflows."""
+    with staged(tmp_path_factory.mktemp("elsewhere") / "stage") as it:
+        elsewhere.move(it, None)
+        yield it
+
+
 @pytest.mark.slow(seconds=120)
-@pytest.mark.parametrize("scenario", elsewhere.ALL, ids=lambda it: str(it.__name__))
-def test_the_workflow_in_another_repository_has_the_expected_result(
-    scenario: Callable[[Stage], tuple[ActRun, str]], stage: Stage
+@pytest.mark.parametrize("scenario", elsewhere.WITH_WHEEL, ids=lambda it: str(it.__name__))
+def test_the_workflow_with_the_wheel_has_the_expected_result(
+    scenario: Callable[[Stage], tuple[ActRun, str]], with_wheel: Stage
 ) -> None:
     """Each scenario asserts its results; jobs install the wheel and the lock files there."""
-    done, text = scenario(stage)
+    _check(*scenario(with_wheel))
+
+
+@pytest.mark.slow(seconds=120)
+@pytest.mark.parametrize("scenario", elsewhere.WITH_ACTION, ids=lambda it: str(it.__name__))
+def test_the_workflow_with_the_action_has_the_expected_result(
+    scenario: Callable[[Stage], tuple[ActRun, str]], with_action: Stage
+) -> None:
+    """act runs the action itself, from a clone of this project."""
+    _check(*scenario(with_action))
+
+
+def _check(done: ActRun, text: str) -> None:
     assert done.jobs["report"] == "success"
     assert text
     install = [it.result for it in done.steps if it.name == "Install"]

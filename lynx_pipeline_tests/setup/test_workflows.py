@@ -1,5 +1,6 @@
 """The workflows for other repositories are this project's own, with another installation."""
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -10,12 +11,16 @@ from lynx_pipeline.domain.release.owners import owners_of
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline.setup.workflows import (
     FOLDER,
+    Action,
+    action_in,
     installed_wheel,
     owners_file,
     workflow_files,
 )
 from lynx_pipeline_tests.deploy_workflow.workflow_rules import LOCKS, findings
 from lynx_pipeline_tests.support import REPO
+
+REFERENCE = f"octo-org/lynx_pipeline@{'0123456789' * 4}"
 
 
 @pytest.fixture
@@ -38,13 +43,49 @@ def test_the_deploy_workflow_follows_every_rule(written: Path) -> None:
     assert "grammar" not in text
 
 
+def test_the_deploy_workflow_with_the_action_follows_every_rule(repository: Path) -> None:
+    """Each job names the commit, and the lock file that this project's own job installs."""
+    action = Action(REFERENCE)
+    files = workflow_files(repository, "reply.router", action)
+    deploy, baseline = (it.content.decode() for it in files)
+    form = rf"uses: {REFERENCE} # v\S+\n +with:\n +lock: (\S+)"
+    assert re.findall(form, deploy) == list(LOCKS.values())
+    assert re.findall(form, baseline) == ["requirements.lock"]
+    own = re.sub(form, r"run: ./dev install \1", deploy).replace(".venv/bin/", "./dev run ")
+    own = own.replace("./dev install requirements.lock", "./dev install")
+    assert list(findings(own)) == []
+    assert action_in(deploy.encode()) == action
+    for file in files:
+        file.write()
+    test_the_linters_are_content(repository)
+
+
+def test_a_workflow_without_the_action_names_none(written: Path) -> None:
+    text = (written / ".github/workflows/deploy-reply.router.yml").read_bytes()
+    assert action_in(text) is None
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        *("o/r@v1", "o/r@main", "o/r", "r@" + "a" * 40, "o/r@" + "a" * 39, "o/r@" + "A" * 40),
+        *("o/r/x@" + "a" * 40, "o/r@" + "a" * 40 + "\n", "o/r @" + "a" * 40, ""),
+    ],
+)
+def test_an_action_is_named_by_its_commit(reference: str) -> None:
+    """A branch or a tag could be moved after the review."""
+    with pytest.raises(BadInput, match="expected OWNER/REPO@COMMIT with the 40 digits"):
+        Action(reference)
+
+
 def test_the_linters_are_content(written: Path) -> None:
     files = [str(it) for it in sorted((written / ".github/workflows").iterdir())]
     assert len(files) == 2
+    scripts = [str(it) for it in written.glob(f"{FOLDER}/install")]
     for command in (
         ["actionlint", *files],
         ["zizmor", "--offline", "--quiet", "--persona=auditor", *files],
-        ["shellcheck", str(written / FOLDER / "install")],
+        *([["shellcheck", *scripts]] if scripts else []),
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=written)
         assert done.returncode == 0, done.stdout + done.stderr

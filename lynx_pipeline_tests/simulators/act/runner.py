@@ -92,7 +92,7 @@ def run(stage: Stage, comment: Comment, mlflow: str = "", **env: str) -> ActRun:
     ]
     for name, value in variables.items():
         command += ["--env", f"{name}={value}"]
-    for action, place in _replacements(folder / "actions").items():
+    for action, place in {**_replacements(folder / "actions"), **stage.actions}.items():
         command += ["--local-repository", f"{action}={place}"]
     with _known(stage, number, by):
         began = datetime.now()

@@ -61,6 +61,8 @@ class Stage:
     # Fine-grained tokens and their access to the registry, if it is a separate repository. They can
     # also read the team's repository.
     separate_tokens: dict[str, str] = field(default_factory=dict)
+    # Actions besides the pinned ones, by OWNER/REPO@COMMIT, and where they are.
+    actions: dict[str, Path] = field(default_factory=dict)
     # Functions to call at an authorized git request, by service.
     git_hooks: dict[str, object] = field(default_factory=dict)
 
@@ -257,15 +259,20 @@ def _registry(bare: Path) -> OnGit:
     return place
 
 
-def _team(stage: Stage) -> Path:
-    """The team's repository: a copy of this working tree, set up for production as in docs/ci.md,
-    and pushed to its origin."""
-    root = stage.folder / "team"
+def copy_of_ours(root: Path) -> None:
+    """Copy the files of this working tree that git tracks, or would."""
     listed = git(REPO, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
     for name in filter(None, listed.split("\0")):
         if (REPO / name).is_file():
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(REPO / name, root / name)
+
+
+def _team(stage: Stage) -> Path:
+    """The team's repository: a copy of this working tree, set up for production as in docs/ci.md,
+    and pushed to its origin."""
+    root = stage.folder / "team"
+    copy_of_ours(root)
     file = root / "pyproject.toml"
     text = re.sub(r"(?m)^registry = .*\n", "", file.read_text())
     text = re.sub(r"(?ms)^\[tool\.lynx_pipeline\.identity\]\n.*?(?=^\[|\Z)", "", text)
