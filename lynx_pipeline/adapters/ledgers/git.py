@@ -21,26 +21,30 @@ import random
 import re
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
 from lynx_pipeline.adapters.git import ended
-from lynx_pipeline.adapters.ledgers.git_branch import SIGNATURE, Branch
+from lynx_pipeline.adapters.ledgers.git_branch import Branch
+from lynx_pipeline.adapters.ledgers.git_objects import (
+    INDEX,
+    Tag,
+    commit_command,
+    read_message,
+    tag_command,
+    tag_name,
+)
 from lynx_pipeline.adapters.ledgers.store import Decision, Recorded, Sign, unsigned
 from lynx_pipeline.config import GitRemote
 from lynx_pipeline.domain.ledger.chain import (
-    Checkpoint,
     Entry,
     Ledger,
     check_digest,
     evidence_path,
     parse_ledger,
-    read_checkpoint,
 )
-from lynx_pipeline.domain.ledger.facts import Promoted
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 # How many times to try a push that the remote rejects although no other writer was faster (a hook,
@@ -48,10 +52,8 @@ from lynx_pipeline.errors import BadInput, SystemFailed
 PATIENCE = 3
 # How long to keep trying while other writers are faster.
 RACE_SECONDS = 600.0
-_INDEX = "index.jsonl"
 # What follows the model's name in the tags that this store makes.
 _OURS = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+(-dev(\.[0-9]+)?)?|(registered|rolled_back)-[0-9]+")
-_AUTHOR = "lynx-pipeline <lynx-pipeline@localhost>"
 
 
 class GitLedger:
@@ -77,7 +79,7 @@ class GitLedger:
             Refused: git's configuration redirects to another remote than the pinned one.
             SystemFailed: git or the remote failed.
         """
-        with self._clone() as clone:
+        with self.clone() as clone:
             snapshot = clone.read()
             if snapshot.untagged is not None:
                 raise BadInput(clone.missing_tag_message(snapshot.untagged))
@@ -97,7 +99,7 @@ class GitLedger:
                 Running it again is safe in both cases.
         """
         evidence = tuple(evidence)
-        with self._clone() as clone:
+        with self.clone() as clone:
             rejections, pushed, start = 0, None, time.monotonic()
             while time.monotonic() - start < RACE_SECONDS:
                 snapshot = clone.read()
@@ -137,28 +139,19 @@ class GitLedger:
             Refused: git's configuration redirects to another remote than the pinned one.
             SystemFailed: git or the remote failed.
         """
-        with self._clone() as clone:
+        with self.clone() as clone:
             raw = clone.branch.file(evidence_path(sha256)) if clone.branch.fetch() else None
             return check_digest(raw, sha256, str(self.remote))
 
     @contextmanager
-    def _clone(self) -> Iterator["_Clone"]:
+    def clone(self) -> Iterator["Clone"]:
+        """A clone for one operation, deleted at its end."""
         with tempfile.TemporaryDirectory(prefix="lynx-registry-") as folder:
-            yield _Clone(Path(folder), self)
+            yield Clone(Path(folder), self)
 
 
 @dataclass(frozen=True, slots=True)
-class _Tag:
-    """An annotated tag's commit, checkpoint, and the line of its entry's signature. A lightweight
-    tag, or somebody else's, such as a release's, has no checkpoint."""
-
-    commit: str
-    checkpoint: Checkpoint | None
-    signature: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class _Snapshot:
+class Snapshot:
     """The ledger at a commit of the branch, which is None if there is no branch. ``untagged`` is
     the last entry if its tag is missing."""
 
@@ -168,7 +161,7 @@ class _Snapshot:
     untagged: Entry | None
 
 
-class _Clone:
+class Clone:
     """The registry in a clone of its branch, for one operation."""
 
     def __init__(self, folder: Path, store: GitLedger) -> None:
@@ -179,7 +172,7 @@ class _Clone:
             self.branch.fetch_checkpoints(store.model)
         self.attempt = 0
 
-    def read(self) -> _Snapshot:
+    def read(self) -> Snapshot:
         """Fetch and verify. A concurrent push may show its branch before its tag, or the other way
         round, so a contradiction is an error only if it persists."""
         for _ in range(PATIENCE - 1):
@@ -193,27 +186,27 @@ class _Clone:
     def missing_tag_message(self, entry: Entry) -> str:
         """The error message for a last entry whose tag is missing."""
         return (
-            f"{self.remote}, line {entry.seq}: its tag {_tag_name(entry)} is missing. Either the "
+            f"{self.remote}, line {entry.seq}: its tag {tag_name(entry)} is missing. Either the "
             "remote failed between branch and tag: then run the same promotion or rollback again "
             "to restore the tag. Or something else pushed to the branch: check its history."
         )
 
     def push(
         self,
-        snapshot: _Snapshot,
+        snapshot: Snapshot,
         entry: Entry,
         evidence: Iterable[bytes],
         signature: bytes | None,
     ) -> str | None:
         """Push ``entry`` on top of ``snapshot``. None if the remote accepted it, else the error."""
         self.attempt += 1
-        ref, tag = f"refs/lynx/{self.attempt}", _tag_name(entry)
+        ref, tag = f"refs/lynx/{self.attempt}", tag_name(entry)
         line = entry.to_line()
         entries = (*snapshot.ledger.entries, entry)
         ledger = Ledger(entries, snapshot.ledger.size + len(line))
         files = {evidence_path(hashlib.sha256(raw).hexdigest()): raw for raw in evidence}
-        files[_INDEX] = snapshot.raw + line
-        self.branch.add(_commit(ref, snapshot.commit, entry, files))
+        files[INDEX] = snapshot.raw + line
+        self.branch.add(commit_command(ref, snapshot.commit, entry, files))
         self.branch.sign_commit(ref)
         self._add_tag(ref, ledger, signature)
         refs = (f"{ref}:{self.branch.ref}", f"refs/tags/{tag}:refs/tags/{tag}")
@@ -225,14 +218,14 @@ class _Clone:
         Raises:
             BadInput: there is one. The push would be rejected each time.
         """
-        name = _tag_name(entry)
+        name = tag_name(entry)
         if name in self._tags():
             raise BadInput(
                 f"{self.remote}: the tag {name} exists and belongs to no entry, so the entry can't "
                 "be added. Something else pushed it: delete it; nothing was changed."
             )
 
-    def restore_tag(self, snapshot: _Snapshot, sign: Sign) -> None:
+    def restore_tag(self, snapshot: Snapshot, sign: Sign) -> None:
         """Push the last entry's tag again if it is missing, with a new signature.
 
         Raises:
@@ -241,7 +234,7 @@ class _Clone:
         if snapshot.untagged is None or snapshot.commit is None:
             return
         self._add_tag(snapshot.commit, snapshot.ledger, sign(snapshot.untagged))
-        tag = _tag_name(snapshot.untagged)
+        tag = tag_name(snapshot.untagged)
         error = self.branch.push(snapshot.commit, f"refs/tags/{tag}:refs/tags/{tag}")
         if error is not None:
             raise SystemFailed(
@@ -250,18 +243,18 @@ class _Clone:
             )
 
     def _add_tag(self, commit: str, ledger: Ledger, signature: bytes | None) -> None:
-        self.branch.add(_tag(commit, ledger, signature or b""))
-        self.branch.sign_tag(_tag_name(ledger.entries[-1]))
+        self.branch.add(tag_command(commit, ledger, signature or b""))
+        self.branch.sign_tag(tag_name(ledger.entries[-1]))
 
-    def _read(self) -> _Snapshot:
+    def _read(self) -> Snapshot:
         commits: list[str] = []
         raw = b""
         if self.branch.fetch():
             commits = self.branch.commits()
-            found = self.branch.file(_INDEX)
+            found = self.branch.file(INDEX)
             if found is None:
                 raise BadInput(
-                    f"{self.remote} is not a registry: the branch has no file {_INDEX}. Check "
+                    f"{self.remote} is not a registry: the branch has no file {INDEX}. Check "
                     "'registry' in pyproject.toml."
                 )
             raw = found
@@ -275,15 +268,15 @@ class _Clone:
                 "changed."
             )
         signatures = b"".join(
-            tags[it].signature for it in map(_tag_name, ledger.entries) if it in tags
+            tags[it].signature for it in map(tag_name, ledger.entries) if it in tags
         )
         untagged, strays = self._compare(ledger, commits, tags)
         published = self.branch.checkpoints()
         ledger = replace(ledger, signatures=signatures, strays=strays, checkpoints=published)
-        return _Snapshot(commits[-1] if commits else None, raw, ledger, untagged)
+        return Snapshot(commits[-1] if commits else None, raw, ledger, untagged)
 
     def _compare(
-        self, ledger: Ledger, commits: list[str], tags: dict[str, _Tag]
+        self, ledger: Ledger, commits: list[str], tags: dict[str, Tag]
     ) -> tuple[Entry | None, tuple[str, ...]]:
         """The last entry if its tag is missing, and the commits and tags that belong to no entry.
 
@@ -301,7 +294,7 @@ class _Clone:
                     f"{self.model!r}. A branch contains one model's ledger: give each model its "
                     "own branch."
                 )
-            name = _tag_name(entry)
+            name = tag_name(entry)
             tag = tags.pop(name, None)
             place = places.get(tag.commit, -1) if tag else -1
             if tag and tag.checkpoint and tag.checkpoint.seq == entry.seq and place > used[-1]:
@@ -326,10 +319,10 @@ class _Clone:
         ]
         return untagged, tuple(strays)
 
-    def _tags(self) -> dict[str, _Tag]:
+    def _tags(self) -> dict[str, Tag]:
         """The fetched tags by name. Some may not be the registry's."""
         return {
-            name: _Tag(target, *_parts(message)) if target else _Tag("", None, b"")
+            name: Tag(target, *read_message(message)) if target else Tag("", None, b"")
             for name, target, message in self.branch.annotated()
         }
 
@@ -341,55 +334,3 @@ def _signing_advice(error: str) -> str:
         ", and if they require signed commits and tags, set commit.gpgSign, tag.gpgSign, "
         "gpg.format and user.signingKey with 'git config --global'"
     )
-
-
-def _tag_name(entry: Entry) -> str:
-    fact = entry.fact
-    name = fact.semver if isinstance(fact, Promoted) else f"{fact.event}-{entry.seq}"
-    return f"{fact.model}@{name}"
-
-
-def _parts(message: bytes) -> tuple[Checkpoint | None, bytes]:
-    """The checkpoint on the last line of a tag's message, before git's signature if it is signed,
-    and the line before it, which may be the entry's signature."""
-    before, _, last = message.partition(SIGNATURE.encode())[0].strip(b"\n").rpartition(b"\n")
-    try:
-        return read_checkpoint(last, "tag"), before.rpartition(b"\n")[2] + b"\n"
-    except BadInput:
-        return None, b""
-
-
-def _commit(ref: str, parent: str | None, entry: Entry, files: Mapping[str, bytes]) -> bytes:
-    """The fast-import command for a commit that adds or replaces ``files``."""
-    message = f"{_title(entry)}\n\nentry {entry.seq}, hash {entry.hash}\n".encode()
-    lines = [f"commit {ref}\ncommitter {_author(entry)}\n".encode(), _data(message)]
-    if parent is not None:
-        lines.append(f"from {parent}\n".encode())
-    for path, raw in files.items():
-        lines += [f"M 100644 inline {path}\n".encode(), _data(raw)]
-    return b"".join(lines)
-
-
-def _tag(commit: str, ledger: Ledger, signature: bytes) -> bytes:
-    """The fast-import command for the annotated tag of the ledger's last entry."""
-    entry, checkpoint = ledger.entries[-1], ledger.checkpoint()
-    assert checkpoint is not None
-    message = f"{_title(entry)}\n\n".encode() + signature + checkpoint.to_line()
-    head = f"tag {_tag_name(entry)}\nfrom {commit}\ntagger {_author(entry)}\n"
-    return head.encode() + _data(message)
-
-
-def _title(entry: Entry) -> str:
-    fact = entry.fact
-    return f"{fact.event} {fact.model} {fact.semver or fact.canonical_sha[:12]} in {fact.env}"
-
-
-def _author(entry: Entry) -> str:
-    """Author and time, as fast-import expects them."""
-    when = datetime.fromisoformat(entry.fact.time)
-    return f"{_AUTHOR} {int(when.timestamp())} +0000"
-
-
-def _data(raw: bytes) -> bytes:
-    """``raw`` as fast-import expects it, after its length."""
-    return b"data %d\n%b\n" % (len(raw), raw)

@@ -191,10 +191,10 @@ def test_a_ledger_is_kept_over_gits_original_protocol(
 def clones(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
     """The objects in each clone before it is removed: sizes by id."""
     found: list[dict[str, int]] = []
-    real = git_ledger.GitLedger._clone
+    real = git_ledger.GitLedger.clone
 
     @contextmanager
-    def recording(store: git_ledger.GitLedger) -> Iterator[git_ledger._Clone]:
+    def recording(store: git_ledger.GitLedger) -> Iterator[git_ledger.Clone]:
         with real(store) as clone:
             try:
                 yield clone
@@ -208,7 +208,7 @@ def clones(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, int]]:
                 rows = (line.split() for line in listed.splitlines())
                 found.append({row[0]: int(row[2]) for row in rows})
 
-    monkeypatch.setattr(git_ledger.GitLedger, "_clone", recording)
+    monkeypatch.setattr(git_ledger.GitLedger, "clone", recording)
     return found
 
 

@@ -1,0 +1,80 @@
+"""What the git store writes and reads: its commits and annotated tags.
+
+A promotion's tag is ``<model>@<semver>``, any other entry's ``<model>@<event>-<seq>``. A tag's
+message has the entry's signature, if it has one, and the checkpoint of the ledger at the entry.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from lynx_pipeline.adapters.ledgers.git_branch import SIGNATURE
+from lynx_pipeline.domain.ledger.chain import Checkpoint, Entry, Ledger, read_checkpoint
+from lynx_pipeline.domain.ledger.facts import Promoted
+from lynx_pipeline.errors import BadInput
+
+INDEX = "index.jsonl"
+_AUTHOR = "lynx-pipeline <lynx-pipeline@localhost>"
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """An annotated tag's commit, checkpoint, and the line of its entry's signature. A lightweight
+    tag, or somebody else's, such as a release's, has no checkpoint."""
+
+    commit: str
+    checkpoint: Checkpoint | None
+    signature: bytes
+
+
+def tag_name(entry: Entry) -> str:
+    """The name of the entry's tag."""
+    fact = entry.fact
+    name = fact.semver if isinstance(fact, Promoted) else f"{fact.event}-{entry.seq}"
+    return f"{fact.model}@{name}"
+
+
+def read_message(message: bytes) -> tuple[Checkpoint | None, bytes]:
+    """The checkpoint on the last line of a tag's message, before git's signature if it is signed,
+    and the line before it, which may be the entry's signature."""
+    before, _, last = message.partition(SIGNATURE.encode())[0].strip(b"\n").rpartition(b"\n")
+    try:
+        return read_checkpoint(last, "tag"), before.rpartition(b"\n")[2] + b"\n"
+    except BadInput:
+        return None, b""
+
+
+def commit_command(ref: str, parent: str | None, entry: Entry, files: Mapping[str, bytes]) -> bytes:
+    """The fast-import command for a commit that adds or replaces ``files``."""
+    message = f"{_title(entry)}\n\nentry {entry.seq}, hash {entry.hash}\n".encode()
+    lines = [f"commit {ref}\ncommitter {_author(entry)}\n".encode(), _data(message)]
+    if parent is not None:
+        lines.append(f"from {parent}\n".encode())
+    for path, raw in files.items():
+        lines += [f"M 100644 inline {path}\n".encode(), _data(raw)]
+    return b"".join(lines)
+
+
+def tag_command(commit: str, ledger: Ledger, signature: bytes) -> bytes:
+    """The fast-import command for the annotated tag of the ledger's last entry."""
+    entry, checkpoint = ledger.entries[-1], ledger.checkpoint()
+    assert checkpoint is not None
+    message = f"{_title(entry)}\n\n".encode() + signature + checkpoint.to_line()
+    head = f"tag {tag_name(entry)}\nfrom {commit}\ntagger {_author(entry)}\n"
+    return head.encode() + _data(message)
+
+
+def _title(entry: Entry) -> str:
+    fact = entry.fact
+    return f"{fact.event} {fact.model} {fact.semver or fact.canonical_sha[:12]} in {fact.env}"
+
+
+def _author(entry: Entry) -> str:
+    """Author and time, as fast-import expects them."""
+    when = datetime.fromisoformat(entry.fact.time)
+    return f"{_AUTHOR} {int(when.timestamp())} +0000"
+
+
+def _data(raw: bytes) -> bytes:
+    """``raw`` as fast-import expects it, after its length."""
+    return b"data %d\n%b\n" % (len(raw), raw)
