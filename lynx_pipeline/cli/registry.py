@@ -12,7 +12,7 @@ from lynx_pipeline.cli.framework import Command, model_option, path_option, with
 from lynx_pipeline.cli.output import inform, print_json, warn
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.state import broken_rules
-from lynx_pipeline.domain.text import number_of
+from lynx_pipeline.domain.text import number_of, printable
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import LynxError, NotInstalled, Refused, SystemFailed
 from lynx_pipeline.registry import NotTheCIPath, Registry, Stale, fetching
@@ -225,6 +225,40 @@ def verify() -> int:
     entries = number_of(len(ledger.entries), "entry", "entries")
     print(f"The ledger is consistent: {entries}, {ledger.size} bytes{torn}.")
     return 0
+
+
+@registry.command(cls=Command, data=True, example="lynx-pipeline registry repair --dry-run")
+@click.option("--dry-run", is_flag=True, help="Only show what would change. Exits with 1 if any.")
+@click.option("--yes", is_flag=True, help="Don't ask.")
+@with_json
+def repair(dry_run: bool, yes: bool, as_json: bool) -> int:
+    """Repair the registry's ledger, as far as nothing that counts is lost.
+
+    For an administrator: shows each change, then asks. It restores lines, tags and the checkpoint,
+    and removes what is ignored at the ledger's end. It refuses to drop an entry that counts.
+    """
+    from lynx_pipeline.registry.repair import planned_repair
+
+    if not (dry_run or yes) and not sys.stdin.isatty():
+        raise click.UsageError("there is no terminal to ask on. Use --dry-run or --yes.")
+    with planned_repair(Registry.open()) as planned:
+        changes = [printable(line) for line in planned.changes]
+        notes = [printable(line) for line in planned.notes]
+        if not as_json:
+            for line in changes:
+                print(f"  - {line}")
+            for line in notes:
+                print(f"Note: {line}.")
+        wanted = not dry_run and changes and (yes or click.confirm("Repair it?", err=True))
+        if wanted:
+            planned.apply()
+    if as_json:
+        print_json({"changes": changes, "notes": notes, "repaired": bool(wanted)})
+    elif wanted:
+        print("The registry is repaired. Run 'lynx-pipeline registry verify'.")
+    else:
+        print("Nothing was changed." if changes else "There is nothing to repair.")
+    return Refused.exit_code if changes and not wanted else 0
 
 
 @registry.command(cls=Command, data=True, example="lynx-pipeline registry witness")

@@ -126,6 +126,11 @@ class Memory:
                 write_atomic(self._file, canonical(asdict(new)) + b"\n")
                 self._known = new
 
+    def remembered(self) -> tuple[str, bytes] | None:
+        """The hash of the last entry that counted, and the line of what was the latest promotion,
+        however long ago; None if nothing is known."""
+        return None if self._known is None else (self._known.hash, self._known.latest.encode())
+
     def last_known(self) -> tuple[Entry[Promoted], str] | None:
         """What was the latest promotion, and when that was verified; None if this is longer ago
         than the settings allow, other keys are trusted now, or nothing is known."""

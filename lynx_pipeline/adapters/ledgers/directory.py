@@ -55,10 +55,10 @@ class DirectoryLedger:
             SystemFailed: the disk failed.
         """
         # The checkpoints first, the signatures last: an append in between only extends them.
-        published = ((name, _read_if_there(self._published(name))) for name in self.witnesses)
+        published = ((name, read_if_there(self._published(name))) for name in self.witnesses)
         checkpoints = tuple((name, raw) for name, raw in published if raw is not None)
         remembered = self._read_checkpoint()
-        raw = _read_if_there(self.file) or b""
+        raw = read_if_there(self.file) or b""
         ledger = parse_ledger(raw, str(self.file), [remembered] if remembered else [])
         if remembered is None and len(ledger.entries) > 1 and self._read_checkpoint() is None:
             raise BadInput(
@@ -66,7 +66,7 @@ class DirectoryLedger:
                 f"{self.checkpoint_file.name} beside it is missing. Restore the checkpoint from a "
                 "backup; nothing was changed."
             )
-        signatures = _read_if_there(self.signatures_file) or b""
+        signatures = read_if_there(self.signatures_file) or b""
         return replace(ledger, signatures=signatures, checkpoints=checkpoints)
 
     def append(
@@ -111,7 +111,7 @@ class DirectoryLedger:
             BadInput: it is missing, or its bytes have another digest.
             SystemFailed: the disk failed.
         """
-        raw = _read_if_there(self.folder / evidence_path(sha256))
+        raw = read_if_there(self.folder / evidence_path(sha256))
         return check_digest(raw, sha256, str(self.folder))
 
     def publish(self, witness: str, checkpoint: bytes) -> None:
@@ -140,7 +140,7 @@ class DirectoryLedger:
         folders = {self.folder, self.folder.parent}
         for raw in evidence:
             path = self.folder / evidence_path(hashlib.sha256(raw).hexdigest())
-            if _read_if_there(path) != raw:
+            if read_if_there(path) != raw:
                 write_atomic(path, raw)
             folders |= {path.parent, path.parent.parent}
         _sync(*sorted(folders, reverse=True))
@@ -200,7 +200,7 @@ class DirectoryLedger:
         write_atomic(self.checkpoint_file, checkpoint.to_line())
 
     def _read_checkpoint(self) -> Checkpoint | None:
-        raw = _read_if_there(self.checkpoint_file)
+        raw = read_if_there(self.checkpoint_file)
         if raw is None:
             return None
         return read_checkpoint(raw, str(self.checkpoint_file))
@@ -217,7 +217,8 @@ def _sync(*paths: Path) -> None:
             ) from None
 
 
-def _read_if_there(path: Path) -> bytes | None:
+def read_if_there(path: Path) -> bytes | None:
+    """The file's bytes; None if there is no such file."""
     try:
         return path.read_bytes()
     except FileNotFoundError:

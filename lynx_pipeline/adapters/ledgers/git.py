@@ -32,6 +32,8 @@ from lynx_pipeline.adapters.ledgers.git_objects import (
     INDEX,
     Tag,
     commit_command,
+    is_ours,
+    is_repair,
     read_message,
     tag_command,
     tag_name,
@@ -52,8 +54,6 @@ from lynx_pipeline.errors import BadInput, SystemFailed
 PATIENCE = 3
 # How long to keep trying while other writers are faster.
 RACE_SECONDS = 600.0
-# What follows the model's name in the tags that this store makes.
-_OURS = re.compile(r"v[0-9]+\.[0-9]+\.[0-9]+(-dev(\.[0-9]+)?)?|(registered|rolled_back)-[0-9]+")
 
 
 class GitLedger:
@@ -219,7 +219,7 @@ class Clone:
             BadInput: there is one. The push would be rejected each time.
         """
         name = tag_name(entry)
-        if name in self._tags():
+        if name in self.tags():
             raise BadInput(
                 f"{self.remote}: the tag {name} exists and belongs to no entry, so the entry can't "
                 "be added. Something else pushed it: delete it; nothing was changed."
@@ -247,9 +247,13 @@ class Clone:
         self.branch.sign_tag(tag_name(ledger.entries[-1]))
 
     def _read(self) -> Snapshot:
+        return self.fetched(exists=self.branch.fetch())
+
+    def fetched(self, *, exists: bool) -> Snapshot:
+        """The state that was fetched last, verified. ``exists`` says whether there is a branch."""
         commits: list[str] = []
         raw = b""
-        if self.branch.fetch():
+        if exists:
             commits = self.branch.commits()
             found = self.branch.file(INDEX)
             if found is None:
@@ -258,7 +262,7 @@ class Clone:
                     "'registry' in pyproject.toml."
                 )
             raw = found
-        tags = self._tags()
+        tags = self.tags()
         checkpoints = [tag.checkpoint for tag in tags.values() if tag.checkpoint]
         ledger = parse_ledger(raw, str(self.remote), checkpoints)
         if ledger.torn:
@@ -307,19 +311,18 @@ class Clone:
                     "from a clone that has it; nothing was changed."
                 )
             untagged = entry
-        added = [it for it in range(len(commits)) if it not in set(used)]
+        repaired = [name for name, tag in tags.items() if is_repair(name) and tag.commit in places]
+        # What somebody pushed before an administrator repaired the branch is dealt with.
+        start = max((places[tags.pop(name).commit] for name in repaired), default=-1) + 1
+        added = [it for it in range(start, len(commits)) if it not in set(used)]
         strays = [
             f"the commit {commits[it][:12]} of the branch"
             for it in added[: -1 if untagged else None]
         ]
-        strays += [
-            f"the tag {name}"
-            for name, tag in tags.items()
-            if tag.checkpoint or _OURS.fullmatch(name.removeprefix(f"{self.model}@"))
-        ]
+        strays += [f"the tag {name}" for name, tag in tags.items() if is_ours(name, tag)]
         return untagged, tuple(strays)
 
-    def _tags(self) -> dict[str, Tag]:
+    def tags(self) -> dict[str, Tag]:
         """The fetched tags by name. Some may not be the registry's."""
         return {
             name: Tag(target, *read_message(message)) if target else Tag("", None, b"")

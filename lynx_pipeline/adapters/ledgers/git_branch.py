@@ -15,7 +15,7 @@ from lynx_pipeline.config import GitRemote
 from lynx_pipeline.domain.text import without_secrets
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 
-_NO_FILTER = "--no-filter"
+NO_FILTER = "--no-filter"
 # Override the user's settings that would block or change our pushes, such as hooks. Signing commits
 # and tags is up to the user's settings.
 _OVERRIDES = tuple(
@@ -57,8 +57,8 @@ class Branch:
         self.filter = "--filter=tree:0"
         # A unique name: git's configuration may contain settings for a remote named origin.
         self.name = f"lynx-{os.urandom(16).hex()}"
-        self._git("init", "--quiet", "--bare", "--template=", ".")
-        self._git("remote", "add", self.name, remote.url)
+        self.git("init", "--quiet", "--bare", "--template=", ".")
+        self.git("remote", "add", self.name, remote.url)
         if pinned:
             self._check_pinned()
 
@@ -76,31 +76,31 @@ class Branch:
             self._fetch(*refs)
         except SystemFailed:
             if self.head() is None:
-                self._git("update-ref", "-d", self.ref)
+                self.git("update-ref", "-d", self.ref)
                 self._fetch(*refs[1:])
                 return False
             self._fetch(*refs)  # the fetch failed, or the branch was created just now
         try:
-            self._git("cat-file", "-e", f"{self.ref}^{{tree}}")
+            self.git("cat-file", "-e", f"{self.ref}^{{tree}}")
         except SystemFailed:
-            if self.filter == _NO_FILTER:
+            if self.filter == NO_FILTER:
                 raise
             # Protocol 0, as over an sshd that ignores GIT_PROTOCOL, serves only whole branches.
-            self.filter = _NO_FILTER
+            self.filter = NO_FILTER
             self._fetch("--refetch", *refs)
         return True
 
     def head(self) -> str | None:
         """The branch's current commit on the remote; None if there is no branch."""
-        return ref_of(self._git("ls-remote", self.name, self.ref), self.ref)
+        return ref_of(self.git("ls-remote", self.name, self.ref), self.ref)
 
     def commits(self) -> list[str]:
-        """The fetched branch's commits, oldest first."""
-        return self._git("rev-list", "--reverse", self.ref).decode().split()
+        """The fetched branch's commits, oldest first, and each after its parents."""
+        return self.git("rev-list", "--topo-order", "--reverse", self.ref).decode().split()
 
     def file(self, path: str) -> bytes | None:
         """A file's bytes at the fetched branch; None if it has no such file."""
-        listed = self._git("ls-tree", self.ref, "--", path).split()
+        listed = self.git("ls-tree", self.ref, "--", path).split()
         if not listed:
             return None
         if listed[0] != b"100644":
@@ -108,7 +108,7 @@ class Branch:
                 f"{self.remote}: {path} is not a regular file on the branch. Something else pushed "
                 "there: check the branch's history; nothing was changed."
             )
-        return self._git("cat-file", "blob", listed[2].decode())
+        return self.git("cat-file", "blob", listed[2].decode())
 
     def annotated(self) -> list[tuple[str, str, bytes]]:
         """The fetched tags: name, commit and message. A lightweight tag's commit is empty here."""
@@ -121,7 +121,7 @@ class Branch:
 
     def _messages(self, pattern: str) -> list[tuple[str, str, bytes]]:
         form = "%(refname:lstrip=2)%00%(*objectname)%00%(contents)%00%01"
-        listed = self._git("for-each-ref", f"--format={form}", pattern)
+        listed = self.git("for-each-ref", f"--format={form}", pattern)
         rows = (row.split(b"\0", 2) for row in listed.split(b"\0\x01\n")[:-1])
         return [
             (name.decode(errors="backslashreplace"), target.decode(), message)
@@ -131,7 +131,7 @@ class Branch:
     def add(self, *commands: bytes) -> None:
         """Add objects and refs to the clone with ``git fast-import`` commands."""
         script = b"".join((*commands, b"done\n"))
-        self._git("fast-import", "--quiet", "--force", "--done", stdin=script)
+        self.git("fast-import", "--quiet", "--force", "--done", stdin=script)
 
     def sign_commit(self, ref: str) -> None:
         """Sign the new commit at ``ref``, if git's configuration says so (``commit.gpgSign``)."""
@@ -149,7 +149,7 @@ class Branch:
         signed = self._sign(
             "commit-tree", "-S", *options, "-F", "-", tree, text=message, variables=variables
         )
-        self._git("update-ref", ref, signed.stdout.decode().strip())
+        self.git("update-ref", ref, signed.stdout.decode().strip())
 
     def sign_tag(self, name: str) -> None:
         """Sign the new tag ``name``, if git's configuration says so (``tag.gpgSign`` or
@@ -167,12 +167,12 @@ class Branch:
 
     def _read(self, kind: str, name: str) -> tuple[list[tuple[str, str]], str]:
         """The fields and the message of a commit or an annotated tag."""
-        head, _, message = self._git("cat-file", kind, name).decode().partition("\n\n")
+        head, _, message = self.git("cat-file", kind, name).decode().partition("\n\n")
         lines = (line.partition(" ") for line in head.split("\n"))
         return [(key, value) for key, _, value in lines], message
 
     def _is_set(self, setting: str) -> bool:
-        found = self._git("config", "--type=bool", "--default=false", "--get", setting)
+        found = self.git("config", "--type=bool", "--default=false", "--get", setting)
         return found.strip() == b"true"
 
     def _sign(self, *arguments: str, text: str, variables: Mapping[str, str]) -> Done:
@@ -183,26 +183,32 @@ class Branch:
         except SystemFailed as error:
             raise _unsigned(error) from None
 
-    def push(self, old: str | None, *refs: str) -> str | None:
+    def push(
+        self, old: str | None, *refs: str, tags: Mapping[str, str | None] | None = None
+    ) -> str | None:
         """Push all of ``refs`` or none, if the branch is still at ``old``. None if the remote
-        accepted them, else the error."""
-        lease = f"--force-with-lease={self.ref}:{old or ''}"
+        accepted them, else the error. Each tag in ``tags`` may be replaced or deleted, if it is
+        still the given object; None if there is none."""
+        leases = [
+            f"--force-with-lease={ref}:{known or ''}"
+            for ref, known in ((self.ref, old), *(tags or {}).items())
+        ]
         try:
-            self._git("push", "--quiet", "--no-verify", "--atomic", lease, self.name, *refs)
+            self.git("push", "--quiet", "--no-verify", "--atomic", *leases, self.name, *refs)
         except SystemFailed as error:
             return str(error).removeprefix(f"{self.remote}: ")
         return None
 
     def replace(self, new: str, ref: str) -> None:
         """Push the clone's ref ``new`` to the remote's ``ref``, whatever is there."""
-        self._git("push", "--quiet", "--no-verify", self.name, f"+{new}:{ref}")
+        self.git("push", "--quiet", "--no-verify", self.name, f"+{new}:{ref}")
 
     def _fetch(self, *arguments: str) -> None:
-        self._git("fetch", "--quiet", "--no-tags", "--prune", self.filter, self.name, *arguments)
+        self.git("fetch", "--quiet", "--no-tags", "--prune", self.filter, self.name, *arguments)
 
     def _check_pinned(self) -> None:
-        urls = self._git("ls-remote", "--get-url", self.name).decode().split()
-        urls += self._git("remote", "get-url", "--push", "--all", self.name).decode().split()
+        urls = self.git("ls-remote", "--get-url", self.name).decode().split()
+        urls += self.git("remote", "get-url", "--push", "--all", self.name).decode().split()
         for url in urls:
             if without_user(url) != without_user(self.remote.url):
                 raise Refused(
@@ -211,7 +217,8 @@ class Branch:
                     "the one in pyproject.toml. Remove that setting."
                 )
 
-    def _git(self, *arguments: str, stdin: bytes = b"") -> bytes:
+    def git(self, *arguments: str, stdin: bytes = b"") -> bytes:
+        """The output of a git command in the clone."""
         return self._run(*arguments, stdin=stdin).stdout
 
     def _run(

@@ -1,10 +1,13 @@
 """What the git store writes and reads: its commits and annotated tags.
 
 A promotion's tag is ``<model>@<semver>``, any other entry's ``<model>@<event>-<seq>``. A tag's
-message has the entry's signature, if it has one, and the checkpoint of the ledger at the entry.
+message has the entry's signature, if it has one, and the checkpoint of the ledger at the entry. A
+repair of the branch is a commit with the tag ``<model>@repair-<number>``.
 """
 
-from collections.abc import Mapping
+import re
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +17,10 @@ from lynx_pipeline.domain.ledger.facts import Promoted
 from lynx_pipeline.errors import BadInput
 
 INDEX = "index.jsonl"
+# What follows the model's name in the tags that this store makes.
+_OURS = re.compile(
+    r"v[0-9]+\.[0-9]+\.[0-9]+(-dev(\.[0-9]+)?)?|(registered|rolled_back|repair)-[0-9]+"
+)
 _AUTHOR = "lynx-pipeline <lynx-pipeline@localhost>"
 
 
@@ -32,6 +39,16 @@ def tag_name(entry: Entry) -> str:
     fact = entry.fact
     name = fact.semver if isinstance(fact, Promoted) else f"{fact.event}-{entry.seq}"
     return f"{fact.model}@{name}"
+
+
+def is_ours(name: str, tag: Tag) -> bool:
+    """Whether this store makes tags like this one."""
+    return tag.checkpoint is not None or _OURS.fullmatch(name.rpartition("@")[2]) is not None
+
+
+def is_repair(name: str) -> bool:
+    """Whether a tag with this name is that of a repair."""
+    return re.fullmatch(r"repair-[0-9]+", name.rpartition("@")[2]) is not None
 
 
 def read_message(message: bytes) -> tuple[Checkpoint | None, bytes]:
@@ -55,6 +72,28 @@ def commit_command(ref: str, parent: str | None, entry: Entry, files: Mapping[st
     return b"".join(lines)
 
 
+def repair_command(
+    ref: str, parents: Iterable[str], index: bytes, evidence: str | None, message: str
+) -> bytes:
+    """The fast-import command for a repair: a commit of nothing but the ledger and the tree
+    ``evidence``."""
+    lines = [f"commit {ref}\ncommitter {_now()}\n".encode(), _data(message.encode())]
+    lines += [
+        f"{'merge' if number else 'from'} {parent}\n".encode()
+        for number, parent in enumerate(parents)
+    ]
+    lines.append(b"deleteall\n")
+    if evidence is not None:
+        lines.append(f"M 040000 {evidence} evidence\n".encode())
+    return b"".join((*lines, f"M 100644 inline {INDEX}\n".encode(), _data(index)))
+
+
+def repair_tag_command(name: str, commit: str, message: str) -> bytes:
+    """The fast-import command for the annotated tag of a repair."""
+    head = f"tag {name}\nfrom {commit}\ntagger {_now()}\n"
+    return head.encode() + _data(message.encode())
+
+
 def tag_command(commit: str, ledger: Ledger, signature: bytes) -> bytes:
     """The fast-import command for the annotated tag of the ledger's last entry."""
     entry, checkpoint = ledger.entries[-1], ledger.checkpoint()
@@ -73,6 +112,10 @@ def _author(entry: Entry) -> str:
     """Author and time, as fast-import expects them."""
     when = datetime.fromisoformat(entry.fact.time)
     return f"{_AUTHOR} {int(when.timestamp())} +0000"
+
+
+def _now() -> str:
+    return f"{_AUTHOR} {int(time.time())} +0000"
 
 
 def _data(raw: bytes) -> bytes:

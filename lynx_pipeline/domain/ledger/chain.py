@@ -135,7 +135,7 @@ def check_digest(raw: bytes | None, sha256: str, where: str) -> bytes:
     """
     if raw is None or hashlib.sha256(raw).hexdigest() != sha256:
         found = "is missing" if raw is None else "was changed"
-        raise BadInput(f"{where}: the evidence {evidence_path(sha256)} {found}. {_ADVICE}")
+        raise BadInput(f"{where}: the evidence {evidence_path(sha256)} {found}. {ADVICE}")
     return raw
 
 
@@ -169,7 +169,7 @@ def parse_ledger(raw: bytes, where: str, remembered: Iterable[Checkpoint] = ()) 
         if entry.seq != number or entry.prev != head:
             raise BadInput(
                 f"{here}: out of place: seq {entry.seq}, prev {entry.prev}; "
-                f"expected seq {number}, prev {head}. {_ADVICE}"
+                f"expected seq {number}, prev {head}. {ADVICE}"
             )
         entries.append(entry)
         head = entry.hash
@@ -180,12 +180,12 @@ def parse_ledger(raw: bytes, where: str, remembered: Iterable[Checkpoint] = ()) 
     if len(entries) < most:
         raise BadInput(
             f"{where}, line {len(entries) + 1}: cut off: the ledger had {most} entries and "
-            f"now has {len(entries)}. {_ADVICE}"
+            f"now has {len(entries)}. {ADVICE}"
         )
     return Ledger(tuple(entries), size, len(tail))
 
 
-_ADVICE = "Restore the registry from a copy that verifies; nothing was changed."
+ADVICE = "Restore the registry from a copy that verifies; nothing was changed."
 
 
 def _unsealed(seq: int, prev: str | None, fact: Fact) -> JsonObject:
@@ -205,12 +205,12 @@ def read_entry(line: bytes, here: str) -> Entry:
     try:
         entry = _unverified(line, here)
     except BadInput as error:
-        raise BadInput(f"{error} {_ADVICE}") from None
+        raise BadInput(f"{error} {ADVICE}") from None
     # Keys are sorted, so what was hashed is the line without its hash.
     member = b'"hash":"%b",' % entry.hash.encode()
     hashed = line.replace(member, b"", 1)
     if hashlib.sha256(hashed).hexdigest() != entry.hash:
-        raise BadInput(f"{here}: its hash does not match its content. {_ADVICE}")
+        raise BadInput(f"{here}: its hash does not match its content. {ADVICE}")
     return entry
 
 
@@ -248,5 +248,5 @@ def _check_remembered(entry: Entry, size: int, remembered: Checkpoint, here: str
     if entry.hash != remembered.hash or size != remembered.size:
         raise BadInput(
             f"{here}: differs from the entry that was here before: the checkpoint has hash "
-            f"{remembered.hash} at byte {remembered.size}. {_ADVICE}"
+            f"{remembered.hash} at byte {remembered.size}. {ADVICE}"
         )

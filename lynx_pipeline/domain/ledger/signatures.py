@@ -39,6 +39,7 @@ LONGEST_FILE = 256 << 20  # bytes
 _OBJECT_LINE = re.compile(rb"^\{.*$", re.MULTILINE)
 NOT_SIGNED = "it is not signed"
 TABLE = "[tool.lynx_pipeline.signatures]"
+NO_KEY = f"its signature can't be checked, because {TABLE} names no key that may have signed"
 KEY_FORM = (
     "expected an Ed25519, ECDSA P-256 or ECDSA P-384 key, as 'openssl pkey -pubout' prints it "
     "between the lines BEGIN PUBLIC KEY and END PUBLIC KEY, on one line"
@@ -142,6 +143,22 @@ def counting_signature(ledger: Ledger, policy: SigningPolicy, entry: Entry) -> E
     return next((it for it in found if is_by_a_key(it, ledger, policy, entry.seq)), None)
 
 
+def signed_hashes(raw: bytes, policy: SigningPolicy) -> frozenset[str]:
+    """The hashes of the entries that one of the policy's keys has signed, whenever, if the lines in
+    ``raw`` have the signatures.
+
+    Raises:
+        BadInput: the policy has an invalid key.
+    """
+    keys = [load_key(key) for key in policy.keys]
+    return frozenset(
+        claim.entry
+        for claim, envelopes in _by_claim(raw).items()
+        if claim.predicate in PREDICATES.values()
+        and any(is_signed(envelope, key) for envelope in envelopes for key in keys)
+    )
+
+
 def is_by_a_key(envelope: Envelope, ledger: Ledger, policy: SigningPolicy, seq: int) -> bool:
     """Whether one of the policy's keys, which may sign at the place ``seq``, signed the envelope.
 
@@ -183,7 +200,7 @@ def _problem(
     """Why the entry does not count as signed; None if it does. ``late``: it did not count when it
     was seen first."""
     if not keys:
-        return f"its signature can't be checked, because {TABLE} names no key that may have signed"
+        return NO_KEY
     envelopes = found.get(Claim(entry.hash, PREDICATES[type(entry.fact)]), [])
     if not envelopes:
         return NOT_SIGNED
