@@ -11,11 +11,11 @@ import click
 from lynx_pipeline.cli.framework import Command, model_option, path_option, with_json
 from lynx_pipeline.cli.output import inform, print_json, warn
 from lynx_pipeline.domain.ledger.chain import Entry
-from lynx_pipeline.domain.ledger.state import broken_rules
 from lynx_pipeline.domain.text import number_of, printable
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline.errors import LynxError, NotInstalled, Refused, SystemFailed
-from lynx_pipeline.registry import NotTheCIPath, Registry, Stale, fetching
+from lynx_pipeline.errors import BadInput, LynxError, NotInstalled, Refused, SystemFailed
+from lynx_pipeline.registry import IgnoredEntries, NotTheCIPath, Registry, Stale, fetching
+from lynx_pipeline.registry.ignored import ignored_entries
 from lynx_pipeline.registry.mirror import alias_problem, mirror
 from lynx_pipeline.registry.witnesses import require_witnesses
 from lynx_pipeline.reports.audit import entry_line
@@ -89,25 +89,43 @@ def rollback(semver: str, as_json: bool) -> int:
 )
 @with_json
 def list_entries(env: str | None, as_json: bool) -> int:
-    """List all entries, oldest first."""
-    entries = list(Registry.open().history(Env(env) if env else None))
+    """List all entries, oldest first, and which ones are ignored.
+
+    In --json, the field 'ignored' is null or the reason.
+    """
+    entries = [it for it in _marked(Registry.open()) if env is None or it[0].fact.env == env]
     if as_json:
-        print_json([entry.to_json() for entry in entries])
+        print_json([{**entry.to_json(), "ignored": ignored} for entry, ignored in entries])
     else:
-        for entry in entries:
-            print(entry_line(entry))
+        for entry, ignored in entries:
+            print(entry_line(entry, ignored))
     return 0
 
 
 @registry.command(cls=Command, data=True, example="lynx-pipeline registry show v0.1.0-dev")
 @click.argument("version")
 def show(version: str) -> int:
-    """Print every entry about VERSION as JSON."""
-    found = [e.to_json() for e in Registry.open().history() if e.fact.semver == version]
+    """Print every entry about VERSION as JSON. 'ignored' is null or the reason."""
+    found = [
+        {**entry.to_json(), "ignored": ignored}
+        for entry, ignored in _marked(Registry.open())
+        if entry.fact.semver == version
+    ]
     if not found:
         raise Refused(f"no entry names {version!r}. 'registry list' shows all entries.")
     print_json(found)
     return 0
+
+
+def _marked(opened: Registry) -> list[tuple[Entry, str | None]]:
+    """All entries, each with the reason if it is ignored. What can't be checked is still listed."""
+    ledger = opened.verify()
+    try:
+        reasons = ignored_entries(opened, ledger)
+    except BadInput as error:
+        warn(f"which entries are ignored is unknown: {error}")
+        reasons = {entry.hash: "unknown, see the warning" for entry in ledger.entries}
+    return [(entry, reasons.get(entry.hash)) for entry in ledger.entries]
 
 
 @registry.command(cls=Command, data=True, example="lynx-pipeline registry resolve --json")
@@ -115,7 +133,8 @@ def show(version: str) -> int:
 @with_json
 def resolve(version: str, as_json: bool) -> int:
     """Print the bundle of VERSION and where its files are (default: latest)."""
-    warnings.simplefilter("always", Stale)
+    for shown in (Stale, IgnoredEntries):
+        warnings.simplefilter("always", shown)
     resolved = asdict(Registry.open().resolve(version))
     if as_json:
         print_json(resolved)
@@ -140,7 +159,8 @@ def resolve(version: str, as_json: bool) -> int:
 @with_json
 def fetch(version: str, to: Path, as_json: bool) -> int:
     """Download the bundle of VERSION and verify every byte of it (default: latest)."""
-    warnings.simplefilter("always", Stale)
+    for shown in (Stale, IgnoredEntries):
+        warnings.simplefilter("always", shown)
     opened = Registry.open()
     entry, stale = opened.answer(version)
     is_new = fetching.fetch_promoted(opened, entry, to).is_new
@@ -211,15 +231,16 @@ def verify() -> int:
     """
     opened = Registry.open()
     ledger = opened.verify()
-    broken = broken_rules(ledger, opened.unsigned(ledger))
-    for entry, reason in broken:
-        print(f"lynx-pipeline: line {entry.seq} is ignored: {reason}", file=sys.stderr)
+    ignored = ignored_entries(opened, ledger)
+    for entry in ledger.entries:
+        if reason := ignored.get(entry.hash):
+            print(f"lynx-pipeline: line {entry.seq} is ignored: {reason}", file=sys.stderr)
     late = require_witnesses(opened.settings, ledger)
     for name, reason in late.items():
         print(f"lynx-pipeline: the witness {name} does not count: {reason}.", file=sys.stderr)
     for stray in ledger.strays:
         print(f"lynx-pipeline: {stray} is ignored: it belongs to no entry.", file=sys.stderr)
-    if broken or ledger.strays or late:
+    if ignored or ledger.strays or late:
         return 1
     torn = f", and {ledger.torn} uncommitted bytes that will be dropped" if ledger.torn else ""
     entries = number_of(len(ledger.entries), "entry", "entries")
@@ -249,16 +270,23 @@ def repair(dry_run: bool, yes: bool, as_json: bool) -> int:
                 print(f"  - {line}")
             for line in notes:
                 print(f"Note: {line}.")
-        wanted = not dry_run and changes and (yes or click.confirm("Repair it?", err=True))
+        wanted = bool(changes) and not dry_run and (yes or _confirmed("Repair it?"))
         if wanted:
             planned.apply()
     if as_json:
-        print_json({"changes": changes, "notes": notes, "repaired": bool(wanted)})
+        print_json({"changes": changes, "notes": notes, "repaired": wanted})
     elif wanted:
         print("The registry is repaired. Run 'lynx-pipeline registry verify'.")
     else:
         print("Nothing was changed." if changes else "There is nothing to repair.")
     return Refused.exit_code if changes and not wanted else 0
+
+
+def _confirmed(question: str) -> bool:
+    try:
+        return click.confirm(question, err=True)
+    except click.Abort:  # the end of the input
+        return False
 
 
 @registry.command(cls=Command, data=True, example="lynx-pipeline registry witness")

@@ -29,6 +29,7 @@ from lynx_pipeline.domain.ledger.state import RegistryState, check_promotion, re
 from lynx_pipeline.domain.text import Say, silent
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import BadInput, Refused
+from lynx_pipeline.registry.ignored import warn_of_ignored
 from lynx_pipeline.registry.memory import Memory
 from lynx_pipeline.registry.witnesses import require_witnesses, witness_problems
 
@@ -278,14 +279,16 @@ class Registry:
 
     def answer(self, version: str = "latest") -> Answer:
         """The promotion of ``version``. In ``prod``, while the registry can't be verified, what is
-        remembered of the latest one, for as long as the settings allow.
+        remembered of the latest one, for as long as the settings allow. Warns if there are ignored
+        entries after those that count.
 
         Raises:
             Refused: nothing was promoted, or not this version.
             BadInput: the registry is damaged, and nothing else is known.
         """
         try:
-            return Answer(self.promoted(version), None)
+            state = self._replay(self.verify(), witnessed=True)
+            answer = Answer(self._named(state, version), None)
         except BadInput as error:
             known = self._memory.last_known() if self.settings.env is Env.PROD else None
             if known is None or version not in ("latest", known[0].fact.semver):
@@ -293,6 +296,8 @@ class Registry:
             stale = f"it was verified last at {known[1]}, and can't be verified now: {error}"
             warnings.warn(f"{known[0].fact.semver} may be outdated: {stale}", Stale, stacklevel=2)
             return Answer(known[0], stale)
+        warn_of_ignored(state)
+        return answer
 
     def promoted(self, version: str = "latest") -> Entry[Promoted]:
         """The promotion of ``version`` in this environment.
@@ -301,14 +306,7 @@ class Registry:
             Refused: nothing was promoted, or not this version.
             BadInput: the registry is damaged.
         """
-        state = self._replay(self.verify(), witnessed=True)
-        if version != "latest":
-            return self._promoted(state, version)
-        if state.latest is None:
-            raise Refused(
-                f"nothing was promoted in {self.settings.env} yet, so there is no latest version."
-            )
-        return state.latest
+        return self._named(self._replay(self.verify(), witnessed=True), version)
 
     def promotions(self) -> tuple[Entry[Promoted], ...]:
         """The promotion of each version in this environment, oldest first."""
@@ -370,6 +368,15 @@ class Registry:
             bundle.bundle_digest,
             self._unsigned(ledger),
         )
+
+    def _named(self, state: RegistryState, version: str) -> Entry[Promoted]:
+        if version != "latest":
+            return self._promoted(state, version)
+        if state.latest is None:
+            raise Refused(
+                f"nothing was promoted in {self.settings.env} yet, so there is no latest version."
+            )
+        return state.latest
 
     def _promoted(self, state: RegistryState, semver: str) -> Entry[Promoted]:
         entry = state.promoted.get(semver)

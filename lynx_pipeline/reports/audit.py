@@ -14,9 +14,11 @@ from lynx_pipeline.reports.terminal import print_report
 from lynx_pipeline.reports.verdict_json import corpus_json, verdict_json
 
 
-def entry_line(entry: Entry) -> str:
-    """An entry in one line, safe for any terminal: an entry may contain control characters."""
-    return printable(_line(entry))
+def entry_line(entry: Entry, ignored: str | None = None) -> str:
+    """An entry in one line, with the reason if it is ignored. It is safe for any terminal: an entry
+    may contain control characters."""
+    mark = "" if ignored is None else f"  IGNORED: {ignored}"
+    return printable(f"{_line(entry)}{mark}")
 
 
 def _line(entry: Entry) -> str:

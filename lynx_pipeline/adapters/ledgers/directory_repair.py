@@ -66,7 +66,7 @@ def plan(store: DirectoryLedger, trust: Trust) -> Repair:
                 )
             _write(store, best, raw, checkpoint)
 
-    return Repair(tuple(changes), tuple(remaining(best.ignored)), apply)
+    return Repair(tuple(changes), remaining(best, signatures, trust), apply)
 
 
 def _files(store: DirectoryLedger) -> tuple[bytes | None, bytes | None, bytes | None]:

@@ -16,7 +16,7 @@ come back into its history as further parents.
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
@@ -119,7 +119,7 @@ class _Planner:
             *self._commit_changes(tags, parents),
             *self._tag_changes(best, tags),
         ]
-        notes = tuple(remaining(best.ignored))
+        notes = remaining(best, self.signatures, self.trust)
         if not changes:
             return Repair((), notes, lambda: None)
         return self._prepared(best, parents, tags, changes, notes)
@@ -215,7 +215,7 @@ class _Planner:
                     raise Refused(
                         f"the tag {name} of {describe(entry)} is missing or points elsewhere, and "
                         "no commit of the branch is this entry's own. Push the tag again from a "
-                        "clone that has it; nothing was changed."
+                        "clone that has it."
                     )
                 until = Ledger(tuple(it.entry for it in best.lines[:number]), end)
                 plan.made[name] = (order[place], until, self._signature(entry, best))
@@ -236,15 +236,15 @@ class _Planner:
         Raises:
             Refused: the entry needs one, and it is gone.
         """
-        ledger = Ledger(best.ledger.entries, len(best.raw), signatures=self.signatures)
+        ledger = replace(best.ledger, signatures=self.signatures)
         envelope = counting_signature(ledger, self.trust.policy, entry)
         if envelope is not None:
             return envelope.to_line()
         if reason := unsigned_entries(ledger, self.trust.policy).get(entry.hash):
             raise Refused(
                 f"the tag {tag_name(entry)} of {describe(entry)} is missing or points elsewhere, "
-                f"and it has the entry's signature: {reason}. Push the tag again from a clone that "
-                "has it; nothing was changed."
+                f"and without it the entry would be ignored: {reason}. Push the tag again from a "
+                "clone that has it."
             )
         return b""
 

@@ -15,13 +15,22 @@ If that is impossible, the repair is refused. Reading and writing the stores is 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from lynx_pipeline.domain.ledger.chain import ADVICE, Entry, Ledger, read_entry
-from lynx_pipeline.domain.ledger.signatures import NO_KEY, signed_hashes
+from lynx_pipeline.domain.ledger.signatures import (
+    NO_KEY,
+    NOT_SIGNED,
+    OTHER_KEY,
+    TABLE,
+    signed_hashes,
+    unsigned_entries,
+)
 from lynx_pipeline.domain.release.signing import SigningPolicy
 from lynx_pipeline.errors import BadInput, Refused
+
+_RESTORE = "Restore the registry from a copy that verifies."
 
 
 class Line(NamedTuple):
@@ -125,6 +134,11 @@ def best_ledger(
             best, most = Best(kept, reasons, tuple(ignored)), worth
     if best is None:
         raise problem or BadInput(f"nothing that verifies is left of the ledger. {ADVICE}")
+    if OTHER_KEY in reasons.values() and not signed & best.hashes:
+        raise Refused(
+            f"no entry has a signature by a key in {TABLE}, so all would be removed. Check the "
+            "keys."
+        )
     _check_records(pool, best, vouched)
     _explain_the_others(pool, best, chains, vouched)
     return best
@@ -179,11 +193,11 @@ def _check_records(pool: Pool, best: Best, vouched: Mapping[str, str]) -> None:
         if line is None:
             raise Refused(
                 f"{vouched[hashed]} names an entry with the hash {hashed}, which can't be found "
-                f"any more. {ADVICE}"
+                f"any more. {_RESTORE}"
             )
         raise Refused(
             f"{vouched[hashed]} names {describe(line.entry)}, and it can't be kept: an entry "
-            f"before it can't be found any more, or there are two ledgers. {ADVICE}"
+            f"before it can't be found any more, or there are two ledgers. {_RESTORE}"
         )
 
 
@@ -208,7 +222,7 @@ def _explain_the_others(
         if not known:
             raise Refused(
                 f"{describe(entry)} verifies, and can't be kept: an entry before it is missing, or "
-                f"another one is in its place. {ADVICE}"
+                f"another one is in its place. {_RESTORE}"
             )
         place = places.get(hashed, entry.seq)
         best.reasons[hashed] = (
@@ -251,10 +265,19 @@ def describe(entry: Entry) -> str:
     return f"entry {entry.seq} ({fact.event} {what} in {fact.env})"
 
 
-def remaining(ignored: Iterable[tuple[Entry, str]]) -> list[str]:
-    """What a repair can't take away, in words."""
-    return [
-        f"{describe(entry)} stays, and is ignored: {reason}. A later entry that is not ignored is "
-        "chained to it"
-        for entry, reason in ignored
-    ]
+def remaining(best: Best, signatures: bytes, trust: Trust) -> tuple[str, ...]:
+    """What a repair can't change, in words."""
+    known = {entry.hash for entry, _ in best.ignored}
+    ledger = replace(best.ledger, signatures=signatures)
+    unsigned = unsigned_entries(ledger, trust.policy)
+    return (
+        *(f"{describe(entry)} stays, and is ignored: {reason}" for entry, reason in best.ignored),
+        *(
+            f"{describe(entry)} counts here only because it was verified before: {reason}. Restore "
+            "its signature from a backup"
+            for entry, _ in best.lines
+            if entry.hash not in known
+            for reason in [unsigned.get(entry.hash)]
+            if reason == NOT_SIGNED
+        ),
+    )

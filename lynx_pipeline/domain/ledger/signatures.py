@@ -40,6 +40,7 @@ _OBJECT_LINE = re.compile(rb"^\{.*$", re.MULTILINE)
 NOT_SIGNED = "it is not signed"
 TABLE = "[tool.lynx_pipeline.signatures]"
 NO_KEY = f"its signature can't be checked, because {TABLE} names no key that may have signed"
+OTHER_KEY = f"no key in {TABLE} has made its signature"
 KEY_FORM = (
     "expected an Ed25519, ECDSA P-256 or ECDSA P-384 key, as 'openssl pkey -pubout' prints it "
     "between the lines BEGIN PUBLIC KEY and END PUBLIC KEY, on one line"
@@ -208,7 +209,7 @@ def _problem(
         until for until, key in keys if any(is_signed(envelope, key) for envelope in envelopes)
     ]
     if not signers:
-        return f"no key in {TABLE} has made its signature"
+        return OTHER_KEY
     if all(until is not None and entry.seq > until for until in signers):
         return "it is signed with a retired key, after the last entry that may be signed with it"
     if late and None not in signers:

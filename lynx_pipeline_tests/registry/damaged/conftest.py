@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lynx_pipeline.adapters.ledgers.git import GitLedger
+from lynx_pipeline.adapters.ledgers.store import unsigned
 from lynx_pipeline.cli import main
 from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.ledger.chain import Entry
@@ -17,7 +17,7 @@ from lynx_pipeline.domain.ledger.facts import Promoted
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.registry import Registry
 from lynx_pipeline_tests.support.builders import actor, project, promoted
-from lynx_pipeline_tests.support.places import BRANCH, GIT_ENV, InFolder, OnGit, Place
+from lynx_pipeline_tests.support.places import GIT_ENV, InFolder, OnGit, Place
 from lynx_pipeline_tests.support.signing import RELEASE, sign, signatures_table
 
 
@@ -63,7 +63,9 @@ class Case:
     def promote(self, number: int) -> Entry:
         """Append a promotion that counts."""
         new = self.promotion(number)
-        return self.place.store.append(lambda _: new, sign=sign).entry
+        return self.place.store.append(
+            lambda _: new, sign=sign if self.env is Env.PROD else unsigned
+        ).entry
 
     def forge(self, number: int) -> Entry:
         """Append an entry as somebody without the key can, with its tag."""
@@ -127,18 +129,3 @@ def new_case(
         return Case(place, tmp_path / "project", env)
 
     yield case
-
-
-def reset(case: Case, commit: str) -> None:
-    """Force the branch to a commit."""
-    case.git.git("update-ref", f"refs/heads/{BRANCH}", commit)
-
-
-def tag(case: Case, number: int) -> str:
-    """The name of a promotion's tag."""
-    return f"refs/tags/tiny@{case.version(number)}"
-
-
-def store_of(case: Case) -> GitLedger:
-    """The git store."""
-    return case.git.store

@@ -6,145 +6,47 @@ from collections.abc import Callable
 import pytest
 
 from lynx_pipeline.domain.versioning import Env
-from lynx_pipeline_tests.registry.repair.conftest import Case, reset, tag
+from lynx_pipeline_tests.registry.damaged.conftest import Case
+from lynx_pipeline_tests.registry.damaged.damage import (
+    all_tags_deleted,
+    branch_deleted,
+    branch_replaced,
+    checkpoint_damaged,
+    checkpoint_missing,
+    commit_tree,
+    cut_off,
+    cut_within_a_line,
+    doubled,
+    flipped_byte,
+    foreign_file,
+    forged,
+    forged_line,
+    forged_without_a_tag,
+    garbage_appended,
+    incomplete_line,
+    index_removed,
+    index_replaced_by_a_link,
+    last_tag_deleted,
+    line_removed,
+    reset,
+    squashed,
+    stray_tag,
+    swapped,
+    tag_deleted,
+    tag_made_lightweight,
+    tag_moved,
+    tag_of_a_ledger_that_is_not_there,
+    tag_of_another_entry,
+    tag_with_a_wrong_hash,
+    two_forged,
+    wound_back,
+    wound_back_and_pushed,
+)
 from lynx_pipeline_tests.support.places import BRANCH
+from lynx_pipeline_tests.support.signing import sign
 
 NewCase = Callable[[str, Env], Case]
 Damage = Callable[[Case], object]
-
-
-def foreign_file(case: Case) -> None:
-    kept = case.git.git("ls-tree", BRANCH).decode()
-    blob = case.git.git("hash-object", "-w", "--stdin", stdin=b"Hello").decode()
-    commit_tree(case, f"{kept}\n100644 blob {blob}\tREADME.md\n")
-
-
-def commit_tree(case: Case, listing: str) -> None:
-    """Put a commit of exactly this tree on the branch."""
-    tree = case.git.git("mktree", stdin=listing.encode()).decode()
-    reset(case, case.git.git("commit-tree", tree, "-p", BRANCH, "-m", "x").decode())
-
-
-def index_removed(case: Case) -> None:
-    commit_tree(case, "")
-
-
-def index_replaced_by_a_link(case: Case) -> None:
-    blob = case.git.git("hash-object", "-w", "--stdin", stdin=b"/etc/passwd").decode()
-    commit_tree(case, f"120000 blob {blob}\tindex.jsonl\n")
-
-
-def stray_tag(case: Case) -> None:
-    case.git.git("update-ref", "refs/tags/tiny@v0.9.0", BRANCH)
-
-
-def tag_of_another_entry(case: Case) -> None:
-    """A copy of an entry's tag under a version that was never promoted."""
-    case.git.git("update-ref", "refs/tags/tiny@v0.9.0", tag(case, 2))
-
-
-def flipped_byte(case: Case) -> None:
-    case.rewrite(lambda it: [it[0], it[1].replace(b'"seq":2', b'"seq":7'), it[2]])
-
-
-def line_removed(case: Case) -> None:
-    case.rewrite(lambda it: [it[0], it[2]])
-
-
-def cut_off(case: Case) -> None:
-    case.rewrite(lambda it: it[:2])
-
-
-def cut_within_a_line(case: Case) -> None:
-    case.rewrite(lambda it: [*it[:2], it[2][:-40]])
-
-
-def doubled(case: Case) -> None:
-    case.rewrite(lambda it: [it[0], it[1], it[1], it[2]])
-
-
-def swapped(case: Case) -> None:
-    case.rewrite(lambda it: [it[1], it[0], it[2]])
-
-
-def garbage_appended(case: Case) -> None:
-    case.rewrite(lambda it: [*it, b"{}\n", b"\n"])
-
-
-def incomplete_line(case: Case) -> None:
-    case.rewrite(lambda it: [*it, b"{"])
-
-
-def wound_back(case: Case) -> None:
-    reset(case, case.git.commits()[-2])
-
-
-def wound_back_and_pushed(case: Case) -> None:
-    wound_back(case)
-    foreign_file(case)
-
-
-def branch_deleted(case: Case) -> None:
-    case.git.git("update-ref", "-d", f"refs/heads/{BRANCH}")
-
-
-def squashed(case: Case) -> None:
-    reset(case, case.git.commit(case.git.index(), None))
-
-
-def tag_moved(case: Case) -> None:
-    name = tag(case, 2)
-    text = case.git.git("for-each-ref", "--format=%(contents)", name) + b"\n"
-    short, first = name.removeprefix("refs/tags/"), case.git.commits()[0]
-    case.git.git("tag", "--force", "--annotate", "--file=-", short, first, stdin=text)
-
-
-def tag_deleted(case: Case, number: int = 2) -> None:
-    case.git.git("update-ref", "-d", tag(case, number))
-
-
-def last_tag_deleted(case: Case) -> None:
-    tag_deleted(case, 3)
-
-
-def all_tags_deleted(case: Case) -> None:
-    for number in (1, 2, 3):
-        tag_deleted(case, number)
-
-
-def tag_made_lightweight(case: Case) -> None:
-    case.git.git("update-ref", tag(case, 2), f"{tag(case, 2)}^{{commit}}")
-
-
-def forged(case: Case) -> None:
-    case.forge(4)
-
-
-def two_forged(case: Case) -> None:
-    case.forge(4)
-    case.forge(5)
-
-
-def forged_without_a_tag(case: Case) -> None:
-    """By somebody whom the rules let push to the branch only."""
-    case.forge(4)
-    case.git.git("update-ref", "-d", tag(case, 4))
-
-
-def forged_line(case: Case) -> None:
-    """Two entries in one commit, without tags."""
-    ledger = case.place.store.read()
-    first = ledger.next_entry(case.promotion(4))
-    line = first.to_line()
-    case.rewrite(lambda it: [*it, line, line.replace(b'"seq":4', b'"seq":5')])
-
-
-def checkpoint_missing(case: Case) -> None:
-    case.folder.store.checkpoint_file.unlink()
-
-
-def checkpoint_damaged(case: Case) -> None:
-    case.folder.store.checkpoint_file.write_bytes(b'{"seq":3')
 
 
 ON_GIT: dict[Damage, str] = {
@@ -165,6 +67,9 @@ ON_GIT: dict[Damage, str] = {
     wound_back_and_pushed: "take the commits up to .* back into the branch",
     branch_deleted: "restore the branch",
     squashed: "take the commits up to .* back into the branch",
+    branch_replaced: "take the commits up to .* back into the branch",
+    tag_with_a_wrong_hash: r"replace the tag tiny@v0.2.0(-dev)? of entry 2",
+    tag_of_a_ledger_that_is_not_there: "delete the tag tiny@v0.9.0: it belongs to no entry",
     tag_moved: r"replace the tag tiny@v0.2.0(-dev)? of entry 2",
 }
 DEV_ON_GIT: dict[Damage, str] = {
@@ -236,3 +141,63 @@ def test_a_damage_is_shown_and_repaired(
     new = case.promote(6)
     assert case.entries == (*before, new)
     assert case.run("verify")[0] == 0
+
+
+@pytest.mark.slow
+def test_the_evidence_is_kept(new_case: NewCase) -> None:
+    """Somebody has replaced the whole tree. What readers need beside the ledger comes back."""
+    case = new_case("git", Env.PROD)
+    new = case.promotion(4)
+    case.place.store.append(lambda _: new, [b"the predictions"], sign)
+    assert case.place.holds(b"the predictions")
+    foreign_file(case)
+    commit_tree(case, "")
+    assert not case.place.holds(b"the predictions")
+    assert case.run("repair", "--yes")[0] == 0
+    assert case.place.holds(b"the predictions")
+    listed = case.git.git("ls-tree", "--name-only", BRANCH).split()
+    assert listed == [b"evidence", b"index.jsonl"]
+
+
+@pytest.mark.slow
+def test_a_repair_s_commit_and_tag_say_what_it_changed(new_case: NewCase) -> None:
+    """Also the signature that a deleted tag had: somebody may trust its key."""
+    case = new_case("git", Env.PROD)
+    new = case.promotion(4)
+    forged = case.place.store.append(lambda _: new, (), lambda entry: sign(entry, "other")).entry
+    assert case.run("repair", "--yes")[0] == 0
+    message = case.git.git("log", "-1", "--format=%B", BRANCH)
+    assert b"entry 4 (promoted v0.4.0 in prod): no key in" in message
+    assert sign(forged, "other").strip() in message
+    tagged = case.git.git("for-each-ref", "--format=%(contents)", "refs/tags/tiny@repair-1")
+    assert tagged == message
+    assert case.git.git("rev-parse", "tiny@repair-1^{commit}") == case.git.git("rev-parse", BRANCH)
+
+
+@pytest.mark.slow
+def test_only_a_repair_s_tag_makes_a_commit_dealt_with(new_case: NewCase) -> None:
+    """Whoever may push the branch and no tags can't hide what was pushed. What comes after a repair
+    is named again."""
+    case = new_case("git", Env.PROD)
+    foreign_file(case)
+    assert case.run("repair", "--yes")[0] == 0
+    foreign_file(case)
+    code, _, err = case.run("verify")
+    assert (code, err.count("the commit")) == (1, 1)
+    case.git.git("update-ref", "-d", "refs/tags/tiny@repair-1")
+    code, _, err = case.run("verify")
+    assert (code, err.count("the commit")) == (1, 3)
+    assert case.run("repair", "--yes")[0] == 0
+    reset(case, case.git.commits()[2])
+    assert "the tag tiny@repair-1 is ignored: it belongs to no entry" in case.run("verify")[2]
+    assert case.run("repair", "--yes")[0] == 0
+    assert case.run("verify")[0] == 0
+
+
+def test_an_empty_registry_needs_no_repair(new_case: NewCase) -> None:
+    """Nothing was promoted yet."""
+    case = new_case("folder", Env.DEV)
+    for file in case.folder.folder.iterdir():
+        file.unlink()
+    assert case.run("repair", "--yes")[:2] == (0, "There is nothing to repair.\n")
+    assert case.place.all() == {}
