@@ -39,7 +39,7 @@ def warn_of_ignored(state: RegistryState) -> None:
     if not later:
         return
     listed = "; ".join(
-        f"line {entry.seq}, {entry.fact.event} {entry.fact.semver}: {reason}"
+        f"line {entry.seq}, {entry.fact.event} {entry.fact.semver}: {reason.rstrip('.')}"
         for entry, reason in later[:_MOST]
     )
     more = f"; and {len(later) - _MOST} more" if len(later) > _MOST else ""

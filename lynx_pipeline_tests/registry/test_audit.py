@@ -242,6 +242,7 @@ INVALID_SEMVERS = [
 ]
 
 
+@pytest.mark.filterwarnings("ignore::lynx_pipeline.registry.IgnoredEntries")
 @pytest.mark.parametrize("semver", INVALID_SEMVERS)
 def test_an_invalid_version_in_prod_is_ignored_and_reported(world: World, semver: str) -> None:
     """The entry never resolves, a valid one beside it still does, and every report lists the
@@ -259,6 +260,7 @@ def test_an_invalid_version_in_prod_is_ignored_and_reported(world: World, semver
     assert run_command(world, "registry", "verify") == 1
 
 
+@pytest.mark.filterwarnings("ignore::lynx_pipeline.registry.IgnoredEntries")
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -284,6 +286,7 @@ def test_an_entry_that_breaks_a_rule_in_prod_is_ignored(
     assert message in broken[1]
 
 
+@pytest.mark.filterwarnings("ignore::lynx_pipeline.registry.IgnoredEntries")
 def test_an_entry_that_reuses_a_token_is_ignored(world: World) -> None:
     """The second entry with the same token is a replay."""
     first = promoted("v0.9.0", env=Env.PROD, canonical_sha=A)

@@ -100,6 +100,7 @@ def test_prod_refuses_every_write(
     assert world.state == {}
 
 
+@pytest.mark.filterwarnings("ignore::lynx_pipeline.registry.IgnoredEntries")
 def test_dev_and_prod_in_one_registry_are_separate(world: World) -> None:
     """A version promoted in dev never resolves in prod."""
     store = DirectoryLedger(world.settings.root / "registry")

@@ -114,6 +114,7 @@ def test_a_promotion_that_is_repeated_is_not_signed_again(prod: Prod) -> None:
     assert Registry.open(prod.prod).verify() == before
 
 
+@pytest.mark.filterwarnings("ignore::lynx_pipeline.registry.IgnoredEntries")
 @both_stores
 def test_a_forged_entry_is_ignored_and_named(
     prod: Prod, capsys: pytest.CaptureFixture[str]
@@ -253,6 +254,7 @@ def test_a_reader_trusts_what_its_settings_say(
     assert reason in finding
 
 
+@pytest.mark.filterwarnings("ignore::lynx_pipeline.registry.IgnoredEntries")
 def test_a_retired_key_signs_nothing_more(prod: Prod) -> None:
     """A thief of the old key can't write an entry that counts, whatever time it claims."""
     genuine = prod.promote(prod.candidate("good"), FIRST)
@@ -265,6 +267,7 @@ def test_a_retired_key_signs_nothing_more(prod: Prod) -> None:
     assert "signed with a retired key" in audit(Registry.open(prod.prod), FORGED).findings[0]
 
 
+@pytest.mark.filterwarnings("ignore::lynx_pipeline.registry.IgnoredEntries")
 def test_a_registry_from_before_goes_on(prod: Prod) -> None:
     """Its entries count up to the one that the settings name, and no further."""
     genuine = prod.promote(prod.candidate("good"), FIRST)
