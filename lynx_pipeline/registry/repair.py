@@ -34,8 +34,9 @@ def planned_repair(registry: Registry) -> Iterator[Repair]:
         return broken_rules(ledger, registry.unsigned(ledger))
 
     settings = registry.settings
-    known = Memory(settings).remembered() if settings.env is Env.PROD else None
-    trust = Trust(settings.signatures, ignored, *(known or ()))
+    in_prod = settings.env is Env.PROD
+    known = Memory(settings).remembered() if in_prod else None
+    trust = Trust(settings.signatures, ignored, in_prod, *(known or ()))
     store = registry.store
     if isinstance(store, GitLedger):
         with git_repair.planned(store, trust) as repair:

@@ -112,6 +112,7 @@ class _Planner:
             hashed = line.entry.hash
             if best.reasons.get(hashed) == NOT_SIGNED and tag_name(line.entry) not in self.tags:
                 best.reasons[hashed] = _NO_TAG
+        best = self._without_additions(best)
         parents = self._parents(best)
         tags = self._plan_tags(best, parents)
         changes = [
@@ -168,6 +169,21 @@ class _Planner:
         return pool
 
     # ----- what is to be ----------------------------------------------------------------------
+
+    def _without_additions(self, best: Best) -> Best:
+        """Without entries at the end that have neither a tag nor a commit of their own, and those
+        that are chained to them. This store did not make them."""
+        known, ends = 0, list(accumulate(len(line.raw) for line in best.lines))
+        recorded = {tag.checkpoint.hash for tag in self.tags.values() if tag.checkpoint}
+        for number, line in enumerate(best.lines, start=1):
+            if line.entry.hash in recorded or line.entry.hash == self.trust.remembered:
+                known = number
+        own = {self.sizes.get(commit) for commit in self.commits}
+        added = (it for it in range(known, len(ends)) if ends[it] not in own)
+        first = next(added, len(ends)) if known else len(ends)
+        why = "it has neither a tag nor a commit of its own, so this software did not add it"
+        reasons = {line.entry.hash: why for line in best.lines[first:]}
+        return replace(best, lines=best.lines[:first], reasons={**best.reasons, **reasons})
 
     def _parents(self, best: Best) -> list[str]:
         """The parents of the repair: the branch, and the commits of tags that were taken off it."""

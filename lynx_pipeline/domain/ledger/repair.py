@@ -28,6 +28,7 @@ from lynx_pipeline.domain.ledger.signatures import (
     unsigned_entries,
 )
 from lynx_pipeline.domain.release.signing import SigningPolicy
+from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, Refused
 
 _RESTORE = "Restore the registry from a copy that verifies."
@@ -68,11 +69,13 @@ class Pool:
 class Trust:
     """What the repairing reader trusts: its ``policy``; ``ignored`` finds a ledger's ignored
     entries, each with the reason, and raises BadInput if the ledger contradicts what the reader
-    remembers; ``remembered`` is the hash of the last entry that it remembers, ``line`` that of the
+    remembers. Without ``judges_prod`` it remembers nothing of ``prod``, and no entry in ``prod`` is
+    removed. ``remembered`` is the hash of the last entry that it remembers, ``line`` that of the
     latest promotion that it knows."""
 
     policy: SigningPolicy
     ignored: Callable[[Ledger], Sequence[tuple[Entry, str]]]
+    judges_prod: bool = True
     remembered: str | None = None
     line: bytes = b""
 
@@ -124,7 +127,7 @@ def best_ledger(
     problem: BadInput | None = None
     for chain in chains:
         try:
-            kept, ignored, dropped = _trimmed(chain, signatures, trust)
+            kept, ignored, dropped = _trimmed(chain, signatures, recorded, vouched, trust)
         except BadInput as error:
             problem = error
             continue
@@ -163,22 +166,37 @@ def _chains(lines: Iterable[Line]) -> Iterator[tuple[Line, ...]]:
 
 
 def _trimmed(
-    chain: tuple[Line, ...], signatures: bytes, trust: Trust
+    chain: tuple[Line, ...],
+    signatures: bytes,
+    recorded: Collection[str],
+    vouched: Collection[str],
+    trust: Trust,
 ) -> tuple[tuple[Line, ...], list[tuple[Entry, str]], dict[str, str]]:
     """The chain without the ignored entries at its end, those that stay ignored in it, and why the
-    others are gone."""
+    others are gone. What nothing vouches for goes with an ignored entry that it is chained to."""
     size = sum(len(line.raw) for line in chain)
     ledger = Ledger(tuple(line.entry for line in chain), size, signatures=signatures)
     ignored = list(trust.ignored(ledger))
     why = {entry.hash: reason for entry, reason in ignored}
     places = {trust.policy.unsigned_until, *(key.until for key in trust.policy.keys)}
-    end = len(chain)
-    while end:
-        last = chain[end - 1].entry.hash
-        if last not in why or why[last] == NO_KEY or last in places:
-            break
-        end -= 1
-    gone = {line.entry.hash: why[line.entry.hash] for line in chain[end:]}
+
+    def stays(entry: Entry) -> bool:
+        if entry.hash in places or (entry.fact.env is Env.PROD and not trust.judges_prod):
+            return True
+        return why.get(entry.hash) == NO_KEY or (entry.hash in vouched and entry.hash not in why)
+
+    is_recorded = any(line.entry.hash in recorded for line in chain)
+    start = 0
+    for number, line in enumerate(chain, start=1):
+        # Without a record nothing says where the right ledger ends, so what is valid stays.
+        if stays(line.entry) or not (is_recorded or line.entry.hash in why):
+            start = number
+    ends = (it for it in range(start, len(chain)) if chain[it].entry.hash in why)
+    end = next(ends, len(chain))
+    gone = {
+        entry.hash: why.get(entry.hash, f"it is chained to entry {end + 1}, which is removed")
+        for entry, _ in chain[end:]
+    }
     return chain[:end], [pair for pair in ignored if pair[0].hash not in gone], gone
 
 
@@ -216,8 +234,9 @@ def _explain_the_others(
         parts = (it for it, (a, b) in enumerate(zip(chain, best.lines, strict=False)) if a != b)
         place = next(parts, len(best.lines))
         places |= {line.entry.hash: place + 1 for line in chain[place:]}
+    kept = best.hashes
     for hashed, (entry, _) in pool.lines.items():
-        if hashed in best.hashes or hashed in best.reasons:
+        if hashed in kept or hashed in best.reasons:
             continue
         if not known:
             raise Refused(
@@ -235,6 +254,7 @@ def _explain_the_others(
 def changed_lines(raw: bytes, best: Best) -> list[str]:
     """What a repair does to the lines of ``raw``, in order."""
     *lines, torn = raw.split(b"\n")
+    kept = best.hashes
     changes: list[str] = []
     seen: dict[str, None] = {}
     for number, line in enumerate(lines, start=1):
@@ -243,7 +263,7 @@ def changed_lines(raw: bytes, best: Best) -> list[str]:
         except BadInput as error:
             changes.append(f"remove {str(error).removesuffix(ADVICE).rstrip(' .')}")
             continue
-        if entry.hash not in best.hashes:
+        if entry.hash not in kept:
             changes.append(f"remove line {number}, {describe(entry)}: {best.reasons[entry.hash]}")
         elif entry.hash in seen:
             changes.append(f"remove line {number}, {describe(entry)}: it is there twice")

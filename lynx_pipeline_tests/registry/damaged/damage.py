@@ -1,6 +1,10 @@
 """What somebody, or a failing disk, can do to a registry."""
 
+from lynx_pipeline.domain.ledger.chain import Ledger
+from lynx_pipeline.domain.ledger.facts import Fact
+from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline_tests.registry.damaged.conftest import Case
+from lynx_pipeline_tests.support.builders import fact, promoted
 from lynx_pipeline_tests.support.places import BRANCH
 
 
@@ -163,6 +167,27 @@ def forged_line(case: Case) -> None:
     first = ledger.next_entry(case.promotion(4))
     line = first.to_line()
     case.rewrite(lambda it: [*it, line, line.replace(b'"seq":4', b'"seq":5')])
+
+
+def push_lines(case: Case, *facts: Fact, together: bool) -> None:
+    """Push entries without tags, each with a commit, or all with one."""
+    ledger, raw = case.place.store.read(), case.place.index()
+    for number, new in enumerate(facts, start=1):
+        entry = ledger.next_entry(new)
+        ledger = Ledger((*ledger.entries, entry), 0)
+        raw += entry.to_line()
+        if number == len(facts) or not together:
+            case.place.overwrite(raw)
+
+
+def registered_on_a_forged_one(case: Case) -> None:
+    """An entry that needs no signature is chained to a forged one. Neither has a tag."""
+    push_lines(case, case.promotion(4), fact(env=Env.PROD), together=False)
+
+
+def dev_entries_in_one_commit(case: Case) -> None:
+    """They need no signature, and have no tag."""
+    push_lines(case, promoted("v0.8.0-dev"), promoted("v0.9.0-dev"), together=True)
 
 
 def checkpoint_missing(case: Case) -> None:

@@ -163,6 +163,20 @@ def test_an_ignored_entry_that_later_ones_build_on_stays(new_case: NewCase, stor
     assert case.run("repair", "--dry-run")[0] == 0
 
 
+def test_in_dev_no_entry_of_prod_is_removed(
+    new_case: NewCase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this machine remembers of it is not looked at there."""
+    case = new_case("folder", Env.PROD)
+    case.forge(4)
+    before = case.place.all()
+    monkeypatch.setenv("LYNX_ENV", "dev")
+    code, out, _ = case.run("repair", "--yes")
+    assert code == 0
+    assert "entry 4 (promoted v0.4.0 in prod) stays, and is ignored" in out
+    assert case.place.all() == before
+
+
 def test_without_keys_nothing_is_judged(new_case: NewCase) -> None:
     """Every entry is ignored, because its signature can't be checked. None is removed."""
     case = new_case("folder", Env.PROD)

@@ -16,6 +16,7 @@ from lynx_pipeline_tests.registry.damaged.damage import (
     commit_tree,
     cut_off,
     cut_within_a_line,
+    dev_entries_in_one_commit,
     doubled,
     flipped_byte,
     foreign_file,
@@ -28,6 +29,7 @@ from lynx_pipeline_tests.registry.damaged.damage import (
     index_replaced_by_a_link,
     last_tag_deleted,
     line_removed,
+    registered_on_a_forged_one,
     reset,
     squashed,
     stray_tag,
@@ -70,6 +72,7 @@ ON_GIT: dict[Damage, str] = {
     branch_replaced: "take the commits up to .* back into the branch",
     tag_with_a_wrong_hash: r"replace the tag tiny@v0.2.0(-dev)? of entry 2",
     tag_of_a_ledger_that_is_not_there: "delete the tag tiny@v0.9.0: it belongs to no entry",
+    dev_entries_in_one_commit: r"entry 4 \(promoted v0.8.0-dev in dev\): it has neither a tag nor",
     tag_moved: r"replace the tag tiny@v0.2.0(-dev)? of entry 2",
 }
 DEV_ON_GIT: dict[Damage, str] = {
@@ -80,6 +83,7 @@ DEV_ON_GIT: dict[Damage, str] = {
 }
 PROD_ON_GIT: dict[Damage, str] = {
     forged: r"entry 4 \(promoted v0.4.0 in prod\): it is not signed\n(.*\n)*.*delete the tag tiny@",
+    registered_on_a_forged_one: "entry 4 .*not signed.*\n.*entry 5 .*chained to entry 4, which is",
     two_forged: r"entry 4 .*not signed\n.*entry 5 .*not signed",
     forged_without_a_tag: "entry 4 .*not signed, because its tag is missing",
     forged_line: "entry 4 .*not signed, because its tag is missing.*\n.*remove line 5: its hash",
