@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline.adapters.ledgers.git import GitLedger
+from lynx_pipeline.adapters.ledgers.git_repair import planned
 from lynx_pipeline.config import GitRemote
+from lynx_pipeline.domain.ledger.repair import Trust
+from lynx_pipeline.domain.release.signing import SigningPolicy
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.support.places import BRANCH, OnGit, facts, git, promote, version
 
@@ -191,3 +194,22 @@ def test_a_remote_with_another_object_format_is_named(tmp_path: Path, used: bool
     if used:
         with pytest.raises(BadInput, match="SHA-256"):
             store.read()
+
+
+def test_a_repair_is_signed_too(
+    place: OnGit, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its commit, its tag, and a tag that it makes again."""
+    configure(monkeypatch, tmp_path, {**BOTH, **ssh(key)})
+    for number in range(3):
+        promote(place.store, number)
+    before = place.store.read().entries
+    place.overwrite(place.index() + b"{}\n")
+    place.git("tag", "-d", "tiny@v0.2.0-dev")
+    place.hook("pre-receive", ONLY_SIGNED)
+    with planned(place.store, Trust(SigningPolicy(), lambda _: ())) as repair:
+        repair.apply()
+    assert place.store.read().entries == before
+    for name in ("tiny@v0.2.0-dev", "tiny@repair-1"):
+        place.git("verify-tag", name)
+    place.git("verify-commit", BRANCH)
