@@ -242,7 +242,7 @@ def test_the_bash_completion_script_is_printed(
     ("words", "expected"),
     [
         ("lynx-pipeline co", ["compare-baseline"]),
-        ("lynx-pipeline registry re", ["register", "resolve"]),
+        ("lynx-pipeline registry re", ["register", "repair", "resolve"]),
         ("lynx-pipeline ci pr", ["prepare", "promote"]),
         ("lynx-pipeline --ver", ["--version"]),
         ("lynx-pipeline registry resolve --j", ["--json"]),
