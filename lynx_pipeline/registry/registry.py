@@ -352,10 +352,6 @@ class Registry:
             return self._memory.unsigned(ledger)
         return unsigned_entries(ledger, self.settings.signatures)
 
-    def _unsigned(self, ledger: Ledger) -> Mapping[str, str]:
-        """Those that matter to a replay: in ``dev`` none, since its entries are not signed."""
-        return self.unsigned(ledger) if self.settings.env is Env.PROD else {}
-
     def _check_promotion(
         self, ledger: Ledger, semver: str, bundle: Promoted | Registered
     ) -> Entry[Promoted] | None:
@@ -366,7 +362,8 @@ class Registry:
             bundle.canonical_sha,
             semver,
             bundle.bundle_digest,
-            self._unsigned(ledger),
+            # In dev, entries are not signed.
+            self.unsigned(ledger) if self.settings.env is Env.PROD else {},
         )
 
     def _named(self, state: RegistryState, version: str) -> Entry[Promoted]:
