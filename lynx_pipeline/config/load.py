@@ -141,8 +141,11 @@ def load_model(name: str) -> Settings:
 def load_committed(settings: Settings, pyproject: bytes) -> Settings:
     """The settings of the same model with another content of ``pyproject.toml``, whatever the
     environment says. Raises what :func:`load_settings` does."""
-    environ = {"LYNX_ENV": settings.env.value, GATE_VARIABLE: settings.model}
-    return load_settings(settings.root, environ, pyproject=pyproject)
+    environ = {"LYNX_ENV": settings.env.value}
+    project = load_project(settings.root, environ, pyproject=pyproject)
+    # The project may have had only one model then, or several.
+    named = settings.model if settings.gate or settings.model in project.models else ""
+    return _settings(project, _chosen(project, named), environ)
 
 
 def _chosen(project: Project, named: str) -> str:
