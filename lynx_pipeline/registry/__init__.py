@@ -11,9 +11,10 @@ from lynx_pipeline.domain.ledger.chain import Entry, Ledger
 from lynx_pipeline.domain.ledger.facts import Promoted, Registered, RolledBack
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.registry import fetching
+from lynx_pipeline.registry.answers import Resolved, Stale
 from lynx_pipeline.registry.fetching import Fetched
 from lynx_pipeline.registry.ignored import IgnoredEntries
-from lynx_pipeline.registry.registry import NotTheCIPath, Registry, Resolved, Stale
+from lynx_pipeline.registry.registry import NotTheCIPath, Registry
 
 __all__ = [
     "Fetched",

@@ -11,7 +11,7 @@ folder each time, remembers nothing.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -28,7 +28,7 @@ from lynx_pipeline.domain.strict_json import Fields, canonical, parse_object
 from lynx_pipeline.domain.text import number_of
 from lynx_pipeline.errors import BadInput, LynxError
 
-_KEYS = ("seq", "hash", "policy", "unsigned", "latest", "time")
+_KEYS = ("seq", "hash", "policy", "unsigned", "latest", "time", "state")
 # The file is written again when it is older, although nothing else has changed.
 _FRESH = timedelta(minutes=5)
 
@@ -37,7 +37,8 @@ _FRESH = timedelta(minutes=5)
 class _Remembered:
     """The last entry that counts, when it was verified, and the digest of the policy that the
     signatures up to it were verified with. ``unsigned`` are the hashes of those before it that did
-    not count, ``latest`` is the line of the promotion that resolved as latest.
+    not count, ``latest`` is the line of the promotion that resolved as latest. ``state`` is the
+    ledger's, or "" if there are entries after it that don't count, which readers are warned of.
 
     Entries after it are verified anew each time: whoever can push can add some that don't count,
     and an administrator may remove them."""
@@ -48,6 +49,7 @@ class _Remembered:
     unsigned: tuple[str, ...]
     latest: str
     time: str
+    state: str
 
     @property
     def age(self) -> timedelta:
@@ -113,11 +115,36 @@ class Memory:
         last, latest = state.since, state.latest
         if last is None or latest is None:
             return
-        now, line = datetime.now(UTC).strftime(TIME), latest.to_line().decode()
+        now, line = _now(), latest.to_line().decode()
         before = {entry.hash for entry in ledger.entries[: last.seq]} & set(unsigned)
-        new = _Remembered(last.seq, last.hash, self._policy, tuple(sorted(before)), line, now)
+        warned = any(entry.seq > last.seq for entry, _ in state.ignored)
+        self._write(
+            _Remembered(
+                seq=last.seq,
+                hash=last.hash,
+                policy=self._policy,
+                unsigned=tuple(sorted(before)),
+                latest=line,
+                time=now,
+                state="" if warned else ledger.state,
+            )
+        )
+
+    def unchanged(self, version: str, state: Callable[[], str]) -> Entry[Promoted] | None:
+        """The latest promotion, if ``version`` names it and the registry, whose ``state`` this is,
+        is as it was when that was verified with the same keys. None if it has to be verified."""
         known = self._known
-        if known is not None and known.age < _FRESH and new == replace(known, time=now):
+        if known is None or not known.state or known.policy != self._policy:
+            return None
+        entry = self._promotion(known)
+        if entry is None or version not in ("latest", entry.fact.semver) or state() != known.state:
+            return None
+        self._write(replace(known, time=_now()))
+        return entry
+
+    def _write(self, new: _Remembered) -> None:
+        known = self._known
+        if known is not None and known.age < _FRESH and new == replace(known, time=new.time):
             return
         with suppress(LynxError), locked(self._file.with_suffix(".lock"), 1.0, "in use"):
             # See the module's docstring. Another process may have verified a newer state.
@@ -139,10 +166,16 @@ class Memory:
             return None
         if not timedelta(0) <= known.age <= timedelta(hours=self._settings.stale_hours):
             return None
+        entry = self._promotion(known)
+        return None if entry is None else (entry, known.time)
+
+    def _promotion(self, known: _Remembered) -> Entry[Promoted] | None:
         entry = read_entry(known.latest.rstrip("\n").encode(), str(self._file))
-        if not isinstance(entry.fact, Promoted):
-            return None
-        return cast("Entry[Promoted]", entry), known.time
+        return cast("Entry[Promoted]", entry) if isinstance(entry.fact, Promoted) else None
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime(TIME)
 
 
 def _digest(settings: Settings) -> str:
@@ -162,9 +195,11 @@ def _read(file: Path) -> _Remembered | None:
         fields.refuse_unknown(_KEYS)
         unsigned, latest = fields.values["unsigned"], fields.values["latest"]
         texts = fields.texts(("hash", "policy", "time"))
+        state = fields.values.get("state", "")
         if (
             not isinstance(unsigned, list)
             or not isinstance(latest, str)
+            or not isinstance(state, str)
             or not is_time(texts["time"])
         ):
             raise KeyError
@@ -172,6 +207,7 @@ def _read(file: Path) -> _Remembered | None:
             seq=fields.count("seq", least=1),
             unsigned=tuple(map(str, unsigned)),
             latest=latest,
+            state=state,
             **texts,
         )
     except (BadInput, KeyError):

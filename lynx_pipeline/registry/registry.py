@@ -13,11 +13,10 @@ MLflow, and its import is quick.
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 from lynx_pipeline.adapters.ledgers import open_store
 from lynx_pipeline.adapters.ledgers.store import Recorded, Store
@@ -29,6 +28,7 @@ from lynx_pipeline.domain.ledger.state import RegistryState, check_promotion, re
 from lynx_pipeline.domain.text import Say, silent
 from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import BadInput, Refused
+from lynx_pipeline.registry.answers import Answer, Resolved, Stale
 from lynx_pipeline.registry.ignored import warn_of_ignored
 from lynx_pipeline.registry.memory import Memory
 from lynx_pipeline.registry.witnesses import require_witnesses, witness_problems
@@ -41,33 +41,6 @@ NOT_THE_CI_PATH = (
 
 class NotTheCIPath(UserWarning):
     """Something was recorded by hand. The command line always shows this warning."""
-
-
-class Stale(UserWarning):
-    """The registry can't be verified, and a version that was verified before is used instead. The
-    command line shows this warning too."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """What a serving process needs: which bundle, and where to load it from. ``bundle_digest`` is
-    None for promotions from before it was recorded. ``stale`` is None, or why the registry can't be
-    verified now: then this is what was the latest version when it last was."""
-
-    model: str
-    semver: str
-    canonical_sha: str
-    bundle_digest: str | None
-    mlflow_run_id: str
-    artifact_uri: str
-    stale: str | None = None
-
-
-class Answer(NamedTuple):
-    """A promotion, and ``stale`` as in :class:`Resolved`."""
-
-    entry: Entry[Promoted]
-    stale: str | None
 
 
 class Registry:
@@ -287,6 +260,8 @@ class Registry:
             BadInput: the registry is damaged, and nothing else is known.
         """
         try:
+            if (entry := self._unchanged(version)) is not None:
+                return Answer(entry, None)
             state = self._replay(self.verify(), witnessed=True)
             answer = Answer(self._named(state, version), None)
         except BadInput as error:
@@ -298,6 +273,13 @@ class Registry:
             return Answer(known[0], stale)
         warn_of_ignored(state)
         return answer
+
+    def _unchanged(self, version: str) -> Entry[Promoted] | None:
+        """See :meth:`~.memory.Memory.unchanged`. Witnesses have to be asked anew each time."""
+        if self.settings.env is Env.DEV or self.settings.witnesses.keys:
+            return None
+        store = self.store  # opening it reads the memory first
+        return self._memory.unchanged(version, store.state)
 
     def promoted(self, version: str = "latest") -> Entry[Promoted]:
         """The promotion of ``version`` in this environment.

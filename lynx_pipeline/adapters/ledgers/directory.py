@@ -57,7 +57,8 @@ class DirectoryLedger:
         # The checkpoints first, the signatures last: an append in between only extends them.
         published = ((name, read_if_there(self._published(name))) for name in self.witnesses)
         checkpoints = tuple((name, raw) for name, raw in published if raw is not None)
-        remembered = self._read_checkpoint()
+        checkpoint = read_if_there(self.checkpoint_file)
+        remembered = self._checkpoint(checkpoint)
         raw = read_if_there(self.file) or b""
         ledger = parse_ledger(raw, str(self.file), [remembered] if remembered else [])
         if remembered is None and len(ledger.entries) > 1 and self._read_checkpoint() is None:
@@ -67,7 +68,16 @@ class DirectoryLedger:
                 "backup; nothing was changed."
             )
         signatures = read_if_there(self.signatures_file) or b""
-        return replace(ledger, signatures=signatures, checkpoints=checkpoints)
+        state = _digest(checkpoint, raw, signatures)
+        return replace(ledger, signatures=signatures, checkpoints=checkpoints, state=state)
+
+    def state(self) -> str:
+        """The ``state`` that :meth:`read` would return now.
+
+        Raises:
+            SystemFailed: the disk failed.
+        """
+        return _digest(*map(read_if_there, (self.checkpoint_file, self.file, self.signatures_file)))
 
     def append(
         self, decide: Decision, evidence: Iterable[bytes] = (), sign: Sign = unsigned
@@ -200,10 +210,10 @@ class DirectoryLedger:
         write_atomic(self.checkpoint_file, checkpoint.to_line())
 
     def _read_checkpoint(self) -> Checkpoint | None:
-        raw = read_if_there(self.checkpoint_file)
-        if raw is None:
-            return None
-        return read_checkpoint(raw, str(self.checkpoint_file))
+        return self._checkpoint(read_if_there(self.checkpoint_file))
+
+    def _checkpoint(self, raw: bytes | None) -> Checkpoint | None:
+        return None if raw is None else read_checkpoint(raw, str(self.checkpoint_file))
 
 
 def _sync(*paths: Path) -> None:
@@ -215,6 +225,11 @@ def _sync(*paths: Path) -> None:
                 f"{path} can't be synced: {error.strerror}. No entry was added. Fix the disk "
                 "problem and run this again."
             ) from None
+
+
+def _digest(*files: bytes | None) -> str:
+    digests = (hashlib.sha256(raw or b"").digest() for raw in files)
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def read_if_there(path: Path) -> bytes | None:

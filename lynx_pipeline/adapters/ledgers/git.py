@@ -85,6 +85,16 @@ class GitLedger:
                 raise BadInput(clone.missing_tag_message(snapshot.untagged))
             return snapshot.ledger
 
+    def state(self) -> str:
+        """The ``state`` that :meth:`read` would return now.
+
+        Raises:
+            Refused: git's configuration redirects to another remote than the pinned one.
+            SystemFailed: git or the remote failed.
+        """
+        with self.clone() as clone:
+            return clone.branch.remote_state()
+
     def append(
         self, decide: Decision, evidence: Iterable[bytes] = (), sign: Sign = unsigned
     ) -> Recorded:
@@ -276,7 +286,13 @@ class Clone:
         )
         untagged, strays = self._compare(ledger, commits, tags)
         published = self.branch.checkpoints()
-        ledger = replace(ledger, signatures=signatures, strays=strays, checkpoints=published)
+        ledger = replace(
+            ledger,
+            signatures=signatures,
+            strays=strays,
+            checkpoints=published,
+            state=self.branch.local_state(),
+        )
         return Snapshot(commits[-1] if commits else None, raw, ledger, untagged)
 
     def _compare(

@@ -5,6 +5,7 @@ fetched. Transport, credentials and signing are git's, as configured for the use
 project's own checkout don't apply to this clone.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -198,6 +199,25 @@ class Branch:
         except SystemFailed as error:
             return str(error).removeprefix(f"{self.remote}: ")
         return None
+
+    def local_state(self) -> str:
+        """A digest of the branch and the tags, as they were fetched."""
+        return self._state(self.git("for-each-ref", "--format=%(objectname)\t%(refname)"))
+
+    def remote_state(self) -> str:
+        """The same of the remote as it is now."""
+        return self._state(self.git("ls-remote", "--refs", self.name, self.ref, self.tags))
+
+    def _state(self, listed: bytes) -> str:
+        branch, tags = self.ref.encode(), self.tags.removesuffix("*").encode()
+        lines = sorted(listed.splitlines())
+        names = (line.partition(b"\t")[2] for line in lines)
+        ours = (
+            it
+            for it, name in zip(lines, names, strict=True)
+            if name == branch or name.startswith(tags)
+        )
+        return hashlib.sha256(b"\n".join(ours)).hexdigest()
 
     def replace(self, new: str, ref: str) -> None:
         """Push the clone's ref ``new`` to the remote's ``ref``, whatever is there."""

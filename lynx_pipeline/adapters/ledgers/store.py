@@ -29,6 +29,9 @@ class Store(Protocol):
     def read(self) -> Ledger:
         """The verified ledger; empty if there is none yet."""
 
+    def state(self) -> str:
+        """The ``state`` that :meth:`read` would return now, without verifying anything."""
+
     def append(
         self, decide: Decision, evidence: Iterable[bytes] = (), sign: Sign = unsigned
     ) -> Recorded:

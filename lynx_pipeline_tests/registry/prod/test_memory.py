@@ -114,6 +114,49 @@ def test_another_ledger_of_the_same_length_is_refused(promoted: Prod) -> None:
     assert latest(promoted) == NEW
 
 
+@both_stores
+def test_an_unchanged_registry_is_answered_without_verifying_it(
+    promoted: Prod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was read but what shows that it is unchanged. Any change is verified."""
+    expected = answer(promoted)
+    old = answer(promoted, OLD)
+    store = type(promoted.store)
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "read", None)  # would fail
+        assert answer(promoted) == answer(promoted, NEW) == expected
+        with pytest.raises(TypeError):
+            answer(promoted, OLD)  # not the one that is remembered
+    assert answer(promoted, OLD) == old
+    with wound_back(promoted), pytest.raises(BadInput, match="wound back"):
+        latest(promoted)
+    promoted.rollback(OLD)
+    assert answer(promoted).semver == OLD
+
+
+@pytest.mark.parametrize("name", ["index.jsonl", "index.checkpoint.json", SIGNATURES])
+def test_every_byte_of_an_unchanged_registry_matters(promoted: Prod, name: str) -> None:
+    """Each file that is read is compared."""
+    state = promoted.store.state()
+    assert state == promoted.store.read().state
+    file = promoted.root / "registry" / name
+    raw = file.read_bytes()
+    for place in (0, len(raw) // 2, len(raw) - 1):
+        file.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+        assert promoted.store.state() != state
+    file.unlink()
+    assert promoted.store.state() != state
+
+
+def test_a_memory_from_before_states_were_remembered_is_read(promoted: Prod) -> None:
+    """The registry is verified once more."""
+    expected = answer(promoted)
+    values = json.loads(memory(promoted).read_bytes())
+    memory(promoted).write_text(json.dumps({k: v for k, v in values.items() if k != "state"}))
+    assert answer(promoted) == expected
+    assert json.loads(memory(promoted).read_bytes())["state"] == values["state"]
+
+
 def test_signatures_are_verified_once(promoted: Prod, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless the settings change."""
     checked = []
