@@ -17,7 +17,10 @@ from lynx_pipeline_tests.support.fake_issuer import FakeIssuer
 from lynx_pipeline_tests.support.receiver import Receiver, receiving
 
 # Prefixes of the variables that the package, and what it calls, read.
-OURS = ("LYNX_", "DAGSTER_", "MLFLOW_", "DVC_", "GITHUB_", "ACTIONS_", "APPRISE_")
+OURS = (
+    *("LYNX_", "DAGSTER_", "MLFLOW_", "DVC_", "APPRISE_"),
+    *("GITHUB_", "ACTIONS_", "GITLAB_", "CI_"),
+)
 
 # Tests that share a costly fixture run on one worker, so that it is created once. The values are
 # about how many seconds each group takes. (xdist's own loadgroup does not group with pytest 9.2.)

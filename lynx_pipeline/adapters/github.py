@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from lynx_pipeline.domain.release.approval import Commit, Review
+from lynx_pipeline.domain.release.own_comment import marked, writer
 from lynx_pipeline.domain.release.request import Comment, PullRequest
 from lynx_pipeline.errors import BadInput, SystemFailed
 
@@ -143,14 +144,13 @@ class GitHub:
 
         Returns the comment's address, or None if a later run's comment was kept.
         """
-        mark = f"<!-- {name}, run "
-        body = f"{mark}{run} -->\n{text}"
+        body = marked(name, run, text)
         with self._requesting(f"writing a comment on pull request {number}"):
             pull = self._pull(number)
             for comment in pull.get_issue_comments():
-                if _login(comment.user) == _BOT and (comment.body or "").startswith(mark):
-                    writer = comment.body.removeprefix(mark).partition(" -->")[0]
-                    if writer.isdecimal() and int(writer) > run and not overwrite_later:
+                before = writer(name, comment.body or "")
+                if _login(comment.user) == _BOT and before is not None:
+                    if before > run and not overwrite_later:
                         return None
                     comment.edit(body)
                     return comment.html_url

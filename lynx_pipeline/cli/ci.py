@@ -1,5 +1,6 @@
 """``ci ...``: the steps of the deploy workflow, in order request, data, prepare, outcome, promote
-and report; and ``ci approved``, a step of the workflow that checks a change of the gate inputs."""
+and report; ``ci note``, the report on GitLab; and ``ci approved``, a step of the workflow that
+checks a change of the gate inputs."""
 
 import click
 
@@ -12,6 +13,7 @@ STEPS = {
     "outcome": ("ci_dagster", "Report how the evaluation ended."),
     "promote": ("ci_steps", "Promote the candidate if it is still requested."),
     "report": ("ci_steps", "Comment the outcome on the pull request."),
+    "note": ("ci_steps", "Write the outcome on the merge request (GitLab)."),
     "approved": ("ci_steps", "Refuse an unapproved change of the gate inputs."),
 }
 

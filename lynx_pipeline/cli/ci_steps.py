@@ -1,21 +1,28 @@
-"""The deploy workflow's steps that need no Dagster: ``ci request``, ``promote``, ``report`` and
-``approved``. The jobs communicate through the outputs of these steps."""
+"""The deploy workflow's steps that need no Dagster: ``ci request``, ``promote``, ``report``,
+``note`` and ``approved``. On GitHub the jobs communicate through the outputs of these steps."""
 
 import os
 from pathlib import Path
 
 import click
 
-from lynx_pipeline.adapters import actions, dvc
+from lynx_pipeline.adapters import actions, dvc, gitlab
 from lynx_pipeline.adapters.dvc_data import hand_on
 from lynx_pipeline.adapters.dvc_files import own_record
 from lynx_pipeline.adapters.github import GitHub
+from lynx_pipeline.adapters.gitlab import GitLab
 from lynx_pipeline.cli.framework import Command, path_option, with_json
 from lynx_pipeline.cli.output import inform
 from lynx_pipeline.cli.registry import mirror_now, print_entry
 from lynx_pipeline.config import load_each, load_model, load_settings
 from lynx_pipeline.deploy_workflow.comment import NAME
-from lynx_pipeline.deploy_workflow.outcome import REQUEST, in_force, read_needs, render_comment
+from lynx_pipeline.deploy_workflow.outcome import (
+    REQUEST,
+    in_force,
+    read_needs,
+    render_comment,
+    render_note,
+)
 from lynx_pipeline.deploy_workflow.release_request import (
     approval,
     check_still_requested,
@@ -176,6 +183,41 @@ def report(evidence: Path) -> int:
         needs.pull_request, NAME, actions.run_id(), text, overwrite_later=latest
     )
     print(address or "A later run wrote the comment, so it was not changed.")
+    return 0
+
+
+@click.command(
+    cls=Command,
+    example=(
+        "lynx-pipeline ci note --merge-request 7 --candidate KEY --semver v0.3.1 "
+        "--evidence evidence/ --entry promotion.json"
+    ),
+)
+@click.option(
+    "--merge-request",
+    type=click.IntRange(min=1),
+    required=True,
+    help="The merge request's number in the project (IID).",
+)
+@click.option("--candidate", metavar="KEY", required=True, help="The candidate's key.")
+@click.option("--semver", metavar="VERSION", required=True, help="The requested version.")
+@path_option(
+    "--evidence", metavar="DIR", required=True, help="The evidence folder; it need not exist."
+)
+@path_option(
+    "--entry",
+    metavar="FILE",
+    required=True,
+    help="What 'registry promote --json' printed; it need not exist.",
+)
+def note(merge_request: int, candidate: str, semver: str, evidence: Path, entry: Path) -> int:
+    """Write the outcome on the merge request (GitLab).
+
+    There is one note, which each pipeline updates. One that a later pipeline wrote is kept.
+    """
+    text = render_note(load_settings(), candidate, semver, evidence.absolute(), entry.absolute())
+    address = GitLab().upsert_note(merge_request, NAME, gitlab.pipeline_id(), text)
+    print(address or "A later pipeline wrote the note, so it was not changed.")
     return 0
 
 

@@ -1,5 +1,5 @@
-"""The pull request's comment on how a run of the deploy workflow ended. There is one comment per
-pull request; each run replaces its text.
+"""The comment on a pull request, or the note on a merge request, that says how a run of the deploy
+workflow ended. There is one per pull request; each run replaces its text.
 
 Everything that a candidate or a user could have written is escaped.
 """
@@ -19,7 +19,8 @@ _LONGEST_ERROR, _LONGEST_NOTE = 500, 300  # an escaped character can take six
 class Outcome:
     """The result of a run. ``entry`` is the promotion, ``new`` if this run made it. ``failed`` is
     the job that failed, if any, and ``error`` its message. ``notes`` are further sentences for
-    the reader. ``shows`` says how much of the eval set the report shows."""
+    the reader. ``shows`` says how much of the eval set the report shows. ``run`` is what the CI
+    system calls a run."""
 
     run_url: str
     semver: str | None = None
@@ -31,6 +32,7 @@ class Outcome:
     report: Report | None = None
     notes: tuple[str, ...] = ()
     shows: str = PROMPTS
+    run: str = "workflow run"
 
 
 def comment(it: Outcome) -> str:
@@ -46,7 +48,7 @@ def comment(it: Outcome) -> str:
         ]
     if it.candidate:
         parts.append(f"- candidate `{it.candidate}`")
-    parts.append(f"- [workflow run]({it.run_url})")
+    parts.append(f"- [{it.run}]({it.run_url})")
     parts += [f"- {escaped(note, _LONGEST_NOTE)}" for note in it.notes]
     if it.report is not None:
         parts += ["", markdown(it.report, shows=it.shows)]

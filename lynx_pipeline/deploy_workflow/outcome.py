@@ -1,4 +1,5 @@
-"""The outcome of a deploy workflow run, from the outputs of its jobs and the evidence.
+"""The outcome of a deploy workflow run, from what its jobs left: on GitHub their outputs and the
+evidence, on GitLab files.
 
 Job outputs are shown, not trusted: the registry's entry says whether anything was promoted, and
 the verdict is computed again from the evidence.
@@ -11,17 +12,22 @@ from pathlib import Path
 from typing import Any
 
 from lynx_pipeline.adapters.actions import this_run_url
+from lynx_pipeline.adapters.files import read_bytes
+from lynx_pipeline.adapters.gitlab import pipeline_id, pipeline_url
 from lynx_pipeline.config import Settings
 from lynx_pipeline.deploy_workflow.comment import Outcome, comment
 from lynx_pipeline.domain.ledger.chain import Entry, read_entry
-from lynx_pipeline.domain.strict_json import parse_object
+from lynx_pipeline.domain.ledger.facts import Actor
+from lynx_pipeline.domain.strict_json import LONGEST, canonical, parse_object
 from lynx_pipeline.errors import BadInput, LynxError
 from lynx_pipeline.evaluation.evidence import EVAL, PRINTED, check_handed_over
 from lynx_pipeline.evaluation.judgement import judge_evidence
-from lynx_pipeline.reports.report import build_report
+from lynx_pipeline.reports.report import Report, build_report
 
 REQUEST, EVALUATE, PROMOTE = JOBS = ("request", "evaluate", "promote")
 _SUCCESS = "success"
+_SEE_LOG = "see its log. A promotion is all or nothing, so running the failed jobs again is safe."
+_ENTITY = re.compile(r"&#\d+;")
 _EXPRESSION = re.compile(r"\$\{\{.*\}\}", re.DOTALL)
 
 
@@ -88,20 +94,10 @@ def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: 
         notes.append(
             "The announcement failed; the log says why. The version is promoted nevertheless."
         )
-    report = None
-    if (evidence / EVAL).is_file():
-        try:
-            digest = needs.outputs[EVALUATE].get("evidence_sha256", "")
-            check_handed_over(evidence, digest, requested.get("candidate", ""))
-            report = build_report(settings, judge_evidence(settings, evidence))
-        except LynxError as error:
-            notes.append(f"No report: {error}")
-    entry: Entry | None = None
-    try:
-        if line := promoted.get("entry"):
-            entry = read_entry(line.encode("utf-8", "surrogatepass"), "entry")
-    except LynxError as error:
-        notes.append(f"The registry's entry can't be shown: {error}")
+    digest = needs.outputs[EVALUATE].get("evidence_sha256", "")
+    report = _report(settings, evidence, digest, requested.get("candidate", ""), notes)
+    line = promoted.get("entry", "")
+    entry = _entry(line.encode("utf-8", "surrogatepass"), notes)
     failed = next((job for job in JOBS if needs.results[job] != _SUCCESS), None)
     if failed is None and entry is None:
         failed = PROMOTE  # it has to name an entry
@@ -112,8 +108,8 @@ def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: 
         )
     if failed and not message:
         message = (
-            f"The job ended with the result {needs.results[failed]!r} and no error message; see "
-            "its log. A promotion is all or nothing, so running the failed jobs again is safe."
+            f"The job ended with the result {needs.results[failed]!r} and no error message; "
+            f"{_SEE_LOG}"
         )
     return comment(
         Outcome(
@@ -129,3 +125,76 @@ def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: 
             shows=settings.pull_request_shows,
         )
     )
+
+
+def render_note(
+    settings: Settings, candidate: str, semver: str, evidence: Path, entry_file: Path
+) -> str:
+    """The text of the note on GitLab. ``evidence`` is the folder that the job ``evaluate`` left,
+    and ``entry_file`` what ``registry promote --json`` printed. A job that failed left neither:
+    GitLab keeps the files of a job only if it succeeds.
+
+    Raises:
+        BadInput: this is not a job of a pipeline.
+    """
+    notes: list[str] = []
+    report = _report(settings, evidence, None, candidate, notes)
+    entry: Entry | None = None
+    if entry_file.is_file():
+        try:
+            raw = read_bytes(entry_file, "nothing was promoted", LONGEST)
+            line = canonical(parse_object(raw, str(entry_file), number=float))
+            entry = _entry(line, notes)
+        except LynxError as error:
+            notes.append(f"The registry's entry can't be shown: {error}")
+    failed = None
+    if entry is None:
+        failed = PROMOTE if (evidence / EVAL).is_file() else EVALUATE
+    text = comment(
+        Outcome(
+            run="pipeline",
+            run_url=pipeline_url(),
+            semver=semver,
+            candidate=candidate,
+            entry=entry,
+            new=entry is not None and _is_of_pipeline(entry),
+            failed=failed,
+            error=f"The job has not succeeded; {_SEE_LOG}" if failed else None,
+            report=report,
+            notes=tuple(notes),
+            shows=settings.pull_request_shows,
+        )
+    )
+    # GitLab looks for mentions, references and links in the text that entities stand for, so an
+    # invisible character (a word joiner) follows each.
+    return _ENTITY.sub(r"\g<0>&#8288;", text)
+
+
+def _is_of_pipeline(entry: Entry) -> bool:
+    actor = getattr(entry.fact, "actor", None)  # a registration has none
+    return isinstance(actor, Actor) and actor.run_id == str(pipeline_id())
+
+
+def _report(
+    settings: Settings, evidence: Path, digest: str | None, candidate: str, notes: list[str]
+) -> Report | None:
+    """The report on the evidence in the folder, if there is any. What is wrong with it is added to
+    ``notes``."""
+    if not (evidence / EVAL).is_file():
+        return None
+    try:
+        check_handed_over(evidence, digest, candidate)
+        return build_report(settings, judge_evidence(settings, evidence))
+    except LynxError as error:
+        notes.append(f"No report: {error}")
+        return None
+
+
+def _entry(line: bytes, notes: list[str]) -> Entry | None:
+    """The registry's entry in ``line``, which may be empty. What is wrong with it is added to
+    ``notes``."""
+    try:
+        return read_entry(line, "entry") if line else None
+    except LynxError as error:
+        notes.append(f"The registry's entry can't be shown: {error}")
+        return None

@@ -1,5 +1,6 @@
 """The comment that reports a deployment on its pull request."""
 
+import html
 import json
 import re
 from dataclasses import replace
@@ -9,7 +10,14 @@ from typing import Any
 
 import pytest
 
-from lynx_pipeline.deploy_workflow.outcome import JOBS, Needs, in_force, read_needs, render_comment
+from lynx_pipeline.deploy_workflow.outcome import (
+    JOBS,
+    Needs,
+    in_force,
+    read_needs,
+    render_comment,
+    render_note,
+)
 from lynx_pipeline.errors import BadInput
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import RUN, project
@@ -213,3 +221,73 @@ def test_the_pull_request_must_be_a_number() -> None:
         assert Needs(jobs.results, {"request": {"pull_request": "x"}}).pull_request
     with pytest.raises(BadInput, match="expected a number"):
         assert Needs(jobs.results, {"request": {"pull_request": "9" * 5_000}}).pull_request
+
+
+# ----- on GitLab ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables of a job of a pipeline."""
+    monkeypatch.setenv("CI_PIPELINE_ID", "42")
+    monkeypatch.setenv("CI_PIPELINE_URL", "https://gitlab.example.com/o/r/-/pipelines/42")
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_a_promotion_by_an_earlier_pipeline_is_reported_as_such(
+    world: World, tmp_path: Path
+) -> None:
+    """The file with the entry is shown, not trusted: a changed one is not."""
+    made = world.candidate("good")
+    entry = world.promote(made, "v0.3.1-dev")
+    file = tmp_path / "promotion.json"
+    file.write_text(json.dumps(entry.to_json(), indent=2))
+    text = render_note(world.settings, made.run_id, "v0.3.1-dev", made.evidence, file)
+    assert text.startswith("### `v0.3.1-dev` was already promoted\n")
+    assert "[pipeline](https://gitlab.example.com/o/r/-/pipelines/42)" in text
+    assert "PASSED: all" in text
+    for changed in (
+        json.dumps({**entry.to_json(), "semver": "v9.9.9"}),
+        "{}",
+        "[1]",
+        '{"a": 1, "a": 2}',
+        "\udcff",
+        "x" * (5 << 20),
+    ):
+        file.write_text(changed, errors="surrogateescape")
+        text = render_note(world.settings, made.run_id, "v0.3.1-dev", made.evidence, file)
+        assert text.startswith("### Deployment of `v0.3.1-dev` stopped in job `promote`\n")
+        assert "The registry&#39;s entry" in text or "The registry's entry" in text
+
+
+@pytest.mark.usefixtures("pipeline")
+@pytest.mark.parametrize("shows", ["counts", "prompts", "full"])
+def test_the_note_shows_as_much_of_the_eval_set_as_the_setting_says(
+    world: World, tmp_path: Path, shows: str
+) -> None:
+    made = world.candidate("bad", wrong=9)
+    settings = replace(world.settings, pull_request_shows=shows)
+    note = render_note(settings, made.run_id, "v0.3.1-dev", made.evidence, tmp_path / "none")
+    assert note.startswith("### Refused `v0.3.1-dev`: it failed the gate\n")
+    comment = render_comment(settings, needs("promote", "x", made=made), made.evidence, "")
+    _, _, expected = comment.partition("**REFUSED")
+    assert expected
+    assert note.replace("&#8288;", "").partition("**REFUSED")[2] == expected
+
+
+@pytest.mark.usefixtures("pipeline")
+def test_escaped_text_mentions_nobody_on_gitlab(world: World, tmp_path: Path) -> None:
+    """GitLab reads mentions, references and links in what entities stand for, and runs a line that
+    starts with a slash as a command."""
+    made = world.candidate("good")
+    file = made.evidence / "candidate_eval.json"
+    values = json.loads(file.read_text())
+    forged = "x\n/close\n@all !1 #1 https://evil.example"
+    file.write_text(json.dumps({**values, "eval_set_dvc_hash": forged}))
+    text = render_note(world.settings, made.run_id, "v0.3.1-dev", made.evidence, tmp_path / "none")
+    assert "No report" in text
+    assert not re.search(r"(?m)^\s*/", text)
+    shown = html.unescape(text)
+    assert "all" in shown
+    for bad in ("@all", "!1", "#1", "https://evil"):
+        assert bad not in shown.partition("No report")[2]

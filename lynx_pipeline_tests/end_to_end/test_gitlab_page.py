@@ -1,46 +1,38 @@
-"""The pipeline of the page "On GitLab": its jobs' lines are run, with the policy of that page."""
+"""The pipeline of the page "On GitLab", and the policy of that page. What its jobs run is run in
+``registry/prod/test_gitlab.py``."""
 
 import re
 import subprocess
 import tomllib
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from lynx_pipeline.config.parse import parse_table
 from lynx_pipeline.domain.release.identity import Claims, Policy, check_identity
-from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.fake_issuer import COMMIT, gitlab_claims
+from lynx_pipeline_tests.support.gitlab_page import block, pipeline
 
 
-def _block(language: str) -> str:
-    page = (REPO / "docs/gitlab.md").read_text()
-    found = re.search(rf"(?ms)^   ```{language}\n(.*?)^   ```$", page)
-    assert found is not None
-    return "\n".join(line[3:] for line in found[1].splitlines())
-
-
-def _pipeline() -> dict[str, Any]:
-    """The jobs, after the document with the inputs."""
-    _, pipeline = yaml.safe_load_all(_block("yaml"))
-    assert isinstance(pipeline, dict)
-    return pipeline
-
-
-def test_the_inputs_are_a_run_id_and_a_version() -> None:
+def test_the_inputs_are_a_run_id_a_version_and_a_number() -> None:
     """Nothing else reaches the jobs."""
-    head, _ = yaml.safe_load_all(_block("yaml"))
+    head, _ = yaml.safe_load_all(block("yaml"))
     inputs = {name: re.compile(it["regex"]) for name, it in head["spec"]["inputs"].items()}
     assert inputs["run_id"].search("0123456789abcdef" * 2)
     assert inputs["semver"].search("v1.20.3")
+    number = inputs["merge_request"]
+    assert number.search(head["spec"]["inputs"]["merge_request"]["default"])  # GitLab checks it too
+    assert number.search("123")
+    for bad in ("0", "-1", "1;id", "$(id)", "1 2", "9" * 19):
+        assert not number.search(bad), bad
+    del inputs["merge_request"]
     for bad in ("", "$(id)", "v1.2", "v1x2x3", "v1.2.3-dev", " v1.2.3", "v1.2.3;id"):
         assert not any(it.search(bad) for it in inputs.values()), bad
 
 
 def test_the_pages_policy_accepts_a_job_of_its_pipeline() -> None:
-    table = tomllib.loads(_block("toml"))["tool"]["lynx_pipeline"]
+    table = tomllib.loads(block("toml"))["tool"]["lynx_pipeline"]
     identity = parse_table({"model": "m", **table}, "the page").identity
     assert identity is not None
     over = Policy(**{name: getattr(identity, name) for name in Policy.__slots__})
@@ -49,23 +41,27 @@ def test_the_pages_policy_accepts_a_job_of_its_pipeline() -> None:
 
 
 def test_the_jobs_are_separated_by_trust() -> None:
-    """Only the job that runs no model has the identity, in the environment of the policy."""
-    pipeline: dict[str, Any] = _pipeline()
-    jobs = {name: it for name, it in pipeline.items() if "script" in it}
-    assert [*jobs] == ["evaluate", "promote"]
+    """Only the job that runs no model has the identity, in the environment of the policy. The one
+    with the token for notes has another environment."""
+    found = pipeline()
+    jobs = {name: it for name, it in found.items() if "script" in it}
+    assert [*jobs] == ["evaluate", "promote", "report"]
     assert "id_tokens" not in jobs["evaluate"]
     assert "environment" not in jobs["evaluate"]
     promote = jobs["promote"]
     assert promote["id_tokens"] == {"LYNX_ID_TOKEN": {"aud": "lynx-pipeline"}}
     assert promote["environment"] == "production"
     assert not any("minieval" in line or "run " in line for line in promote["script"])
-    assert pipeline["variables"]["LYNX_ENV"] == "prod"
+    assert jobs["report"]["environment"] == {"name": "report", "action": "access"}
+    assert "id_tokens" not in jobs["report"]
+    assert found["variables"]["LYNX_ENV"] == "prod"
 
 
 def test_the_lines_are_valid_shell(tmp_path: Path) -> None:
-    pipeline: dict[str, Any] = _pipeline()
-    for job in ("evaluate", "promote"):
-        script = "\n".join(["#!/bin/sh", "set -eu", ': "$RUN_ID$SEMVER"', *pipeline[job]["script"]])
+    found = pipeline()
+    for job in ("evaluate", "promote", "report"):
+        given = ': "$RUN_ID$SEMVER$MERGE_REQUEST"'
+        script = "\n".join(["#!/bin/sh", "set -eu", given, *found[job]["script"]])
         done = subprocess.run(
             ["shellcheck", "-"], input=script, capture_output=True, text=True, check=False
         )
@@ -75,10 +71,9 @@ def test_the_lines_are_valid_shell(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_git_gets_the_registrys_password_from_the_variable(tmp_path: Path) -> None:
     """GitLab replaces the two dollar signs by one."""
-    pipeline: dict[str, Any] = _pipeline()
     variables = {
         name: str(value).replace("$$", "$")
-        for name, value in pipeline["promote"]["variables"].items()
+        for name, value in pipeline()["promote"]["variables"].items()
     }
     given = {"REGISTRY_TOKEN": "secret", "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
     done = subprocess.run(

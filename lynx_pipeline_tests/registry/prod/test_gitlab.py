@@ -2,6 +2,10 @@
 
 import os
 import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +18,7 @@ from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.announcement import announcement
 from lynx_pipeline.registry.audit import audit
 from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod
+from lynx_pipeline_tests.support import fake_gitlab
 from lynx_pipeline_tests.support.fake_issuer import (
     KID,
     gitlab_claims,
@@ -22,6 +27,8 @@ from lynx_pipeline_tests.support.fake_issuer import (
     policy_table,
     rs,
 )
+from lynx_pipeline_tests.support.gitlab_page import pipeline
+from lynx_pipeline_tests.support.world import Made
 
 pytestmark = pytest.mark.slow
 
@@ -122,3 +129,58 @@ def test_the_pipelines_configuration_and_owners_are_judges(
     with pytest.raises(Refused, match=re.escape(missing)):
         Registry.open(load_settings()).promote(good.sha, "v0.1.0", evidence=good.evidence)
     assert gitlab.place.all() == {}
+
+
+def run(it: Prod, job: str, candidate: str, semver: str, **variables: str) -> int:
+    """Run the lines of a job of the page's pipeline, which has installed the package, in a shell.
+    Returns its exit code."""
+    found = pipeline()[job]["script"]
+    lines = [line for line in found if not line.startswith(".github/lynx-pipeline/install")]
+    given = {"RUN_ID": candidate, "SEMVER": semver, "MERGE_REQUEST": "7", **variables}
+    done = subprocess.run(
+        ["sh", "-euc", "\n".join(lines).replace(".venv/bin", str(Path(sys.executable).parent))],
+        cwd=it.root,
+        env={**os.environ, **given},
+        check=False,
+    )
+    return done.returncode
+
+
+def deploy(it: Prod, made: Made, semver: str, number: int, api: fake_gitlab.FakeGitLab) -> int:
+    """Run the jobs after the evaluation as a pipeline. Returns the exit code of ``promote``."""
+    shutil.rmtree(it.root / "evidence", ignore_errors=True)
+    (it.root / "promotion.json").unlink(missing_ok=True)
+    if made.evidence.exists():
+        shutil.copytree(made.evidence, it.root / "evidence")
+    given = {"LYNX_ID_TOKEN": token(it, pipeline_id=str(number))}
+    code = run(it, "promote", made.run_id, semver, **given)
+    if code != 0:  # GitLab keeps no files of a job that failed
+        (it.root / "promotion.json").unlink(missing_ok=True)
+    variables = {**api.job, "CI_PIPELINE_ID": str(number)}
+    assert run(it, "report", made.run_id, semver, **variables) == 0
+    return code
+
+
+def test_the_merge_request_gets_one_note_with_the_result(gitlab: Prod) -> None:
+    """Promoted, refused with the table, or stopped; each pipeline updates the note, and an earlier
+    one does not overwrite it."""
+    good, bad = gitlab.candidate("good"), gitlab.candidate("bad", wrong=9)
+    lost = gitlab.candidate("lost")
+    shutil.rmtree(lost.evidence)
+    with fake_gitlab.running() as api:
+        assert deploy(gitlab, good, "v0.1.0", 42, api) == 0
+        [note] = api.notes
+        entry = Registry.open(load_settings()).promoted("v0.1.0")
+        assert "\n### Promoted `v0.1.0`\n" in note.body
+        assert entry.hash in note.body
+        assert f"[pipeline]({api.job['CI_PIPELINE_URL']})" in note.body
+        assert deploy(gitlab, bad, "v0.2.0", 43, api) == 1
+        assert "\n### Refused `v0.2.0`: it failed the gate\n" in note.body
+        assert re.search(r"\| half\.a \|.*FAILED", note.body)
+        assert deploy(gitlab, lost, "v0.3.0", 44, api) != 0
+        assert "\n### Deployment of `v0.3.0` stopped in job `evaluate`\n" in note.body
+        assert "see its log" in note.body
+        before = note.body
+        assert deploy(gitlab, good, "v0.1.0", 41, api) == 0  # it changes nothing
+        assert api.notes == [note]
+        assert note.body == before
