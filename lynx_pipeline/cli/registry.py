@@ -321,16 +321,16 @@ def witness(show_key: str | None, first: bool, as_json: bool) -> int:
 
 
 def mirror_now(opened: Registry, semver: str) -> None:
-    """Update MLflow's alias. The registry decides what is in production, so a failure here is only
-    a warning."""
+    """Update MLflow's alias and GTO's stage. The registry decides what is in production, so a
+    failure here is only a warning."""
     try:
         latest = mirror(opened)["semver"]
         if latest != semver:
             warn(f"{semver} was promoted before and is not the latest version; {latest} is.")
     except LynxError as error:
         warn(
-            f"the registry has changed, MLflow's alias has not: {error} The next promotion or "
-            "rollback updates the alias; so does materializing production_alias."
+            f"the registry has changed, but not all that mirrors it: {error} The next promotion or "
+            "rollback updates the mirrors; so does materializing production_alias."
         )
 
 

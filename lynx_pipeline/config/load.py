@@ -205,6 +205,7 @@ def _settings(project: Project, name: str, environ: Mapping[str, str]) -> Settin
         judges=table.judges,
         stale_hours=table.stale_hours,
         alias=table.aliases.prod if env is Env.PROD else table.aliases.dev,
+        gto_stage=table.gto_stage if env is Env.PROD else "",
         gate=gate_name(name),
     )
 

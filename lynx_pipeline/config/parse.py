@@ -5,10 +5,11 @@ environment is left to :mod:`lynx_pipeline.config.load`.
 """
 
 import difflib
+import re
 from dataclasses import MISSING, fields
 from typing import Any
 
-from lynx_pipeline.config.schema import SUBTABLES, Key, ProjectTable
+from lynx_pipeline.config.schema import GTO_NAME, SUBTABLES, Key, ProjectTable
 from lynx_pipeline.config.settings import BLOCKING, LOCAL, RAY, TABLE, WARN
 from lynx_pipeline.errors import BadInput
 
@@ -75,6 +76,16 @@ def _contradictions(table: ProjectTable) -> list[str]:
         problems.append(
             f"[{TABLE}]: 'corpus_checks': expected {WARN}, because no 'corpus' is set, found "
             f"{BLOCKING!r}."
+        )
+    if table.gto_stage and not table.registry.startswith("git+"):
+        problems.append(
+            f"[{TABLE}]: 'gto_stage': expected a 'registry' on git with it (git+...), because a "
+            "stage is a tag there. Remove 'gto_stage', or keep the registry on git."
+        )
+    if table.gto_stage and not re.fullmatch(GTO_NAME, table.model):
+        problems.append(
+            f"[{TABLE}]: 'gto_stage': expected a 'model' whose name GTO accepts (letters, digits, "
+            f"'_' and '-', starting and ending with a letter or digit), found {table.model!r}."
         )
     if table.aliases.prod == table.aliases.dev:
         problems.append(

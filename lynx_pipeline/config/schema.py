@@ -40,6 +40,7 @@ from lynx_pipeline.domain.release.witnesses import NAME_FORM, WitnessKey
 from lynx_pipeline.domain.scorers import EXACT, SCORERS
 from lynx_pipeline.domain.text import PROMPTS, SHOWN
 
+GTO_NAME = "[A-Za-z0-9](?:[A-Za-z0-9_-]*[A-Za-z0-9])?"
 _LIMITS = Limits()
 
 
@@ -254,6 +255,12 @@ class ProjectTable:
         "default.",
         "a folder, or a git+https://, git+ssh:// or git+file:// URL with #BRANCH",
         text(),
+        "",
+    )
+    gto_stage: str = key(
+        "The stage of GTO that the latest version of prod is in: a tag in a registry on git.",
+        "letters, digits, '_' and '-', starting and ending with a letter or digit",
+        text(f"(?:{GTO_NAME})?"),
         "",
     )
     scorer: str = key(

@@ -96,6 +96,7 @@ class Settings:
     pull_request_shows: str = PROMPTS
     judges: tuple[str, ...] = ()
     alias: str = ""
+    gto_stage: str = ""
     stale_hours: float = 0.0
     gate: str = ""
 

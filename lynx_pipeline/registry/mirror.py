@@ -1,25 +1,55 @@
-"""The latest promotion in MLflow's model registry: a mirror, never a source."""
+"""The latest promotion in MLflow's model registry, and as a stage of GTO: only mirrors."""
 
 from lynx_pipeline.adapters.mlflow_tracking import alias_target, mirror_alias
+from lynx_pipeline.config import GitRemote
 from lynx_pipeline.domain.candidate_eval import parse_candidate_eval
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
 from lynx_pipeline.domain.text import printable
+from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.evaluation.candidate import SEMVER_TAG
 from lynx_pipeline.registry.registry import Registry
 
 
 def mirror(registry: Registry) -> dict[str, str]:
     """Point the environment's alias at the latest promotion, whose version in MLflow gets the
-    verdict and the accuracies as tags. Repeating it changes nothing.
+    verdict and the accuracies as tags; and put it into the stage of the setting ``gto_stage``. If
+    one of them fails, the other is updated nevertheless. Repeating it changes nothing.
 
-    The ledger is read again after the alias moved: if two mirrors run at once, the last one to
+    The ledger is read again after each update: if two mirrors run at once, the last one to
     write sees what the other promoted.
 
     Raises:
-        BadInput: the promotion's evidence is missing or damaged.
-        SystemFailed: MLflow failed. The promotion is not affected.
+        BadInput: the promotion's evidence or tag is missing or damaged.
+        SystemFailed: MLflow, git or the remote failed. The promotion is not affected.
     """
+    try:
+        alias = _mirror_alias(registry)
+    finally:
+        stage = _mirror_stage(registry)
+    return {**alias, **stage}
+
+
+def _mirror_stage(registry: Registry) -> dict[str, str]:
+    settings = registry.settings
+    if not settings.gto_stage or not isinstance(settings.registry, GitRemote):
+        return {}
+    from lynx_pipeline.adapters.ledgers.gto_stage import assign_stage
+
+    while True:
+        entry = registry.promoted()
+        tag = assign_stage(
+            settings.registry,
+            settings.model,
+            settings.gto_stage,
+            entry.fact.semver,
+            pinned=settings.env is Env.PROD,
+        )
+        if registry.promoted() == entry:
+            return {"gto_stage": tag}
+
+
+def _mirror_alias(registry: Registry) -> dict[str, str]:
     settings = registry.settings
     while True:
         entry = registry.promoted()

@@ -153,7 +153,7 @@ def test_the_light_client_resolves_fetches_and_verifies(
         assert "Install the extra 'gate'" in done.stderr.splitlines()[-1], done
     done = run("lynx-pipeline", "registry", "rollback", V)  # it is the latest version already
     assert done.returncode == 0
-    assert "MLflow's alias has not: this needs the Python package 'mlflow'" in done.stderr
+    assert "not all that mirrors it: this needs the Python package 'mlflow'" in done.stderr
     assert "ModuleNotFoundError" in run("python", "-c", "import lynx_pipeline.definitions").stderr
 
 

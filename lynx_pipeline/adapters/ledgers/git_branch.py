@@ -40,7 +40,8 @@ def checkpoint_ref(model: str, witness: str) -> str:
 
 
 class Branch:
-    """The branch of ``remote`` and its tags that start with ``prefix``, in the empty ``folder``.
+    """The branch of ``remote`` and its tags that start with one of ``prefixes``, in the empty
+    ``folder``.
 
     With ``pinned``, git's configuration may change how the remote is reached, but not which remote
     it is. Every method raises SystemFailed if git or the remote failed.
@@ -49,11 +50,11 @@ class Branch:
         Refused: git's configuration redirects to another remote than the pinned one.
     """
 
-    def __init__(self, folder: Path, remote: GitRemote, prefix: str, *, pinned: bool) -> None:
+    def __init__(self, folder: Path, remote: GitRemote, *prefixes: str, pinned: bool) -> None:
         self.folder = folder
         self.remote = remote
         self.ref = f"refs/heads/{remote.branch}"
-        self.tags = f"refs/tags/{prefix}*"
+        self.tags = [f"refs/tags/{prefix}*" for prefix in prefixes]
         self.published: str | None = None
         self.filter = "--filter=tree:0"
         # A unique name: git's configuration may contain settings for a remote named origin.
@@ -70,7 +71,7 @@ class Branch:
     def fetch(self) -> bool:
         """Fetch the branch and its tags as they are now. Returns whether the branch exists. Files
         are fetched only from a remote that can't serve them one by one later."""
-        refs = [f"+{self.ref}:{self.ref}", f"+{self.tags}:{self.tags}"]
+        refs = [f"+{ref}:{ref}" for ref in (self.ref, *self.tags)]
         if self.published is not None:
             refs.append(f"+{self.published}:{_CHECKPOINTS}*")
         try:
@@ -113,21 +114,30 @@ class Branch:
 
     def annotated(self) -> list[tuple[str, str, bytes]]:
         """The fetched tags: name, commit and message. A lightweight tag's commit is empty here."""
-        return self._messages(self.tags)
+        return self._messages(*self.tags)
 
     def checkpoints(self) -> tuple[tuple[str, bytes], ...]:
         """What is in the places of the witnesses, by name. Empty if it was not fetched."""
         found = [] if self.published is None else self._messages(_CHECKPOINTS)
         return tuple((name, message) for name, _, message in found)
 
-    def _messages(self, pattern: str) -> list[tuple[str, str, bytes]]:
+    def _messages(self, *patterns: str) -> list[tuple[str, str, bytes]]:
         form = "%(refname:lstrip=2)%00%(*objectname)%00%(contents)%00%01"
-        listed = self.git("for-each-ref", f"--format={form}", pattern)
+        listed = self.git("for-each-ref", f"--format={form}", *patterns)
         rows = (row.split(b"\0", 2) for row in listed.split(b"\0\x01\n")[:-1])
         return [
             (name.decode(errors="backslashreplace"), target.decode(), message)
             for name, target, message in rows
         ]
+
+    def tag_times(self) -> dict[str, int]:
+        """When the fetched annotated tags were made, in seconds since 1970."""
+        form = "%(taggerdate:unix) %(refname:lstrip=2)"
+        listed = self.git("for-each-ref", f"--format={form}", *self.tags).decode(
+            errors="backslashreplace"
+        )
+        rows = (line.split(" ", 1) for line in listed.splitlines())
+        return {name: int(at) for at, name in rows if at}
 
     def add(self, *commands: bytes) -> None:
         """Add objects and refs to the clone with ``git fast-import`` commands."""
@@ -206,16 +216,17 @@ class Branch:
 
     def remote_state(self) -> str:
         """The same of the remote as it is now."""
-        return self._state(self.git("ls-remote", "--refs", self.name, self.ref, self.tags))
+        return self._state(self.git("ls-remote", "--refs", self.name, self.ref, *self.tags))
 
     def _state(self, listed: bytes) -> str:
-        branch, tags = self.ref.encode(), self.tags.removesuffix("*").encode()
+        branch = self.ref.encode()
+        prefixes = tuple(it.removesuffix("*").encode() for it in self.tags)
         lines = sorted(listed.splitlines())
         names = (line.partition(b"\t")[2] for line in lines)
         ours = (
-            it
-            for it, name in zip(lines, names, strict=True)
-            if name == branch or name.startswith(tags)
+            line
+            for line, name in zip(lines, names, strict=True)
+            if name == branch or name.startswith(prefixes)
         )
         return hashlib.sha256(b"\n".join(ours)).hexdigest()
 

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 
 from lynx_pipeline.adapters.ledgers.git_branch import Branch, checkpoint_ref
+from lynx_pipeline.adapters.ledgers.git_objects import AUTHOR, data
 from lynx_pipeline.config import GitRemote
 
-_COMMITTER = "lynx-pipeline <lynx-pipeline@localhost>"
 _NEW = "refs/lynx/checkpoint"
 
 
@@ -25,7 +25,7 @@ def publish(remote: GitRemote, model: str, name: str, checkpoint: bytes) -> None
     """
     with tempfile.TemporaryDirectory(prefix="lynx-witness-") as folder:
         branch = Branch(Path(folder), remote, f"{model}@", pinned=True)
-        head = f"commit {_NEW}\ncommitter {_COMMITTER} {int(time.time())} +0000\n"
-        branch.add(head.encode() + b"data %d\n%b\n" % (len(checkpoint), checkpoint))
+        head = f"commit {_NEW}\ncommitter {AUTHOR} {int(time.time())} +0000\n"
+        branch.add(head.encode() + data(checkpoint))
         branch.sign_commit(_NEW)
         branch.replace(_NEW, checkpoint_ref(model, name))

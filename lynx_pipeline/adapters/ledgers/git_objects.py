@@ -21,7 +21,7 @@ INDEX = "index.jsonl"
 _OURS = re.compile(
     r"v[0-9]+\.[0-9]+\.[0-9]+(-dev(\.[0-9]+)?)?|(registered|rolled_back|repair)-[0-9]+"
 )
-_AUTHOR = "lynx-pipeline <lynx-pipeline@localhost>"
+AUTHOR = "lynx-pipeline <lynx-pipeline@localhost>"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +64,11 @@ def read_message(message: bytes) -> tuple[Checkpoint | None, bytes]:
 def commit_command(ref: str, parent: str | None, entry: Entry, files: Mapping[str, bytes]) -> bytes:
     """The fast-import command for a commit that adds or replaces ``files``."""
     message = f"{_title(entry)}\n\nentry {entry.seq}, hash {entry.hash}\n".encode()
-    lines = [f"commit {ref}\ncommitter {_author(entry)}\n".encode(), _data(message)]
+    lines = [f"commit {ref}\ncommitter {_author(entry)}\n".encode(), data(message)]
     if parent is not None:
         lines.append(f"from {parent}\n".encode())
     for path, raw in files.items():
-        lines += [f"M 100644 inline {path}\n".encode(), _data(raw)]
+        lines += [f"M 100644 inline {path}\n".encode(), data(raw)]
     return b"".join(lines)
 
 
@@ -77,7 +77,7 @@ def repair_command(
 ) -> bytes:
     """The fast-import command for a repair: a commit of nothing but the ledger and the tree
     ``evidence``."""
-    lines = [f"commit {ref}\ncommitter {_now()}\n".encode(), _data(message.encode())]
+    lines = [f"commit {ref}\ncommitter {_now()}\n".encode(), data(message.encode())]
     lines += [
         f"{'merge' if number else 'from'} {parent}\n".encode()
         for number, parent in enumerate(parents)
@@ -85,13 +85,13 @@ def repair_command(
     lines.append(b"deleteall\n")
     if evidence is not None:
         lines.append(f"M 040000 {evidence} evidence\n".encode())
-    return b"".join((*lines, f"M 100644 inline {INDEX}\n".encode(), _data(index)))
+    return b"".join((*lines, f"M 100644 inline {INDEX}\n".encode(), data(index)))
 
 
 def repair_tag_command(name: str, commit: str, message: str) -> bytes:
     """The fast-import command for the annotated tag of a repair."""
     head = f"tag {name}\nfrom {commit}\ntagger {_now()}\n"
-    return head.encode() + _data(message.encode())
+    return head.encode() + data(message.encode())
 
 
 def tag_command(commit: str, ledger: Ledger, signature: bytes) -> bytes:
@@ -100,7 +100,7 @@ def tag_command(commit: str, ledger: Ledger, signature: bytes) -> bytes:
     assert checkpoint is not None
     message = f"{_title(entry)}\n\n".encode() + signature + checkpoint.to_line()
     head = f"tag {tag_name(entry)}\nfrom {commit}\ntagger {_author(entry)}\n"
-    return head.encode() + _data(message)
+    return head.encode() + data(message)
 
 
 def _title(entry: Entry) -> str:
@@ -111,13 +111,13 @@ def _title(entry: Entry) -> str:
 def _author(entry: Entry) -> str:
     """Author and time, as fast-import expects them."""
     when = datetime.fromisoformat(entry.fact.time)
-    return f"{_AUTHOR} {int(when.timestamp())} +0000"
+    return f"{AUTHOR} {int(when.timestamp())} +0000"
 
 
 def _now() -> str:
-    return f"{_AUTHOR} {int(time.time())} +0000"
+    return f"{AUTHOR} {int(time.time())} +0000"
 
 
-def _data(raw: bytes) -> bytes:
+def data(raw: bytes) -> bytes:
     """``raw`` as fast-import expects it, after its length."""
     return b"data %d\n%b\n" % (len(raw), raw)

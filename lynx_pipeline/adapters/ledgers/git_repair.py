@@ -354,7 +354,7 @@ class _Planner:
 
     def _tag_ids(self) -> Mapping[str, str]:
         form = "--format=%(objectname) %(refname:lstrip=2)"
-        listed = self.branch.git("for-each-ref", form, self.branch.tags)
+        listed = self.branch.git("for-each-ref", form, *self.branch.tags)
         pairs = (line.split(" ", 1) for line in listed.decode().splitlines())
         return {name: hashed for hashed, name in pairs}
 
