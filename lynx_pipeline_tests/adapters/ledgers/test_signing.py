@@ -9,6 +9,7 @@ import pytest
 
 from lynx_pipeline.adapters.ledgers.git import GitLedger
 from lynx_pipeline.adapters.ledgers.git_repair import planned
+from lynx_pipeline.adapters.ledgers.gto_stage import assign_stage
 from lynx_pipeline.config import GitRemote
 from lynx_pipeline.domain.ledger.repair import Trust
 from lynx_pipeline.domain.release.signing import SigningPolicy
@@ -92,6 +93,18 @@ def test_commits_and_tags_are_signed_where_the_server_requires_it(
     assert len(tags) == 3
     for tag in tags:
         place.git("verify-tag", tag)
+
+
+def test_the_tag_of_a_stage_is_signed_too(
+    place: OnGit, key: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise such a server would reject it."""
+    place.hook("pre-receive", ONLY_SIGNED)
+    configure(monkeypatch, tmp_path, {**BOTH, **ssh(key)})
+    promote(place.store, 1)
+    tag = assign_stage(place.remote, "tiny", "prod", "v0.1.0-dev")
+    place.git("verify-tag", tag)
+    assert assign_stage(place.remote, "tiny", "prod", "v0.1.0-dev") == tag
 
 
 def test_a_server_that_requires_signatures_is_quoted_and_signing_explained(
