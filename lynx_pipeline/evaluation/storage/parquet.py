@@ -46,12 +46,15 @@ def read_predictions(raw: bytes, where: str, limit: int) -> list[tuple[str, str 
 
     try:
         metadata = check_pages(raw, where, limit)
-        file = pq.ParquetFile(io.BytesIO(raw), metadata=metadata, read_dictionary=COLUMNS)
+        # A buffer of Arrow's own, read without threads: one that reads a Python object can outlive
+        # the interpreter, which then aborts (exit code 134).
+        source = pa.BufferReader(raw)
+        file = pq.ParquetFile(source, metadata=metadata, read_dictionary=COLUMNS)
         text = [pa.dictionary(pa.int32(), it) for it in (pa.string(), pa.large_string())]
         for field in file.schema_arrow:  # the file may name an Arrow type of its own
             if field.type not in text:
                 raise BadInput(f"{where}: not a predictions file: {field.type!s:.80} is not text.")
-        table = file.read()
+        table = file.read(use_threads=False)
         ids, predictions = (_texts(table.column(name), where, limit) for name in COLUMNS)
     except (pa.ArrowException, KeyError, OSError, UnicodeDecodeError) as error:
         raise BadInput(f"{where}: not a predictions file: {one_line(error)}.") from None
