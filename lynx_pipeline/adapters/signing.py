@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from securesystemslib.signer import Signer as LibrarySigner
     from securesystemslib.signer import SSlibKey
 
+    from lynx_pipeline.domain.ledger.signatures import PublicKey
+
 VARIABLE = "LYNX_SIGNING_KEY"
 # The schemes of the library that have a key management service or a device behind them, and the
 # package that each needs.
@@ -84,6 +86,10 @@ class Signer:
             f"the key in {VARIABLE} is none of those that {TABLE} names and does not retire, so "
             "its signatures would not count. Commit its public key there, or use another key."
         )
+
+    def key_of(self, envelope: Envelope) -> "PublicKey":
+        """The key that signed an envelope of this signer."""
+        return next(it for it in map(load_key, self.keys) if is_signed(envelope, it))
 
 
 def open_signer(policy: SigningPolicy) -> Signer:

@@ -16,8 +16,8 @@ from lynx_pipeline.reports.audit import audit_json, print_audit
 @path_option(
     "--export",
     metavar="DIR",
-    help="A folder to create, with the signed statements, the evidence, a bill of materials "
-    "(CycloneDX) and a model card.",
+    help="A folder to create, with the signed statements, the evidence, the model's signature for "
+    "model_signing, a bill of materials (CycloneDX) and a model card.",
 )
 @with_json
 def audit(version: str, export: Path | None, as_json: bool) -> int:
@@ -34,8 +34,11 @@ def audit(version: str, export: Path | None, as_json: bool) -> int:
     if result.findings:
         return 1
     if export is not None:
+        from lynx_pipeline.reports.export import MODEL_SIGNATURE
         from lynx_pipeline.reports.export import export as write
 
         names = write(registry, result, export)
         inform(f"Exported to {export}: {', '.join(names)}.")
+        if MODEL_SIGNATURE not in names:
+            inform(f"Without {MODEL_SIGNATURE}: {result.attestations.model_signature.missing}.")
     return 0

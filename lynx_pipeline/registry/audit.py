@@ -6,7 +6,7 @@ cannot be replayed and rest on the entry alone: that the token was genuine, the 
 the cost.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
 from lynx_pipeline.adapters import git_files
@@ -18,7 +18,6 @@ from lynx_pipeline.domain.gate.rule import Verdict
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Actor, Evidence, Malformed, Promoted
 from lynx_pipeline.domain.ledger.state import RegistryState, replay
-from lynx_pipeline.domain.ledger.statements import Envelope
 from lynx_pipeline.domain.release.identity import check_actor, check_policy
 from lynx_pipeline.domain.scorers import scorer_named
 from lynx_pipeline.domain.versioning import Env
@@ -27,7 +26,7 @@ from lynx_pipeline.evaluation.corpus import findings_of
 from lynx_pipeline.evaluation.evidence import check_evidence
 from lynx_pipeline.evaluation.inputs import check_match, read_eval_set_of
 from lynx_pipeline.evaluation.judgement import Judged, apply_gate
-from lynx_pipeline.registry.attestations import attestations
+from lynx_pipeline.registry.attestations import Attestations, attestations
 from lynx_pipeline.registry.gate_inputs import check_judged
 from lynx_pipeline.registry.promotion import summarize
 from lynx_pipeline.registry.registry import Registry
@@ -40,10 +39,10 @@ class Audit:
     ``entries`` are all that name it, ``promotion`` is the valid one. ``lineage`` are the promotions
     of its ancestors, nearest first, and ``oldest_parent`` is the first sha that this registry does
     not know. ``baseline`` is the one that applied, ``verdict`` is the replayed one; both are
-    None if the replay failed. ``envelopes`` are the signed statements of the entry and of the
-    gate's result; none in ``dev``. ``corpus`` is what a comparison with the recorded corpus finds,
-    or why it can't be repeated; None if no corpus is recorded. Empty ``findings`` mean that the
-    audit passed; ``notes`` are about other, ignored lines of the ledger.
+    None if the replay failed. ``attestations`` are the signed statements; none in ``dev``.
+    ``corpus`` is what a comparison with the recorded corpus finds, or why it can't be repeated;
+    None if no corpus is recorded. Empty ``findings`` mean that the audit passed; ``notes`` are
+    about other, ignored lines of the ledger.
     """
 
     entries: tuple[Entry, ...]
@@ -53,7 +52,7 @@ class Audit:
     oldest_parent: str | None
     baseline: Baseline | None
     verdict: Verdict | None
-    envelopes: Sequence[Envelope]
+    attestations: Attestations
     corpus: CorpusFindings | str | None
     findings: tuple[str, ...]
     notes: tuple[str, ...]
@@ -87,7 +86,7 @@ def audit(registry: Registry, version: str) -> Audit:
     }
     findings = [lines.pop(entry.seq) for entry in named if entry.seq in lines]
     judged = corpus = None
-    envelopes: Sequence[Envelope] = ()
+    statements = Attestations()
     if promotion is None:
         findings.append(f"no valid entry promoted {version}.")
     else:
@@ -96,10 +95,10 @@ def audit(registry: Registry, version: str) -> Audit:
             findings += _differences(promotion, judged)
             corpus = _compare_corpus(settings, promotion, judged)
             findings += _authorization_findings(settings, promotion, judged, corpus)
-            envelopes, contradictions = attestations(
+            statements = attestations(
                 registry.store, ledger, settings.signatures, promotion, judged.verdict
             )
-            findings += contradictions
+            findings += statements.findings
             digest = judged.evidence.evaluation.bundle_digest
             if digest is not None and digest == promotion.fact.bundle_digest:
                 registry.store.evidence(digest)  # the bundle's manifest
@@ -114,7 +113,7 @@ def audit(registry: Registry, version: str) -> Audit:
         oldest_parent=oldest,
         baseline=judged.baseline if judged else None,
         verdict=judged.verdict if judged else None,
-        envelopes=envelopes,
+        attestations=statements,
         corpus=corpus,
         findings=tuple(findings),
         notes=tuple(lines.values()),

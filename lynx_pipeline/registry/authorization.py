@@ -8,6 +8,7 @@ meanwhile.
 
 import hashlib
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from lynx_pipeline.adapters import git_files, oidc
 from lynx_pipeline.adapters.signing import Signer, open_signer
@@ -15,13 +16,29 @@ from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.gate.rule import Verdict
 from lynx_pipeline.domain.ledger.chain import Entry, Ledger
 from lynx_pipeline.domain.ledger.facts import Actor, Promoted
+from lynx_pipeline.domain.ledger.model_signature import model_line, model_statement
+from lynx_pipeline.domain.ledger.signatures import is_elliptic
 from lynx_pipeline.domain.ledger.state import check_unused
-from lynx_pipeline.domain.ledger.statements import entry_statement, read_envelope, results_statement
+from lynx_pipeline.domain.ledger.statements import (
+    Signature,
+    entry_statement,
+    read_envelope,
+    results_statement,
+)
+from lynx_pipeline.domain.manifest import read_manifest
 from lynx_pipeline.domain.release.identity import check_identity, check_policy
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import Refused
 from lynx_pipeline.registry import gate_inputs
 from lynx_pipeline.registry.judges import check_judges
+
+
+class SignedPromotion(NamedTuple):
+    """What is signed about a promotion besides its entry: the gate's result as an envelope's line,
+    and the bundle's files if the key is one that ``model_signing`` verifies."""
+
+    results: bytes
+    model: Signature | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +50,10 @@ class AnyoneInDev:
     def recheck(self, ledger: Ledger, promotion: Promoted | None = None) -> None:
         """Nothing to check."""
 
-    def sign_results(self, promotion: Promoted, verdict: Verdict) -> None:
+    def sign_promotion(self, promotion: Promoted, verdict: Verdict, manifest: bytes) -> None:
         """dev's entries are not signed."""
 
-    def sign(self, entry: Entry, results: bytes | None = None) -> None:
+    def sign(self, entry: Entry, signed: SignedPromotion | None = None) -> None:
         """dev's entries are not signed."""
 
 
@@ -60,23 +77,32 @@ class VerifiedWorkflow:
         check_unused(ledger, self.actor)
         _check_gate_inputs(self.settings, self.actor, promotion)
 
-    def sign_results(self, promotion: Promoted, verdict: Verdict) -> bytes:
-        """The gate's signed result, which the registry keeps as evidence. Raises like
+    def sign_promotion(
+        self, promotion: Promoted, verdict: Verdict, manifest: bytes
+    ) -> SignedPromotion:
+        """The gate's signed result, which the registry keeps as evidence, and the signature of the
+        bundle with this ``manifest``. Raises like
         :meth:`~lynx_pipeline.adapters.signing.Signer.sign`."""
-        return self.signer.sign(results_statement(promotion, verdict)).to_line()
+        results = self.signer.sign(results_statement(promotion, verdict))
+        model = None
+        if is_elliptic(self.signer.key_of(results)):
+            statement = model_statement(promotion, read_manifest(manifest))
+            (model,) = self.signer.sign(statement).signatures
+        return SignedPromotion(results.to_line(), model)
 
-    def sign(self, entry: Entry, results: bytes | None = None) -> bytes:
-        """The line of the entry's signature. ``results`` is the gate's signed result, which a
-        promotion needs.
+    def sign(self, entry: Entry, signed: SignedPromotion | None = None) -> bytes:
+        """The lines of the entry's signatures, its own last. ``signed`` is what a promotion needs.
 
         Raises:
             BadInput: readers would not read it, because the entry has texts that are too long.
             LynxError: as :meth:`~lynx_pipeline.adapters.signing.Signer.sign`.
         """
-        digest = None if results is None else hashlib.sha256(results).hexdigest()
+        digest = None if signed is None else hashlib.sha256(signed.results).hexdigest()
         line = self.signer.sign(entry_statement(entry, digest)).to_line()
         read_envelope(line)
-        return line
+        if signed is None or signed.model is None:
+            return line
+        return model_line(entry.hash, signed.model) + line
 
 
 Authorization = AnyoneInDev | VerifiedWorkflow

@@ -161,8 +161,10 @@ class Registry:
             authorization.actor,
             say,
         )
-        results = authorization.sign_results(supported.fact, supported.verdict)
-        files = [*supported.files, *([] if results is None else [results])]
+        signed = authorization.sign_promotion(
+            supported.fact, supported.verdict, supported.files.manifest
+        )
+        files = [*supported.files, *([] if signed is None else [signed.results])]
 
         def decide(ledger: Ledger) -> Fact | Entry:
             known = self._check_promotion(ledger, semver, supported.fact)
@@ -173,7 +175,7 @@ class Registry:
             confirm()
             return supported.fact
 
-        recorded = self.store.append(decide, files, lambda new: authorization.sign(new, results))
+        recorded = self.store.append(decide, files, lambda new: authorization.sign(new, signed))
         return cast("Recorded[Promoted]", recorded)
 
     def _promote_by_hand(self, canonical_sha: str, semver: str) -> Recorded[Promoted]:

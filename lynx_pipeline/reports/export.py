@@ -2,7 +2,7 @@
 statements, its evidence, a bill of materials, and a model card.
 
 - The bill of materials is CycloneDX 1.6: https://cyclonedx.org/docs/1.6/json/
-- The statements are described in docs/signatures.md.
+- The statements, and the signature of the bundle's files, are described in docs/signatures.md.
 """
 
 import os
@@ -25,7 +25,7 @@ from lynx_pipeline.registry.audit import Audit
 from lynx_pipeline.reports.markdown import escaped, markdown
 from lynx_pipeline.reports.report import Report, interval
 
-ENTRY, STATEMENTS = "entry.json", "attestations.intoto.jsonl"
+ENTRY, STATEMENTS, MODEL_SIGNATURE = "entry.json", "attestations.intoto.jsonl", "model.sig"
 BOM, CARD = "bom.cdx.json", "MODEL_CARD.md"
 MANIFEST, BASELINE = "bundle_manifest.json", "eval_baseline.json"
 _CARD = """\
@@ -83,13 +83,11 @@ def _files(
         store.evidence(promotion.fact.bundle_digest) if promotion.fact.bundle_digest else None
     )
     bom = _bill_of_materials(promotion, verdict, read_manifest(manifest) if manifest else None)
+    envelopes, signature, _ = audit.attestations
     return {
         ENTRY: hashed_bytes(promotion),
-        **(
-            {STATEMENTS: b"".join(it.to_line() for it in audit.envelopes)}
-            if audit.envelopes
-            else {}
-        ),
+        **({STATEMENTS: b"".join(it.to_line() for it in envelopes)} if envelopes else {}),
+        **({MODEL_SIGNATURE: signature.file} if signature.file else {}),
         BASELINE: store.evidence(evidence.baseline_sha256),
         "candidate_eval.json": store.evidence(evidence.candidate_eval_sha256),
         "predictions.parquet": store.evidence(evidence.predictions_sha256),

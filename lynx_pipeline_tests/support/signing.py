@@ -6,6 +6,11 @@ import json
 from collections.abc import Mapping
 
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ec import (
+    SECP256R1,
+    EllipticCurvePrivateKey,
+    derive_private_key,
+)
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from lynx_pipeline.domain.ledger.chain import Entry
@@ -22,9 +27,14 @@ def private_key(name: str = RELEASE) -> Ed25519PrivateKey:
     return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest())
 
 
-def private_pem(name: str = RELEASE) -> str:
+def elliptic_key(name: str = RELEASE) -> EllipticCurvePrivateKey:
+    """The ECDSA P-256 key with this name."""
+    return derive_private_key(int(hashlib.sha256(name.encode()).hexdigest(), 16), SECP256R1())
+
+
+def private_pem(key: str | EllipticCurvePrivateKey = RELEASE) -> str:
     """The private key as ``LYNX_SIGNING_KEY`` takes it."""
-    pem = private_key(name).private_bytes(
+    pem = (private_key(key) if isinstance(key, str) else key).private_bytes(
         serialization.Encoding.PEM,
         serialization.PrivateFormat.PKCS8,
         serialization.NoEncryption(),
@@ -32,10 +42,10 @@ def private_pem(name: str = RELEASE) -> str:
     return pem.decode()
 
 
-def public_key(name: str = RELEASE) -> str:
+def public_key(key: str | EllipticCurvePrivateKey = RELEASE) -> str:
     """The public key as the settings take it."""
     der = (
-        private_key(name)
+        (private_key(key) if isinstance(key, str) else key)
         .public_key()
         .public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     )

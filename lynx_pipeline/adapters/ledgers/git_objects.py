@@ -26,7 +26,7 @@ AUTHOR = "lynx-pipeline <lynx-pipeline@localhost>"
 
 @dataclass(frozen=True, slots=True)
 class Tag:
-    """An annotated tag's commit, checkpoint, and the line of its entry's signature. A lightweight
+    """An annotated tag's commit, checkpoint, and the lines of its entry's signatures. A lightweight
     tag, or somebody else's, such as a release's, has no checkpoint."""
 
     commit: str
@@ -53,10 +53,11 @@ def is_repair(name: str) -> bool:
 
 def read_message(message: bytes) -> tuple[Checkpoint | None, bytes]:
     """The checkpoint on the last line of a tag's message, before git's signature if it is signed,
-    and the line before it, which may be the entry's signature."""
+    and the two lines before it, which may be the signatures of the bundle and of the entry."""
     before, _, last = message.partition(SIGNATURE.encode())[0].strip(b"\n").rpartition(b"\n")
     try:
-        return read_checkpoint(last, "tag"), before.rpartition(b"\n")[2] + b"\n"
+        lines = (it + b"\n" for it in before.split(b"\n")[-2:] if it.startswith(b"{"))
+        return read_checkpoint(last, "tag"), b"".join(lines)
     except BadInput:
         return None, b""
 

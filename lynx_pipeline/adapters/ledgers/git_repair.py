@@ -35,6 +35,7 @@ from lynx_pipeline.adapters.ledgers.git_objects import (
 )
 from lynx_pipeline.adapters.ledgers.repair import Repair
 from lynx_pipeline.domain.ledger.chain import Entry, Ledger
+from lynx_pipeline.domain.ledger.model_signature import model_line, model_signatures
 from lynx_pipeline.domain.ledger.repair import (
     Best,
     Pool,
@@ -247,7 +248,7 @@ class _Planner:
         return plan
 
     def _signature(self, entry: Entry, best: Best) -> bytes:
-        """The signature for a tag that is made again.
+        """The signatures for a tag that is made again: of the entry and, before it, its bundle.
 
         Raises:
             Refused: the entry needs one, and it is gone.
@@ -255,7 +256,9 @@ class _Planner:
         ledger = replace(best.ledger, signatures=self.signatures)
         envelope = counting_signature(ledger, self.trust.policy, entry)
         if envelope is not None:
-            return envelope.to_line()
+            of_bundle = model_signatures(self.signatures, entry.hash)
+            lines = dict.fromkeys(model_line(entry.hash, it) for it in of_bundle)
+            return b"".join([*list(lines)[:1], envelope.to_line()])
         if reason := unsigned_entries(ledger, self.trust.policy).get(entry.hash):
             raise Refused(
                 f"the tag {tag_name(entry)} of {describe(entry)} is missing or points elsewhere, "
@@ -362,8 +365,8 @@ class _Planner:
         """The signatures in the tags that go, so that they are not lost."""
         for name in (*tags.deleted, *tags.made):
             tag = self.tags.get(name)
-            if tag and tag.signature.startswith(b"{"):
-                yield f"{name}: {tag.signature.decode(errors='replace').strip()}"
+            for line in tag.signature.splitlines() if tag else ():
+                yield f"{name}: {line.decode(errors='replace')}"
 
     def _evidence(self, tags: _Tags) -> str | None:
         """The tree of the evidence, as the last entry's commit has it."""

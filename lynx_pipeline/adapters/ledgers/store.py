@@ -8,7 +8,7 @@ from lynx_pipeline.domain.ledger.facts import Fact
 
 # Given the ledger as it is: the fact to append, or the entry that already records it.
 Decision = Callable[[Ledger], Fact | Entry]
-# The line of a signature for a new entry; None if it needs none.
+# The lines of the signatures for a new entry, its own last; None if it needs none.
 Sign = Callable[[Entry], bytes | None]
 
 

@@ -141,7 +141,7 @@ def counting_signature(ledger: Ledger, policy: SigningPolicy, entry: Entry) -> E
     if entry.fact.env is not Env.PROD or predicate is None:
         return None
     found = _by_claim(ledger.signatures).get(Claim(entry.hash, predicate), [])
-    return next((it for it in found if is_by_a_key(it, ledger, policy, entry.seq)), None)
+    return next((it for it in found if key_of(it, ledger, policy, entry.seq)), None)
 
 
 def signed_hashes(raw: bytes, policy: SigningPolicy) -> frozenset[str]:
@@ -160,17 +160,31 @@ def signed_hashes(raw: bytes, policy: SigningPolicy) -> frozenset[str]:
     )
 
 
-def is_by_a_key(envelope: Envelope, ledger: Ledger, policy: SigningPolicy, seq: int) -> bool:
-    """Whether one of the policy's keys, which may sign at the place ``seq``, signed the envelope.
+def key_of(
+    envelope: Envelope, ledger: Ledger, policy: SigningPolicy, seq: int
+) -> "PublicKey | None":
+    """The first of the policy's keys that signed the envelope and may sign at the place ``seq``;
+    None if there is none.
 
     Raises:
         BadInput: as :func:`unsigned_entries`.
     """
-    return any(
-        (place is None or seq <= place) and is_signed(envelope, load_key(key))
-        for key in policy.keys
-        for place in [_last_place(ledger, key)]
+    places = ((_last_place(ledger, key), load_key(key)) for key in policy.keys)
+    return next(
+        (
+            key
+            for place, key in places
+            if (place is None or seq <= place) and is_signed(envelope, key)
+        ),
+        None,
     )
+
+
+def is_elliptic(key: "PublicKey") -> bool:
+    """Whether the key is ECDSA, which ``model_signing`` verifies, and not Ed25519."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    return isinstance(key, ec.EllipticCurvePublicKey)
 
 
 def _by_claim(raw: bytes) -> Mapping[Claim, list[Envelope]]:

@@ -3,7 +3,8 @@
 An entry's statement names the entry by its hash, which covers everything that it records, its place
 in the chain and the hash of the entry before. A promotion's is a SLSA verification summary, a
 rollback's is a release. The gate's result is a test result with a test per bucket; a promotion
-names it as the attestation that it is based on.
+names it as the attestation that it is based on. A third one, about the bundle's files, is in
+:mod:`lynx_pipeline.domain.ledger.model_signature`.
 
 - Statement: https://in-toto.io/Statement/v1
 - Envelope (DSSE 1.0): https://github.com/secure-systems-lab/dsse/blob/master/envelope.md
@@ -14,7 +15,6 @@ Which signatures count is decided in :mod:`lynx_pipeline.domain.ledger.signature
 """
 
 import base64
-import binascii
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 LONGEST_LINE = 64 << 10
 _MOST_SUBJECTS = _MOST_SIGNATURES = 8
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
+_NO_ENVELOPE = f"the envelope: expected DSSE with the type {PAYLOAD_TYPE}."
 _STATEMENT = "https://in-toto.io/Statement/v1"
 _SUMMARY = "https://slsa.dev/verification_summary/v1"
 _RELEASE = "https://in-toto.io/attestation/release/v0.1"
@@ -43,6 +44,10 @@ class Signature(NamedTuple):
 
     keyid: str
     sig: bytes
+
+    def to_json(self) -> JsonObject:
+        """As an envelope contains it."""
+        return {"keyid": self.keyid, "sig": base64.b64encode(self.sig).decode()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +64,15 @@ class Envelope:
 
     def to_line(self) -> bytes:
         """Its canonical JSON, newline included."""
-        return (
-            canonical(
-                {
-                    "payload": base64.b64encode(self.payload).decode(),
-                    "payloadType": PAYLOAD_TYPE,
-                    "signatures": [
-                        {"keyid": it.keyid, "sig": base64.b64encode(it.sig).decode()}
-                        for it in self.signatures
-                    ],
-                }
-            )
-            + b"\n"
-        )
+        return canonical(self.to_json()) + b"\n"
+
+    def to_json(self) -> JsonObject:
+        """As DSSE writes it."""
+        return {
+            "payload": base64.b64encode(self.payload).decode(),
+            "payloadType": PAYLOAD_TYPE,
+            "signatures": [it.to_json() for it in self.signatures],
+        }
 
 
 def to_sign(payload: bytes) -> bytes:
@@ -88,17 +89,28 @@ def read_envelope(line: bytes) -> Envelope:
     if len(line) > LONGEST_LINE:
         raise BadInput(f"the envelope: has {len(line)} bytes, expected at most {LONGEST_LINE}.")
     values = parse_object(line, "the envelope")
+    signatures = read_signatures(values)
+    try:
+        return Envelope(base64.b64decode(values["payload"], validate=True), signatures)
+    except (KeyError, TypeError, ValueError):
+        raise BadInput(_NO_ENVELOPE) from None
+
+
+def read_signatures(values: JsonObject) -> tuple[Signature, ...]:
+    """The signatures in what may be an envelope, with a payload or without.
+
+    Raises:
+        BadInput: they are malformed, or sign another type of payload.
+    """
     try:
         if values["payloadType"] != PAYLOAD_TYPE:
             raise ValueError
-        payload = base64.b64decode(values["payload"], validate=True)
-        signatures = tuple(
+        return tuple(
             Signature(str(it.get("keyid", "")), base64.b64decode(it["sig"], validate=True))
             for it in values["signatures"][:_MOST_SIGNATURES]
         )
-    except (KeyError, TypeError, AttributeError, ValueError, binascii.Error):
-        raise BadInput(f"the envelope: expected DSSE with the type {PAYLOAD_TYPE}.") from None
-    return Envelope(payload, signatures)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise BadInput(_NO_ENVELOPE) from None
 
 
 class Claim(NamedTuple):
@@ -131,12 +143,12 @@ def entry_statement(entry: Entry, results_sha256: str | None = None) -> bytes:
         subject.append(_named(f"{fact.model}@{fact.semver}", fact.bundle_digest))
     if isinstance(fact, RolledBack):
         purl = f"pkg:mlflow/{fact.model}@{fact.semver}"
-        return _statement(subject, _RELEASE, {"purl": purl, "releaseId": entry.hash})
+        return statement(subject, _RELEASE, {"purl": purl, "releaseId": entry.hash})
     assert isinstance(fact, Promoted)
     assert isinstance(fact.evidence, Evidence)
     assert isinstance(fact.actor, Actor)
     assert results_sha256 is not None
-    return _statement(
+    return statement(
         subject,
         _SUMMARY,
         {
@@ -163,7 +175,7 @@ def results_statement(fact: Promoted, verdict: "Verdict") -> bytes:
         "candidate evaluation": evidence.candidate_eval_sha256,
         "predictions": evidence.predictions_sha256,
     }
-    return _statement(
+    return statement(
         [_named(f"{fact.model}@{fact.semver}", fact.bundle_digest)],
         _TEST_RESULT,
         {
@@ -176,7 +188,8 @@ def results_statement(fact: Promoted, verdict: "Verdict") -> bytes:
     )
 
 
-def _statement(subject: list[JsonObject], predicate: str, values: JsonObject) -> bytes:
+def statement(subject: list[JsonObject], predicate: str, values: JsonObject) -> bytes:
+    """An in-toto statement: what the ``predicate`` says about the subjects."""
     return canonical(
         {
             "_type": _STATEMENT,

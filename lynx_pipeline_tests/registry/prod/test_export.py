@@ -1,8 +1,10 @@
 """A promoted version, exported: programs that know nothing of this project verify it."""
 
+import base64
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from contextlib import chdir
@@ -11,19 +13,31 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline.adapters.ledgers.directory import SIGNATURES
+from lynx_pipeline.adapters.signing import VARIABLE
 from lynx_pipeline.cli import main
 from lynx_pipeline.domain.ledger.facts import Actor
+from lynx_pipeline.domain.ledger.model_signature import PREDICATE
 from lynx_pipeline.domain.ledger.statements import read_envelope
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.audit import audit
+from lynx_pipeline.registry.fetching import fetch
 from lynx_pipeline_tests.registry.prod.conftest import Prod, both_stores
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.builders import sha256
 from lynx_pipeline_tests.support.package_index import index
-from lynx_pipeline_tests.support.signing import RELEASE, public_key, signed
+from lynx_pipeline_tests.support.signing import (
+    RELEASE,
+    elliptic_key,
+    private_pem,
+    public_key,
+    signed,
+)
 
 V = "v0.1.0"
-STOCK = ("securesystemslib", "in-toto-attestation", "cyclonedx-python-lib[json-validation]")
+STOCK = (
+    *("securesystemslib", "in-toto-attestation", "cyclonedx-python-lib[json-validation]"),
+    *("model-signing==1.1.1", "pyopenssl==26.4.0"),  # it imports pyopenssl, and does not require it
+)
 # Runs in an environment without this project. Arguments: the exported folder, the public key.
 VERIFIER = """
 import base64, hashlib, importlib.util, json, sys
@@ -85,11 +99,19 @@ def stock(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return venv / "bin/python"
 
 
-def export(prod: Prod, folder: Path) -> int:
+def sign_with_an_elliptic_key(prod: Prod, patch: pytest.MonkeyPatch) -> None:
+    """Use an ECDSA key from now on, in the settings and in the job."""
+    prod.edit("pyproject.toml", public_key(), public_key(elliptic_key()))
+    prod.commit()
+    prod.issue_tokens_for_head()
+    patch.setenv(VARIABLE, private_pem(elliptic_key()))
+
+
+def export(prod: Prod, folder: Path, version: str = V) -> int:
     """Export the version, as the command does."""
     with chdir(prod.root), pytest.MonkeyPatch.context() as patch:
         patch.setenv("LYNX_ENV", "prod")
-        return main(["audit", V, "--export", str(folder)])
+        return main(["audit", version, "--export", str(folder)])
 
 
 @pytest.mark.slow(seconds=40)
@@ -137,6 +159,99 @@ def test_stock_tools_verify_an_export(
     assert card.startswith("# tiny v0.1.0\n")
     assert "PASSED: all 3 buckets kept their floor." in card
     assert card.count("half.") >= 2
+
+
+@pytest.mark.slow(seconds=40)
+@both_stores
+def test_model_signing_verifies_a_fetched_bundle(
+    prod: Prod, stock: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its command accepts the promoted files, and no other ones."""
+    sign_with_an_elliptic_key(prod, monkeypatch)
+    prod.promote(prod.candidate("good"), V)
+    folder, bundle, key = (tmp_path / name for name in ("export", "bundle", "key.pem"))
+    assert export(prod, folder) == 0
+    fetch(Registry.open(prod.prod), V, bundle)
+    key.write_text(
+        f"-----BEGIN PUBLIC KEY-----\n{public_key(elliptic_key())}\n-----END PUBLIC KEY-----\n"
+    )
+
+    def verify(signature: Path = folder / "model.sig") -> str:
+        command = [str(stock.with_name("model_signing")), "verify", "key", str(bundle)]
+        command += ["--signature", str(signature), "--public_key", str(key)]
+        done = subprocess.run(
+            command, cwd=tmp_path, capture_output=True, text=True, check=False, env={}
+        )
+        assert ("succeeded" in done.stdout) == (done.returncode == 0), done
+        return done.stdout + done.stderr
+
+    assert "Verification succeeded" in verify()
+    inside = bundle / "model.sig"
+    shutil.copy(folder / "model.sig", inside)
+    assert "Verification succeeded" in verify(inside)
+    inside.unlink()
+    loader = bundle / "code/tiny_loader.py"
+    raw = loader.read_bytes()
+    loader.write_bytes(raw[:-1] + b" ")
+    assert "Hash mismatch for 'code/tiny_loader.py'" in verify()
+    loader.unlink()
+    assert "Missing files" in verify()
+    loader.write_bytes(raw)
+    (bundle / "more").write_bytes(b"")
+    assert "Extra files found" in verify()
+    (bundle / "more").unlink()
+    signature = json.loads((folder / "model.sig").read_bytes())
+    payload = json.loads(base64.b64decode(signature["dsseEnvelope"]["payload"]))
+    payload["subject"][0]["name"] = "tiny@v9.9.9"
+    signature["dsseEnvelope"]["payload"] = base64.b64encode(json.dumps(payload).encode()).decode()
+    forged = tmp_path / "forged.sig"
+    forged.write_text(json.dumps(signature))
+    assert "Verification failed" in verify(forged)
+    assert "Verification succeeded" in verify()
+
+
+def test_an_export_says_why_it_has_no_signature_of_the_files(
+    prod: Prod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The key is one that ``model_signing`` can't verify, or the entry is from before."""
+    prod.promote(prod.candidate("good"), V)
+    assert export(prod, tmp_path / "ed25519") == 0
+    assert "Without model.sig: the entry is signed with an Ed25519 key" in capsys.readouterr().err
+    assert not (tmp_path / "ed25519/model.sig").exists()
+
+    sign_with_an_elliptic_key(prod, monkeypatch)
+    prod.edit("pyproject.toml", "keys = [", f'keys = [{{public_key = "{public_key()}"}}, ')
+    second = "v0.2.0"
+    prod.commit()
+    prod.issue_tokens_for_head()
+    prod.promote(prod.candidate("better"), second)
+    assert export(prod, tmp_path / "new", second) == 0
+    assert "Without" not in capsys.readouterr().err
+    assert (tmp_path / "new/model.sig").exists()
+    file = prod.root / "registry" / SIGNATURES
+    before = file.read_bytes()
+    file.write_bytes(b"".join(it for it in before.splitlines(True) if PREDICATE.encode() not in it))
+    assert export(prod, tmp_path / "old", second) == 0
+    assert "Without model.sig: the registry has none" in capsys.readouterr().err
+
+
+def test_a_signature_of_other_files_is_a_finding(
+    prod: Prod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The audit compares it with the manifest that the entry names, and with the reader's keys."""
+    sign_with_an_elliptic_key(prod, monkeypatch)
+    first = prod.promote(prod.candidate("good"), V)
+    prod.promote(prod.candidate("better"), "v0.2.0")
+    file = prod.root / "registry" / SIGNATURES
+    lines = file.read_bytes().splitlines(keepends=True)
+    others = json.loads(lines[2])
+    assert others["predicateType"] == PREDICATE
+    of_others = json.dumps({**others, "entry": first.hash}).encode()
+    file.write_bytes(b"".join((of_others, b"\n", *lines[1:])))
+    (finding,) = audit(Registry.open(prod.prod), V).findings
+    assert "the signature of the bundle's files was made with another key, or of" in finding
+    file.write_bytes(b"".join((of_others, b"\n", *lines)))  # what somebody adds changes nothing
+    assert audit(Registry.open(prod.prod), V).findings == ()
 
 
 def test_an_export_replaces_nothing_and_needs_a_clean_audit(
@@ -190,7 +305,7 @@ def test_a_signed_statement_that_says_something_else_is_a_finding(prod: Prod) ->
             f"evidence/{old[:2]}/{old}".encode(), f"evidence/{digest[:2]}/{digest}".encode()
         ).replace(old.encode(), digest.encode())
 
-    (of_entry, of_results) = audit(Registry.open(prod.prod), V).envelopes
+    (of_entry, of_results) = audit(Registry.open(prod.prod), V).attestations.envelopes
     assert of_entry == envelope
     better = of_results.payload.replace(b'"passedTests":["half.a",', b'"passedTests":["half.z",')
     assert better != of_results.payload

@@ -14,12 +14,13 @@ from lynx_pipeline.adapters.signing import VARIABLE
 from lynx_pipeline.cli import main
 from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import Actor, Evidence, Promoted, RolledBack
+from lynx_pipeline.domain.ledger.model_signature import PREDICATE
 from lynx_pipeline.domain.ledger.signatures import unsigned_entries
 from lynx_pipeline.domain.ledger.statements import read_claims, read_envelope
 from lynx_pipeline.errors import BadInput, LynxError, Refused, SystemFailed
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.audit import audit
-from lynx_pipeline.registry.authorization import authorize
+from lynx_pipeline.registry.authorization import SignedPromotion, authorize
 from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod, both_stores
 from lynx_pipeline_tests.support import kms_server
 from lynx_pipeline_tests.support.builders import sha256
@@ -194,7 +195,7 @@ def test_an_entry_that_readers_could_not_read_is_not_written(prod: Prod) -> None
     workflow = authorize(prod.prod)
     long = replace(genuine, fact=replace(genuine.fact, artifact_uri="x" * 100_000))
     with pytest.raises(BadInput, match="expected at most 65536"):
-        workflow.sign(long, b"results")
+        workflow.sign(long, SignedPromotion(b"results", None))
 
 
 @pytest.mark.parametrize(
@@ -346,8 +347,9 @@ def test_a_service_that_is_down_leaves_the_old_state(
             assert prod.place.all() == {}
         prod.promote(good, FIRST)
         assert latest(prod) == FIRST
-        assert kms.requests == 2  # the gate's result, and the entry
-        for line in Registry.open(prod.prod).verify().signatures.splitlines():
-            (claim, _) = read_claims(read_envelope(line).payload)
-            assert len(claim.entry) == len(sha256(b""))
+        assert kms.requests == 3  # the gate's result, the bundle's files, and the entry
+        (of_model, of_entry) = Registry.open(prod.prod).verify().signatures.splitlines()
+        assert PREDICATE in of_model.decode()
+        (claim, _) = read_claims(read_envelope(of_entry).payload)
+        assert len(claim.entry) == len(sha256(b""))
     assert public_key() not in (prod.root / PYPROJECT).read_text()
