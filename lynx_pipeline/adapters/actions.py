@@ -68,10 +68,18 @@ def run_id() -> int:
     Raises:
         BadInput: this is not a workflow run.
     """
-    text = os.environ.get("GITHUB_RUN_ID", "")
-    if not re.fullmatch("[0-9]{1,18}", text):
-        raise _not_in_actions(f"GITHUB_RUN_ID is {text!r}, expected a number")
-    return int(text)
+    return _number("GITHUB_RUN_ID")
+
+
+def run_number() -> int:
+    """The number of this run among the workflow's runs, counted from 1. Raises like
+    :func:`run_id`."""
+    return _number("GITHUB_RUN_NUMBER")
+
+
+def run_attempt() -> int:
+    """1 for a new run, and one more each time it is re-run. Raises like :func:`run_id`."""
+    return _number("GITHUB_RUN_ATTEMPT")
 
 
 def is_this_run(number: str | None) -> bool:
@@ -122,6 +130,13 @@ def run_url(actor: Actor, policy: Policy | None) -> str:
 
 def _server() -> str:
     return os.environ.get("GITHUB_SERVER_URL", "https://github.com")
+
+
+def _number(variable: str) -> int:
+    text = os.environ.get(variable, "")
+    if not re.fullmatch("[0-9]{1,18}", text):
+        raise _not_in_actions(f"{variable} is {text!r}, expected a number")
+    return int(text)
 
 
 def _not_in_actions(reason: str) -> BadInput:

@@ -1,4 +1,5 @@
-"""The part of GitHub's API that a deploy needs: a pull request, its comments, who may write.
+"""The part of GitHub's API that a deploy needs: a pull request, its comments, who may write, and
+the workflow's runs.
 
 The runner sets the API's address and the workflow passes the token. No message contains the token.
 """
@@ -6,11 +7,14 @@ The runner sets the API's address and the workflow passes the token. No message 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
 
 from lynx_pipeline.domain.release.approval import Commit, Review
 from lynx_pipeline.domain.release.own_comment import marked, writer
 from lynx_pipeline.domain.release.request import Comment, PullRequest
+from lynx_pipeline.domain.release.request_limit import RecentRuns, Run
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 if TYPE_CHECKING:
@@ -18,6 +22,7 @@ if TYPE_CHECKING:
 
 _SECONDS = 30
 _TRIES = 3
+_MOST_PAGES = 10  # of runs, with 100 on each
 _BOT = "github-actions[bot]"  # the author of what a workflow's token writes
 _GHOST = "ghost"  # GitHub's login for deleted accounts
 
@@ -114,6 +119,25 @@ class GitHub:
                 for c in self._pull(number).get_commits()
             ]
 
+    def runs(self, workflow: str, since: datetime) -> RecentRuns:
+        """The runs of the workflow with this file name that were created at ``since`` or later: the
+        newest 1000, since GitHub lists no more."""
+        moment = since.strftime("%Y-%m-%dT%H:%M:%SZ")
+        with self._requesting(f"reading the runs of {workflow}, which needs 'actions: read',"):
+            found: dict[int, Run] = {}
+            for page in range(1, _MOST_PAGES + 1):
+                listed = self._runs(workflow, created=f">={moment}", per_page=100, page=page)
+                found |= {run.number: run for run in map(_run, listed)}
+                if len(listed) < 100:
+                    older = self._runs(workflow, created=f"<{moment}", per_page=1)
+                    before = max((_run(it).number for it in older), default=0)
+                    return RecentRuns(tuple(found.values()), before)
+            return RecentRuns(tuple(found.values()), min(found) - 1)
+
+    def _runs(self, workflow: str, **query: str | int) -> list[dict[str, Any]]:
+        path = f"actions/workflows/{quote(workflow)}/runs?{urlencode(query)}"
+        return list(self._json(path)["workflow_runs"])
+
     def environments(self) -> dict[str, bool]:
         """The deployment environments, and whether each restricts the branches that use it."""
         with self._requesting("reading the environments"):
@@ -180,6 +204,17 @@ class GitHub:
             f"GitHub at {self._url}: {action} failed: {why}. Check the token's permissions and "
             "GitHub's status, then run the job again."
         )
+
+
+def _run(values: dict[str, Any]) -> Run:
+    users = (values["actor"], values["triggering_actor"])
+    return Run(
+        number=int(values["run_number"]),
+        attempts=int(values["run_attempt"]),
+        created=datetime.fromisoformat(values["created_at"]),
+        by=frozenset(str(it["login"]).lower() for it in users if it is not None),
+        has_jobs=values["conclusion"] != "skipped",
+    )
 
 
 def _login(user: object) -> str:

@@ -25,6 +25,7 @@ from lynx_pipeline.deploy_workflow.outcome import (
 )
 from lynx_pipeline.deploy_workflow.release_request import (
     approval,
+    check_limit,
     check_still_requested,
     valid_request,
 )
@@ -49,9 +50,11 @@ def request(output: Path) -> int:
     """
     event = actions.read_event()
     # All models have the same workflow, and so the same people who may make a request.
-    comment = valid_request(load_each()[0], GitHub(), event.pull_request, event.comment)
+    settings, github = load_each()[0], GitHub()
+    comment = valid_request(settings, github, event.pull_request, event.comment)
     # From here on the pull request gets a report, because an authorized person made a request.
     actions.output(pull_request=event.pull_request, comment=comment.id)
+    inform(check_limit(settings, github))
     asked = read_comment(comment)
     settings = load_model(asked.gate)
     check_semver(asked.semver, settings.env)

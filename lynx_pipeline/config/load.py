@@ -203,6 +203,7 @@ def _settings(project: Project, name: str, environ: Mapping[str, str]) -> Settin
         mlflow_ui=table.mlflow_ui,
         pull_request_shows=table.pull_request_shows,
         judges=table.judges,
+        requests_per_day=table.requests_per_day,
         stale_hours=table.stale_hours,
         alias=table.aliases.prod if env is Env.PROD else table.aliases.dev,
         gto_stage=table.gto_stage if env is Env.PROD else "",

@@ -307,6 +307,12 @@ class ProjectTable:
         list_of(repository_path),
         (),
     )
+    requests_per_day: int = key(
+        "How many releases one person may request in 24 hours, through the deploy workflow on "
+        "GitHub. Refused ones and re-runs count.",
+        *_COUNT,
+        20,
+    )
     stale_hours: float = key(
         "While the registry can't be verified in prod, `registry resolve` and `fetch` go on with "
         "the latest version that was verified at most so many hours ago, with a warning.",

@@ -97,6 +97,7 @@ class Settings:
     judges: tuple[str, ...] = ()
     alias: str = ""
     gto_stage: str = ""
+    requests_per_day: int = 20
     stale_hours: float = 0.0
     gate: str = ""
 

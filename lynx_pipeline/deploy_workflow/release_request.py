@@ -4,11 +4,12 @@ The check is repeated right before a promotion, so nothing is remembered from th
 """
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from lynx_pipeline.adapters import git_files
-from lynx_pipeline.adapters.actions import triggering_actor
+from lynx_pipeline.adapters.actions import run_attempt, run_number, triggering_actor
 from lynx_pipeline.adapters.github import GitHub
 from lynx_pipeline.config import Settings
 from lynx_pipeline.domain.release.approval import check_approved
@@ -20,6 +21,7 @@ from lynx_pipeline.domain.release.request import (
     choose_comment,
     read_comment,
 )
+from lynx_pipeline.domain.release.request_limit import WINDOW, check_request_limit
 from lynx_pipeline.domain.versioning import check_semver
 from lynx_pipeline.errors import Refused
 from lynx_pipeline.evaluation.candidate import choose
@@ -44,6 +46,23 @@ def valid_request(
     pull, actor = github.pull_request(number), triggering_actor()
     chosen = choose_comment(pull, github.comments(number), objection, actor, started_by)
     return chosen if chosen.edited else replace(chosen, edited=github.was_edited(chosen))
+
+
+def check_limit(settings: Settings, github: GitHub) -> str:
+    """Check that whoever triggered this workflow run did not make too many requests. Returns which
+    one of how many this is, as a sentence.
+
+    Raises:
+        Refused: see :func:`check_request_limit`; or the settings name no workflow.
+        BadInput: this is not a workflow run.
+        SystemFailed: GitHub could not be reached, or the token can't read its runs.
+    """
+    login, now = triggering_actor(), datetime.now(UTC)
+    workflow = PurePosixPath(check_policy(settings.identity).workflow).name
+    limit = settings.requests_per_day
+    recent = github.runs(workflow, now - WINDOW)
+    made = check_request_limit(recent, run_number(), run_attempt(), login, limit, now)
+    return f"This is request {made} of at most {limit} by {login} in 24 hours."
 
 
 def check_still_requested(

@@ -28,6 +28,7 @@ _SETTINGS = (
     *("model", "eval_set", "baseline", "registry", "identity", "price_per_hour"),
     *("artifact_locations", "bundle_store", "corpus", "corpus_checks"),
     *("scorer", "judges", "signatures", "witnesses", "evaluation.answer_column"),
+    "requests_per_day",
 )
 _LISTED = 5
 

@@ -94,6 +94,7 @@ def test_an_unrelated_change_needs_no_approval(
         ("eval_baseline.json", '"accuracy"', ' "accuracy"'),
         ("data/eval.jsonl.dvc", "size: ", "size: 1"),
         ("pyproject.toml", 'model = "tiny"', 'model = "other"'),
+        ("pyproject.toml", 'model = "tiny"', 'model = "tiny"\nrequests_per_day = 99'),
     ],
     ids=lambda change: change[0],
 )

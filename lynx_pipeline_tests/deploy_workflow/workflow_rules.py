@@ -14,7 +14,7 @@ from lynx_pipeline.errors import STORAGES
 TRIGGERS = {"issue_comment": {"types": ["created"]}, "pull_request_target": {"types": ["labeled"]}}
 READ = {"contents": "read"}
 PERMISSIONS = {
-    "request": {**READ, "pull-requests": "read"},
+    "request": {**READ, "actions": "read", "pull-requests": "read"},
     "evaluate": READ,
     "promote": {"contents": "write", "id-token": "write", "pull-requests": "read"},
     "report": {**READ, "pull-requests": "write"},

@@ -164,7 +164,11 @@ def _known(stage: Stage, number: str, by: str) -> Iterator[None]:
         "job_workflow_ref": workflow,
         "job_workflow_sha": stage.sha,
     }
-    stage.github.tokens[TOKEN] = {"contents": "write", "pull-requests": "write"}
+    stage.github.tokens[TOKEN] = {
+        "actions": "read",
+        "contents": "write",
+        "pull-requests": "write",
+    }
     try:
         yield
     finally:

@@ -86,6 +86,20 @@ class Comment:
         return f"{HTML}/{REPOSITORY}/pull/{self.number}#issuecomment-{self.id}"
 
 
+@dataclass
+class Run:
+    """A run of the deploy workflow, started by ``login`` and re-run last by ``again_by``. ``id`` is
+    what the jobs see."""
+
+    id: str
+    number: int
+    login: str | None = "octocat"
+    again_by: str = ""
+    attempt: int = 1
+    created_at: str = field(default_factory=lambda: _now())
+    conclusion: str | None = None
+
+
 @dataclass(frozen=True)
 class Request:
     """A received request; ``path`` is without the query."""
@@ -99,11 +113,13 @@ class Request:
 class FakeGitHub:
     """A running API with one repository. ``tokens`` are the valid tokens with their permissions;
     ``collaborators`` have a role, everybody else has that of ``strangers``. ``down``: the API
-    returns 502."""
+    returns 502. ``deleted`` is the number of the newest run that was deleted."""
 
     url: str
     pulls: dict[int, PullRequest] = field(default_factory=dict)
     comments: list[Comment] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    deleted: int = 0
     collaborators: dict[str, str] = field(default_factory=dict)
     strangers: str = "read"  # as in a public repository
     tokens: dict[str, Mapping[str, str]] = field(default_factory=dict)
@@ -116,6 +132,22 @@ class FakeGitHub:
         ids = [it.id for it in self.comments]
         self.comments.append(Comment(max(ids, default=1000) + 1, number, login, body, at, at))
         return self.comments[-1]
+
+    def start(self, id: str, login: str | None = "octocat", **values: Any) -> Run:
+        """Start a run, or the next attempt of the one with this id."""
+        for run in self.runs:
+            if run.id == id:
+                run.attempt, run.conclusion = values.get("attempt", run.attempt + 1), None
+                run.again_by = values.get("again_by", "")
+                return run
+        number = max([self.deleted, *(it.number for it in self.runs)]) + 1
+        self.runs.append(Run(id, number, login, **values))
+        return self.runs[-1]
+
+    def delete_run(self, run: Run) -> None:
+        """Delete a run, as everybody with write access can. Its number is not used again."""
+        self.runs.remove(run)
+        self.deleted = max(self.deleted, run.number)
 
     def created(self, comment: Comment) -> JsonObject:
         """The payload of ``issue_comment`` for a new comment."""
@@ -147,7 +179,10 @@ class FakeGitHub:
         if scheme.lower() not in ("token", "bearer") or token not in self.tokens:
             return _refused(401, "Bad credentials")
         try:
-            found = self._found(method, place.path, self.tokens[token], raw)
+            may = self.tokens[token]
+            if method == "GET" and place.path.startswith(f"/repos/{REPOSITORY}/actions/workflows/"):
+                return self._listed_runs(may, place.path, parse_qs(place.query))
+            found = self._found(method, place.path, may, raw)
         except _Refused as refusal:
             return _refused(*refusal.args)
         if isinstance(found, list):
@@ -221,6 +256,23 @@ class FakeGitHub:
             "includesCreatedEdit": found[0].last_edited_at == found[0].created_at,
         }
         return {"data": {"node": node}}
+
+    def _listed_runs(
+        self, may: Mapping[str, str], path: str, query: Mapping[str, list[str]]
+    ) -> Answer:
+        """The runs of a workflow, newest first; of a search at most 1000."""
+        _need(may, "read", ("actions",))
+        if not path.endswith("/deploy-grammar-tutor.yml/runs"):
+            raise _Refused(404, _MISSING)
+        (created,) = query["created"]
+        sign, moment = ("<", created[1:]) if created[0] == "<" else (">=", created[2:])
+        assert created == f"{sign}{moment}"
+        found = [it for it in self.runs if (it.created_at < moment) == (sign == "<")]
+        found.sort(key=lambda it: -it.number)
+        size, page = int(query["per_page"][0]), int(query.get("page", ["1"])[0])
+        assert 1 <= size <= 100
+        listed = found[:1000][(page - 1) * size : page * size]
+        return _json({"total_count": len(found), "workflow_runs": [_listed(it) for it in listed]})
 
     def _numbered(self, number: str) -> PullRequest:
         if not number.isdigit() or int(number) not in self.pulls:
@@ -322,6 +374,19 @@ def _common(it: PullRequest) -> JsonObject:
         "user": _user(it.login),
         "labels": [{"name": name} for name in it.labels],
         "html_url": f"{HTML}/{REPOSITORY}/pull/{it.number}",
+    }
+
+
+def _listed(it: Run) -> JsonObject:
+    return {
+        "id": it.id,
+        "run_number": it.number,
+        "run_attempt": it.attempt,
+        "actor": _user(it.login),
+        "triggering_actor": _user(it.again_by or it.login),
+        "created_at": it.created_at,
+        "status": "in_progress" if it.conclusion is None else "completed",
+        "conclusion": it.conclusion,
     }
 
 

@@ -124,6 +124,26 @@ def strangers(stage: Stage) -> list[Seen]:
     return [*found, Seen("an unrelated comment, or no label", result(run), "", "as before")]
 
 
+def too_many(stage: Stage) -> list[Seen]:
+    """A person's requests of the last 24 hours are limited, and deleting their runs does not help.
+    The pull request says when the next one is possible."""
+    found = []
+    for what in ("more requests than allowed", "their runs deleted"):
+        stage.clear()
+        for number in range(20):
+            earlier = stage.github.start(f"earlier {number}", conclusion="failure")
+            if what == "their runs deleted":
+                stage.github.delete_run(earlier)
+        with unchanged(stage):
+            run = stage.runner(stage.comment(request_text(stage.good, V))).run()
+        assert result(run) == "request: exit code 1", run.jobs["request"].log
+        assert "octocat made 20 requests in the 24 hours before this one" in message(run)
+        assert run.jobs["evaluate"].result == "skipped"
+        assert "The next one is possible after" in bot_comment(stage)
+        found.append(Seen(what, result(run), message(run), "as before"))
+    return found
+
+
 def edited(stage: Stage) -> list[Seen]:
     """An edited comment is refused, at the start and before the promotion, even if the edit was
     within the same second."""

@@ -117,11 +117,17 @@ class Runner:
             shutil.copytree(given.artifacts, self.artifacts)
         if not workflow.wants(self.event.name, self.event.payload):
             return RunResult({}, self.artifacts, self.run_attempt)
+        by = self.again_by or self.event.by
+        listed = self.github.start(
+            self.run_id, self.event.by, again_by=by, attempt=self.run_attempt
+        )
         progress = _Progress(dict(given.jobs if given else {}))
         for job in workflow.jobs.values():
             if job.name not in progress.done:
                 progress.done[job.name] = self._job(workflow, job, progress)
         ordered = {name: progress.done[name] for name in workflow.jobs}
+        ran = {job.result for job in ordered.values()} != {SKIPPED}
+        listed.conclusion = "completed" if ran else "skipped"
         return RunResult(ordered, self.artifacts, self.run_attempt)
 
     def rerun_failed(self, previous: RunResult) -> RunResult:
@@ -184,7 +190,7 @@ class Runner:
             "actor": self.event.by,
             "triggering_actor": self.again_by or self.event.by,
             "run_id": self.run_id,
-            "run_number": "10",
+            "run_number": str(next(r.number for r in self.github.runs if r.id == self.run_id)),
             "run_attempt": str(self.run_attempt),
             "server_url": HTML,
             "api_url": self.github.url,

@@ -15,6 +15,7 @@ ALL: tuple[Callable[[Stage], list[Seen]], ...] = (
     requests.label,
     requests.several_models,
     requests.strangers,
+    requests.too_many,
     requests.edited,
     requests.taken_back,
     requests.tampered,

@@ -80,6 +80,8 @@ class Stage:
         """Start over: a labelled pull request without comments, empty registry and channel."""
         self.github.pulls[NUMBER] = PullRequest(NUMBER, labels=[LABEL])
         self.github.comments.clear()
+        self.github.runs.clear()
+        self.github.deleted = 0
         self.github.down = False
         self.channel.got.clear()
         self.channel.status = 200

@@ -1,0 +1,145 @@
+"""Whoever makes too many requests is refused before anything is downloaded. A real checkout and a
+fake GitHub API; nothing listens where MLflow should be."""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from lynx_pipeline.adapters.github import GitHub
+from lynx_pipeline.cli import main
+from lynx_pipeline.domain.release.request_limit import RecentRuns
+from lynx_pipeline.errors import SystemFailed
+from lynx_pipeline_tests.simulators.actions import fake_github
+from lynx_pipeline_tests.simulators.actions.fake_github import FakeGitHub, PullRequest
+from lynx_pipeline_tests.support.builders import RUN, project
+from lynx_pipeline_tests.support.fake_issuer import REPOSITORY, policy, policy_table
+from lynx_pipeline_tests.support.places import GIT_ENV, git
+
+FILE = "deploy-grammar-tutor.yml"
+WORKFLOW = f".github/workflows/{FILE}"
+TOKEN = "ghs_1234567890"
+LIMIT = 3
+YESTERDAY = (datetime.now(UTC) - timedelta(hours=25)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+@pytest.fixture
+def github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGitHub]:
+    """A fake API with a request by an owner, and the variables of the job that reads it."""
+    settings = f"requests_per_day = {LIMIT}\n{policy_table(policy(workflow=WORKFLOW))}"
+    root = project(tmp_path / "project", pyproject=settings).root
+    (root / ".github").mkdir()
+    (root / ".github/CODEOWNERS").write_text("* @octocat @hubot\n")
+    event = tmp_path / "event.json"
+    with fake_github.running() as it:
+        it.pulls[7] = PullRequest(7, labels=["deploy-candidate"])
+        it.collaborators |= {"octocat": "admin", "hubot": "write"}
+        it.tokens[TOKEN] = {"actions": "read", "contents": "read", "pull-requests": "read"}
+        comment = it.comment(7, "octocat", f"mlflow_run_id={RUN} semver=v0.1.0-dev")
+        event.write_text(json.dumps({"issue": {"number": 7}, "comment": {"id": comment.id}}))
+        for name, value in {
+            "GITHUB_TOKEN": TOKEN,
+            "GITHUB_REPOSITORY": REPOSITORY,
+            "GITHUB_API_URL": it.url,
+            "GITHUB_EVENT_NAME": "issue_comment",
+            "GITHUB_EVENT_PATH": str(event),
+            "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+            **GIT_ENV,
+        }.items():
+            monkeypatch.setenv(name, value)
+        git(root, "init", "--quiet")
+        git(root, "add", "--all")
+        git(root, "commit", "--quiet", "--message", "x")
+        monkeypatch.chdir(root)
+        yield it
+
+
+def run_request(github: FakeGitHub, id: str = "this", by: str = "octocat") -> int:
+    """Run the workflow's step in a new run, or in the next attempt of the run with this id."""
+    run = github.start(id, "octocat", again_by=by)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GITHUB_TRIGGERING_ACTOR", by)
+        patch.setenv("GITHUB_RUN_NUMBER", str(run.number))
+        patch.setenv("GITHUB_RUN_ATTEMPT", str(run.attempt))
+        code = main(["ci", "request", "--output", "candidate"])
+    run.conclusion = "failure"
+    return code
+
+
+Capsys = pytest.CaptureFixture[str]
+
+
+def test_requests_beyond_the_limit_are_refused(github: FakeGitHub, capsys: Capsys) -> None:
+    """Before that, they get as far as MLflow. Older runs, runs without a job, and other people's do
+    not count."""
+    github.start("old", created_at=YESTERDAY, conclusion="failure")
+    for number in range(4):
+        github.start(f"comment {number}", conclusion="skipped")
+        github.start(f"stranger {number}", "mallory", conclusion="failure")
+    for number in range(LIMIT):
+        assert run_request(github, str(number)) == 3
+        shown = capsys.readouterr().err
+        assert f"This is request {number + 1} of at most 3 by octocat in 24 hours." in shown
+        assert "127.0.0.1:9" in shown
+    for number in (LIMIT, LIMIT + 1):
+        assert run_request(github, str(number)) == 1
+        shown = capsys.readouterr().err
+        assert f"octocat made {number} requests in the 24 hours before this one" in shown
+        assert "127.0.0.1:9" not in shown
+    assert not Path("candidate").exists()
+
+
+def test_a_re_run_is_a_request(github: FakeGitHub, capsys: Capsys) -> None:
+    """Of whoever re-runs it, and of whoever started it."""
+    assert [run_request(github, by="hubot") for _ in range(LIMIT + 1)] == [3, 3, 3, 1]
+    assert "hubot made 3 requests" in capsys.readouterr().err
+    assert run_request(github, "another") == 1
+    assert "octocat made 4 requests" in capsys.readouterr().err
+
+
+def test_a_deleted_run_counts(github: FakeGitHub, capsys: Capsys) -> None:
+    """Everybody with write access can delete runs, but not make their numbers disappear."""
+    for number in range(LIMIT):
+        assert run_request(github, str(number)) == 3
+    for run in [*github.runs]:
+        github.delete_run(run)
+    assert run_request(github) == 1
+    assert "3 of them are runs of the workflow that were deleted" in capsys.readouterr().err
+
+
+def test_a_stranger_is_refused_first(github: FakeGitHub, capsys: Capsys) -> None:
+    """The limit is for people who may make requests."""
+    assert run_request(github, by="mallory") == 1
+    assert "mallory is not an owner" in capsys.readouterr().err
+    assert not any(it.path.endswith("/runs") for it in github.requests)
+
+
+def test_a_job_that_cannot_read_runs_makes_no_request(github: FakeGitHub, capsys: Capsys) -> None:
+    """As a workflow from before the limit: the error says which permission is missing."""
+    github.tokens[TOKEN] = {"contents": "read", "pull-requests": "read"}
+    assert run_request(github) == 3
+    shown = capsys.readouterr().err
+    assert f"reading the runs of {FILE}, which needs 'actions: read', failed: status 403" in shown
+
+
+def test_all_pages_of_runs_are_read(github: FakeGitHub) -> None:
+    """GitHub lists at most 1000. What is older is not missed as deleted."""
+    since = datetime.now(UTC) - timedelta(hours=24)
+    assert GitHub().runs(FILE, since) == RecentRuns((), 0)
+    github.start("old", created_at=YESTERDAY)
+    for number in range(250):
+        github.start(f"{number}", None)
+    found = GitHub().runs(FILE, since)
+    assert sorted(it.number for it in found.runs) == [*range(2, 252)]
+    assert found.before == 1
+    assert {it.by for it in found.runs} == {frozenset()}
+    for number in range(250, 1250):
+        github.start(f"{number}")
+    found = GitHub().runs(FILE, since)
+    assert sorted(it.number for it in found.runs) == [*range(252, 1252)]
+    assert found.before == 251
+    with pytest.raises(SystemFailed, match="404"):
+        GitHub().runs("other.yml", since)
