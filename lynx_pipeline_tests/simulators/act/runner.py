@@ -75,6 +75,8 @@ def run(stage: Stage, comment: Comment, mlflow: str = "", **env: str) -> ActRun:
     variables = {
         **_environ(stage, folder),
         "GITHUB_RUN_ID": number,
+        "GITHUB_RUN_NUMBER": "1",
+        "GITHUB_RUN_ATTEMPT": "1",
         "GITHUB_REPOSITORY": REPOSITORY,
         "GITHUB_TRIGGERING_ACTOR": by,
         "GITHUB_API_URL": stage.github.url,
