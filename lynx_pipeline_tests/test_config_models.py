@@ -142,6 +142,11 @@ def test_a_project_with_one_model_needs_no_name(tmp_path: Path) -> None:
             id="an identity in an entry",
         ),
         pytest.param(
+            f"{SHARED}{TUTOR}requests_per_day = 5\n",
+            "'requests_per_day' can't be there: one workflow promotes all models",
+            id="a limit in an entry",
+        ),
+        pytest.param(
             SHARED + TUTOR.replace('name = "tutor"\n', ""), "'name': expected", id="no name"
         ),
         pytest.param(

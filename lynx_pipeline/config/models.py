@@ -6,7 +6,8 @@ then holds for this model only. What it does not have comes from there. The rule
 - The names differ, also as identifiers in Dagster, where other characters become underscores.
 - A registry contains one model's ledger. One that the models share is a place for all of them, and
   each gets its own below it: a folder, or a branch.
-- One workflow promotes all models, so the identity policy is not part of an entry.
+- One workflow promotes all models, so the identity policy and the limit on requests are not part of
+  an entry.
 """
 
 import re
@@ -22,6 +23,7 @@ _WHERE = f"[[{TABLE}.{MODELS}]]"
 _ELSEWHERE = {
     "model": "each entry of 'models' has a 'name' instead",
     "identity": f"one workflow promotes all models, so put it into [{TABLE}.identity]",
+    "requests_per_day": f"one workflow promotes all models, so put it into [{TABLE}]",
 }
 
 Table = dict[str, Any]

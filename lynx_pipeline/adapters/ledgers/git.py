@@ -9,7 +9,8 @@ and tags that leave the ledger as it is are reported, and change nothing.
 
 A promotion's tag is ``<model>@<semver>``, any other entry's ``<model>@<event>-<seq>``. The
 branch's move is the commit point. A remote that crashed between branch and tag has an entry whose
-tag is missing. Reading fails there until the same promotion, run again, has restored the tag.
+tag is missing. Reading fails there until the same promotion, run again, has restored the tag. In
+``prod`` the signature is gone with it, so the entry no longer counts: a repair removes it.
 
 Each operation works in its own temporary clone, without files and without the evidence.
 Transport, credentials and signing are git's, as configured. A branch contains the ledger of one
@@ -47,6 +48,7 @@ from lynx_pipeline.domain.ledger.chain import (
     evidence_path,
     parse_ledger,
 )
+from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 # How many times to try a push that the remote rejects although no other writer was faster (a hook,
@@ -195,6 +197,13 @@ class Clone:
 
     def missing_tag_message(self, entry: Entry) -> str:
         """The error message for a last entry whose tag is missing."""
+        if entry.fact.env is Env.PROD:
+            return (
+                f"{self.remote}, line {entry.seq}: its tag {tag_name(entry)} is missing, and with "
+                "it the signature. Push the tag again from a clone that has it. If nobody has it, "
+                "or something else pushed to the branch, run 'lynx-pipeline registry repair': it "
+                "removes the entry. Then promote again."
+            )
         return (
             f"{self.remote}, line {entry.seq}: its tag {tag_name(entry)} is missing. Either the "
             "remote failed between branch and tag: then run the same promotion or rollback again "

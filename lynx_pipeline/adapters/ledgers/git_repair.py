@@ -51,8 +51,8 @@ from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 
 _NEW = "refs/lynx/repair"
 _NO_TAG = (
-    f"{NOT_SIGNED}, because its tag is missing. If the remote failed during its promotion, don't "
-    "remove it: run the same promotion again"
+    f"{NOT_SIGNED}, because its tag is missing. If a clone has the tag, push it again instead; "
+    "otherwise promote again after the repair"
 )
 
 
