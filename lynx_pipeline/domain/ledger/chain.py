@@ -15,7 +15,7 @@ names: :func:`evidence_path`.
 import hashlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from lynx_pipeline.domain.ledger.facts import DIGEST_KEY, KEYS, Fact, read_fact, to_json
@@ -80,7 +80,7 @@ class Ledger:
     signatures: bytes = b""
     strays: tuple[str, ...] = ()
     checkpoints: tuple[tuple[str, bytes], ...] = ()
-    state: str = ""
+    state: str = field(default="", compare=False)
 
     @property
     def head(self) -> str | None:
