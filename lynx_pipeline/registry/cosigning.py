@@ -7,8 +7,8 @@ signed, so that a witness that is killed in between signs nothing else later. It
 overrides this. A witness that remembers nothing has to be told that it signs for the first time:
 otherwise, one that lost its folder would sign whatever it sees.
 
-It signs the entries up to the last one that counts, because an administrator may remove those after
-it, which count for nothing.
+It signs the entries up to the last one that counts. Those after it are ignored, and an
+administrator may remove them.
 """
 
 import time

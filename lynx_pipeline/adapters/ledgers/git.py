@@ -10,7 +10,7 @@ and tags that leave the ledger as it is are reported, and change nothing.
 A promotion's tag is ``<model>@<semver>``, any other entry's ``<model>@<event>-<seq>``. The
 branch's move is the commit point. A remote that crashed between branch and tag has an entry whose
 tag is missing. Reading fails there until the same promotion, run again, has restored the tag. In
-``prod`` the signature is gone with it, so the entry no longer counts: a repair removes it.
+``prod`` the signature is missing too, so the entry no longer counts: a repair removes it.
 
 Each operation works in its own temporary clone, without files and without the evidence.
 Transport, credentials and signing are git's, as configured. A branch contains the ledger of one

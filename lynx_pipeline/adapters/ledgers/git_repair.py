@@ -251,7 +251,7 @@ class _Planner:
         """The signatures for a tag that is made again: of the entry and, before it, its bundle.
 
         Raises:
-            Refused: the entry needs one, and it is gone.
+            Refused: the entry needs one, and it is missing.
         """
         ledger = replace(best.ledger, signatures=self.signatures)
         envelope = counting_signature(ledger, self.trust.policy, entry)
