@@ -68,7 +68,9 @@ class DirectoryLedger:
                 "backup; nothing was changed."
             )
         signatures = read_if_there(self.signatures_file) or b""
-        state = _digest(checkpoint, raw, signatures)
+        state = _state(
+            *(hashlib.sha256(it or b"").digest() for it in (checkpoint, raw, signatures))
+        )
         return replace(ledger, signatures=signatures, checkpoints=checkpoints, state=state)
 
     def state(self) -> str:
@@ -77,7 +79,7 @@ class DirectoryLedger:
         Raises:
             SystemFailed: the disk failed.
         """
-        return _digest(*map(read_if_there, (self.checkpoint_file, self.file, self.signatures_file)))
+        return _state(*map(_digest, (self.checkpoint_file, self.file, self.signatures_file)))
 
     def append(
         self, decide: Decision, evidence: Iterable[bytes] = (), sign: Sign = unsigned
@@ -227,9 +229,19 @@ def _sync(*paths: Path) -> None:
             ) from None
 
 
-def _digest(*files: bytes | None) -> str:
-    digests = (hashlib.sha256(raw or b"").digest() for raw in files)
+def _state(*digests: bytes) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def _digest(path: Path) -> bytes:
+    """The SHA-256 of the file, which may be large; of nothing if there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").digest()
+    except FileNotFoundError:
+        return hashlib.sha256().digest()
+    except OSError as error:
+        raise _unreadable(path, error) from None
 
 
 def read_if_there(path: Path) -> bytes | None:
@@ -239,7 +251,11 @@ def read_if_there(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise SystemFailed(
-            f"{path} can't be read: {error.strerror}. Check its permissions and the disk, then run "
-            "this again."
-        ) from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> SystemFailed:
+    return SystemFailed(
+        f"{path} can't be read: {error.strerror}. Check its permissions and the disk, then run "
+        "this again."
+    )
