@@ -10,12 +10,8 @@ from lynx_pipeline.adapters.github import GitHub
 from lynx_pipeline.cli import main
 from lynx_pipeline.errors import BadInput, SystemFailed
 from lynx_pipeline_tests.simulators.actions import fake_github
-from lynx_pipeline_tests.simulators.actions.fake_github import (
-    Commit,
-    FakeGitHub,
-    PullRequest,
-    Review,
-)
+from lynx_pipeline_tests.simulators.actions.fake_github import FakeGitHub
+from lynx_pipeline_tests.simulators.actions.github_records import Commit, PullRequest, Review
 from lynx_pipeline_tests.support.builders import project
 from lynx_pipeline_tests.support.fake_issuer import REPOSITORY
 from lynx_pipeline_tests.support.places import GIT_ENV, git

@@ -13,7 +13,8 @@ from lynx_pipeline.cli import main
 from lynx_pipeline.domain.release.request_limit import RecentRuns
 from lynx_pipeline.errors import SystemFailed
 from lynx_pipeline_tests.simulators.actions import fake_github
-from lynx_pipeline_tests.simulators.actions.fake_github import FakeGitHub, PullRequest
+from lynx_pipeline_tests.simulators.actions.fake_github import FakeGitHub
+from lynx_pipeline_tests.simulators.actions.github_records import PullRequest
 from lynx_pipeline_tests.support.builders import RUN, project
 from lynx_pipeline_tests.support.fake_issuer import REPOSITORY, policy, policy_table
 from lynx_pipeline_tests.support.places import GIT_ENV, git

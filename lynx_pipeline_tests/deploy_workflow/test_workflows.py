@@ -10,12 +10,8 @@ import pytest
 import yaml
 
 from lynx_pipeline.domain.release.request import LABEL
-from lynx_pipeline_tests.deploy_workflow.workflow_rules import (
-    PINS,
-    findings,
-    findings_in,
-    unpinned,
-)
+from lynx_pipeline_tests.deploy_workflow.pins import PINS, unpinned
+from lynx_pipeline_tests.deploy_workflow.workflow_rules import findings, findings_in
 from lynx_pipeline_tests.support import REPO
 
 WORKFLOWS = REPO / ".github/workflows"

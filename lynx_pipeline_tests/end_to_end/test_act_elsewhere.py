@@ -1,6 +1,8 @@
 """The deploy workflow under nektos/act in a repository that ``lynx-pipeline init`` set up."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -12,20 +14,25 @@ from lynx_pipeline_tests.support.wheels import our_wheel
 pytestmark = pytest.mark.slow
 
 
+@contextmanager
+def elsewhere_in(folder: Path, *, with_wheel: bool) -> Iterator[Stage]:
+    """The services of a team whose repository is another one."""
+    with staged(folder / "stage") as it:
+        elsewhere.move(it, our_wheel(folder / "wheel") if with_wheel else None)
+        yield it
+
+
 @pytest.fixture(scope="module")
 def with_wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """The services of a team whose repository contains the wheel, and nothing else of ours."""
-    folder = tmp_path_factory.mktemp("elsewhere")
-    with staged(folder / "stage") as it:
-        elsewhere.move(it, our_wheel(folder / "wheel"))
+    """The repository contains the wheel, and nothing else of ours."""
+    with elsewhere_in(tmp_path_factory.mktemp("elsewhere"), with_wheel=True) as it:
         yield it
 
 
 @pytest.fixture(scope="module")
 def with_action(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """The services of a team whose repository contains nothing of ours but the workflows."""
-    with staged(tmp_path_factory.mktemp("elsewhere") / "stage") as it:
-        elsewhere.move(it, None)
+    """The repository contains nothing of ours but the workflows."""
+    with elsewhere_in(tmp_path_factory.mktemp("elsewhere"), with_wheel=False) as it:
         yield it
 
 

@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from lynx_pipeline_tests.deploy_workflow.workflow_rules import PINS
+from lynx_pipeline_tests.deploy_workflow.pins import PINS
 from lynx_pipeline_tests.simulators.actions.actions import INPUTS
-from lynx_pipeline_tests.simulators.actions.fake_github import Comment
+from lynx_pipeline_tests.simulators.actions.github_records import Comment
 from lynx_pipeline_tests.simulators.actions.stage import WORKFLOW, Stage
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.fake_issuer import MAIN, REPOSITORY

@@ -5,99 +5,26 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from lynx_pipeline_tests.simulators.actions.github_records import (
+    HTML,
+    Comment,
+    Commit,
+    PullRequest,
+    Review,
+    Run,
+    now,
+)
 from lynx_pipeline_tests.support.builders import JsonObject
-from lynx_pipeline_tests.support.fake_issuer import COMMIT, REPOSITORY
+from lynx_pipeline_tests.support.fake_issuer import REPOSITORY
 from lynx_pipeline_tests.support.git_server import PUSH, Credentials
 from lynx_pipeline_tests.support.http_server import Answer, serving
 
 BOT = "github-actions[bot]"
-HTML = "https://github.com"
 # The legacy permission of a role.
 LEGACY = {"maintain": "write", "triage": "read"}
-
-
-# ----- the state ----------------------------------------------------------------------------
-
-
-@dataclass
-class Review:
-    """A review of a pull request; ``state`` is APPROVED, CHANGES_REQUESTED, COMMENTED, ..."""
-
-    login: str
-    state: str = "APPROVED"
-    commit: str = COMMIT
-    submitted_at: str = "2026-01-01T00:00:00Z"
-
-
-@dataclass
-class Commit:
-    """A commit of a pull request. A login is None if no account has the e-mail address."""
-
-    sha: str = COMMIT
-    author: str | None = "octocat"
-    committer: str | None = "octocat"
-
-
-@dataclass
-class PullRequest:
-    """A pull request."""
-
-    number: int
-    login: str = "octocat"
-    labels: list[str] = field(default_factory=list)
-    state: str = "open"
-    head: str = COMMIT
-    base: str = "main"
-    reviews: list[Review] = field(default_factory=list)
-    commits: list[Commit] = field(default_factory=lambda: [Commit()])
-
-
-@dataclass
-class Comment:
-    """A comment on the pull request ``number``. An edited one has a ``last_edited_at``, and a later
-    ``updated_at`` unless that was within the same second. A ``login`` of None: the account was
-    deleted."""
-
-    id: int
-    number: int
-    login: str | None
-    body: str
-    created_at: str
-    updated_at: str
-    last_edited_at: str | None = None
-
-    def edit(self, body: str, at: str | None = None) -> None:
-        """Edit the comment, by default now."""
-        self.body = body
-        self.last_edited_at = self.updated_at = at or _now()
-
-    @property
-    def node_id(self) -> str:
-        """The comment's id in GraphQL."""
-        return f"IC_{self.id}"
-
-    @property
-    def html_url(self) -> str:
-        """The address of its page."""
-        return f"{HTML}/{REPOSITORY}/pull/{self.number}#issuecomment-{self.id}"
-
-
-@dataclass
-class Run:
-    """A run of the deploy workflow, started by ``login`` and re-run last by ``again_by``. ``id`` is
-    what the jobs see."""
-
-    id: str
-    number: int
-    login: str | None = "octocat"
-    again_by: str = ""
-    attempt: int = 1
-    created_at: str = field(default_factory=lambda: _now())
-    conclusion: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +55,7 @@ class FakeGitHub:
 
     def comment(self, number: int, login: str | None, body: str) -> Comment:
         """Add a comment, written now."""
-        at = _now()
+        at = now()
         ids = [it.id for it in self.comments]
         self.comments.append(Comment(max(ids, default=1000) + 1, number, login, body, at, at))
         return self.comments[-1]
@@ -431,10 +358,6 @@ def _refused(status: int, message: str) -> Answer:
 def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
     kind = {"Content-Type": "application/json; charset=utf-8"}
     return Answer(json.dumps(value).encode(), status, {**kind, **(headers or {})})
-
-
-def _now() -> str:
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 @contextmanager

@@ -12,7 +12,8 @@ from typing import Any
 from lynx_pipeline_tests.simulators.actions.commands import Masks
 from lynx_pipeline_tests.simulators.actions.commands import parse_env_file as parse_env_file
 from lynx_pipeline_tests.simulators.actions.expressions import as_text, condition, interpolate
-from lynx_pipeline_tests.simulators.actions.fake_github import HTML, FakeGitHub
+from lynx_pipeline_tests.simulators.actions.fake_github import FakeGitHub
+from lynx_pipeline_tests.simulators.actions.github_records import HTML
 from lynx_pipeline_tests.simulators.actions.job import (
     CANCELLED,
     FAILURE,

@@ -19,7 +19,8 @@ from lynx_pipeline.adapters.mlflow_tracking import connected, mirror_alias
 from lynx_pipeline.config import load_settings
 from lynx_pipeline_tests.deploy_workflow.workflow_rules import LOCKS
 from lynx_pipeline_tests.simulators.actions import fake_github
-from lynx_pipeline_tests.simulators.actions.fake_github import Comment, FakeGitHub, PullRequest
+from lynx_pipeline_tests.simulators.actions.fake_github import FakeGitHub
+from lynx_pipeline_tests.simulators.actions.github_records import Comment, PullRequest
 from lynx_pipeline_tests.simulators.actions.job import Hooks
 from lynx_pipeline_tests.simulators.actions.runner import Event, Runner, RunResult
 from lynx_pipeline_tests.support import REPO, fake_issuer, git_server, mlflow_server, warm

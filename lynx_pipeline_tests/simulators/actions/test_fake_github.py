@@ -6,14 +6,8 @@ import pytest
 from github import Auth, BadCredentialsException, Github, GithubException, UnknownObjectException
 from github.Repository import Repository
 
-from lynx_pipeline_tests.simulators.actions.fake_github import (
-    BOT,
-    Commit,
-    FakeGitHub,
-    PullRequest,
-    Review,
-    running,
-)
+from lynx_pipeline_tests.simulators.actions.fake_github import BOT, FakeGitHub, running
+from lynx_pipeline_tests.simulators.actions.github_records import Commit, PullRequest, Review
 from lynx_pipeline_tests.support.fake_issuer import REPOSITORY
 from lynx_pipeline_tests.support.git_server import FETCH, PUSH
 

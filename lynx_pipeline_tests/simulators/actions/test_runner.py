@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 
-from lynx_pipeline_tests.simulators.actions import fake_github
 from lynx_pipeline_tests.simulators.actions.conftest import (
     DOWNLOAD,
     PIN,
@@ -13,6 +12,7 @@ from lynx_pipeline_tests.simulators.actions.conftest import (
     only,
     results,
 )
+from lynx_pipeline_tests.simulators.actions.github_records import PullRequest
 from lynx_pipeline_tests.simulators.actions.job import Cancelled, Hooks
 from lynx_pipeline_tests.simulators.actions.runner import Event
 from lynx_pipeline_tests.simulators.actions.workflow import NotModelled
@@ -86,7 +86,7 @@ def test_a_jobs_token_has_the_jobs_permissions_and_expires_with_it(make: Make) -
                   print(error.code)'
 """
     )
-    runner.github.pulls[7] = fake_github.PullRequest(7)
+    runner.github.pulls[7] = PullRequest(7)
     job = only(runner)
     assert job.result == "success", job.log
     assert job.log == "0\nnot there\n200\n403\n"
