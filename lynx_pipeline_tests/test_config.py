@@ -28,6 +28,8 @@ workflow = ".github/workflows/deploy.yml"
 environment = "production"
 events = ["workflow_dispatch"]
 """
+# A reusable workflow; its commit is missing.
+CALLED = "octo-org/workflows/.github/workflows/promote.yml"
 
 
 def write(folder: Path, text: str) -> Path:
@@ -250,6 +252,19 @@ def test_settings_are_read(tmp_path: Path) -> None:
         pytest.param('["workflow_dispatch"]', '"push"', "'events'", id="events not a list"),
         pytest.param('["workflow_dispatch"]', '[""]', "'events'", id="empty event"),
         pytest.param("events", 'ref = "main"\nevents', "'ref': expected refs/heads/", id="ref"),
+        *(
+            pytest.param("events", f'job_workflow = "{it}"\nevents', "'job_workflow'", id=it)
+            for it in (
+                *(f"{CALLED}@main", f"{CALLED}@{'e' * 39}", f"{CALLED}@{'E' * 40}", CALLED),
+                *(f"./.github/workflows/p.yml@{'e' * 40}", f"o/r/p.yml@{'e' * 40}", ""),
+            )
+        ),
+        pytest.param(
+            "events",
+            f'provider = "gitlab"\njob_workflow = "{CALLED}@{"e" * 40}"\nevents',
+            "'job_workflow': expected it only with the provider 'github'",
+            id="a called workflow on GitLab",
+        ),
         pytest.param("events", "x = 1\nevents", "unknown key 'x'", id="unknown key"),
     ],
 )
@@ -275,6 +290,11 @@ def test_the_identity_policy_is_read(tmp_path: Path) -> None:
         environment="production",
         events=("workflow_dispatch",),
     )
+    called = f"{CALLED}@{'e' * 40}"
+    text = f'{REQUIRED}{IDENTITY}job_workflow = "{called}"\n'
+    policy = load_settings(write(tmp_path, text), {}).identity
+    assert policy is not None
+    assert policy.job_workflow == called
 
 
 def test_an_unknown_key_is_reported_with_the_known_ones(tmp_path: Path) -> None:

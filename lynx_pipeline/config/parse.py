@@ -11,6 +11,7 @@ from typing import Any
 
 from lynx_pipeline.config.schema import GTO_NAME, SUBTABLES, Key, ProjectTable
 from lynx_pipeline.config.settings import BLOCKING, LOCAL, RAY, TABLE, WARN
+from lynx_pipeline.domain.release.providers import GITHUB
 from lynx_pipeline.errors import BadInput
 
 _SHOWN_PROBLEMS = 5
@@ -91,6 +92,11 @@ def _contradictions(table: ProjectTable) -> list[str]:
         problems.append(
             f"[{TABLE}.aliases]: 'dev': expected another alias than that of prod, found "
             f"{table.aliases.dev!r}."
+        )
+    if table.identity and table.identity.job_workflow and table.identity.provider != GITHUB:
+        problems.append(
+            f"[{TABLE}.identity]: 'job_workflow': expected it only with the provider {GITHUB!r}: "
+            "tokens of other systems don't name a called workflow."
         )
     public = [key.public_key for key in table.signatures.keys]
     if len(set(public)) < len(public):

@@ -1,8 +1,7 @@
 """The workflows for somebody's repository: this project's own, with another installation.
 
-In this project the jobs run ``./dev``, which installs a clone. Elsewhere they use this project's
-action at a commit, or install the wheel that the repository contains and the packages of the lock
-files beside it.
+In this project the jobs use its action as it is checked out. Elsewhere they use it at a commit, or
+install the wheel that the repository contains and the packages of the lock files beside it.
 """
 
 import json
@@ -22,6 +21,8 @@ WORKFLOWS = ".github/workflows"
 _DEPLOY, _BASELINE = f"{WORKFLOWS}/deploy-grammar-tutor.yml", f"{WORKFLOWS}/baseline.yml"
 _OWNERS = ".github/CODEOWNERS"
 _LOCK = "requirements.lock"
+# How this project's own workflows use its action.
+_USES = "uses: ./ # zizmor: ignore[self-repository]\n"
 # In the wheel; in a clone they are where they are.
 _PACKAGE = Path(lynx_pipeline.__file__).parent
 _PACKAGED = _PACKAGE / "repository"
@@ -131,15 +132,9 @@ def _check_wheel(wheel: Path) -> None:
 
 def _adapted(text: str, source: Path | Action) -> str:
     text = text.replace("docs/ci.md", "lynx-pipeline's docs/ci.md")
-    text = text.replace("./dev run ", ".venv/bin/")
-    if not isinstance(source, Action):
-        return text.replace("./dev install", f"{FOLDER}/install")
-    uses = f"uses: {source.reference} # v{version(_DISTRIBUTION)}"
-    return re.sub(
-        r"(?m)^( +)run: \./dev install(?: (\S+))?$",
-        lambda found: f"{found[1]}{uses}\n{found[1]}with:\n{found[1]}  lock: {found[2] or _LOCK}",
-        text,
-    )
+    if isinstance(source, Action):
+        return text.replace(_USES, f"uses: {source.reference} # v{version(_DISTRIBUTION)}\n")
+    return re.sub(rf"{re.escape(_USES)} +with:\n +lock: ", f"run: {FOLDER}/install ", text)
 
 
 def _own(name: str) -> bytes:

@@ -90,7 +90,8 @@ MODEL_JOB = """      contents: read # the default branch
 CANDIDATE = "      CANDIDATE: ${{ needs.request.outputs.candidate }}\n    outputs"
 CHECKOUT = "          persist-credentials: false\n"
 PYTHON = '          python-version: "3.11"\n'
-SCRIPT = "        run: ./dev run lynx-pipeline ci request --output candidate\n"
+OWN = "./ # zizmor: ignore[self-repository]"
+SCRIPT = "        run: .venv/bin/lynx-pipeline ci request --output candidate\n"
 TOKEN = "          GITHUB_TOKEN: ${{ github.token }}\n"
 SEMVER = "          SEMVER: ${{ needs.request.outputs.semver }}\n          SHA"
 PIN = f"actions/checkout@{PINS['actions/checkout']}"
@@ -198,15 +199,21 @@ WEAKER = {
     "a different commit": (PIN, PIN.replace("3d3c", "4d3c"), "not pinned"),
     "a different version in the comment": (PIN, PIN.replace("v7.0.1", "v7.0.2"), "not pinned"),
     # the commands and their environment
-    "a different command": (
-        "        run: ./dev install\n",
+    "a different command": (SCRIPT, "        run: curl x | sh\n", "commands"),
+    "a different installation": (
+        f"        uses: {OWN}\n        with:\n          lock: requirements.lock\n",
         "        run: curl x | sh\n",
-        "commands",
+        "evaluate: unexpected steps",
+    ),
+    "an action of the workspace": (
+        f"        uses: {OWN}\n",
+        "        uses: ./candidate\n",
+        "not pinned to a known commit",
     ),
     "a job that installs more than it needs": (
-        "        run: ./dev install requirements-promote.lock\n",
-        "        run: ./dev install\n",
-        "promote: unexpected commands",
+        "          lock: requirements-promote.lock\n",
+        "          lock: requirements.lock\n",
+        "promote: installs another lock file",
     ),
     "an additional step": (
         EVALUATE,

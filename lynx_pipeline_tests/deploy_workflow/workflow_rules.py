@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from lynx_pipeline.errors import STORAGES
-from lynx_pipeline_tests.deploy_workflow.pins import PINS, unpinned
+from lynx_pipeline_tests.deploy_workflow.pins import OWN_ACTION, PINS, unpinned
 
 TRIGGERS = {"issue_comment": {"types": ["created"]}, "pull_request_target": {"types": ["labeled"]}}
 READ = {"contents": "read"}
@@ -35,7 +35,11 @@ NEEDS = {
     "report": ["request", "evaluate", "promote"],
 }
 _CHECKOUT = ("Check out the default branch", None, "actions/checkout")
-_SETUP = [_CHECKOUT, ("Set up Python", None, "actions/setup-python"), ("Install", None, None)]
+_SETUP = [
+    _CHECKOUT,
+    ("Set up Python", None, "actions/setup-python"),
+    ("Install", None, OWN_ACTION),
+]
 _TAKE_DATA = ("Take the data", None, "actions/download-artifact")
 # Name, id and action of each step.
 STEPS = {
@@ -71,40 +75,36 @@ STEPS = {
         ("Report", None, None),
     ],
 }
-CLI = "./dev run lynx-pipeline"
-# What each job installs. With a package for DVC's remote, a job installs another lock file.
+CLI = ".venv/bin/lynx-pipeline"
+# What each job installs. With a package for DVC's remote, it is one of STORAGE_LOCKS.
 LOCKS = {
     "request": "requirements-request.lock",
     "evaluate": "requirements.lock",
     "promote": "requirements-promote.lock",
     "report": "requirements-report.lock",
 }
-INSTALLS = {f"./dev install requirements-{storage}.lock" for storage in STORAGES}
+STORAGE_LOCKS = {f"requirements-{storage}.lock" for storage in STORAGES}
 COMMANDS = {
     "request": [
-        f"./dev install {LOCKS['request']}",
         f"{CLI} ci request --output candidate",
         f"{CLI} ci data --output data-objects",
     ],
     "evaluate": [
-        "./dev install",
         "sudo apt-get install --yes --no-install-recommends bubblewrap\n"
         "sudo sysctl -w kernel.apparmor_restrict_unprivileged_userns=0",
         f'{CLI} ci prepare "$CANDIDATE" --from candidate --bundle-digest "$BUNDLE_DIGEST" '
         "--output lynx-home/evaluate.json",
-        "./dev run dagster job execute -m lynx_pipeline.definitions "
+        ".venv/bin/dagster job execute -m lynx_pipeline.definitions "
         '-j "$JOB" --tags "$TAGS" -c lynx-home/evaluate.json',
         f'{CLI} ci outcome "$CANDIDATE" --output evidence',
     ],
     "promote": [
-        f"./dev install {LOCKS['promote']}",
         f'{CLI} ci promote --pull-request "$PULL_REQUEST" --comment "$COMMENT" '
         '--candidate "$CANDIDATE" --semver "$SEMVER" --sha "$SHA" '
         '--bundle-digest "$BUNDLE_DIGEST" '
         '--evidence evidence --evidence-sha256 "$EVIDENCE_SHA256"',
     ],
     "report": [
-        f"./dev install {LOCKS['report']}",
         f'{CLI} announce "$SEMVER"',
         f"{CLI} ci report --evidence evidence",
     ],
@@ -328,8 +328,6 @@ def _job_findings(name: str, job: dict[str, Any]) -> Iterator[str]:
     if [(it.get("name"), it.get("id"), _action(it)) for it in steps] != STEPS[name]:
         yield "unexpected steps"
     commands = [step["run"].strip() for step in steps if "run" in step]
-    if commands[:1] and commands[0] in INSTALLS:
-        commands[0] = COMMANDS[name][0]
     if commands != COMMANDS[name]:
         yield "unexpected commands"
     given = [step.get("with") for step in steps if "-artifact" in step.get("uses", "")]
@@ -352,7 +350,10 @@ def _step_findings(job: str, step: dict[str, Any]) -> Iterator[str]:
     if step.get("continue-on-error", False) != (where in MAY_FAIL):
         yield "unexpected continue-on-error"
     uses, given = step.get("uses", ""), step.get("with", {})
-    if uses and uses.partition("@")[2] != PINS.get(_action(step) or "", "").partition(" ")[0]:
+    if uses == OWN_ACTION and given not in [{"lock": it} for it in (LOCKS[job], *STORAGE_LOCKS)]:
+        yield "installs another lock file"
+    pin = PINS.get(_action(step) or "", "").partition(" ")[0]
+    if uses not in ("", OWN_ACTION) and uses.partition("@")[2] != pin:
         yield "an action that is not pinned to a known commit"
     if _action(step) == "actions/checkout" and given != {"persist-credentials": False}:
         yield "unexpected checkout inputs"
@@ -360,7 +361,7 @@ def _step_findings(job: str, step: dict[str, Any]) -> Iterator[str]:
         yield "unexpected Python, or a cache"
     if given.keys() - {
         *("name", "path", "if-no-files-found", "retention-days", "include-hidden-files"),
-        *("persist-credentials", "python-version"),
+        *("persist-credentials", "python-version", "lock"),
     }:
         yield "unexpected action input"
 

@@ -17,6 +17,7 @@ from lynx_pipeline.setup.workflows import (
     owners_file,
     workflow_files,
 )
+from lynx_pipeline_tests.deploy_workflow.pins import OWN_ACTION
 from lynx_pipeline_tests.deploy_workflow.workflow_rules import LOCKS, findings
 from lynx_pipeline_tests.support import REPO
 
@@ -32,14 +33,18 @@ def written(repository: Path, wheel: Path) -> Path:
     return repository
 
 
+def _own_installation(found: re.Match[str]) -> str:
+    return f"uses: {OWN_ACTION}\n        with:\n          lock: {found[1]}"
+
+
 def test_the_deploy_workflow_follows_every_rule(written: Path) -> None:
     """With its installation put back to this project's own."""
     text = (written / ".github/workflows/deploy-reply.router.yml").read_text()
-    own = text.replace(f"{FOLDER}/install", "./dev install").replace(".venv/bin/", "./dev run ")
+    own = re.sub(rf"run: {FOLDER}/install (\S+)", _own_installation, text)
     assert list(findings(own)) == []
     assert text.startswith("# The only path to production")
     assert "name: Deploy reply.router" in text
-    assert "./dev" not in text
+    assert f"uses: {OWN_ACTION}" not in text
     assert "grammar" not in text
 
 
@@ -51,9 +56,7 @@ def test_the_deploy_workflow_with_the_action_follows_every_rule(repository: Path
     form = rf"uses: {REFERENCE} # v\S+\n +with:\n +lock: (\S+)"
     assert re.findall(form, deploy) == list(LOCKS.values())
     assert re.findall(form, baseline) == ["requirements.lock"]
-    own = re.sub(form, r"run: ./dev install \1", deploy).replace(".venv/bin/", "./dev run ")
-    own = own.replace("./dev install requirements.lock", "./dev install")
-    assert list(findings(own)) == []
+    assert list(findings(re.sub(form, _own_installation, deploy))) == []
     assert action_in(deploy.encode()) == action
     for file in files:
         file.write()

@@ -69,7 +69,8 @@ def policy_table(it: Policy) -> str:
     """The policy as the table of a ``pyproject.toml``, and that of the key of the workflow that it
     names."""
     # A JSON text or list of texts is TOML as well.
-    lines = [f"{f.name} = {json.dumps(getattr(it, f.name))}\n" for f in fields(Policy)]
+    values = {field.name: getattr(it, field.name) for field in fields(Policy)}
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items() if value]
     return f"[tool.lynx_pipeline.identity]\n{''.join(lines)}\n{signatures_table(RELEASE)}"
 
 

@@ -34,7 +34,8 @@ class Policy:
     """Which workflow may change prod: ``[tool.lynx_pipeline.identity]``.
 
     ``provider`` is one of :data:`~.providers.PROVIDERS`. ``workflow`` is the file's path in the
-    repository, ``events`` are the allowed triggers.
+    repository, ``events`` are the allowed triggers. ``job_workflow`` is the reusable workflow whose
+    job promotes, ``OWNER/REPO/PATH@COMMIT``; empty: the job is in ``workflow`` itself.
     """
 
     issuer: str
@@ -47,6 +48,7 @@ class Policy:
     ref: str = "refs/heads/main"
     runner_environment: str = "github-hosted"
     provider: str = GITHUB
+    job_workflow: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,8 @@ def check_policy(policy: Policy | None) -> Policy:
     Raises:
         Refused: there is no policy, or a part of it is empty.
     """
-    if policy is None or not all(getattr(policy, f.name) for f in fields(policy)):
+    pinned = [field.name for field in fields(Policy) if field.name != "job_workflow"]
+    if policy is None or not all(getattr(policy, name) for name in pinned):
         raise Refused(
             "prod is changed only by the CI workflow's verified identity, and no policy says which "
             "workflow that is: fill [tool.lynx_pipeline.identity] in pyproject.toml."
@@ -130,8 +133,8 @@ def _expected(policy: Policy, repository: str, commit: str) -> dict[str, tuple[s
         "repository_owner_id": (policy.repository_owner_id,),
         "workflow_ref": (workflow,),
         # On GitHub it differs from workflow_ref where a reusable workflow is involved: ours called
-        # by a foreign one, or a foreign one called by ours.
-        "job_workflow_ref": (workflow,),
+        # by a foreign one, or a foreign one called by ours, which needs a pin of its own.
+        "job_workflow_ref": (policy.job_workflow or workflow,),
         "ref": (policy.ref,),
         "sha": (commit,),
         "environment": (policy.environment,),

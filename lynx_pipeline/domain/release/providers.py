@@ -37,7 +37,8 @@ PROVIDERS = {
         unchecked={
             "sub": "a repository can choose its form; each of its parts is pinned separately",
             "workflow": "the workflow's display name; workflow_ref says which file it is",
-            "job_workflow_sha": "job_workflow_ref is pinned to a branch whose commit sha pins",
+            "job_workflow_sha": "job_workflow_ref is pinned to a commit, or to a branch whose "
+            "commit sha pins",
             "repository_owner": "a name; repository_owner_id is the owner",
             "repository_visibility": "a private repository's workflow is trusted no more than a "
             "public one",

@@ -46,6 +46,8 @@ PINNED = {
 # Pinned when the token is verified; entries do not record them.
 VERIFIED = {"aud", "exp", "iat", "nbf"}
 THEIRS = f"stranger/fork/{WORKFLOW}@{MAIN}"
+# A reusable workflow that ours calls.
+CALLED = f"platform/workflows/.github/workflows/promote.yml@{'e' * 40}"
 
 
 def check(over: Policy | None = None, commit: str = COMMIT, **changes: Any) -> dict[str, str]:
@@ -106,6 +108,12 @@ def test_a_different_policy_is_enforced() -> None:
     actor = check(other, workflow_ref=path, job_workflow_ref=path, **changes)
     assert actor.items() >= changes.items()
     refusal(other)
+
+
+def test_the_pinned_called_workflow_is_accepted() -> None:
+    """The caller is still this repository's own file."""
+    actor = check(policy(job_workflow=CALLED), job_workflow_ref=CALLED)
+    assert (actor["workflow_ref"], actor["job_workflow_ref"]) == (WORKFLOW_REF, CALLED)
 
 
 def test_unchecked_claims_are_ignored() -> None:
@@ -228,6 +236,46 @@ def test_a_run_of_anything_but_our_workflow_is_refused(changes: JsonObject, clai
     assert "expected " in message
 
 
+@pytest.mark.parametrize(
+    ("changes", "claim"),
+    [
+        pytest.param({}, "job_workflow_ref", id="a job of our own file"),
+        pytest.param(
+            {"job_workflow_ref": CALLED.replace("e" * 40, "f" * 40)},
+            "job_workflow_ref",
+            id="another commit",
+        ),
+        pytest.param(
+            {"job_workflow_ref": CALLED.replace("e" * 40, MAIN)}, "job_workflow_ref", id="a branch"
+        ),
+        pytest.param(
+            {"job_workflow_ref": CALLED.replace("platform", "stranger")},
+            "job_workflow_ref",
+            id="another owner",
+        ),
+        pytest.param(
+            {"job_workflow_ref": CALLED, "workflow_ref": CALLED},
+            "workflow_ref",
+            id="the called workflow started by itself",
+        ),
+        pytest.param(
+            {"job_workflow_ref": CALLED, "workflow_ref": THEIRS},
+            "workflow_ref",
+            id="called by a stranger",
+        ),
+        pytest.param(
+            {"job_workflow_ref": CALLED, "repository_id": "75"},
+            "repository_id",
+            id="called by another repository",
+        ),
+    ],
+)
+def test_with_a_pinned_called_workflow_nothing_else_is_accepted(
+    changes: JsonObject, claim: str
+) -> None:
+    assert f"claim {claim!r}: got " in refusal(policy(job_workflow=CALLED), **changes)
+
+
 @pytest.mark.parametrize("commit", ["d" * 40, "", COMMIT.upper(), COMMIT[:-1]])
 def test_the_checked_out_commit_must_be_the_runs(commit: str) -> None:
     """The commit comes from the working tree, never from the token."""
@@ -253,14 +301,16 @@ def refusal_of_any_text(name: str, text: str) -> str:
 
 # ----- empty policies and forgotten claims ----------------------------------------------------
 
+REQUIRED = [field.name for field in fields(Policy) if field.name != "job_workflow"]
+
 
 @pytest.mark.parametrize(
     "empty",
     [
         None,
-        *(policy(**{f.name: () if f.name == "events" else ""}) for f in fields(Policy)),
+        *(policy(**{name: () if name == "events" else ""}) for name in REQUIRED),
     ],
-    ids=["none", *(f.name for f in fields(Policy))],
+    ids=["none", *REQUIRED],
 )
 def test_a_policy_that_pins_too_little_refuses(empty: Policy | None) -> None:
     """No field may be empty, and without a policy every token is refused."""

@@ -20,6 +20,9 @@ from urllib.parse import urlsplit
 
 from lynx_pipeline_tests.simulators.actions.workflow import NotModelled
 
+# This project's own action, of the commit that is checked out.
+INSTALL = "./"
+
 
 class ActionFailed(Exception):
     """The action's error message for its failed step."""
@@ -62,7 +65,7 @@ def use(action: str, call: Call) -> Outputs:
         NotModelled: the action or an input is unknown, or it is not pinned to a commit.
     """
     name, _, ref = action.partition("@")
-    if not re.fullmatch("[0-9a-f]{40}", ref):
+    if action != INSTALL and not re.fullmatch("[0-9a-f]{40}", ref):
         raise NotModelled(f"an action that is not pinned to a commit: {action}")
     if name not in _ACTIONS:
         raise NotModelled(f"an action: {action}")
@@ -251,12 +254,26 @@ def _mismatch(call: Call, name: str) -> None:
             raise ActionFailed(f"Invalid value for 'digest-mismatch': {other}")
 
 
+# ----- this project's own action ------------------------------------------------------------
+
+
+def _install(call: Call) -> Outputs:
+    """Link the machine's environment as the workspace's. Creating one for each job would take
+    minutes; under act the action itself does."""
+    environment = call.workspace / ".venv"
+    environment.mkdir(exist_ok=True)
+    for part in ("bin", "lib", "pyvenv.cfg"):
+        (environment / part).symlink_to(Path(call.environ["READY_ENVIRONMENT"]) / part)
+    return {}
+
+
 # Each action with the inputs that are modelled.
 _ACTIONS: Mapping[str, tuple[Iterable[str], Callable[[Call], Outputs]]] = {
     "actions/checkout": (
         ("ref", "path", "fetch-depth", "persist-credentials", "token"),
         _checkout,
     ),
+    INSTALL: (("lock",), _install),
     # Jobs use the interpreter on the base environment's PATH.
     "actions/setup-python": (("python-version",), lambda call: {}),
     "actions/upload-artifact": (
@@ -266,4 +283,7 @@ _ACTIONS: Mapping[str, tuple[Iterable[str], Callable[[Call], Outputs]]] = {
     "actions/download-artifact": (("name", "path", "digest-mismatch"), _download),
 }
 
-INPUTS: Mapping[str, Iterable[str]] = {name: known for name, (known, _) in _ACTIONS.items()}
+# Those of actions that a workflow pins.
+INPUTS: Mapping[str, Iterable[str]] = {
+    name: known for name, (known, _) in _ACTIONS.items() if name != INSTALL
+}

@@ -8,7 +8,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from unittest.mock import patch
 
@@ -17,7 +17,6 @@ from examples.grammar_tutor.train import train_and_log
 from lynx_pipeline.adapters.mlflow_candidates import choose_model
 from lynx_pipeline.adapters.mlflow_tracking import connected, mirror_alias
 from lynx_pipeline.config import load_settings
-from lynx_pipeline_tests.deploy_workflow.workflow_rules import LOCKS
 from lynx_pipeline_tests.simulators.actions import fake_github
 from lynx_pipeline_tests.simulators.actions.fake_github import FakeGitHub
 from lynx_pipeline_tests.simulators.actions.github_records import Comment, PullRequest
@@ -104,8 +103,6 @@ class Stage:
 
     def _runner(self, event: Event, hooks: Hooks | None) -> Runner:
         self.runs += 1
-        hooks, ready = hooks or Hooks(), str(self.folder / "tools" / "ready")
-        installs = {f"{job}/Install": [ready, lock] for job, lock in LOCKS.items()}
         return Runner(
             workflow=REPO / WORKFLOW,
             event=event,
@@ -120,7 +117,7 @@ class Stage:
                 "production": {"LYNX_SIGNING_KEY": private_pem()},
                 "report": {"APPRISE_URLS": self.channel.url},
             },
-            hooks=replace(hooks, wrap={**installs, **hooks.wrap}),
+            hooks=hooks or Hooks(),
             run_id=str(1_000_000 + self.runs),
         )
 
@@ -301,16 +298,6 @@ def _team(stage: Stage) -> Path:
     return root
 
 
-# Wraps the step that installs: the current environment is linked where ./dev would create one, so
-# ./dev has nothing to do. Creating an environment for each job would take minutes.
-_READY = """#!/bin/sh
-set -eu
-mkdir -p .venv
-for part in bin lib pyvenv.cfg; do ln -sfn "$READY_ENVIRONMENT/$part" ".venv/$part"; done
-echo "$(cat "$1" pyproject.toml | cksum) $1" >.venv/installed
-shift
-exec "$@"
-"""
 # Skips commands that only a fresh virtual machine needs.
 _SUDO = """#!/bin/sh
 case "$1" in apt-get | sysctl) echo "rehearsal: skipped: $*" ;; *) exec "$@" ;; esac
@@ -319,6 +306,5 @@ case "$1" in apt-get | sysctl) echo "rehearsal: skipped: $*" ;; *) exec "$@" ;; 
 
 def _tools(folder: Path) -> None:
     folder.mkdir()
-    for name, text in (("ready", _READY), ("sudo", _SUDO)):
-        (folder / name).write_text(text)
-        (folder / name).chmod(0o755)
+    (folder / "sudo").write_text(_SUDO)
+    (folder / "sudo").chmod(0o755)
