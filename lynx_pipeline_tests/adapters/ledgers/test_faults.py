@@ -31,10 +31,13 @@ from lynx_pipeline_tests.simulators.faults.table import (
     GIT,
     INTRO,
     REMOTE,
+    WITNESS,
+    WITNESS_ON_GIT,
     parsed,
     rendered,
 )
 from lynx_pipeline_tests.simulators.faults.trial import Table, bwrap_works
+from lynx_pipeline_tests.simulators.faults.witness import witness_fails, witness_on_git_fails
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.builders import fact
 from lynx_pipeline_tests.support.places import BRANCH, OnGit, facts, promote, version
@@ -63,6 +66,19 @@ STORE_CALLS = (
     *("open folder", "sync object", "sync object folder", "sync folder", "rename object"),
     *("close object", "close object folder", "close folder", "close lock"),
 )
+WITNESS_WRITES = ("write memory", "write checkpoint")
+WITNESS_READS = ("read memory", "read ledger", "read checkpoint")
+WITNESS_CALLS = (
+    *("mkdir memory's folder", "mkdir checkpoint's folder", "open lock", "close lock"),
+    *(f"{call} memory" for call in ("open", "sync", "close", "rename")),
+    *(f"{call} checkpoint" for call in ("open", "sync", "close", "rename")),
+    *(f"{call} memory's folder" for call in ("open", "sync", "close")),
+    *(f"{call} checkpoint's folder" for call in ("open", "sync", "close")),
+)
+WITNESS_COMMANDS = (
+    *("init", "remote", "ls-remote", "fetch", "cat-file", "rev-list", "ls-tree", "for-each-ref"),
+    *("fast-import", "config", "push"),
+)
 FULL = "a nearly full filesystem"
 GOLDEN = {
     *product([DISK], WRITES, DISK_FAULTS),
@@ -75,6 +91,10 @@ GOLDEN = {
     *product([BUNDLES], ["write object"], DISK_FAULTS),
     *product([BUNDLES], ["read object"], ["killed before", "EIO"]),
     *product([BUNDLES], STORE_CALLS, ["killed before", "EIO", "ENOSPC"]),
+    *product([WITNESS], WITNESS_WRITES, DISK_FAULTS),
+    *product([WITNESS], WITNESS_READS, ["killed before", "EIO"]),
+    *product([WITNESS], WITNESS_CALLS, ["killed before", "EIO", "ENOSPC"]),
+    *product([WITNESS_ON_GIT], [f"git {name}" for name in WITNESS_COMMANDS], GIT_FAULTS),
 }
 
 
@@ -140,6 +160,25 @@ def test_a_failed_call_of_the_bundle_store_has_the_documented_results(
     """Each system call that keeps a bundle fails, in each state that the store can be in."""
     table = in_small_process(bundle_store_fails, memory_path / "bundles", fault)
     assert_documented(BUNDLES, table, memory_path)
+
+
+@pytest.mark.parametrize("fault", each(DISK_FAULTS))
+def test_a_failed_call_of_a_witness_has_the_documented_results(
+    memory_path: Path, fault: str
+) -> None:
+    """Each system call of a witness fails, whether it has signed before or not."""
+    table = in_small_process(witness_fails, memory_path / "witness", fault)
+    assert_documented(WITNESS, table, memory_path)
+
+
+@pytest.mark.slow(seconds=10)
+@pytest.mark.parametrize("fault", GIT_FAULTS)
+def test_a_failed_git_command_of_a_witness_has_the_documented_results(
+    memory_path: Path, fault: str
+) -> None:
+    """Each git command of a witness fails."""
+    table = in_small_process(witness_on_git_fails, memory_path / "witness", fault)
+    assert_documented(WITNESS_ON_GIT, table, memory_path)
 
 
 @pytest.mark.parametrize("fault", each(GIT_FAULTS))

@@ -9,14 +9,18 @@ from lynx_pipeline_tests.simulators.faults.full_disk import disk_is_full
 from lynx_pipeline_tests.simulators.faults.git_commands import GIT_FAULTS, git_fails
 from lynx_pipeline_tests.simulators.faults.remote import REMOTE_COLUMNS, REMOTE_FAULTS, remote_fails
 from lynx_pipeline_tests.simulators.faults.trial import Table
+from lynx_pipeline_tests.simulators.faults.witness import witness_fails, witness_on_git_fails
 
 DISK, GIT, REMOTE = "The directory store", "The git store", "The git store's remote"
 BUNDLES = "The bundle store"
+WITNESS, WITNESS_ON_GIT = "A witness of a folder", "A witness of a branch"
 COLUMNS: Mapping[str, tuple[str, ...]] = {
     DISK: DISK_FAULTS,
     GIT: GIT_FAULTS,
     REMOTE: REMOTE_COLUMNS,
     BUNDLES: DISK_FAULTS,
+    WITNESS: DISK_FAULTS,
+    WITNESS_ON_GIT: GIT_FAULTS,
 }
 INTRO = """\
 # The ledger after a fault
@@ -39,6 +43,13 @@ ABOUT = {
     "the same bundle\nwith a damaged file. Here **old** means that the store does not have the "
     "whole bundle, and **new** that it\nhas. The ledger is unchanged in each case: its entry is "
     "written afterwards.",
+    WITNESS: "Every system call of `registry witness`, from two states: a witness that has signed "
+    "nothing yet, and\none that has signed an older entry. Here **old** means that its old "
+    "checkpoint is published, or none, and\n**new** that the new one is. The ledger is unchanged, "
+    "the witness remembers a checkpoint before it\npublishes it, and running it again publishes "
+    "the new one.",
+    WITNESS_ON_GIT: "Every git command of `registry witness`, by a witness that has signed an "
+    "older entry. The results mean the\nsame as above.",
 }
 
 
@@ -71,6 +82,8 @@ def everything(tmp: Path) -> str:
     git: Table = {}
     remote: Table = {}
     bundles: Table = {}
+    witness: Table = {}
+    on_git: Table = {}
     for number, fault in enumerate(DISK_FAULTS):
         disk |= disk_fails(tmp / f"disk{number}", fault)
     disk |= disk_is_full(tmp / "full", "directory")
@@ -83,5 +96,16 @@ def everything(tmp: Path) -> str:
     remote |= disk_is_full(tmp / "full", "git")
     for number, fault in enumerate(DISK_FAULTS):
         bundles |= bundle_store_fails(tmp / f"bundles{number}", fault)
-    tables = {DISK: disk, GIT: git, REMOTE: remote, BUNDLES: bundles}
+    for number, fault in enumerate(DISK_FAULTS):
+        witness |= witness_fails(tmp / f"witness{number}", fault)
+    for number, fault in enumerate(GIT_FAULTS):
+        on_git |= witness_on_git_fails(tmp / f"witness-on-git{number}", fault)
+    tables = {
+        DISK: disk,
+        GIT: git,
+        REMOTE: remote,
+        BUNDLES: bundles,
+        WITNESS: witness,
+        WITNESS_ON_GIT: on_git,
+    }
     return "\n".join([INTRO, *(rendered(name, table) for name, table in tables.items())])
