@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 from lynx_pipeline.adapters.files import locked, sync, write_atomic
 from lynx_pipeline.adapters.ledgers.store import Decision, Recorded, Sign, unsigned
@@ -46,6 +47,7 @@ class DirectoryLedger:
         self.file = folder / "index.jsonl"
         self.signatures_file = folder / SIGNATURES
         self.checkpoint_file = folder / "index.checkpoint.json"
+        self._files = (self.checkpoint_file, self.file, self.signatures_file)
 
     def read(self) -> Ledger:
         """The verified ledger; empty if there is none yet.
@@ -57,21 +59,21 @@ class DirectoryLedger:
         # The checkpoints first, the signatures last: an append in between only extends them.
         published = ((name, read_if_there(self._published(name))) for name in self.witnesses)
         checkpoints = tuple((name, raw) for name, raw in published if raw is not None)
-        checkpoint = read_if_there(self.checkpoint_file)
-        remembered = self._checkpoint(checkpoint)
-        raw = read_if_there(self.file) or b""
-        ledger = parse_ledger(raw, str(self.file), [remembered] if remembered else [])
+        checkpoint, raw, signatures = map(_read, self._files)
+        remembered = self._checkpoint(checkpoint.raw)
+        ledger = parse_ledger(raw.raw or b"", str(self.file), [remembered] if remembered else [])
         if remembered is None and len(ledger.entries) > 1 and self._read_checkpoint() is None:
             raise BadInput(
                 f"{self.file} has {len(ledger.entries)} entries, but the checkpoint "
                 f"{self.checkpoint_file.name} beside it is missing. Restore the checkpoint from a "
                 "backup; nothing was changed."
             )
-        signatures = read_if_there(self.signatures_file) or b""
-        state = _state(
-            *(hashlib.sha256(it or b"").digest() for it in (checkpoint, raw, signatures))
+        return replace(
+            ledger,
+            signatures=signatures.raw or b"",
+            checkpoints=checkpoints,
+            state=_state(checkpoint, raw, signatures),
         )
-        return replace(ledger, signatures=signatures, checkpoints=checkpoints, state=state)
 
     def state(self) -> str:
         """The ``state`` that :meth:`read` would return now.
@@ -79,7 +81,7 @@ class DirectoryLedger:
         Raises:
             SystemFailed: the disk failed.
         """
-        return _state(*map(_digest, (self.checkpoint_file, self.file, self.signatures_file)))
+        return _state(*(_read(file, limit=0) for file in self._files))
 
     def append(
         self, decide: Decision, evidence: Iterable[bytes] = (), sign: Sign = unsigned
@@ -229,33 +231,36 @@ def _sync(*paths: Path) -> None:
             ) from None
 
 
-def _state(*digests: bytes) -> str:
-    return hashlib.sha256(b"".join(digests)).hexdigest()
+class _Opened(NamedTuple):
+    """A file's bytes, or None if there is no such file. Any change of the file changes its
+    ``version``, unless somebody also sets the machine's clock back."""
+
+    raw: bytes | None
+    version: tuple[int, ...]
 
 
-def _digest(path: Path) -> bytes:
-    """The SHA-256 of the file, which may be large; of nothing if there is no such file."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").digest()
-    except FileNotFoundError:
-        return hashlib.sha256().digest()
-    except OSError as error:
-        raise _unreadable(path, error) from None
+def _state(*files: _Opened) -> str:
+    return ";".join(",".join(map(str, file.version)) for file in files)
 
 
 def read_if_there(path: Path) -> bytes | None:
     """The file's bytes; None if there is no such file."""
+    return _read(path).raw
+
+
+def _read(path: Path, limit: int = -1) -> _Opened:
+    """The file's first ``limit`` bytes, by default all."""
     try:
-        return path.read_bytes()
+        # Opened also for its version alone: a network file system then asks the server.
+        with path.open("rb") as file:
+            # Before the bytes: if they change while they are read, the version is outdated.
+            at = os.fstat(file.fileno())
+            version = (at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
+            return _Opened(file.read(limit), version)
     except FileNotFoundError:
-        return None
+        return _Opened(None, ())
     except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: OSError) -> SystemFailed:
-    return SystemFailed(
-        f"{path} can't be read: {error.strerror}. Check its permissions and the disk, then run "
-        "this again."
-    )
+        raise SystemFailed(
+            f"{path} can't be read: {error.strerror}. Check its permissions and the disk, then run "
+            "this again."
+        ) from None

@@ -1,6 +1,7 @@
 """A reader remembers how far it has verified the registry."""
 
 import json
+import os
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -13,10 +14,11 @@ from typing import Any
 import pytest
 
 from examples.miniserve.versions import Versions
+from lynx_pipeline.adapters.ledgers import directory
 from lynx_pipeline.adapters.ledgers.directory import SIGNATURES, DirectoryLedger
 from lynx_pipeline.cli import main
 from lynx_pipeline.domain.ledger import signatures
-from lynx_pipeline.domain.ledger.chain import Entry
+from lynx_pipeline.domain.ledger.chain import Entry, Ledger, parse_ledger
 from lynx_pipeline.domain.ledger.facts import TIME, Actor
 from lynx_pipeline.domain.ledger.state import replay
 from lynx_pipeline.domain.ledger.statements import Envelope
@@ -135,17 +137,37 @@ def test_an_unchanged_registry_is_answered_without_verifying_it(
 
 
 @pytest.mark.parametrize("name", ["index.jsonl", "index.checkpoint.json", SIGNATURES])
-def test_every_byte_of_an_unchanged_registry_matters(promoted: Prod, name: str) -> None:
-    """Each file that is read is compared."""
+def test_every_change_of_an_unchanged_registry_matters(promoted: Prod, name: str) -> None:
+    """Each file that is read is compared. Setting its time back hides nothing, and putting back
+    what was there is a change too."""
     state = promoted.store.state()
     assert state == promoted.store.read().state
     file = promoted.root / "registry" / name
-    raw = file.read_bytes()
+    raw, at = file.read_bytes(), file.stat()
     for place in (0, len(raw) // 2, len(raw) - 1):
         file.write_bytes(raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :])
+        os.utime(file, ns=(at.st_atime_ns, at.st_mtime_ns))
         assert promoted.store.state() != state
     file.unlink()
     assert promoted.store.state() != state
+    file.write_bytes(raw)
+    assert promoted.store.state() != state
+    assert promoted.store.state() == promoted.store.read().state
+
+
+def test_a_registry_that_changes_while_it_is_read_is_verified_again(promoted: Prod) -> None:
+    """What is remembered never names a state that is newer than what was read."""
+    memory(promoted).unlink()
+    with pytest.MonkeyPatch.context() as patch:
+
+        def meanwhile(*args: Any) -> Ledger:
+            patch.undo()
+            promoted.rollback(OLD)
+            return parse_ledger(*args)
+
+        patch.setattr(directory, "parse_ledger", meanwhile)
+        assert answer(promoted).semver == NEW
+    assert answer(promoted).semver == OLD
 
 
 def test_a_memory_from_before_states_were_remembered_is_read(promoted: Prod) -> None:
