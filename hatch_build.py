@@ -1,6 +1,11 @@
 """Puts into the wheel the example project, where ``lynx-pipeline demo`` finds it, and the workflows
-with their lock files, which ``lynx-pipeline init`` writes into other repositories."""
+with their lock files, which ``lynx-pipeline init`` writes into other repositories.
 
+A clone that has replaced the example by a project of its own lacks some of these files, and its
+jobs install it all the same. What is in this project's own wheel is tested.
+"""
+
+from pathlib import Path
 from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
@@ -26,4 +31,5 @@ class OtherFiles(BuildHookInterface[Any]):
         if version != "editable":
             files = {name: f"lynx_pipeline/example/{name}" for name in EXAMPLE}
             files |= {name: f"lynx_pipeline/repository/{name}" for name in REPOSITORY}
-            build_data["force_include"].update(files)
+            there = {name: to for name, to in files.items() if Path(self.root, name).exists()}
+            build_data["force_include"].update(there)

@@ -161,8 +161,8 @@ class IdentityTable:
     )
     runner_environment: str = key("The kind of runner.", *_TEXT, "github-hosted")
     job_workflow: str = key(
-        "The reusable workflow that `workflow` calls, and whose job promotes; empty if `workflow` "
-        "has this job itself.",
+        "The reusable workflow that `workflow` calls, and whose job promotes. Leave it out if "
+        "`workflow` has this job itself.",
         "OWNER/REPO/.github/workflows/FILE.yml@COMMIT, with the 40 digits of a commit",
         text(r"[A-Za-z0-9-]+/[A-Za-z0-9._-]+/\.github/workflows/[^\s/@]+\.ya?ml@[0-9a-f]{40}"),
         "",

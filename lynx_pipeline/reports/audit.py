@@ -115,8 +115,10 @@ def _actor(entry: Entry[Promoted]) -> str:
     actor = entry.fact.actor
     if not isinstance(actor, Actor):
         return f"unverified ({entry.fact.env})"
+    called = actor.job_workflow_ref
+    job = f", job of {called}" if called != actor.workflow_ref else ""
     return (
-        f"{actor.workflow_ref} at {actor.sha[:12]}, run {actor.run_id} attempt "
+        f"{actor.workflow_ref} at {actor.sha[:12]}{job}, run {actor.run_id} attempt "
         f"{actor.run_attempt}, {actor.event_name} by {actor.actor} (id {actor.actor_id})"
     )
 

@@ -193,7 +193,8 @@ def _registry(settings: Settings) -> str:
 
 def _identity(settings: Settings) -> str:
     policy = check_policy(settings.identity)
-    return f"{policy.workflow} on {policy.ref} of repository {policy.repository_id}."
+    job = f", which calls {policy.job_workflow}" if policy.job_workflow else ""
+    return f"{policy.workflow} on {policy.ref} of repository {policy.repository_id}{job}."
 
 
 def _signatures(settings: Settings) -> str:
@@ -232,6 +233,11 @@ def _workflow(settings: Settings) -> str:
         raise BadInput(
             f"the commit has no {policy.workflow}, which the identity policy names. Commit it, or "
             "correct [tool.lynx_pipeline.identity]."
+        )
+    if policy.job_workflow and f"uses: {policy.job_workflow}".encode() not in committed:
+        raise BadInput(
+            f"{policy.workflow} does not call {policy.job_workflow}, which the identity policy "
+            "names as the workflow whose job promotes. Write the same commit in both."
         )
     wheel = installed_wheel() if (settings.root / FOLDER).is_dir() else None
     source = action_in(committed) or wheel

@@ -181,6 +181,13 @@ def _no_workflow(it: SetUp) -> None:
     it.commit()
 
 
+def _calls_nothing(it: SetUp) -> None:
+    table = "\n[tool.lynx_pipeline.identity]\n"
+    called = f"octo-org/ci/.github/workflows/promote.yml@{'e' * 40}"
+    it.edit("pyproject.toml", table, f'{table}job_workflow = "{called}"\n')
+    it.commit()
+
+
 def _nobody(it: SetUp) -> None:
     it.edit(".github/CODEOWNERS", "@octocat", "@OWNER")
     it.commit()
@@ -220,6 +227,7 @@ def _no_review(it: SetUp) -> None:
         (_uncommitted, "committed inputs", 1, "it was edited and not committed"),
         (_behind, "branch", 1, "which changes eval_baseline.json"),
         (_no_workflow, "workflow", 2, "Commit it, or correct"),
+        (_calls_nothing, "workflow", 2, "does not call octo-org/ci/.github/workflows/promote.yml@"),
         (_nobody, "owners", 2, "Put in the logins of people"),
         (_organization, "owners", 2, "GitHub does not accept CODEOWNERS: line 6: Unknown owner."),
         (_no_environment, "environments", 2, "has no environment report. Create it"),

@@ -215,6 +215,11 @@ WEAKER = {
         "          lock: requirements.lock\n",
         "promote: installs another lock file",
     ),
+    "another lock file in the job that runs the model": (
+        "          lock: requirements.lock\n",
+        "          lock: requirements-s3.lock\n",
+        "evaluate: installs another lock file",
+    ),
     "an additional step": (
         EVALUATE,
         "      - name: More\n        run: ./more\n" + EVALUATE,

@@ -76,7 +76,8 @@ STEPS = {
     ],
 }
 CLI = ".venv/bin/lynx-pipeline"
-# What each job installs. With a package for DVC's remote, it is one of STORAGE_LOCKS.
+# What each job installs. A job that reaches DVC's remote or MLflow's artifacts may install one of
+# STORAGE_LOCKS.
 LOCKS = {
     "request": "requirements-request.lock",
     "evaluate": "requirements.lock",
@@ -84,6 +85,7 @@ LOCKS = {
     "report": "requirements-report.lock",
 }
 STORAGE_LOCKS = {f"requirements-{storage}.lock" for storage in STORAGES}
+REACHES_STORAGE = {"request", "promote"}
 COMMANDS = {
     "request": [
         f"{CLI} ci request --output candidate",
@@ -350,7 +352,8 @@ def _step_findings(job: str, step: dict[str, Any]) -> Iterator[str]:
     if step.get("continue-on-error", False) != (where in MAY_FAIL):
         yield "unexpected continue-on-error"
     uses, given = step.get("uses", ""), step.get("with", {})
-    if uses == OWN_ACTION and given not in [{"lock": it} for it in (LOCKS[job], *STORAGE_LOCKS)]:
+    locks = {LOCKS[job]} | (STORAGE_LOCKS if job in REACHES_STORAGE else set())
+    if uses == OWN_ACTION and given not in [{"lock": it} for it in locks]:
         yield "installs another lock file"
     pin = PINS.get(_action(step) or "", "").partition(" ")[0]
     if uses not in ("", OWN_ACTION) and uses.partition("@")[2] != pin:

@@ -47,6 +47,7 @@ class DirectoryLedger:
         self.file = folder / "index.jsonl"
         self.signatures_file = folder / SIGNATURES
         self.checkpoint_file = folder / "index.checkpoint.json"
+        # As they are read: the signatures last, because an append in between only extends them.
         self._files = (self.checkpoint_file, self.file, self.signatures_file)
 
     def read(self) -> Ledger:
@@ -56,12 +57,11 @@ class DirectoryLedger:
             BadInput: the file is damaged or does not extend its checkpoint.
             SystemFailed: the disk failed.
         """
-        # The checkpoints first, the signatures last: an append in between only extends them.
         published = ((name, read_if_there(self._published(name))) for name in self.witnesses)
         checkpoints = tuple((name, raw) for name, raw in published if raw is not None)
-        checkpoint, raw, signatures = map(_read, self._files)
+        checkpoint, index, signatures = map(_read, self._files)
         remembered = self._checkpoint(checkpoint.raw)
-        ledger = parse_ledger(raw.raw or b"", str(self.file), [remembered] if remembered else [])
+        ledger = parse_ledger(index.raw or b"", str(self.file), [remembered] if remembered else [])
         if remembered is None and len(ledger.entries) > 1 and self._read_checkpoint() is None:
             raise BadInput(
                 f"{self.file} has {len(ledger.entries)} entries, but the checkpoint "
@@ -72,7 +72,7 @@ class DirectoryLedger:
             ledger,
             signatures=signatures.raw or b"",
             checkpoints=checkpoints,
-            state=_state(checkpoint, raw, signatures),
+            state=_state(checkpoint, index, signatures),
         )
 
     def state(self) -> str:
@@ -232,8 +232,9 @@ def _sync(*paths: Path) -> None:
 
 
 class _Opened(NamedTuple):
-    """A file's bytes, or None if there is no such file. Any change of the file changes its
-    ``version``, unless somebody also sets the machine's clock back."""
+    """A file's bytes, or None if there is no such file. An append changes the size in its
+    ``version``. Any other change changes the time, except within one tick of the file system's
+    clock or through a memory map; a reader then goes on with what it has verified."""
 
     raw: bytes | None
     version: tuple[int, ...]
@@ -253,7 +254,7 @@ def _read(path: Path, limit: int = -1) -> _Opened:
     try:
         # Opened also for its version alone: a network file system then asks the server.
         with path.open("rb") as file:
-            # Before the bytes: if they change while they are read, the version is outdated.
+            # Before the bytes: if they change in between, the version is outdated.
             at = os.fstat(file.fileno())
             version = (at.st_ino, at.st_size, at.st_mtime_ns, at.st_ctime_ns)
             return _Opened(file.read(limit), version)

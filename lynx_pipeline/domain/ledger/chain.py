@@ -71,8 +71,8 @@ class Ledger:
     """All committed entries, verified; ``size`` is their bytes, ``torn`` what follows them.
     ``signatures`` are the lines kept beside them, and ``checkpoints`` what is in the places of the
     witnesses with these names, of which nothing is verified yet. ``strays`` are things that
-    somebody else put in the ledger's place, and that change nothing. ``state`` is another one
-    whenever anything that was read has changed."""
+    somebody else put in the ledger's place, and that change nothing. ``state`` differs after
+    a change of the ledger's files, or of its branch and tags."""
 
     entries: tuple[Entry, ...] = ()
     size: int = 0

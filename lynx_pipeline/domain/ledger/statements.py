@@ -152,7 +152,7 @@ def entry_statement(entry: Entry, results_sha256: str | None = None) -> bytes:
         subject,
         _SUMMARY,
         {
-            "verifier": {"id": f"{fact.actor.iss}#{fact.actor.workflow_ref}"},
+            "verifier": {"id": f"{fact.actor.iss}#{fact.actor.job_workflow_ref}"},
             "timeVerified": fact.time,
             "resourceUri": fact.artifact_uri,
             "policy": _kept(fact.evidence.baseline_sha256),

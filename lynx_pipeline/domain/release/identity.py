@@ -62,7 +62,7 @@ def check_policy(policy: Policy | None) -> Policy:
     """``policy``, checked to be complete.
 
     Raises:
-        Refused: there is no policy, or a part of it is empty.
+        Refused: there is no policy, or a part of it other than ``job_workflow`` is empty.
     """
     pinned = [field.name for field in fields(Policy) if field.name != "job_workflow"]
     if policy is None or not all(getattr(policy, name) for name in pinned):

@@ -15,13 +15,13 @@ from lynx_pipeline_tests.support.builders import actor, chain, promoted, rolled_
 from lynx_pipeline_tests.support.signing import RELEASE, signed
 
 WORKFLOW = "o/r/.github/workflows/d.yml@refs/heads/main"
-BY = actor(jti="t1", iss="https://issuer", workflow_ref=WORKFLOW)
+BY = actor(jti="t1", iss="https://issuer", job_workflow_ref=WORKFLOW)
 PROMOTION = promoted(
     "v0.1.0", env=Env.PROD, canonical_sha="a" * 64, bundle_digest="b" * 64, actor=BY
 )
 ROLLBACK = rolled_back(PROMOTION, actor=actor(jti="t2"))
 ENTRIES = chain(PROMOTION, ROLLBACK).entries
-HASH = "9cdf6e85ab11817663638ea92d6305cca5ac5d51ccaf2bd44a84d934d37636c1"
+HASH = "a81d449df8403ac6c59bfdc1eeaea3ace0ca1244d8c2668b6b09d1e24bc59660"
 BASELINE = "8ba8496a2525ae171ffd104d632dede6ef418d9b95962a9d88e2fcdbc8d48d24"
 OF_PROMOTION = (
     '{"_type":"https://in-toto.io/Statement/v1","predicate":{"inputAttestations":[{"digest":'
@@ -34,7 +34,7 @@ OF_PROMOTION = (
     f'[{{"digest":{{"sha256":"{HASH}"}},"name":"entry 1"}},'
     f'{{"digest":{{"sha256":"{"b" * 64}"}},"name":"tiny@v0.1.0"}}]}}'
 )
-LINE = "5166de662e6f896e28bf87f9547687770001ce07f1537bc5546abeae65cbf45e"
+LINE = "556648cf7c6be95b44a669ba70b205c0b6b8906808a19f66f6a204293107219a"
 
 
 def test_a_promotions_statement() -> None:

@@ -16,6 +16,7 @@ from lynx_pipeline.evaluation.evidence import EVAL, PREDICTIONS
 from lynx_pipeline.evaluation.judgement import GateRefused
 from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.audit import audit
+from lynx_pipeline.reports.audit import print_audit
 from lynx_pipeline_tests.registry.prod import judging
 from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod, both_stores
 from lynx_pipeline_tests.registry.prod.judging import after_judging
@@ -79,6 +80,29 @@ def test_the_workflow_promotes_in_prod(prod: Prod) -> None:
     ):
         assert prod.store.evidence(getattr(kept, f"{name}_sha256")) == file.read_bytes()
     assert audit(Registry.open(prod.prod), "v0.1.0").findings == ()
+
+
+def test_a_job_of_a_pinned_reusable_workflow_promotes(
+    prod: Prod, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The audit names both files. A job of the caller promotes no longer."""
+    called = f"octo-org/ci/.github/workflows/promote.yml@{'e' * 40}"
+    table = "[tool.lynx_pipeline.identity]\n"
+    prod.edit(PYPROJECT, table, f'{table}job_workflow = "{called}"\n')
+    prod.commit()
+    prod.issue_tokens_for_head()
+    good = prod.candidate("good")
+    with pytest.raises(Refused, match=f"claim 'job_workflow_ref': got '{WORKFLOW_REF}'"):
+        prod.promote(good, "v0.1.0")
+    prod.issuer.changes["job_workflow_ref"] = called
+    entry = prod.promote(good, "v0.1.0")
+    assert isinstance(entry.fact.actor, Actor)
+    assert entry.fact.actor.job_workflow_ref == called
+    found = audit(Registry.open(prod.prod), "v0.1.0")
+    assert found.findings == ()
+    print_audit(found)
+    printed = capsys.readouterr().out
+    assert f"{WORKFLOW_REF} at {entry.fact.actor.sha[:12]}, job of {called}, run " in printed
 
 
 @both_stores

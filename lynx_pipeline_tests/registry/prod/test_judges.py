@@ -175,5 +175,7 @@ def test_paths_are_from_the_root_also_for_a_project_in_a_subfolder(prod: Prod) -
 
 
 def test_this_repositorys_own_list_is_complete() -> None:
-    """With every lock file, the workflow and its owners."""
-    check_judges(load_settings(REPO, {}), policy(workflow=WORKFLOW), git_files.head(REPO))
+    """With every lock file, the workflow and its owners, and what installs this project."""
+    settings = load_settings(REPO, {})
+    check_judges(settings, policy(workflow=WORKFLOW), git_files.head(REPO))
+    assert {"action.yml", "hatch_build.py", "lynx_pipeline"} <= set(settings.judges)

@@ -14,11 +14,10 @@ from typing import Any
 import pytest
 
 from examples.miniserve.versions import Versions
-from lynx_pipeline.adapters.ledgers import directory
 from lynx_pipeline.adapters.ledgers.directory import SIGNATURES, DirectoryLedger
 from lynx_pipeline.cli import main
 from lynx_pipeline.domain.ledger import signatures
-from lynx_pipeline.domain.ledger.chain import Entry, Ledger, parse_ledger
+from lynx_pipeline.domain.ledger.chain import Entry
 from lynx_pipeline.domain.ledger.facts import TIME, Actor
 from lynx_pipeline.domain.ledger.state import replay
 from lynx_pipeline.domain.ledger.statements import Envelope
@@ -155,18 +154,28 @@ def test_every_change_of_an_unchanged_registry_matters(promoted: Prod, name: str
     assert promoted.store.state() == promoted.store.read().state
 
 
-def test_a_registry_that_changes_while_it_is_read_is_verified_again(promoted: Prod) -> None:
+@pytest.mark.parametrize("name", ["index.jsonl", "index.checkpoint.json", SIGNATURES])
+def test_a_registry_that_changes_while_it_is_read_is_verified_again(
+    promoted: Prod, name: str
+) -> None:
     """What is remembered never names a state that is newer than what was read."""
     memory(promoted).unlink()
+    inode = (promoted.root / "registry" / name).stat().st_ino
     with pytest.MonkeyPatch.context() as patch:
 
-        def meanwhile(*args: Any) -> Ledger:
-            patch.undo()
-            promoted.rollback(OLD)
-            return parse_ledger(*args)
+        def fstat(handle: int) -> os.stat_result:
+            at = real(handle)
+            if at.st_ino == inode:
+                patch.undo()
+                promoted.rollback(OLD)
+            return at
 
-        patch.setattr(directory, "parse_ledger", meanwhile)
-        assert answer(promoted).semver == NEW
+        real = os.fstat
+        patch.setattr(os, "fstat", fstat)
+        answer(promoted)
+    assert answer(promoted).semver == OLD
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(promoted.store), "read", None)  # would fail
     assert answer(promoted).semver == OLD
 
 

@@ -18,10 +18,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from lynx_pipeline_tests.deploy_workflow.pins import OWN_ACTION
 from lynx_pipeline_tests.simulators.actions.workflow import NotModelled
-
-# This project's own action, of the commit that is checked out.
-INSTALL = "./"
 
 
 class ActionFailed(Exception):
@@ -65,7 +63,7 @@ def use(action: str, call: Call) -> Outputs:
         NotModelled: the action or an input is unknown, or it is not pinned to a commit.
     """
     name, _, ref = action.partition("@")
-    if action != INSTALL and not re.fullmatch("[0-9a-f]{40}", ref):
+    if action != OWN_ACTION and not re.fullmatch("[0-9a-f]{40}", ref):
         raise NotModelled(f"an action that is not pinned to a commit: {action}")
     if name not in _ACTIONS:
         raise NotModelled(f"an action: {action}")
@@ -259,9 +257,11 @@ def _mismatch(call: Call, name: str) -> None:
 
 def _install(call: Call) -> Outputs:
     """Link the machine's environment as the workspace's. Creating one for each job would take
-    minutes; under act the action itself does."""
+    minutes. Under act, the real action runs."""
+    if not call.path("lock").is_file():
+        raise ActionFailed(f"there is no lock file {call.inputs.get('lock')}")
     environment = call.workspace / ".venv"
-    environment.mkdir(exist_ok=True)
+    environment.mkdir()
     for part in ("bin", "lib", "pyvenv.cfg"):
         (environment / part).symlink_to(Path(call.environ["READY_ENVIRONMENT"]) / part)
     return {}
@@ -273,7 +273,7 @@ _ACTIONS: Mapping[str, tuple[Iterable[str], Callable[[Call], Outputs]]] = {
         ("ref", "path", "fetch-depth", "persist-credentials", "token"),
         _checkout,
     ),
-    INSTALL: (("lock",), _install),
+    OWN_ACTION: (("lock",), _install),
     # Jobs use the interpreter on the base environment's PATH.
     "actions/setup-python": (("python-version",), lambda call: {}),
     "actions/upload-artifact": (
@@ -285,5 +285,5 @@ _ACTIONS: Mapping[str, tuple[Iterable[str], Callable[[Call], Outputs]]] = {
 
 # Those of actions that a workflow pins.
 INPUTS: Mapping[str, Iterable[str]] = {
-    name: known for name, (known, _) in _ACTIONS.items() if name != INSTALL
+    name: known for name, (known, _) in _ACTIONS.items() if name != OWN_ACTION
 }

@@ -46,8 +46,8 @@ ABOUT = {
     WITNESS: "Every system call of `registry witness`, from two states: a witness that has signed "
     "nothing yet, and\none that has signed an older entry. Here **old** means that its old "
     "checkpoint is published, or none, and\n**new** that the new one is. The ledger is unchanged, "
-    "the witness remembers a checkpoint before it\npublishes it, and running it again publishes "
-    "the new one.",
+    "the witness remembers a checkpoint before it\npublishes it, and running it again (without "
+    "`--first` if it remembers one) publishes the new one.",
     WITNESS_ON_GIT: "Every git command of `registry witness`, by a witness that has signed an "
     "older entry. The results mean the\nsame as above.",
 }

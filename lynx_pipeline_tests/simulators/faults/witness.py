@@ -60,11 +60,14 @@ class Machine:
     @property
     def settings(self) -> Settings:
         """The witness's settings, in prod."""
+        return load_settings(self.folder, {"LYNX_ENV": Env.PROD})
+
+    def configure(self) -> None:
+        """Write the settings: the registry is in another folder in each copy."""
         (self.folder / "pyproject.toml").write_text(
             f'[tool.lynx_pipeline]\nmodel = "tiny"\nregistry = "{self.place.setting}"\n'
             f"{signatures_table(RELEASE)}{witnesses_table(NAME, required=1)}"
         )
-        return load_settings(self.folder, {"LYNX_ENV": Env.PROD})
 
     def promote(self, number: int) -> None:
         """Append a signed promotion."""
@@ -142,11 +145,11 @@ def witness_fails(tmp: Path, fault: str) -> Table:
     """Inject ``fault`` at every system call of a witness of a registry in a folder, from every
     state."""
     table: Table = {}
+
+    def injected(copy: Path, number: int, trace: list[str]) -> AbstractContextManager[None]:
+        return WitnessDisk(copy, number, fault, trace).in_place()
+
     for start in (_start(tmp, state, on_git=False) for state in (first, again)):
-
-        def injected(copy: Path, number: int, trace: list[str]) -> AbstractContextManager[None]:
-            return WitnessDisk(copy, number, fault, trace).in_place()
-
         for number, name in enumerate(_run(start, 0, injected)[0].trace, start=1):
             op = name.split()[0]
             if fault in (HALFWAY, LAST_BYTE, SHORT) and op != "write":
@@ -187,6 +190,7 @@ def witness_on_git_fails(tmp: Path, fault: str) -> Table:
 def _start(tmp: Path, state: State, *, on_git: bool) -> Machine:
     machine = Machine(tmp / state.__name__ / "start", on_git)
     machine.folder.mkdir(parents=True)
+    machine.configure()
     if on_git:
         OnGit.new(machine.folder / "registry.git")
     state(machine)
@@ -201,6 +205,7 @@ def _run(
     """Run the witness in a copy of ``start``."""
     machine = Machine(start.folder.with_name(str(number)), start.on_git)
     shutil.copytree(start.folder, machine.folder, dirs_exist_ok=True)
+    machine.configure()
 
     def work(trace: list[str]) -> None:
         with no_waiting(), injected(machine.folder, number, trace):
