@@ -9,11 +9,13 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lynx_pipeline.domain.ledger.facts import Actor
-from lynx_pipeline.domain.release.identity import Policy, run_page
 from lynx_pipeline.errors import BadInput, SystemFailed
+
+if TYPE_CHECKING:
+    from lynx_pipeline.domain.ledger.facts import Actor
+    from lynx_pipeline.domain.release.identity import Policy
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +124,11 @@ def fail(message: str) -> None:
     output(error=message)
 
 
-def run_url(actor: Actor, policy: Policy | None) -> str:
+def run_url(actor: "Actor", policy: "Policy | None") -> str:
     """The address of the page of the run that made an entry: see
     :func:`~lynx_pipeline.domain.release.identity.run_page`."""
+    from lynx_pipeline.domain.release.identity import run_page
+
     return run_page(actor, _server(), policy)
 
 

@@ -15,8 +15,6 @@ from lynx_pipeline.domain.gate.rule import judge
 from lynx_pipeline.domain.scores import read_scores
 from lynx_pipeline.domain.strict_json import parse_object
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline.reports.markdown import markdown
-from lynx_pipeline.reports.page import page
 from lynx_pipeline.reports.report import Report
 from lynx_pipeline.reports.terminal import print_report
 from lynx_pipeline.reports.verdict_json import verdict_json
@@ -67,6 +65,9 @@ def compare_baseline(
 
 
 def _write(path: Path, report: Report) -> None:
+    from lynx_pipeline.reports.markdown import markdown
+    from lynx_pipeline.reports.page import page
+
     formats = {".md": markdown, ".html": page}
     if path.suffix not in formats:
         raise BadInput(f"--report {path}: expected a name that ends in .md or .html.")

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lynx_pipeline.adapters.files import write_atomic
-from lynx_pipeline.domain.corpus import CorpusFindings
 from lynx_pipeline.domain.gate.comparison import Comparison
 from lynx_pipeline.domain.gate.rule import BucketVerdict, Verdict, points
 from lynx_pipeline.domain.gate.statistics import wilson
 
 if TYPE_CHECKING:
     from lynx_pipeline.config import Settings
+    from lynx_pipeline.domain.corpus import CorpusFindings
     from lynx_pipeline.domain.gate.power import GatePower
     from lynx_pipeline.evaluation.judgement import Judged
 
@@ -40,7 +40,7 @@ class Report:
     false_refusal_rate: float | None = None
     false_refusal_rates: Mapping[str, float] = field(default_factory=dict)
     facts: Mapping[str, str] = field(default_factory=dict)
-    corpus: CorpusFindings | None = None
+    corpus: "CorpusFindings | None" = None
     false_refusal_limit: float | None = None
 
     @property

@@ -52,10 +52,8 @@ def print_table(
     for cells, marked in zip(rows, red, strict=True):
         # A name is text, not markup: a bucket may be called [red].
         table.add_row(*(Text(cell, "bold red" if marked else "") for cell in cells))
-    console = Console(highlight=False, markup=False, soft_wrap=True)
     # A bucket's name must not be cut, so the table may be wider than the terminal.
-    whole = console.measure(table, options=console.options.update(width=10_000)).maximum
-    console.width = max(console.width, whole)
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=10_000)
     console.print(table)
     return console
 

@@ -1,10 +1,12 @@
 """A verdict as JSON, for ``--json``."""
 
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lynx_pipeline.domain.corpus import CorpusFindings
 from lynx_pipeline.domain.gate.rule import BucketVerdict, Verdict
+
+if TYPE_CHECKING:
+    from lynx_pipeline.domain.corpus import CorpusFindings
 
 
 def verdict_json(verdict: Verdict) -> dict[str, Any]:
@@ -20,7 +22,7 @@ def verdict_json(verdict: Verdict) -> dict[str, Any]:
     }
 
 
-def corpus_json(findings: CorpusFindings) -> dict[str, Any]:
+def corpus_json(findings: "CorpusFindings") -> dict[str, Any]:
     """An eval set compared with a corpus."""
     overlap = asdict(findings.overlap)
     overlap["examples"] = [{"id": it, "prompt": prompt} for it, prompt in findings.overlap.examples]

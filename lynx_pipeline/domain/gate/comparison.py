@@ -4,9 +4,12 @@ than chance. Shown next to the verdict, never part of it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from lynx_pipeline.domain.eval_set import EvalSet, Item
 from lynx_pipeline.domain.gate.statistics import mcnemar
+
+if TYPE_CHECKING:
+    from lynx_pipeline.domain.eval_set import EvalSet, Item
 
 Predictions = Mapping[str, str | None]
 
@@ -15,7 +18,7 @@ Predictions = Mapping[str, str | None]
 class Flip:
     """A question that one model answers right and the other wrong, with both answers."""
 
-    item: Item
+    item: "Item"
     reference: str | None
     candidate: str | None
 
@@ -36,7 +39,7 @@ class Comparison:
         return mcnemar(*self.changed(bucket))
 
 
-def compare(eval_set: EvalSet, reference: Predictions, candidate: Predictions) -> Comparison:
+def compare(eval_set: "EvalSet", reference: Predictions, candidate: Predictions) -> Comparison:
     """Find the changed answers. Both models must have answered every question, which scoring
     checks."""
     lost, gained = [], []
