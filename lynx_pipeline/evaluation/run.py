@@ -3,7 +3,9 @@
 import hashlib
 import json
 import tempfile
+import threading
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -91,6 +93,7 @@ def evaluate(
         )
         if journal.done < total:
             progress(journal.done, total)
+            threading.Thread(target=_import_arrow).start()
             batches = _batches(unanswered, options.limits.batch_size)
             # The other half is for ids and for what Parquet adds.
             size, most = sum(map(_bytes, journal)), most_bytes(total) // 2
@@ -117,6 +120,13 @@ def evaluate(
         )
         journal.remove()
     return evidence
+
+
+def _import_arrow() -> None:
+    """Import what writes the evidence, while the candidate is loaded. An evaluation of 1,200 items
+    then takes 5 % less time (`minieval` in benchmarks/results.md)."""
+    with suppress(ImportError):  # reported when it is needed
+        import pyarrow.parquet  # noqa: F401
 
 
 def _engine(
