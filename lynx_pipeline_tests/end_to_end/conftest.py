@@ -243,6 +243,8 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> Demo:
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Stage"]:
     """A team's services, and what the deploy workflow reaches."""
     from lynx_pipeline_tests.simulators.actions.stage import staged
+    from lynx_pipeline_tests.support.package_index import cache
 
     with staged(tmp_path_factory.mktemp("team") / "stage") as it:
+        it.uv_cache = cache()
         yield it

@@ -9,6 +9,7 @@ import pytest
 from lynx_pipeline_tests.simulators.act import elsewhere
 from lynx_pipeline_tests.simulators.act.runner import ActRun
 from lynx_pipeline_tests.simulators.actions.stage import Stage, staged
+from lynx_pipeline_tests.support.package_index import cache
 from lynx_pipeline_tests.support.wheels import our_wheel
 
 pytestmark = pytest.mark.slow
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.slow
 def elsewhere_in(folder: Path, *, with_wheel: bool) -> Iterator[Stage]:
     """The services of a team whose repository is another one."""
     with staged(folder / "stage") as it:
+        it.uv_cache = cache()
         elsewhere.move(it, our_wheel(folder / "wheel") if with_wheel else None)
         yield it
 

@@ -115,4 +115,5 @@ def _origin(stage: Stage) -> str:
 
 
 WITH_WHEEL = (promoted, bumped)
-WITH_ACTION = (promoted, refused, bumped)
+# This project's own workflow promotes with the action, too.
+WITH_ACTION = (refused, bumped)

@@ -112,7 +112,7 @@ def run(stage: Stage, comment: Comment, mlflow: str = "", **env: str) -> ActRun:
 
 
 def _environ(stage: Stage, folder: Path) -> dict[str, str]:
-    """The environment of every step: that of a fresh machine, whose caches are empty."""
+    """The environment of every step: that of a fresh machine, except for uv's cache."""
     ours = str(Path(sys.executable).parent)
     path = [it for it in os.environ["PATH"].split(os.pathsep) if it != ours]
     reach = ("SSL_CERT_", "UV_", "PIP_", "HTTP_", "HTTPS_", "NO_PROXY")
@@ -125,7 +125,7 @@ def _environ(stage: Stage, folder: Path) -> dict[str, str]:
         "LANG": "C.UTF-8",
         **GIT_ENV,
         "GIT_SSL_CAINFO": str(stage.git.pem),
-        "UV_NO_CACHE": "1",
+        **({"UV_CACHE_DIR": str(stage.uv_cache)} if stage.uv_cache else {"UV_NO_CACHE": "1"}),
         "PIP_NO_CACHE_DIR": "1",
         "REPLACEMENTS": sys.executable,
         "ARTIFACTS": str(folder / "artifacts"),
