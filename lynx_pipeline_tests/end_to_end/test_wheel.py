@@ -1,6 +1,7 @@
 """The wheel is enough: what is in it, and the demo from it alone, in an empty folder."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from lynx_pipeline_tests.conftest import OURS
+from lynx_pipeline_tests.simulators.actions.stage import copy_of_ours
 from lynx_pipeline_tests.support import REPO
 from lynx_pipeline_tests.support.package_index import index
 from lynx_pipeline_tests.support.places import GIT_ENV, git
@@ -47,6 +49,18 @@ def test_the_wheel_has_the_package_the_example_project_and_the_workflows(wheel: 
         assert {it for it in names if it.startswith(folder)} == {
             it for it in tracked if it.startswith(folder)
         }
+
+
+def test_a_clone_with_another_example_can_be_installed(tmp_path: Path) -> None:
+    """Its workflow installs the clone: what has been removed from the example is left out."""
+    clone = tmp_path / "clone"
+    copy_of_ours(clone)
+    (clone / "eval_baseline.json").unlink()
+    shutil.rmtree(clone / "data")
+    with zipfile.ZipFile(our_wheel(tmp_path, clone)) as file:
+        names = {*file.namelist()}
+    assert {"lynx_pipeline/cli/main.py", "lynx_pipeline/example/dagster.yaml"} <= names
+    assert not any("eval_baseline.json" in it or "/data/" in it for it in names)
 
 
 @pytest.mark.slow(seconds=60)

@@ -40,9 +40,9 @@ def wheel(
             file.writestr(link, target)
 
 
-def our_wheel(folder: Path) -> Path:
-    """Build this project's wheel in ``folder``."""
-    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", str(REPO)]
+def our_wheel(folder: Path, clone: Path = REPO) -> Path:
+    """Build this project's wheel in ``folder``, from ``clone``."""
+    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", str(clone)]
     subprocess.run([*build, "--outdir", str(folder)], check=True, capture_output=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
