@@ -15,7 +15,8 @@ from lynx_pipeline.config import (
     load_settings,
 )
 from lynx_pipeline.errors import BadInput
-from lynx_pipeline_tests.test_config import IDENTITY, write
+from lynx_pipeline_tests.test_config import write
+from lynx_pipeline_tests.test_config_identity import IDENTITY
 
 SHARED = '[tool.lynx_pipeline]\nscorer = "numeric/1"\njudges = [".github"]\n'
 TUTOR = '[[tool.lynx_pipeline.models]]\nname = "tutor"\neval_set = "t.jsonl"\nbaseline = "t.json"\n'

@@ -147,28 +147,17 @@ def test_the_document_has_no_manual_edits() -> None:
 
 
 @pytest.mark.parametrize("fault", each(DISK_FAULTS))
-def test_a_failed_system_call_has_the_documented_results(memory_path: Path, fault: str) -> None:
-    """Each system call of the directory store fails, in each state that a folder can be in."""
-    table = in_small_process(disk_fails, memory_path / "disk", fault)
-    assert_documented(DISK, table, memory_path)
-
-
-@pytest.mark.parametrize("fault", each(DISK_FAULTS))
-def test_a_failed_call_of_the_bundle_store_has_the_documented_results(
-    memory_path: Path, fault: str
+@pytest.mark.parametrize(
+    ("section", "fails"),
+    [(DISK, disk_fails), (BUNDLES, bundle_store_fails), (WITNESS, witness_fails)],
+    ids=["ledger", "bundles", "witness"],
+)
+def test_a_failed_system_call_has_the_documented_results(
+    memory_path: Path, section: str, fails: Callable[[Path, str], Table], fault: str
 ) -> None:
-    """Each system call that keeps a bundle fails, in each state that the store can be in."""
-    table = in_small_process(bundle_store_fails, memory_path / "bundles", fault)
-    assert_documented(BUNDLES, table, memory_path)
-
-
-@pytest.mark.parametrize("fault", each(DISK_FAULTS))
-def test_a_failed_call_of_a_witness_has_the_documented_results(
-    memory_path: Path, fault: str
-) -> None:
-    """Each system call of a witness fails, whether it has signed before or not."""
-    table = in_small_process(witness_fails, memory_path / "witness", fault)
-    assert_documented(WITNESS, table, memory_path)
+    """Each system call of the directory store, of the bundle store and of a witness fails, in each
+    state that it can start from."""
+    assert_documented(section, in_small_process(fails, memory_path / "disk", fault), memory_path)
 
 
 @pytest.mark.slow(seconds=10)

@@ -1,16 +1,14 @@
 """The bundle store in a folder: lets each system call that keeps a bundle fail."""
 
 import hashlib
-import os
 import shutil
-import signal
 from collections.abc import Callable
 from pathlib import Path
 
 from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.bundle_store import BundleStore, Folder
 from lynx_pipeline.errors import NotFound, Refused
-from lynx_pipeline_tests.simulators.faults.disk import HALFWAY, KILLED, LAST_BYTE, SHORT, Disk
+from lynx_pipeline_tests.simulators.faults.disk import KILLS, Disk, failpoints, parts_below
 from lynx_pipeline_tests.simulators.faults.trial import ChildResult, Table, forked
 
 
@@ -19,10 +17,9 @@ class StoreDisk(Disk):
 
     def role(self, path: object) -> str | None:
         """See :meth:`Disk.role`."""
-        place = Path(os.fsdecode(path)) if isinstance(path, str | Path) else None
-        if place is None or not place.is_relative_to(self.folder):
-            return None
-        match place.relative_to(self.folder).parts:
+        match parts_below(self.folder, path):
+            case None:
+                return None
             case ():
                 return "folder"
             case (".lock",):
@@ -62,16 +59,10 @@ def bundle_store_fails(tmp: Path, fault: str) -> Table:
         bundle = _bundle(tmp / state.__name__ / "bundle")
         state(start, bundle)
         trace = _keep(start, bundle, StoreDisk(start.with_name("0"))).trace
-        for number, name in enumerate(trace, start=1):
-            op = name.split()[0]
-            if fault in (HALFWAY, LAST_BYTE, SHORT) and op != "write":
-                continue
-            if fault == "ENOSPC" and op == "read":
-                continue
+        for number, name in failpoints(trace, fault):
             disk = StoreDisk(start.with_name(str(number)), number, fault)
             result = _keep(start, bundle, disk)
-            killed = fault in (KILLED, HALFWAY, LAST_BYTE)
-            assert result.code == (-signal.SIGKILL if killed else 0), (name, result)
+            result.check_end(fault in KILLS, name)
             outcome = _check_recovery(disk.folder, bundle)
             result.check_outcome(outcome)
             table.setdefault((name, fault), set()).add(outcome)

@@ -4,8 +4,7 @@ import errno
 import io
 import os
 import shutil
-import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,27 @@ _ROLES = {
     "index.intoto": "signatures",
     "index.checkpoint": "checkpoint",
 }
-DISK_FAULTS = (KILLED, HALFWAY, LAST_BYTE, "EIO", "ENOSPC", SHORT)
+KILLS = (KILLED, HALFWAY, LAST_BYTE)
+DISK_FAULTS = (*KILLS, "EIO", "ENOSPC", SHORT)
+
+
+def parts_below(folder: Path, path: object) -> tuple[str, ...] | None:
+    """The parts of ``path`` below ``folder``; None if it is elsewhere, or no path."""
+    place = Path(os.fsdecode(path)) if isinstance(path, str | Path) else None
+    if place is None or not place.is_relative_to(folder):
+        return None
+    return place.relative_to(folder).parts
+
+
+def failpoints(trace: Iterable[str], fault: str) -> Iterator[tuple[int, str]]:
+    """The calls of ``trace`` at which this fault can happen, each with its number."""
+    for number, name in enumerate(trace, start=1):
+        op = name.split()[0]
+        if fault in (HALFWAY, LAST_BYTE, SHORT) and op != "write":
+            continue
+        if fault == "ENOSPC" and op == "read":
+            continue
+        yield number, name
 
 
 @dataclass
@@ -48,10 +67,10 @@ class Disk:
 
     def role(self, path: object) -> str | None:
         """The path's role in the store; None if it is outside the store."""
-        place = Path(os.fsdecode(path)) if isinstance(path, str | Path) else None
-        if place is None or not place.is_relative_to(self.folder.parent):
+        parts = parts_below(self.folder.parent, path)
+        if parts is None:
             return None
-        inside = place.relative_to(self.folder.parent).parts[1:]
+        inside = parts[1:]
         if not inside:
             return "folder"
         if inside[0] == "evidence":
@@ -65,7 +84,7 @@ class Disk:
         self.trace.append(f"{op} {what}")
         if len(self.trace) != self.number:
             return real()
-        if self.fault in (KILLED, HALFWAY, LAST_BYTE):
+        if self.fault in KILLS:
             kill_self()
         if op == "close":  # a failed close releases the handle too
             real()
@@ -233,17 +252,11 @@ def disk_fails(tmp: Path, fault: str) -> Table:
         start.folder.parent.mkdir(parents=True)
         state(start)
         old = facts(start.store)
-        for number, name in enumerate(_calls(start, tmp), start=1):
-            op = name.split()[0]
-            if fault in (HALFWAY, LAST_BYTE, SHORT) and op != "write":
-                continue
-            if fault == "ENOSPC" and op == "read":
-                continue
+        for number, name in failpoints(_calls(start, tmp), fault):
             result, place = _promote_on(
                 start, Disk(tmp / f"{state.__name__}{number}", number, fault)
             )
-            killed = fault in (KILLED, HALFWAY, LAST_BYTE)
-            assert result.code == (-signal.SIGKILL if killed else 0), (name, result)
+            result.check_end(fault in KILLS, name)
             outcome = check_recovery(place, old)
             result.check_outcome(outcome)
             checkpoint = place.store.read().checkpoint()

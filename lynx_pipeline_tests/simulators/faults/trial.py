@@ -73,6 +73,10 @@ class ChildResult:
     message: str = ""
     trace: tuple[str, ...] = ()
 
+    def check_end(self, killed: bool, name: str) -> None:
+        """Assert that the process was killed at the failpoint with this name, or was not."""
+        assert self.code == (-signal.SIGKILL if killed else 0), (name, self)
+
     def check_outcome(self, outcome: str) -> None:
         """Assert that the error and its message agree with the ledger's state."""
         assert self.error in ("", "SystemFailed"), (self.error, self.message)

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -16,7 +15,7 @@ from lynx_pipeline.config import Settings, load_settings
 from lynx_pipeline.domain.ledger.tree_head import TreeHead, read_body, read_note, tree_head
 from lynx_pipeline.domain.versioning import Env
 from lynx_pipeline.registry.cosigning import witness
-from lynx_pipeline_tests.simulators.faults.disk import HALFWAY, KILLED, LAST_BYTE, SHORT, Disk
+from lynx_pipeline_tests.simulators.faults.disk import KILLS, Disk, failpoints, parts_below
 from lynx_pipeline_tests.simulators.faults.git_commands import (
     AFTER,
     BEFORE,
@@ -111,10 +110,7 @@ class WitnessDisk(Disk):
 
     def role(self, path: object) -> str | None:
         """See :meth:`Disk.role`."""
-        place = Path(os.fsdecode(path)) if isinstance(path, str | Path) else None
-        if place is None or not place.is_relative_to(self.folder):
-            return None
-        match place.relative_to(self.folder).parts:
+        match parts_below(self.folder, path):
             case (".lynx",) | (".lynx", "witness"):
                 return "memory's folder"
             case (".lynx", "witness", name):
@@ -150,15 +146,9 @@ def witness_fails(tmp: Path, fault: str) -> Table:
         return WitnessDisk(copy, number, fault, trace).in_place()
 
     for start in (_start(tmp, state, on_git=False) for state in (first, again)):
-        for number, name in enumerate(_run(start, 0, injected)[0].trace, start=1):
-            op = name.split()[0]
-            if fault in (HALFWAY, LAST_BYTE, SHORT) and op != "write":
-                continue
-            if fault == "ENOSPC" and op == "read":
-                continue
+        for number, name in failpoints(_run(start, 0, injected)[0].trace, fault):
             result, machine = _run(start, number, injected)
-            killed = fault in (KILLED, HALFWAY, LAST_BYTE)
-            assert result.code == (-signal.SIGKILL if killed else 0), (name, result)
+            result.check_end(fault in KILLS, name)
             outcome = _check_recovery(start, machine)
             result.check_outcome(outcome)
             table.setdefault((name, fault), set()).add(outcome)
@@ -178,8 +168,7 @@ def witness_on_git_fails(tmp: Path, fault: str) -> Table:
     for number, name in enumerate(_run(start, 0, injected)[0].trace, start=1):
         result, machine = _run(start, number, injected)
         wait_until_unused(machine.folder)
-        killed = fault in (BEFORE, WHILE, AFTER)
-        assert result.code == (-signal.SIGKILL if killed else 0), (name, result)
+        result.check_end(fault in (BEFORE, WHILE, AFTER), name)
         outcome = _check_recovery(start, machine)
         result.check_outcome(outcome)
         found = EITHER if fault == MIDWAY else {outcome}
