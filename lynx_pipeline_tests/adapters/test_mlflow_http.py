@@ -8,8 +8,8 @@ import pytest
 
 from lynx_pipeline.adapters import mlflow_server
 from lynx_pipeline.errors import BadInput, LynxError, NotFound, SystemFailed
+from lynx_pipeline_tests.support.certificates import certificate
 from lynx_pipeline_tests.support.fake_mlflow import MODEL, ROOT, Mlflow, as_json
-from lynx_pipeline_tests.support.git_server import certificate
 from lynx_pipeline_tests.support.http_server import Answer, serving
 
 

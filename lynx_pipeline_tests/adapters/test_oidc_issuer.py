@@ -17,7 +17,7 @@ from jwt.algorithms import RSAAlgorithm
 from lynx_pipeline.adapters import oidc
 from lynx_pipeline.adapters.oidc import verify
 from lynx_pipeline_tests.adapters.tokens import failure, refusal
-from lynx_pipeline_tests.support import fake_issuer, git_server
+from lynx_pipeline_tests.support import certificates, fake_issuer
 from lynx_pipeline_tests.support.builders import JsonObject
 from lynx_pipeline_tests.support.fake_issuer import (
     CONFIGURATION,
@@ -299,7 +299,7 @@ def test_no_variable_can_replace_the_issuer(
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A self-signed certificate and its key."""
     file = tmp_path_factory.mktemp("tls") / "both.pem"
-    file.write_bytes(git_server.certificate())
+    file.write_bytes(certificates.certificate())
     return file
 
 

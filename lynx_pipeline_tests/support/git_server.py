@@ -5,23 +5,16 @@ An :data:`Authorize` function decides on each request.
 
 import base64
 import binascii
-import ipaddress
 import os
-import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
-
 from lynx_pipeline_tests.support import http_server
+from lynx_pipeline_tests.support.certificates import certificate, server_context
 from lynx_pipeline_tests.support.http_server import Answer, Request
 
 FETCH, PUSH = "git-upload-pack", "git-receive-pack"
@@ -48,8 +41,7 @@ def serving(root: Path, authorize: Authorize, *, tls: bool = True) -> Iterator[S
     pem, authorizations, context = root / "server.pem", list[str](), None
     if tls:
         pem.write_bytes(certificate())
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(pem)
+        context = server_context(pem)
 
     def answer(request: Request) -> Answer:
         authorizations.append(request.authorization)
@@ -90,29 +82,6 @@ def _backend(root: Path, request: Request) -> Answer:
     head, _, body = done.stdout.partition(b"\r\n\r\n")
     headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
     return Answer(body, int(headers.pop("Status", "200").split()[0]), headers)
-
-
-def certificate() -> bytes:
-    """A new key and its self-signed certificate for 127.0.0.1, as PEM."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
-    address = x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
-    now = datetime.now(UTC)
-    signed = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(address, critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    return key.private_bytes(
-        pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    ) + signed.public_bytes(pem)
 
 
 def credentials(authorization: str) -> Credentials | None:

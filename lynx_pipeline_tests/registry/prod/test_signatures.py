@@ -22,8 +22,8 @@ from lynx_pipeline.registry import Registry
 from lynx_pipeline.registry.audit import audit
 from lynx_pipeline.registry.authorization import SignedPromotion, authorize
 from lynx_pipeline_tests.registry.prod.conftest import PYPROJECT, Prod, both_stores
-from lynx_pipeline_tests.support import kms_server
 from lynx_pipeline_tests.support.builders import sha256
+from lynx_pipeline_tests.support.key_services import aws
 from lynx_pipeline_tests.support.places import OnGit
 from lynx_pipeline_tests.support.signing import (
     RELEASE,
@@ -324,30 +324,23 @@ def test_a_service_that_is_down_leaves_the_old_state(
     prod: Prod, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The key is in a key management service. When it is back, the promotion works."""
-    with kms_server.running() as kms:
+    with aws.running(tmp_path) as kms:
         public = kms.create("ours", ec.SECP256R1())
         trust(prod, signatures_table().replace("[]", f'[{{public_key = "{public}"}}]'))
         prod.commit()
         prod.issue_tokens_for_head()
-        for name, value in {
-            VARIABLE: "awskms:ours",
-            "AWS_ENDPOINT_URL": kms.url,
-            "AWS_ACCESS_KEY_ID": "somebody",
-            "AWS_SECRET_ACCESS_KEY": "precious",
-            "AWS_DEFAULT_REGION": "eu-west-1",
-            "AWS_MAX_ATTEMPTS": "1",
-            "HOME": str(tmp_path),
-        }.items():
+        for name, value in {VARIABLE: kms.uri.format("ours"), **kms.environ}.items():
             monkeypatch.setenv(name, value)
         good = prod.candidate("good")
         with monkeypatch.context() as patch:
-            patch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+            for name, value in kms.nowhere.items():
+                patch.setenv(name, value)
             with pytest.raises(SystemFailed, match="could not be signed with awskms"):
                 prod.promote(good, FIRST)
             assert prod.place.all() == {}
         prod.promote(good, FIRST)
         assert latest(prod) == FIRST
-        assert kms.requests == 3  # the gate's result, the bundle's files, and the entry
+        assert kms.signed == 3  # the gate's result, the bundle's files, and the entry
         (of_model, of_entry) = Registry.open(prod.prod).verify().signatures.splitlines()
         assert PREDICATE in of_model.decode()
         (claim, _) = read_claims(read_envelope(of_entry).payload)
