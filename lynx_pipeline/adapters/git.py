@@ -20,7 +20,7 @@ _REMOVED_VARIABLES = (
     *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_QUARANTINE_PATH", "GIT_PREFIX"),
     *("GIT_SHALLOW_FILE", "GIT_GRAFT_FILE", "GIT_DEFAULT_HASH", "GIT_REPLACE_REF_BASE"),
     # Not git's business, nor that of its hooks and helpers.
-    *("LYNX_SIGNING_KEY", "LYNX_WITNESS_KEY"),
+    *("LYNX_SIGNING_KEY", "LYNX_WITNESS_KEY", "LYNX_WEBHOOK_SECRET"),
 )
 
 _PREFIX = re.compile(r"(?:remote|hint): ?")

@@ -320,6 +320,27 @@ def witness(show_key: str | None, first: bool, as_json: bool) -> int:
     return 0
 
 
+@registry.command(
+    "watch-alias", cls=Command, example="lynx-pipeline registry watch-alias --listen 127.0.0.1:8377"
+)
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    default="127.0.0.1:8377",
+    show_default=True,
+    help="Where MLflow's requests arrive.",
+)
+def watch_alias(listen: str) -> int:
+    """Report a moved alias as soon as MLflow's webhook calls.
+
+    Serves until it is stopped. LYNX_WEBHOOK_SECRET is the webhook's secret. An alias that names
+    another version than the latest promotion is reported on the channels of APPRISE_URLS.
+    """
+    from lynx_pipeline.cli.watch_alias import serve
+
+    serve(listen)
+
+
 def mirror_now(opened: Registry, semver: str) -> None:
     """Update MLflow's alias and GTO's stage. The registry decides what is in production, so a
     failure here is only a warning."""

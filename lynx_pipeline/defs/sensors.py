@@ -43,6 +43,7 @@ from lynx_pipeline.domain.versioning import Env, check_semver
 from lynx_pipeline.errors import BadInput, Refused, SystemFailed
 from lynx_pipeline.evaluation.candidate import MODEL_TAG, PULL_REQUEST_TAG, SEMVER_TAG, choose
 from lynx_pipeline.registry import Registry
+from lynx_pipeline.registry.alias_watch import report_moved_alias
 from lynx_pipeline.registry.mirror import alias_problem
 
 # How many runs a tick looks at and requests; the next tick continues there.
@@ -287,12 +288,8 @@ def _watch_alias(gate: Gate) -> SensorDefinition:
             context.update_cursor("")
             return SkipReason("MLflow's alias names no other version than the latest promotion.")
         sent = f"sent: {problem}"
-        if context.cursor == problem and notify.configured():
-            failed = notify.send(
-                f"{gate.settings().model}: MLflow's alias was moved", problem
-            ).failed
-            if failed:
-                raise SystemFailed(f"{problem} Not every channel was told: {'; '.join(failed)}.")
+        if context.cursor == problem:
+            report_moved_alias(gate.settings().model, problem)
         context.update_cursor(sent if context.cursor in (problem, sent) else problem)
         return SkipReason(problem)
 

@@ -129,7 +129,7 @@ def test_the_sensor_sends_one_message_about_a_moved_alias(
     assert tick() == problem
     assert receiver.got == []
     receiver.status = 500
-    with pytest.raises(SystemFailed, match="Not every channel was told"):
+    with pytest.raises(SystemFailed, match="Not every channel got this"):
         tick()
     receiver.status = 200
     receiver.got.clear()

@@ -1,7 +1,7 @@
 """A real MLflow server for tests, over HTTP."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,9 +10,11 @@ from lynx_pipeline_tests.support.server_process import serving
 
 
 @contextmanager
-def running(folder: Path, *artifacts: str) -> Iterator[str]:
+def running(
+    folder: Path, *artifacts: str, variables: Mapping[str, str] | None = None
+) -> Iterator[str]:
     """An MLflow server that also serves artifacts, unless the options ``artifacts`` say otherwise;
-    yields its URL."""
+    yields its URL. ``variables`` are added to its environment."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
     served = ("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts"))
     with serving(
@@ -27,6 +29,7 @@ def running(folder: Path, *artifacts: str) -> Iterator[str]:
             "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight idle processes
             # Older servers accept any artifact location.
             "MLFLOW_ALLOWED_HOST_ADDRESSED_ARTIFACT_SCHEMES": "mlflow-artifacts",
+            **(variables or {}),
         },
     ) as url:
         yield url
