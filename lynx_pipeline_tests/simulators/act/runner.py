@@ -14,14 +14,16 @@ from typing import Any
 from lynx_pipeline_tests.deploy_workflow.pins import PINS
 from lynx_pipeline_tests.simulators.actions.actions import INPUTS
 from lynx_pipeline_tests.simulators.actions.github_records import Comment
-from lynx_pipeline_tests.simulators.actions.stage import WORKFLOW, Stage
+from lynx_pipeline_tests.simulators.actions.stage import NUMBER, OWNER, WORKFLOW, Stage
 from lynx_pipeline_tests.support import REPO
+from lynx_pipeline_tests.support.builders import JsonObject
 from lynx_pipeline_tests.support.fake_issuer import MAIN, REPOSITORY
 from lynx_pipeline_tests.support.package_index import index
 from lynx_pipeline_tests.support.places import GIT_ENV
 from lynx_pipeline_tests.support.signing import private_pem
 
 # act has one token for all jobs; what each job may do is tested with the home-made runner.
+BASELINE = ".github/workflows/baseline.yml"
 TOKEN = "ghs_of_every_job_under_act"
 _ACTION = """\
 name: A replacement
@@ -50,32 +52,60 @@ class Step:
 
 @dataclass(frozen=True)
 class ActRun:
-    """A finished run. ``jobs`` has the result of each job that ran."""
+    """A finished run. ``jobs`` has the result of each job that ran, ``artifacts`` is the folder of
+    what they kept."""
 
     code: int
     jobs: Mapping[str, str]
     steps: tuple[Step, ...]
     seconds: float
     log: str
+    artifacts: Path
 
     def failed(self) -> list[str]:
         """The failed steps, as ``job/step``."""
         return [f"{it.job}/{it.name}" for it in self.steps if it.result == "failure"]
 
 
-def run(stage: Stage, comment: Comment, mlflow: str = "", **env: str) -> ActRun:
-    """Run the workflow as GitHub would for this comment. ``env`` is added to all steps."""
+def run(stage: Stage, comment: Comment, mlflow: str = "", label: str = "", **env: str) -> ActRun:
+    """Run the deploy workflow as GitHub would for this comment, or for ``label`` if its author sets
+    it afterwards. ``env`` is added to all steps."""
+    by, github = comment.login or "", stage.github
+    if label:
+        payload = github.labeled(NUMBER, label, by)
+        payload["pull_request"]["base"]["sha"] = stage.sha  # act checks it out
+        return _run(stage, WORKFLOW, "pull_request_target", payload, by, mlflow, env)
+    return _run(stage, WORKFLOW, "issue_comment", github.created(comment), by, mlflow, env)
+
+
+def check_pull_request(stage: Stage) -> ActRun:
+    """Run the workflow *Baseline* on the commit that the team has checked out, which merges the
+    pull request."""
+    payload = stage.github.labeled(NUMBER, "", OWNER) | {"action": "synchronize"}
+    return _run(stage, BASELINE, "pull_request", payload, OWNER, "", {})
+
+
+def _run(
+    stage: Stage,
+    workflow: str,
+    kind: str,
+    payload: JsonObject,
+    by: str,
+    mlflow: str,
+    env: Mapping[str, str],
+) -> ActRun:
     stage.runs += 1
     folder = stage.folder / f"act-{stage.runs}"
     for name in ("home", "artifacts", "cache", "actions"):
         (folder / name).mkdir(parents=True)
     event = folder / "event.json"
-    event.write_text(json.dumps(stage.github.created(comment)))
-    number, by = str(2_000_000 + stage.runs), comment.login or ""
+    event.write_text(json.dumps(payload))
+    number = str(2_000_000 + stage.runs)
+    listed = stage.github.start(number, by)
     variables = {
         **_environ(stage, folder),
         "GITHUB_RUN_ID": number,
-        "GITHUB_RUN_NUMBER": "1",
+        "GITHUB_RUN_NUMBER": str(listed.number),
         "GITHUB_RUN_ATTEMPT": "1",
         "GITHUB_REPOSITORY": REPOSITORY,
         "GITHUB_TRIGGERING_ACTOR": by,
@@ -83,8 +113,8 @@ def run(stage: Stage, comment: Comment, mlflow: str = "", **env: str) -> ActRun:
         **env,
     }
     command = [
-        *("act", "issue_comment", "--json", "--no-skip-checkout", "--no-cache-server"),
-        *("--directory", str(stage.folder / "team"), "--workflows", WORKFLOW),
+        *("act", kind, "--json", "--no-skip-checkout", "--no-cache-server"),
+        *("--directory", str(stage.folder / "team"), "--workflows", workflow),
         *("--eventpath", str(event), "--actor", by, "--defaultbranch", "main"),
         *("--platform", "ubuntu-24.04=-self-hosted", "--concurrent-jobs", "1"),
         *("--action-cache-path", str(folder / "cache")),
@@ -96,7 +126,7 @@ def run(stage: Stage, comment: Comment, mlflow: str = "", **env: str) -> ActRun:
         command += ["--env", f"{name}={value}"]
     for action, place in {**_replacements(folder / "actions"), **stage.actions}.items():
         command += ["--local-repository", f"{action}={place}"]
-    with _known(stage, number, by):
+    with _known(stage, kind, number, by):
         began = datetime.now()
         # No file of settings in a home folder is read.
         done = subprocess.run(
@@ -108,7 +138,8 @@ def run(stage: Stage, comment: Comment, mlflow: str = "", **env: str) -> ActRun:
             text=True,
         )
         seconds = (datetime.now() - began).total_seconds()
-    return _result(done.returncode, done.stdout, seconds)
+    listed.conclusion = "completed"
+    return _result(done.returncode, done.stdout, seconds, folder / "artifacts")
 
 
 def _environ(stage: Stage, folder: Path) -> dict[str, str]:
@@ -149,7 +180,7 @@ def _replacements(folder: Path) -> dict[str, Path]:
 
 
 @contextmanager
-def _known(stage: Stage, number: str, by: str) -> Iterator[None]:
+def _known(stage: Stage, event: str, number: str, by: str) -> Iterator[None]:
     """Register the token with GitHub, and the run's claims with the issuer."""
     workflow = f"{REPOSITORY}/{WORKFLOW}@{MAIN}"
     before = stage.issuer.changes
@@ -159,7 +190,7 @@ def _known(stage: Stage, number: str, by: str) -> Iterator[None]:
         "run_id": number,
         "run_attempt": "1",
         "actor": by,
-        "event_name": "issue_comment",
+        "event_name": event,
         "environment": "production",
         "workflow_ref": workflow,
         "workflow_sha": stage.sha,
@@ -178,7 +209,7 @@ def _known(stage: Stage, number: str, by: str) -> Iterator[None]:
         stage.issuer.changes = before
 
 
-def _result(code: int, log: str, seconds: float) -> ActRun:
+def _result(code: int, log: str, seconds: float, artifacts: Path) -> ActRun:
     jobs, steps = dict[str, str](), []
     for line in log.splitlines():
         try:
@@ -192,4 +223,4 @@ def _result(code: int, log: str, seconds: float) -> ActRun:
         if "stepResult" in entry and entry.get("stage") == "Main" and len(entry["stepID"]) == 1:
             took = entry.get("executionTime", 0) / 1e9
             steps.append(Step(job, entry["step"], entry["stepResult"], took))
-    return ActRun(code, jobs, tuple(steps), seconds, log)
+    return ActRun(code, jobs, tuple(steps), seconds, log, artifacts)

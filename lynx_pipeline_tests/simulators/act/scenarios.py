@@ -1,6 +1,7 @@
 """The scenarios under act. Each acts, asserts the results, and returns the run and its comment."""
 
 import json
+import zipfile
 
 from lynx_pipeline_tests.simulators.act.runner import ActRun, run
 from lynx_pipeline_tests.simulators.actions.scenario import (
@@ -11,7 +12,10 @@ from lynx_pipeline_tests.simulators.actions.scenario import (
     bot_comment,
     unchanged,
 )
-from lynx_pipeline_tests.simulators.actions.stage import Stage, request_text
+from lynx_pipeline_tests.simulators.actions.stage import ALIAS, LABEL, Stage, request_text
+from lynx_pipeline_tests.support.places import BRANCH
+
+JOBS = ("request", "evaluate", "promote", "report")
 
 
 def promoted(stage: Stage) -> tuple[ActRun, str]:
@@ -19,7 +23,7 @@ def promoted(stage: Stage) -> tuple[ActRun, str]:
     stage.clear()
     done = run(stage, stage.comment(request_text(stage.good, V)))
     assert done.code == 0, done.log
-    assert done.jobs == dict.fromkeys(("request", "evaluate", "promote", "report"), "success")
+    assert done.jobs == dict.fromkeys(JOBS, "success")
     assert_promoted(stage)
     (line,) = stage.registry.index().splitlines()
     text = bot_comment(stage)
@@ -81,4 +85,137 @@ def mlflow_down(stage: Stage) -> tuple[ActRun, str]:
     return done, text
 
 
-ALL = (promoted, refused, hostile, mlflow_down)
+def dvc_down(stage: Stage) -> tuple[ActRun, str]:
+    """DVC's remote is down at the request: nothing is evaluated, and the comment says why."""
+    stage.clear()
+    comment = stage.comment(request_text(ALIAS, V))
+    away = stage.dvc_remote.with_name("away")
+    stage.dvc_remote.rename(away)
+    try:
+        with unchanged(stage):
+            done = run(stage, comment)
+    finally:
+        away.rename(stage.dvc_remote)
+    assert done.failed()[0] == "request/Fetch the data", done.log
+    assert done.jobs == {"request": "failure", "report": "success"}
+    text = bot_comment(stage)
+    assert "stopped in job `request`" in text
+    assert "DVC could not pull it" in text
+    return done, text
+
+
+def failing(stage: Stage) -> tuple[ActRun, str]:
+    """The label starts the run. What a candidate printed before it failed is kept, and the comment
+    says where."""
+    stage.clear()
+    comment = stage.comment(request_text(stage.log_failing(), V))
+    with unchanged(stage):
+        done = run(stage, comment, label=LABEL)
+    assert done.failed()[-1] == "evaluate/Record the outcome", done.log
+    assert done.jobs == {"request": "success", "evaluate": "failure", "report": "success"}
+    text = bot_comment(stage)
+    assert "no idea" in text
+    assert "is in the artifact candidate-output, on the page of" in text
+    with zipfile.ZipFile(done.artifacts / "candidate-output.zip") as kept:
+        (file,) = kept.namelist()
+        assert b"Traceback (most recent call last)" in kept.read(file)
+    return done, text
+
+
+def unnamed(stage: Stage) -> tuple[ActRun, str]:
+    """In a project with two models, a comment must name one."""
+    stage.clear()
+    with stage.two_models(), unchanged(stage):
+        done = run(stage, stage.comment(request_text(stage.good, V)))
+    assert done.jobs == {"request": "failure", "report": "success"}
+    assert "has 2 models: grammar-tutor, strict-tutor. Name one:" in done.log
+    text = bot_comment(stage)
+    assert "has 2 models" in text
+    return done, text
+
+
+def named(stage: Stage) -> tuple[ActRun, str]:
+    """Only the named model's registry changes. A notification that fails is reported, and the
+    promotion remains."""
+    stage.clear()
+    stage.channel.status = 500
+    with stage.two_models():
+        text = f"{request_text(stage.good, V)} gate=strict-tutor"
+        done = run(stage, stage.comment(text))
+    assert done.code == 0, done.log
+    assert done.jobs == dict.fromkeys(JOBS, "success")
+    text = bot_comment(stage)
+    assert text.startswith(f"### Promoted `{V}`")
+    assert "The announcement failed; the log says why." in text
+    assert stage.registry.tags() == [f"strict-tutor@{V}"]
+    branches = [it for it in stage.registry.refs() if it.startswith("refs/heads/")]
+    assert branches == [f"refs/heads/{BRANCH}/strict-tutor"]
+    return done, text
+
+
+def too_many(stage: Stage) -> tuple[ActRun, str]:
+    """A person's requests of the last 24 hours are limited, and deleting their runs does not help.
+    The pull request says when the next one is possible."""
+    stage.clear()
+    for number in range(20):
+        earlier = stage.github.start(f"earlier {number}", conclusion="failure")
+        if number % 2:
+            stage.github.delete_run(earlier)
+    with unchanged(stage):
+        done = run(stage, stage.comment(request_text(stage.good, V)))
+    assert done.jobs == {"request": "failure", "report": "success"}
+    assert "octocat made 20 requests in the 24 hours before this one" in done.log
+    text = bot_comment(stage)
+    assert "The next one is possible after" in text
+    return done, text
+
+
+def edited(stage: Stage) -> tuple[ActRun, str]:
+    """A comment that was edited is refused when the label is set, even if the edit was within the
+    same second."""
+    stage.clear()
+    comment = stage.comment("LGTM")
+    comment.edit(request_text(stage.good, V), at=comment.created_at)
+    with unchanged(stage):
+        done = run(stage, comment, label=LABEL)
+    assert done.jobs == {"request": "failure", "report": "success"}, done.log
+    text = bot_comment(stage)
+    assert "edited after it was written" in text
+    return done, text
+
+
+def stranger(stage: Stage) -> tuple[ActRun, str]:
+    """Somebody who is no owner is refused, and can't make the bot comment."""
+    return _unauthorized(stage, "mallory", "mallory is not an owner of")
+
+
+def reader(stage: Stage) -> tuple[ActRun, str]:
+    """An owner without write access is refused, and can't make the bot comment."""
+    return _unauthorized(stage, "reader", "reader cannot write to this repository")
+
+
+def _unauthorized(stage: Stage, author: str, says: str) -> tuple[ActRun, str]:
+    stage.clear()
+    comment = stage.comment(request_text(stage.good, V), author)
+    with unchanged(stage):
+        done = run(stage, comment)
+    assert says in done.log
+    assert done.jobs == {"request": "failure"}
+    assert bot_comment(stage) == ""
+    return done, ""
+
+
+ALL = (
+    promoted,
+    refused,
+    hostile,
+    mlflow_down,
+    dvc_down,
+    failing,
+    unnamed,
+    named,
+    too_many,
+    edited,
+    stranger,
+    reader,
+)

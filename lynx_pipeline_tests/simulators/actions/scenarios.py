@@ -1,7 +1,6 @@
 """The scenarios of a rehearsal. Each acts, asserts the results, and returns what a person sees. A
-scenario that fails raises ``AssertionError``. What another runner can show is in
-:mod:`lynx_pipeline_tests.simulators.act`: a promotion, a refusal, a hostile comment, and an MLflow
-server that is down at the request.
+scenario that fails raises ``AssertionError``. What a runner of somebody else's can show is in
+:mod:`lynx_pipeline_tests.simulators.act`.
 """
 
 from collections.abc import Callable
@@ -11,11 +10,8 @@ from lynx_pipeline_tests.simulators.actions.scenario import Seen
 from lynx_pipeline_tests.simulators.actions.stage import Stage
 
 ALL: tuple[Callable[[Stage], list[Seen]], ...] = (
-    requests.failing,
-    requests.label,
-    requests.several_models,
+    requests.unrelated,
     requests.strangers,
-    requests.too_many,
     requests.edited,
     requests.taken_back,
     requests.tampered,
@@ -24,10 +20,8 @@ ALL: tuple[Callable[[Stage], list[Seen]], ...] = (
     failures.mlflow_down,
     failures.dvc_down,
     failures.github_down,
-    failures.rejected,
     failures.killed,
     failures.twice,
     failures.late,
     failures.apart,
-    failures.unheard,
 )

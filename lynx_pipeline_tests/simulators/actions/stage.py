@@ -98,10 +98,10 @@ class Stage:
         by = comment.login or ""
         return self._runner(Event("issue_comment", self.github.created(comment), by), hooks)
 
-    def labelled(self, label: str = LABEL, by: str = OWNER, hooks: Hooks | None = None) -> Runner:
+    def labelled(self, label: str = LABEL, by: str = OWNER) -> Runner:
         """The run that GitHub starts when ``by`` sets a label."""
         payload = self.github.labeled(NUMBER, label, by)
-        return self._runner(Event("pull_request_target", payload, by), hooks)
+        return self._runner(Event("pull_request_target", payload, by), None)
 
     def _runner(self, event: Event, hooks: Hooks | None) -> Runner:
         self.runs += 1
