@@ -20,7 +20,8 @@ EXAMPLE = (
 REPOSITORY = (
     *(".github/CODEOWNERS", ".github/workflows/baseline.yml"),
     *(".github/workflows/deploy-grammar-tutor.yml", "requirements.lock"),
-    *("requirements-promote.lock", "requirements-report.lock", "requirements-request.lock"),
+    *("requirements-changes.lock", "requirements-promote.lock"),
+    *("requirements-report.lock", "requirements-request.lock"),
 )
 
 

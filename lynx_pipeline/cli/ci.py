@@ -1,6 +1,6 @@
 """``ci ...``: the steps of the deploy workflow, in order request, data, prepare, outcome, promote
-and report; ``ci note``, the report on GitLab; and ``ci approved``, a step of the workflow that
-checks a change of the gate inputs."""
+and report; ``ci note``, the report on GitLab; and ``ci changed`` and ``ci approved``, steps of the
+workflow that checks a change of the gate inputs."""
 
 import click
 
@@ -14,6 +14,7 @@ STEPS = {
     "promote": ("ci_steps", "Promote the candidate if it is still requested."),
     "report": ("ci_steps", "Comment the outcome on the pull request."),
     "note": ("ci_steps", "Write the outcome on the merge request (GitLab)."),
+    "changed": ("ci_changed", "Look for changed gate inputs."),
     "approved": ("ci_steps", "Refuse an unapproved change of the gate inputs."),
 }
 

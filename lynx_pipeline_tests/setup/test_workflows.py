@@ -55,7 +55,7 @@ def test_the_deploy_workflow_with_the_action_follows_every_rule(repository: Path
     deploy, baseline = (it.content.decode() for it in files)
     form = rf"uses: {REFERENCE} # v\S+\n +with:\n +lock: (\S+)"
     assert re.findall(form, deploy) == list(LOCKS.values())
-    assert re.findall(form, baseline) == ["requirements.lock"]
+    assert re.findall(form, baseline) == ["requirements-changes.lock", "requirements.lock"]
     assert list(findings(re.sub(form, _own_installation, deploy))) == []
     assert action_in(deploy.encode()) == action
     for file in files:
