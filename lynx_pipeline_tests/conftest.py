@@ -25,8 +25,8 @@ OURS = (
 # Tests that share a costly fixture run on one worker, so that it is created once. The values are
 # about how many seconds each group takes. (xdist's own loadgroup does not group with pytest 9.2.)
 GROUPS: Mapping[str, int] = {
-    "lynx_pipeline_tests/end_to_end/test_act.py": 300,
-    "lynx_pipeline_tests/end_to_end/test_rehearsal.py": 160,
+    "lynx_pipeline_tests/end_to_end/test_act.py": 260,
+    "lynx_pipeline_tests/end_to_end/test_rehearsal.py": 120,
     "lynx_pipeline_tests/sandbox/ray/": 160,
     "lynx_pipeline_tests/end_to_end/test_s3.py": 240,
     "lynx_pipeline_tests/browser/": 130,

@@ -14,7 +14,7 @@ STEPS = {
     "promote": ("ci_steps", "Promote the candidate if it is still requested."),
     "report": ("ci_steps", "Comment the outcome on the pull request."),
     "note": ("ci_steps", "Write the outcome on the merge request (GitLab)."),
-    "changed": ("ci_changed", "Look for changed gate inputs."),
+    "changed": ("ci_changed", "Check whether gate inputs change."),
     "approved": ("ci_steps", "Refuse an unapproved change of the gate inputs."),
 }
 

@@ -36,7 +36,7 @@ from lynx_pipeline.evaluation.baseline import reference_file
 from lynx_pipeline.evaluation.candidate import choose, hand_over
 from lynx_pipeline.evaluation.evidence import check_handed_over
 from lynx_pipeline.registry import Registry
-from lynx_pipeline.registry.gate_inputs import changes
+from lynx_pipeline.registry.gate_inputs import reviewed_changes
 
 
 @click.command(cls=Command, example="lynx-pipeline ci request --output candidate")
@@ -232,8 +232,8 @@ def approved(base: str) -> int:
     An owner of the baseline who did not write the change must have approved it.
     """
     event = actions.read_event()
-    for settings in load_each():
-        if changed := changes(settings, base, "HEAD"):
+    for settings, changed in reviewed_changes(base):
+        if changed:
             login = approval(settings, GitHub(), event.pull_request, base)
             print(f"{', '.join(changed)}: changed, and approved by {login}.")
         else:

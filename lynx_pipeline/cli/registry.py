@@ -333,12 +333,12 @@ def witness(show_key: str | None, first: bool, as_json: bool) -> int:
 def watch_alias(listen: str) -> int:
     """Report a moved alias as soon as MLflow's webhook calls.
 
-    Serves until it is stopped. LYNX_WEBHOOK_SECRET is the webhook's secret. An alias that names
+    Runs until it is stopped. LYNX_WEBHOOK_SECRET is the webhook's secret. An alias that names
     another version than the latest promotion is reported on the channels of APPRISE_URLS.
     """
     from lynx_pipeline.cli.watch_alias import serve
 
-    serve(listen)
+    return serve(listen)
 
 
 def mirror_now(opened: Registry, semver: str) -> None:

@@ -1,7 +1,7 @@
-"""What ``registry watch-alias`` does: serve MLflow's webhook, and look at the alias."""
+"""What ``registry watch-alias`` does: serve MLflow's webhook, and check the alias."""
 
+import re
 import threading
-from typing import NoReturn
 
 import click
 
@@ -10,16 +10,27 @@ from lynx_pipeline.config import load_each
 from lynx_pipeline.registry.alias_watch import AliasWatch
 
 
-def serve(listen: str) -> NoReturn:
+def serve(listen: str) -> int:
     """Serve on this ``HOST:PORT`` until the process is stopped."""
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
+    form = re.fullmatch(r"([^:\[\]]+):([0-9]{1,5})", listen)
+    if form is None or int(form[2]) > 65535:
         raise click.BadParameter(
             "expected HOST:PORT, for example 127.0.0.1:8377.", param_hint="'--listen'"
         )
-    watch = AliasWatch(load_each(), say=lambda line: print(line, flush=True))
-    with WebhookServer((host, int(port)), read_secret(), watch.moved) as server:
-        print(f"Waiting for MLflow's requests on {host}:{server.server_port}.", flush=True)
+    models = load_each()
+    watch = AliasWatch(load_each, _say)
+    address = form[1], int(form[2])
+    with WebhookServer(address, read_secret(), watch.enqueue, _say) as server:
+        for it in models:
+            _say(f"Watching MLflow's alias {it.alias!r} of {it.model}, in {it.env}.")
+        _say(f"Waiting for MLflow's requests on {form[1]}:{server.server_port}.")
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        while True:
-            watch.look()
+        try:
+            while True:
+                watch.check()
+        except KeyboardInterrupt:
+            return 0
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)

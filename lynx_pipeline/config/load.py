@@ -148,6 +148,14 @@ def load_committed(settings: Settings, pyproject: bytes) -> Settings:
     return _settings(project, _chosen(project, named), environ)
 
 
+def load_each_committed(settings: Settings, pyproject: bytes) -> list[Settings]:
+    """The settings of each model of the same project with another content of ``pyproject.toml``.
+    Otherwise like :func:`load_committed`."""
+    environ = {"LYNX_ENV": settings.env.value}
+    project = load_project(settings.root, environ, pyproject=pyproject)
+    return [_settings(project, name, environ) for name in project.tables]
+
+
 def _chosen(project: Project, named: str) -> str:
     """The name of the model that is meant, as a key of the project's tables."""
     models = project.models

@@ -289,7 +289,9 @@ def _watch_alias(gate: Gate) -> SensorDefinition:
             return SkipReason("MLflow's alias names no other version than the latest promotion.")
         sent = f"sent: {problem}"
         if context.cursor == problem:
-            report_moved_alias(gate.settings().model, problem)
+            failed = report_moved_alias(gate.settings().model, problem).failed
+            if failed:
+                raise SystemFailed(f"{problem} Not every channel got this: {'; '.join(failed)}.")
         context.update_cursor(sent if context.cursor in (problem, sent) else problem)
         return SkipReason(problem)
 

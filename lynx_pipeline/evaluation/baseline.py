@@ -15,7 +15,7 @@ from pathlib import Path
 from lynx_pipeline.adapters import dvc_data, git_files
 from lynx_pipeline.adapters.dvc_files import OnDisk, find, find_if_tracked, own_record
 from lynx_pipeline.adapters.files import restored_on_failure, write_atomic
-from lynx_pipeline.config import Settings
+from lynx_pipeline.config import Settings, load_each_committed
 from lynx_pipeline.domain.candidate_eval import Counts
 from lynx_pipeline.domain.gate.baseline import LATENCY, Baseline, parse_baseline
 from lynx_pipeline.domain.gate.baseline_change import (
@@ -112,12 +112,14 @@ def read_reference(settings: Settings, eval_set: StoredEvalSet) -> tuple[bytes, 
 
 
 def check(settings: Settings, base: str) -> Change:
-    """Compare the committed baseline in the checkout with the one at ``base``.
+    """Compare the committed baseline in the checkout with the one at ``base``. That of a model
+    which the project does not have there is a first baseline.
 
     Raises:
         BadInput: ``base`` is not a commit, or a baseline or the predictions can't be read.
     """
-    before_raw = git_files.file_at(settings.root, base, settings.baseline)
+    is_new = _is_new(settings, base)
+    before_raw = None if is_new else git_files.file_at(settings.root, base, settings.baseline)
     before = parse_baseline(before_raw, f"{base}:{settings.baseline.name}") if before_raw else None
     after = read_baseline(settings.baseline)
     same = git_files.checked_out(before_raw) if before_raw else ()
@@ -130,6 +132,18 @@ def check(settings: Settings, base: str) -> Change:
         drift={n: d for n, d in drift(_history(settings, after)).items() if d},
         tolerance=after.tolerance,
     )
+
+
+def _is_new(settings: Settings, base: str) -> bool:
+    """Whether the project has no such model at ``base``. Then a file that is there already is not
+    the baseline before: it may have been changed while nothing checked it."""
+    raw = git_files.file_at(settings.root, base, settings.root / "pyproject.toml")
+    try:
+        models = load_each_committed(settings, raw or b"")
+    except BadInput:  # no settings, or not today's form
+        return False
+    renamed = not settings.gate and not models[0].gate  # a project's only model
+    return not renamed and settings.model not in {it.model for it in models}
 
 
 def _reference_buckets(settings: Settings) -> Mapping[str, Score] | None:

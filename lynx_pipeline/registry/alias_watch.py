@@ -5,11 +5,13 @@ two may differ; only a problem that is still there some seconds later is reporte
 """
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from queue import Empty, Queue
 
 from lynx_pipeline.adapters import notify
+from lynx_pipeline.adapters.notify import Sent
 from lynx_pipeline.config import Settings
+from lynx_pipeline.domain.text import printable
 from lynx_pipeline.errors import LynxError, SystemFailed
 from lynx_pipeline.registry.mirror import alias_problem
 from lynx_pipeline.registry.registry import Registry
@@ -18,57 +20,68 @@ CONFIRM_AFTER = 10.0  # seconds
 _TRIES = 5
 
 
-def report_moved_alias(model: str, problem: str) -> None:
-    """Send the problem to the channels of ``APPRISE_URLS``, if there are any.
-
-    Raises:
-        SystemFailed: a delivery failed.
-    """
+def report_moved_alias(model: str, problem: str) -> Sent:
+    """Send the problem to the channels of ``APPRISE_URLS``, if there are any."""
     if not notify.configured():
-        return
-    failed = notify.send(f"{model}: MLflow's alias was moved", problem).failed
-    if failed:
-        raise SystemFailed(f"{problem} Not every channel got this message: {'; '.join(failed)}.")
+        return Sent(0, ())
+    return notify.send(f"{model}: MLflow's alias was moved", problem)
 
 
 class AliasWatch:
-    """Looks at the aliases of the models that are named to :meth:`moved`, one after another.
-    ``say`` gets one line for each."""
+    """Checks the aliases of the models that are named to :meth:`enqueue`, one after another.
 
-    def __init__(self, projects: Iterable[Settings], say: Callable[[str], None]) -> None:
-        self._settings = {it.model: it for it in projects}
+    ``load`` gives the settings of the project's models, and is called anew for each check, so that
+    a changed key counts. ``say`` gets one line for each check. A problem is reported once, until it
+    changes or ends.
+    """
+
+    def __init__(self, load: Callable[[], Sequence[Settings]], say: Callable[[str], None]) -> None:
+        self._load, self._say = load, say
         self._names = Queue[str]()
-        self._say = say
+        self._known = dict[str, str | None]()  # what was reported last, by model
 
-    def moved(self, name: str) -> None:
-        """Note that the alias of a registered model was moved. Returns at once."""
-        if name in self._settings:
-            self._names.put(name)
+    def enqueue(self, name: str) -> None:
+        """Have the alias of this registered model checked. Returns at once."""
+        self._names.put(name)
 
-    def look(self, seconds: float | None = None) -> None:
-        """Wait until a model is named, at most ``seconds``, and look at all that were. What fails
-        is said, and tried again."""
+    def check(self, seconds: float | None = None) -> None:
+        """Wait until a model is named, at most ``seconds``, and check all that are. What fails is
+        tried again."""
         try:
-            first = self._names.get(timeout=seconds)
+            names = {self._names.get(timeout=seconds): None}
         except Empty:
             return
-        named = {first: None}
         while not self._names.empty():
-            named[self._names.get()] = None
-        for name in named:
-            self._look_at(self._settings[name])
-
-    def _look_at(self, settings: Settings) -> None:
-        for attempt in range(1, _TRIES + 1):
-            try:
-                problem = _confirmed_problem(settings)
-                if problem is not None:
-                    report_moved_alias(settings.model, problem)
-                self._say(problem or f"{settings.model}: MLflow's alias is as it should be.")
-                return
-            except (LynxError, OSError) as error:
-                self._say(f"{settings.model}: try {attempt} of {_TRIES} failed: {error}")
+            names[self._names.get()] = None
+        for name in names:
+            for number in range(1, _TRIES + 1):
+                if self._checked(name, number) or number == _TRIES:
+                    break
                 time.sleep(CONFIRM_AFTER)
+
+    def _checked(self, name: str, number: int) -> bool:
+        """Whether try ``number`` came to an end."""
+        try:
+            settings = {it.model: it for it in self._load()}.get(name)
+            if settings is None:
+                if name not in self._known:
+                    self._known[name] = None
+                    self._say(f"{printable(name)[:80]} is none of this project's models.")
+                return True
+            problem = _confirmed_problem(settings)
+            if problem is not None and problem != self._known.get(name):
+                sent = report_moved_alias(name, problem)
+                if sent.failed and not sent.delivered:
+                    raise SystemFailed(f"{problem} Not reported: {'; '.join(sent.failed)}.")
+                for failure in sent.failed:
+                    self._say(f"{name}: not reported on every channel: {failure}.")
+            self._known[name] = problem
+            right = f"{name}: MLflow's alias {settings.alias!r} names no other version than the"
+            self._say(problem or f"{right} latest promotion.")
+            return True
+        except (LynxError, OSError) as error:
+            self._say(f"{printable(name)[:80]}: try {number} of {_TRIES} failed: {error}")
+            return False
 
 
 def _confirmed_problem(settings: Settings) -> str | None:

@@ -16,7 +16,7 @@ from lynx_pipeline.adapters.dvc import repository
 from lynx_pipeline.adapters.dvc_data import recorded_md5
 from lynx_pipeline.adapters.dvc_files import AtCommit, OnDisk, find, find_if_tracked
 from lynx_pipeline.adapters.files import read_bytes
-from lynx_pipeline.config import Settings, load_committed
+from lynx_pipeline.config import Settings, load_committed, load_each, load_each_committed
 from lynx_pipeline.config.models import tables
 from lynx_pipeline.domain.ledger.facts import Evidence, Promoted
 from lynx_pipeline.errors import BadInput, Refused
@@ -121,6 +121,39 @@ def changes(settings: Settings, old: str, new: str) -> list[str]:
     if _table(settings, new, pyproject) != _table(settings, old, pyproject):
         names.append("[tool.lynx_pipeline] in pyproject.toml")
     return names
+
+
+def reviewed_changes(base: str) -> list[tuple[Settings, list[str]]]:
+    """The gate inputs that differ between ``base`` and the checkout, for each model of either. A
+    model that was removed counts: its baseline could be changed unseen, and the model added again.
+    So does a baseline whose file is not the commit's, because git converts it, or a link leads to
+    it: the checks read the file.
+
+    Raises:
+        BadInput: ``base`` is not a commit, or the settings are invalid.
+    """
+    found = []
+    models = load_each()
+    for settings in models:
+        changed = changes(settings, base, "HEAD")
+        try:
+            _check_file(settings.root, "HEAD", settings.baseline)
+        except Refused:
+            name = os.path.relpath(settings.baseline, settings.root)
+            changed += [] if name in changed else [name]
+        found.append((settings, changed))
+    return found + [(it, changes(it, base, "HEAD")) for it in _removed(models, base)]
+
+
+def _removed(models: list[Settings], base: str) -> list[Settings]:
+    """The models that the project had at ``base``, and has no longer."""
+    one, names = models[0], {it.model for it in load_each({})}
+    raw = git_files.file_at(one.root, base, one.root / "pyproject.toml")
+    try:
+        before = load_each_committed(one, raw or b"")
+    except BadInput:  # no settings, or not today's form: then each model's table has changed
+        return []
+    return [it for it in before if it.model not in names]
 
 
 def _check_file(root: Path, commit: str, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Signing with a key from the environment, and with a key management service."""
+"""Signing with a key from the environment."""
 
 import base64
 from dataclasses import replace

@@ -1,5 +1,6 @@
 """Signing with each key management service that the settings take, by its own client library."""
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -18,6 +19,11 @@ from lynx_pipeline_tests.support.signing import public_key
 
 pytestmark = pytest.mark.slow
 PAYLOAD = b'{"_type": "something"}'
+# Variables with which a client would find another service, or other credentials.
+OUTSIDE = (
+    *("AWS_", "AZURE_", "GOOGLE_", "CLOUDSDK_", "VAULT_", "IDENTITY_", "MSI_", "GRPC_"),
+    *("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "REQUESTS_CA_BUNDLE"),
+)
 P_256, P_384, ED25519 = ec.SECP256R1(), ec.SECP384R1(), None
 
 
@@ -32,6 +38,11 @@ def service(
 ) -> Iterator[KeyService]:
     """The service that the test names, and its credentials in the environment."""
     monkeypatch.setattr("boto3.DEFAULT_SESSION", None)  # it remembers credentials
+    for name in os.environ:
+        if name.upper().startswith(OUTSIDE):
+            monkeypatch.delenv(name)
+    for name in ("AWS_EC2_METADATA_DISABLED", "NO_GCE_CHECK"):
+        monkeypatch.setenv(name, "true")
     running: AbstractContextManager[KeyService] = request.param.running(tmp_path)
     with running as it:
         for name, value in it.environ.items():
@@ -71,7 +82,8 @@ def test_a_key_service_signs(
     trusted = policy(public_key(), public)
     envelope = open_signer(trusted).sign(PAYLOAD)
     assert is_signed(envelope, load_key(trusted.keys[1]))
-    assert service.signed >= 1
+    # Vault's client does not compare the kinds of keys, and signs for the first one, too.
+    assert service.signed == (2 if service.uri.startswith("hv:") else 1)
 
 
 def test_each_service_that_the_settings_take_is_here(tmp_path: Path) -> None:

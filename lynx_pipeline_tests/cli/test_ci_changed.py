@@ -113,6 +113,63 @@ def test_each_models_changes_are_listed(
     assert re.fullmatch(rf"changed<<(\w+)\n{expected}\n\1\n", output.read_text())
 
 
+def output_after(root: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Commit everything. Returns the step's output."""
+    commit(root)
+    file = root.parent / "output"
+    file.unlink(missing_ok=True)
+    monkeypatch.setenv("GITHUB_OUTPUT", str(file))
+    assert main(["ci", "changed", "--base", "HEAD^1"]) == 0
+    return file.read_text().splitlines()[1]
+
+
+def test_a_removed_model_counts(
+    root: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise its baseline could be loosened unseen, and the model added again."""
+    (root / "pyproject.toml").write_text(MODELS[: MODELS.rindex("[[")])
+    edit("router/eval_baseline.json", "{", "{ ")(root)
+    assert output_after(root, monkeypatch) == "true"
+    assert "router: router/eval_baseline.json, [tool.lynx_pipeline]" in capsys.readouterr().out
+
+
+def test_an_added_model_has_a_first_baseline(
+    root: Path, capsys: Capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even if its file was there before, when nothing checked it."""
+    (root / "pyproject.toml").write_text(MODELS[: MODELS.rindex("[[")])
+    commit(root)
+    (root / "pyproject.toml").write_text(MODELS)
+    assert output_after(root, monkeypatch) == "true"
+    capsys.readouterr()
+    assert main(["baseline", "check", "--base", "HEAD^1"]) == 1
+    refused = capsys.readouterr()
+    assert "eval_baseline.json is unchanged since HEAD^1." in refused.out
+    assert "refused: it has no justification." in refused.err
+
+
+def test_a_baseline_that_git_converts_counts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The checks read the file, not what is committed."""
+    (root / ".gitattributes").write_text("eval_baseline.json working-tree-encoding=UTF-16\n")
+    git(root, "add", ".gitattributes")
+    git(root, "commit", "--quiet", "--message", "x")
+    (root / "eval_baseline.json").unlink()
+    git(root, "checkout", "--", "eval_baseline.json")
+    file = root.parent / "output"
+    monkeypatch.setenv("GITHUB_OUTPUT", str(file))
+    assert main(["ci", "changed", "--base", "HEAD^1"]) == 0
+    assert file.read_text().splitlines()[1] == "true"
+
+
+def test_a_baseline_behind_a_link_counts(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """git has the link, and no file below it."""
+    (root / "router").rename(root / "routers")
+    (root / "router").symlink_to("routers")
+    commit(root)
+    edit("routers/eval_baseline.json", "{", "{ ")(root)
+    assert output_after(root, monkeypatch) == "true"
+
+
 def test_an_unknown_base_is_bad_input(root: Path, capsys: Capsys) -> None:
     """There is no output, so the workflow checks everything, or stops here."""
     assert main(["ci", "changed", "--base", "nothing"]) == 2

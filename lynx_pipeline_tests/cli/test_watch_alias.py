@@ -1,4 +1,4 @@
-"""``registry watch-alias``: it serves where it was told to, and only with a secret."""
+"""``registry watch-alias``: where it listens, and that it needs a secret."""
 
 import os
 import signal
@@ -18,28 +18,52 @@ SECRET = "a-secret-of-the-webhook"
 
 
 @pytest.mark.slow
-def test_the_command_serves_until_it_is_stopped(promoted: Settings) -> None:
-    """It says where, and refuses who does not know the secret."""
-    command = [sys.executable, "-m", "lynx_pipeline", "registry", "watch-alias"]
-    with subprocess.Popen(
-        [*command, "--listen", "127.0.0.1:0"],
+def test_the_command_runs_until_it_is_stopped(promoted: Settings) -> None:
+    """It says what it watches and where, and refuses who does not know the secret."""
+    process = subprocess.Popen(
+        [
+            sys.executable,
+            "-m",
+            "lynx_pipeline",
+            "registry",
+            "watch-alias",
+            "--listen",
+            "localhost:0",
+        ],
         cwd=promoted.root,
         env={**os.environ, VARIABLE: SECRET},
         stdout=subprocess.PIPE,
         text=True,
-    ) as process:
+    )
+    try:
         assert process.stdout is not None
+        assert process.stdout.readline() == "Watching MLflow's alias 'dev' of tiny, in dev.\n"
         line = process.stdout.readline()
-        assert line.startswith("Waiting for MLflow's requests on 127.0.0.1:")
+        assert line.startswith("Waiting for MLflow's requests on localhost:")
         port = line.rpartition(":")[2].strip(".\n")
         with pytest.raises(HTTPError) as caught:
-            urlopen(Request(f"http://127.0.0.1:{port}/", b"{}", method="POST"))
+            urlopen(Request(f"http://localhost:{port}/", b"{}", method="POST"), timeout=30)
         assert caught.value.code == 401
+        assert process.stdout.readline().startswith("A request was refused: ")
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 3
+        assert process.wait(30) == 0
+    finally:
+        process.kill()
+        process.communicate()
 
 
-@pytest.mark.parametrize("listen", ["8377", "127.0.0.1:", "127.0.0.1:x", "127.0.0.1:99999"])
+@pytest.mark.parametrize(
+    "listen",
+    [
+        "8377",
+        ":8377",
+        "127.0.0.1:",
+        "127.0.0.1:x",
+        "127.0.0.1:99999",
+        "[::1]:8377",
+        "a:" + "9" * 5000,
+    ],
+)
 def test_an_address_in_another_form_is_bad_input(
     promoted: Settings,
     listen: str,

@@ -1,4 +1,4 @@
-"""The deploy workflow under nektos/act, which is not ours: real jobs, with their real locks."""
+"""The workflows under nektos/act, which is not ours: real jobs, with their real locks."""
 
 from collections.abc import Callable
 

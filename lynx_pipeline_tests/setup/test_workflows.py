@@ -95,7 +95,7 @@ def test_the_linters_are_content(written: Path) -> None:
 
 
 def test_every_lock_file_that_a_job_installs_is_there(written: Path, wheel: Path) -> None:
-    for name in {*LOCKS.values(), "requirements.lock"}:
+    for name in {*LOCKS.values(), "requirements-changes.lock", "requirements.lock"}:
         assert (written / FOLDER / name).read_bytes() == (REPO / name).read_bytes()
     assert (written / FOLDER / wheel.name).read_bytes() == wheel.read_bytes()
 

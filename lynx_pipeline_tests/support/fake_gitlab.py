@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit
 
 from lynx_pipeline_tests.support.builders import JsonObject
-from lynx_pipeline_tests.support.http_server import Answer, Request, serving
+from lynx_pipeline_tests.support.http_server import Answer, Request, json_answer, serving
 
 PROJECT = "74"
 MERGE_REQUEST = 7
@@ -64,36 +64,31 @@ class FakeGitLab:
             return Answer(b"<html>Bad Gateway</html>", 502)
         token = request.headers.get("PRIVATE-TOKEN", "")
         if token not in _BOTS:
-            return _json({"message": "401 Unauthorized"}, 401)
+            return json_answer({"message": "401 Unauthorized"}, 401)
         if request.method != "GET" and token == READ_TOKEN:
-            return _json({"error": "insufficient_scope", "scope": "api"}, 403)
+            return json_answer({"error": "insufficient_scope", "scope": "api"}, 403)
         place = urlsplit(request.target)
         body = json.loads(request.body)["body"] if request.body else ""
         notes = f"projects/{PROJECT}/merge_requests/{MERGE_REQUEST}/notes"
         match request.method, place.path.removeprefix("/api/v4/"):
             case "GET", "user":
-                return _json({"id": _BOTS[token], "bot": True})
+                return json_answer({"id": _BOTS[token], "bot": True})
             case "GET", path if path == notes:
                 return self._page(parse_qs(place.query))
             case "POST", path if path == notes:
-                return _json(self.note(_BOTS[token], body).to_json(), 201)
+                return json_answer(self.note(_BOTS[token], body).to_json(), 201)
             case "PUT", path if path.startswith(f"{notes}/"):
                 (found,) = (it for it in self.notes if str(it.id) == path.rpartition("/")[2])
                 found.body = body
-                return _json(found.to_json())
-        return _json({"message": "404 Not Found"}, 404)
+                return json_answer(found.to_json())
+        return json_answer({"message": "404 Not Found"}, 404)
 
     def _page(self, query: dict[str, list[str]]) -> Answer:
         notes = self.notes if query.get("sort") == ["asc"] else self.notes[::-1]
         size, page = int(query.get("per_page", ["20"])[0]), int(query.get("page", ["1"])[0])
         following = str(page + 1) if len(notes) > page * size else ""
         shown = [it.to_json() for it in notes[(page - 1) * size : page * size]]
-        return _json(shown, headers={"X-Next-Page": following})
-
-
-def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Answer:
-    kind = {"Content-Type": "application/json"}
-    return Answer(json.dumps(value).encode(), status, {**kind, **(headers or {})})
+        return json_answer(shown, headers={"X-Next-Page": following})
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from lynx_pipeline.adapters.oidc import RawToken
 from lynx_pipeline.domain.release.identity import Policy
 from lynx_pipeline_tests.support.builders import JsonObject
-from lynx_pipeline_tests.support.http_server import Answer, serving
+from lynx_pipeline_tests.support.http_server import Answer, json_answer, serving
 from lynx_pipeline_tests.support.signing import RELEASE, private_pem, signatures_table
 
 Signer = Callable[[bytes], bytes]
@@ -290,20 +290,16 @@ class FakeIssuer:
             return self.answers[place.path]
         match place.path:
             case "/.well-known/openid-configuration":
-                return _json({"issuer": self.url, "jwks_uri": f"{self.url}{KEYS}"})
+                return json_answer({"issuer": self.url, "jwks_uri": f"{self.url}{KEYS}"})
             case "/keys":
-                return _json({"keys": self.keys})
+                return json_answer({"keys": self.keys})
             case "/token" if authorization.lower() == f"bearer {BEARER}".lower():
                 (audience,) = parse_qs(place.query)["audience"]
                 made = self.token_to_give or self.token(**{"aud": audience, **self.changes})
-                return _json({"count": 1, "value": made})
+                return json_answer({"count": 1, "value": made})
             case "/token":
                 return Answer(b'{"message": "not authorized"}', 401)
         return Answer(b"nothing here", 404)
-
-
-def _json(value: object) -> Answer:
-    return Answer(json.dumps(value).encode(), headers={"Content-Type": "application/json"})
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """HTTP servers on this machine, for tests."""
 
+import json
 import socket
 import ssl
 import sys
@@ -34,6 +35,14 @@ class Answer:
     body: bytes = b""
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def json_answer(
+    value: object, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Answer:
+    """A response with this value as JSON."""
+    kind = {"Content-Type": "application/json"}
+    return Answer(json.dumps(value).encode(), status, {**kind, **(headers or {})})
 
 
 class _Server(ThreadingHTTPServer):

@@ -11,14 +11,17 @@ from lynx_pipeline_tests.support.server_process import serving
 
 @contextmanager
 def running(
-    folder: Path, *artifacts: str, variables: Mapping[str, str] | None = None
+    folder: Path,
+    *artifacts: str,
+    workers: int = 1,
+    variables: Mapping[str, str] | None = None,
 ) -> Iterator[str]:
     """An MLflow server that also serves artifacts, unless the options ``artifacts`` say otherwise;
     yields its URL. ``variables`` are added to its environment."""
     environ = {k: v for k, v in os.environ.items() if not k.startswith(OURS)}
     served = ("--serve-artifacts", "--artifacts-destination", str(folder / "artifacts"))
     with serving(
-        *("mlflow", "server", "--workers", "1"),
+        *("mlflow", "server", "--workers", str(workers)),
         *("--backend-store-uri", f"sqlite:///{folder / 'mlflow.db'}"),
         *(artifacts or served),
         health="/health",

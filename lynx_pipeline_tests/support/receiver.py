@@ -11,10 +11,12 @@ from lynx_pipeline_tests.support.http_server import Answer, Request, serving
 
 @dataclass
 class Receiver:
-    """``got`` are the received JSON values; ``status`` is the status of its responses."""
+    """``got`` are the received JSON values, and ``rejected`` those to which the response was an
+    error; ``status`` is the status of its responses."""
 
     address: str
     got: list[dict[str, Any]] = field(default_factory=list)
+    rejected: list[dict[str, Any]] = field(default_factory=list)
     status: int = 200
 
     @property
@@ -23,9 +25,8 @@ class Receiver:
         return self.address.replace("http://", "json://user:channel-secret@") + "/"
 
     def answer(self, request: Request) -> Answer:
-        """Record the body, unless the channel is set to fail."""
-        if self.status == 200:
-            self.got.append(json.loads(request.body))
+        """Record the body."""
+        (self.got if self.status == 200 else self.rejected).append(json.loads(request.body))
         return Answer(status=self.status)
 
 

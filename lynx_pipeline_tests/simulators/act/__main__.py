@@ -1,5 +1,5 @@
-"""``python -m lynx_pipeline_tests.simulators.act [NAME ...]`` runs scenarios. It prints the time of
-each step, and the comment."""
+"""``python -m lynx_pipeline_tests.simulators.act [NAME ...]`` runs scenarios of the deploy
+workflow. It prints the time of each step, and the comment."""
 
 import sys
 import tempfile

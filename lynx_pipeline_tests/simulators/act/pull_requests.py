@@ -45,17 +45,17 @@ def _merged(stage: Stage, name: str, old: str, new: str) -> Iterator[None]:
     file = root / name
     text = file.read_text()
     assert old in text
-    git(root, "checkout", "--quiet", "-b", "topic")
-    file.write_text(text.replace(old, new, 1))
-    git(root, "commit", "--quiet", "--all", "--message", "A change")
-    git(root, "checkout", "--quiet", "--detach", before)
-    git(root, "merge", "--quiet", "--no-ff", "--message", "Merge", "topic")
     origin = f"file://{stage.folder / 'served' / 'origin.git'}"
-    git(root, "push", "--quiet", "--force", origin, f"HEAD:refs/pull/{NUMBER}/merge")
     try:
+        git(root, "checkout", "--quiet", "-b", "topic")
+        file.write_text(text.replace(old, new, 1))
+        git(root, "commit", "--quiet", "--all", "--message", "A change")
+        git(root, "checkout", "--quiet", "--detach", before)
+        git(root, "merge", "--quiet", "--no-ff", "--message", "Merge", "topic")
+        git(root, "push", "--quiet", "--force", origin, f"HEAD:refs/pull/{NUMBER}/merge")
         yield
     finally:
-        git(root, "checkout", "--quiet", "main")
+        git(root, "checkout", "--quiet", "--force", "main")
         git(root, "branch", "--quiet", "-D", "topic")
 
 

@@ -1,4 +1,4 @@
-"""One run of the deploy workflow under act, and its result."""
+"""One run of a workflow under act, and its result."""
 
 import json
 import os
@@ -22,8 +22,8 @@ from lynx_pipeline_tests.support.package_index import index
 from lynx_pipeline_tests.support.places import GIT_ENV
 from lynx_pipeline_tests.support.signing import private_pem
 
-# act has one token for all jobs; what each job may do is tested with the home-made runner.
 BASELINE = ".github/workflows/baseline.yml"
+# act has one token for all jobs; what each job may do is tested with the home-made runner.
 TOKEN = "ghs_of_every_job_under_act"
 _ACTION = """\
 name: A replacement

@@ -96,6 +96,7 @@ def dvc_down(stage: Stage) -> tuple[ActRun, str]:
             done = run(stage, comment)
     finally:
         away.rename(stage.dvc_remote)
+    assert done.code == 1
     assert done.failed()[0] == "request/Fetch the data", done.log
     assert done.jobs == {"request": "failure", "report": "success"}
     text = bot_comment(stage)
@@ -114,6 +115,7 @@ def failing(stage: Stage) -> tuple[ActRun, str]:
     assert done.failed()[-1] == "evaluate/Record the outcome", done.log
     assert done.jobs == {"request": "success", "evaluate": "failure", "report": "success"}
     text = bot_comment(stage)
+    assert "RuntimeError: no idea" in done.log
     assert "no idea" in text
     assert "is in the artifact candidate-output, on the page of" in text
     with zipfile.ZipFile(done.artifacts / "candidate-output.zip") as kept:
@@ -127,6 +129,7 @@ def unnamed(stage: Stage) -> tuple[ActRun, str]:
     stage.clear()
     with stage.two_models(), unchanged(stage):
         done = run(stage, stage.comment(request_text(stage.good, V)))
+    assert done.code == 1
     assert done.jobs == {"request": "failure", "report": "success"}
     assert "has 2 models: grammar-tutor, strict-tutor. Name one:" in done.log
     text = bot_comment(stage)
@@ -147,6 +150,7 @@ def named(stage: Stage) -> tuple[ActRun, str]:
     text = bot_comment(stage)
     assert text.startswith(f"### Promoted `{V}`")
     assert "The announcement failed; the log says why." in text
+    assert stage.channel.rejected[-1]["title"] == f"strict-tutor: promoted {V} in prod"
     assert stage.registry.tags() == [f"strict-tutor@{V}"]
     branches = [it for it in stage.registry.refs() if it.startswith("refs/heads/")]
     assert branches == [f"refs/heads/{BRANCH}/strict-tutor"]
@@ -163,6 +167,7 @@ def too_many(stage: Stage) -> tuple[ActRun, str]:
             stage.github.delete_run(earlier)
     with unchanged(stage):
         done = run(stage, stage.comment(request_text(stage.good, V)))
+    assert done.code == 1
     assert done.jobs == {"request": "failure", "report": "success"}
     assert "octocat made 20 requests in the 24 hours before this one" in done.log
     text = bot_comment(stage)
@@ -178,6 +183,7 @@ def edited(stage: Stage) -> tuple[ActRun, str]:
     comment.edit(request_text(stage.good, V), at=comment.created_at)
     with unchanged(stage):
         done = run(stage, comment, label=LABEL)
+    assert done.code == 1
     assert done.jobs == {"request": "failure", "report": "success"}, done.log
     text = bot_comment(stage)
     assert "edited after it was written" in text

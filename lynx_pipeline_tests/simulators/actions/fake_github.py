@@ -20,7 +20,7 @@ from lynx_pipeline_tests.simulators.actions.github_records import (
 from lynx_pipeline_tests.support.builders import JsonObject
 from lynx_pipeline_tests.support.fake_issuer import REPOSITORY
 from lynx_pipeline_tests.support.git_server import PUSH, Credentials
-from lynx_pipeline_tests.support.http_server import Answer, serving
+from lynx_pipeline_tests.support.http_server import Answer, json_answer, serving
 
 BOT = "github-actions[bot]"
 # The legacy permission of a role.
@@ -114,7 +114,7 @@ class FakeGitHub:
             return _refused(*refusal.args)
         if isinstance(found, list):
             return self._page(found, place.path, parse_qs(place.query))
-        return _json(found, 201 if method == "POST" and place.path != "/graphql" else 200)
+        return json_answer(found, 201 if method == "POST" and place.path != "/graphql" else 200)
 
     def _found(self, method: str, path: str, may: Mapping[str, str], raw: bytes) -> Any:
         parts = path.strip("/").split("/")
@@ -199,7 +199,9 @@ class FakeGitHub:
         size, page = int(query["per_page"][0]), int(query.get("page", ["1"])[0])
         assert 1 <= size <= 100
         listed = found[:1000][(page - 1) * size : page * size]
-        return _json({"total_count": len(found), "workflow_runs": [_listed(it) for it in listed]})
+        return json_answer(
+            {"total_count": len(found), "workflow_runs": [_listed(it) for it in listed]}
+        )
 
     def _numbered(self, number: str) -> PullRequest:
         if not number.isdigit() or int(number) not in self.pulls:
@@ -225,7 +227,7 @@ class FakeGitHub:
             for rel, number in pages.items()
         ]
         headers = {"Link": ", ".join(links)} if links else {}
-        return _json(found[(page - 1) * size : page * size], headers=headers)
+        return json_answer(found[(page - 1) * size : page * size], headers=headers)
 
     # ----- the JSON -------------------------------------------------------------------------
 
@@ -352,12 +354,9 @@ def _need(may: Mapping[str, str], level: str, names: Sequence[str]) -> None:
 
 def _refused(status: int, message: str) -> Answer:
     docs = "https://docs.github.com/rest"
-    return _json({"message": message, "documentation_url": docs, "status": str(status)}, status)
-
-
-def _json(value: object, status: int = 200, headers: Mapping[str, str] | None = None) -> Answer:
-    kind = {"Content-Type": "application/json; charset=utf-8"}
-    return Answer(json.dumps(value).encode(), status, {**kind, **(headers or {})})
+    return json_answer(
+        {"message": message, "documentation_url": docs, "status": str(status)}, status
+    )
 
 
 @contextmanager

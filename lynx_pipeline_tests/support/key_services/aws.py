@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from lynx_pipeline_tests.support.http_server import Answer, Request, serving
+from lynx_pipeline_tests.support.http_server import Answer, Request, json_answer, serving
 from lynx_pipeline_tests.support.key_services.service import SECRET, KeyService
 
 _HASHES = {"ECDSA_SHA_256": hashes.SHA256(), "ECDSA_SHA_384": hashes.SHA384()}
@@ -30,12 +30,12 @@ def running(folder: Path) -> Iterator[KeyService]:
         asked = json.loads(request.body)
         key = it.curve_key(asked["KeyId"])
         if key is None or request.headers["X-Amz-Target"] != "TrentService.Sign":
-            return _json({"__type": "NotFoundException", "message": "no such key"}, 400)
+            return json_answer({"__type": "NotFoundException", "message": "no such key"}, 400)
         assert asked["MessageType"] == "DIGEST"
         algorithm = ec.ECDSA(Prehashed(_HASHES[asked["SigningAlgorithm"]]))
         made = key.sign(base64.b64decode(asked["Message"]), algorithm)
         it.signed += 1
-        return _json({**asked, "Signature": base64.b64encode(made).decode()})
+        return json_answer({**asked, "Signature": base64.b64encode(made).decode()})
 
     with serving(answer) as url:
         it.environ = {
@@ -48,8 +48,3 @@ def running(folder: Path) -> Iterator[KeyService]:
         }
         it.nowhere = {"AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
         yield it
-
-
-def _json(value: object, status: int = 200) -> Answer:
-    headers = {"Content-Type": "application/x-amz-json-1.1"}
-    return Answer(json.dumps(value).encode(), status, headers)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, decode_dss_signature
 
 from lynx_pipeline_tests.support.certificates import certificate, server_context
-from lynx_pipeline_tests.support.http_server import Answer, Request, serving
+from lynx_pipeline_tests.support.http_server import Answer, Request, json_answer, serving
 from lynx_pipeline_tests.support.key_services import proxy
 from lynx_pipeline_tests.support.key_services.service import SECRET, KeyService
 
@@ -35,8 +35,8 @@ def running(folder: Path) -> Iterator[KeyService]:
 
     def token(request: Request) -> Answer:
         if request.headers["X-IDENTITY-HEADER"] != SECRET:
-            return _json({"error": "denied"}, 401)
-        return _json(
+            return json_answer({"error": "denied"}, 401)
+        return json_answer(
             {
                 "access_token": f"token-{SECRET}",
                 "expires_on": str(int(time.time()) + 3600),
@@ -53,10 +53,10 @@ def running(folder: Path) -> Iterator[KeyService]:
         assert (keys, version) == ("keys", _VERSION)
         key = it.curve_key(name)
         if key is None:
-            return _json({"error": {"code": "KeyNotFound", "message": "no such key"}}, 404)
+            return json_answer({"error": {"code": "KeyNotFound", "message": "no such key"}}, 404)
         kid = f"https://{HOST}/keys/{name}/{version}"
         if not operation:  # the job may sign, and not read keys
-            return _json({"error": {"code": "Forbidden", "message": "not allowed"}}, 403)
+            return json_answer({"error": {"code": "Forbidden", "message": "not allowed"}}, 403)
         assert operation == ["sign"]
         asked = json.loads(request.body)
         algorithm = ec.ECDSA(Prehashed(_HASHES[asked["alg"]]))
@@ -64,7 +64,8 @@ def running(folder: Path) -> Iterator[KeyService]:
         pair = decode_dss_signature(key.sign(_decoded(asked["value"]), algorithm))
         it.signed += 1
         raw = b"".join(number.to_bytes(size, "big") for number in pair)
-        return _json({"kid": kid, "value": base64.urlsafe_b64encode(raw).decode().rstrip("=")})
+        value = base64.urlsafe_b64encode(raw).decode().rstrip("=")
+        return json_answer({"kid": kid, "value": value})
 
     pem = folder / "azure.pem"
     pem.write_bytes(certificate(HOST))
@@ -87,7 +88,3 @@ def running(folder: Path) -> Iterator[KeyService]:
 
 def _decoded(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-
-
-def _json(value: object, status: int = 200) -> Answer:
-    return Answer(json.dumps(value).encode(), status, {"Content-Type": "application/json"})

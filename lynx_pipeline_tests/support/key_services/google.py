@@ -28,7 +28,6 @@ def running(folder: Path) -> Iterator[KeyService]:
     it = KeyService(
         uri=f"gcpkms:{_PLACE}",
         denied="NotFound",
-        unreachable="ServiceUnavailable",
         credentials=("GOOGLE_APPLICATION_CREDENTIALS",),
     )
 

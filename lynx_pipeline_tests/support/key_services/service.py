@@ -20,8 +20,8 @@ class KeyService:
 
     uri: str
     denied: str
-    unreachable: str
     credentials: tuple[str, ...]
+    unreachable: str = ""
     environ: dict[str, str] = field(default_factory=dict)
     nowhere: dict[str, str] = field(default_factory=dict)
     keys: dict[str, PrivateKey] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from lynx_pipeline_tests.support.http_server import Answer, Request, serving
+from lynx_pipeline_tests.support.http_server import Answer, Request, json_answer, serving
 from lynx_pipeline_tests.support.key_services.service import SECRET, KeyService, PrivateKey
 
 _PLACE = "/v1/transit/sign/"
@@ -38,7 +38,7 @@ def running(folder: Path) -> Iterator[KeyService]:
         made = _signature(key, base64.b64decode(asked["input"]))
         it.signed += 1
         text = base64.b64encode(made).decode()
-        return _json({"data": {"key_version": 1, "signature": f"vault:v1:{text}"}})
+        return json_answer({"data": {"key_version": 1, "signature": f"vault:v1:{text}"}})
 
     with serving(answer) as url:
         it.environ = {"VAULT_ADDR": url, "VAULT_TOKEN": SECRET, "HOME": str(folder)}
@@ -54,8 +54,4 @@ def _signature(key: PrivateKey, message: bytes) -> bytes:
 
 
 def _refused(status: int, error: str) -> Answer:
-    return _json({"errors": [error]}, status)
-
-
-def _json(value: object, status: int = 200) -> Answer:
-    return Answer(json.dumps(value).encode(), status, {"Content-Type": "application/json"})
+    return json_answer({"errors": [error]}, status)
