@@ -66,7 +66,7 @@ class AliasWatch:
             if settings is None:
                 if name not in self._known:
                     self._known[name] = None
-                    self._say(f"{printable(name)[:80]} is none of this project's models.")
+                    self._say(f"{printable(name)[:80]} is not a model of this project.")
                 return True
             problem = _confirmed_problem(settings)
             if problem is not None and problem != self._known.get(name):

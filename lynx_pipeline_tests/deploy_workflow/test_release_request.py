@@ -109,6 +109,21 @@ def test_a_change_of_a_gate_input_needs_approval(
     assert f"{change[0]}" in capsys.readouterr().out
 
 
+def test_the_removal_of_a_model_needs_approval(github: FakeGitHub, commit: Commits) -> None:
+    """Of an owner of its baseline. The same pull request could loosen it."""
+    other = '\n[[tool.lynx_pipeline.models]]\nname = "other"\n'
+    commit("pyproject.toml", 'model = "tiny"\n', "")
+    file = Path("pyproject.toml")
+    one = file.read_text() + '\n[[tool.lynx_pipeline.models]]\nname = "tiny"\n'
+    file.write_text(one + other)
+    git(Path(), "commit", "--quiet", "--all", "--message", "two models")
+    file.write_text(one)
+    git(Path(), "commit", "--quiet", "--all", "--message", "one model")
+    assert run_approved() == 1
+    github.pulls[7].reviews.append(Review("hubot", commit=HEAD))
+    assert run_approved() == 0
+
+
 @pytest.mark.parametrize(
     ("review", "message"),
     [

@@ -87,7 +87,7 @@ def watch(
         try:
             assert client.test_webhook(made.webhook_id).response_status == 202
             watch.check(30)
-            assert lines == ["example_model is none of this project's models."]
+            assert lines == ["example_model is not a model of this project."]
             lines.clear()
             yield watch
         finally:
@@ -139,7 +139,7 @@ def test_another_model_is_named_once(
     for _ in range(2):
         watch.enqueue("other\n")
         watch.check(0)
-    assert lines == ["other? is none of this project's models."]
+    assert lines == ["other? is not a model of this project."]
     assert receiver.got == []
 
 
