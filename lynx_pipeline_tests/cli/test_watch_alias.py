@@ -19,7 +19,7 @@ SECRET = "a-secret-of-the-webhook"
 
 @pytest.mark.slow
 def test_the_command_runs_until_it_is_stopped(promoted: Settings) -> None:
-    """It says what it watches and where, and refuses who does not know the secret."""
+    """It says what it watches and where, and refuses a caller without the secret."""
     process = subprocess.Popen(
         [
             sys.executable,

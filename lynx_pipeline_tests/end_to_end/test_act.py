@@ -25,6 +25,6 @@ def test_the_workflow_under_act_has_the_expected_result(
 def test_baseline_under_act_has_the_expected_result(
     scenario: Callable[[Stage], ActRun], stage: Stage
 ) -> None:
-    """A required check runs on every pull request, and asks for little if there is nothing to
+    """A required check runs on every pull request, and installs little if there is nothing to
     check."""
     scenario(stage)

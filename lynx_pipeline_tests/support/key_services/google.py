@@ -66,7 +66,7 @@ def running(folder: Path) -> Iterator[KeyService]:
                 "GOOGLE_APPLICATION_CREDENTIALS": str(account),
                 "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": str(roots),
                 "https_proxy": through,
-                "no_proxy": "iamcredentials.googleapis.com",  # asked aside, and not needed
+                "no_proxy": "iamcredentials.googleapis.com",  # asked in the background, not needed
                 "HOME": str(folder),
             }
             yield it
