@@ -13,8 +13,8 @@ from lynx_pipeline.adapters.signing import SCHEMES, VARIABLE, open_signer
 from lynx_pipeline.domain.ledger.signatures import is_signed, load_key
 from lynx_pipeline.domain.release.signing import SigningPolicy, TrustedKey
 from lynx_pipeline.errors import Refused, SystemFailed
-from lynx_pipeline_tests.support.key_services import KeyService, aws, azure, google, vault
-from lynx_pipeline_tests.support.key_services.service import SECRET
+from lynx_pipeline_tests.support.key_services import aws, azure, google, vault
+from lynx_pipeline_tests.support.key_services.service import SECRET, KeyService
 from lynx_pipeline_tests.support.signing import public_key
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support import mlflow_server
 from lynx_pipeline_tests.support.builders import project
 from lynx_pipeline_tests.support.receiver import Receiver
-from lynx_pipeline_tests.support.world import World
+from lynx_pipeline_tests.support.world import World, move_alias
 
 pytestmark = pytest.mark.slow
 SECRET = "a-secret-of-the-webhook"
@@ -95,14 +95,6 @@ def watch(
             listening.shutdown()
 
 
-def move(world: World, name: str) -> None:
-    """Point the alias at a model that nobody promoted."""
-    run_id = world.candidate(name).run_id
-    with connected(world.tracking.uri) as client:
-        made = client.create_model_version("tiny", f"runs:/{run_id}/model", run_id=run_id)
-        client.set_registered_model_alias("tiny", world.settings.alias, made.version)
-
-
 def test_a_moved_alias_is_reported_and_a_promotion_is_not(
     world: World, watch: AliasWatch, lines: list[str], receiver: Receiver
 ) -> None:
@@ -112,7 +104,7 @@ def test_a_moved_alias_is_reported_and_a_promotion_is_not(
     mirror(registry)
     watch.check(30)
     assert lines == [RIGHT]
-    move(world, "by-stealth")
+    move_alias(world, world.candidate("by-stealth").run_id)
     watch.check(30)
     problem = alias_problem(registry)
     assert problem is not None
@@ -127,7 +119,7 @@ def test_a_moved_alias_is_reported_and_a_promotion_is_not(
     mirror(registry)
     watch.check(30)
     assert lines[3:] == [RIGHT]
-    move(world, "again")
+    move_alias(world, world.candidate("again").run_id)
     watch.check(30)
     assert len(receiver.got) == 2
 
@@ -151,7 +143,7 @@ def test_a_failure_is_said_and_tried_again(
     mirror(Registry.open(world.settings))
     watch.check(30)
     receiver.status = 500
-    move(world, "once-more")
+    move_alias(world, world.candidate("once-more").run_id)
     watch.check(30)
     problem = alias_problem(Registry.open(world.settings))
     assert lines[0] == RIGHT
@@ -171,7 +163,7 @@ def test_a_channel_that_fails_beside_others_is_named(
     """The others get the message once."""
     monkeypatch.setenv(CHANNELS, f"{receiver.url} json://127.0.0.1:9/")
     world.promote(world.candidate("three"), "v0.3.0-dev")
-    move(world, "beside")
+    move_alias(world, world.candidate("beside").run_id)
     watch.check(30)
     assert lines[0].startswith("tiny: not reported on every channel: delivery to channel 2 ")
     assert len(lines) == 2

@@ -17,7 +17,7 @@ from lynx_pipeline.registry.mirror import alias_problem, mirror
 from lynx_pipeline_tests.conftest import Tracking
 from lynx_pipeline_tests.support.builders import project
 from lynx_pipeline_tests.support.receiver import Receiver
-from lynx_pipeline_tests.support.world import World, promote_by_hand, register
+from lynx_pipeline_tests.support.world import World, move_alias, promote_by_hand, register
 
 pytestmark = pytest.mark.slow
 
@@ -63,13 +63,6 @@ def test_the_version_shows_verdict_accuracies_and_entry(world: World) -> None:
     assert version(world).tags == expected
 
 
-def move(world: World, run_id: str) -> None:
-    """Point the alias at a model that nobody promoted, as anybody who can write to MLflow could."""
-    with connected(world.tracking.uri) as client:
-        made = client.create_model_version("tiny", f"runs:/{run_id}/model", run_id=run_id)
-        client.set_registered_model_alias("tiny", "challenger", made.version)
-
-
 def test_a_moved_alias_is_noticed(
     world: World, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,7 +77,7 @@ def test_a_moved_alias_is_noticed(
     monkeypatch.setenv("MLFLOW_TRACKING_URI", world.tracking.uri)
     assert main(["registry", "doctor"]) == 0
     other = world.candidate("moved").run_id
-    move(world, other)
+    move_alias(world, other)
     assert main(["registry", "doctor"]) == 1
     line = capsys.readouterr().out.splitlines()[-1]
     assert line == alias_problem(registry)
@@ -124,7 +117,7 @@ def test_the_sensor_sends_one_message_about_a_moved_alias(
         return str(result.skip_message)
 
     assert tick() == "MLflow's alias names no other version than the latest promotion."
-    move(world, world.candidate("by-stealth").run_id)
+    move_alias(world, world.candidate("by-stealth").run_id)
     problem = alias_problem(registry)
     assert tick() == problem
     assert receiver.got == []

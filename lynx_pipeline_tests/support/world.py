@@ -106,3 +106,10 @@ def promote_by_hand(world: World, sha: str, semver: str) -> Entry[Promoted]:
     """Promote without evidence, and check the warning."""
     with pytest.warns(UserWarning, match="NOT THE CI PATH"):
         return Registry.open(world.settings).promote(sha, semver).entry
+
+
+def move_alias(world: World, run_id: str) -> None:
+    """Point the alias at a model that nobody promoted, as anybody who can write to MLflow could."""
+    with connected(world.tracking.uri) as client:
+        made = client.create_model_version("tiny", f"runs:/{run_id}/model", run_id=run_id)
+        client.set_registered_model_alias("tiny", world.settings.alias, made.version)

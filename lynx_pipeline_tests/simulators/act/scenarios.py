@@ -58,12 +58,8 @@ def hostile(stage: Stage) -> tuple[ActRun, str]:
     comment = stage.comment(f"{evil} {request_text(stage.good, V)}")
     with unchanged(stage):
         done = run(stage, comment)
-    assert done.code == 1
-    assert done.failed()[0] == "request/Read the request and fetch the candidate", done.log
-    assert done.jobs == {"request": "failure", "report": "success"}
+    text = _stopped_at_request(stage, done)
     assert not list(stage.folder.glob("act-*/home/evil"))
-    text = bot_comment(stage)
-    assert text.startswith("### Deployment of the candidate stopped in job `request`")
     assert "t be read" in text
     assert "be shown" not in text
     assert stage.channel.url not in text + done.log
@@ -76,11 +72,7 @@ def mlflow_down(stage: Stage) -> tuple[ActRun, str]:
     comment = stage.comment(request_text(stage.good, V))
     with unchanged(stage):
         done = run(stage, comment, NOWHERE, **FAST)
-    assert done.code == 1
-    assert done.failed()[0] == "request/Read the request and fetch the candidate", done.log
-    assert done.jobs == {"request": "failure", "report": "success"}
-    text = bot_comment(stage)
-    assert text.startswith("### Deployment of the candidate stopped in job `request`")
+    text = _stopped_at_request(stage, done)
     assert "MLflow at" in text
     return done, text
 
@@ -96,11 +88,7 @@ def dvc_down(stage: Stage) -> tuple[ActRun, str]:
             done = run(stage, comment)
     finally:
         away.rename(stage.dvc_remote)
-    assert done.code == 1
-    assert done.failed()[0] == "request/Fetch the data", done.log
-    assert done.jobs == {"request": "failure", "report": "success"}
-    text = bot_comment(stage)
-    assert "stopped in job `request`" in text
+    text = _stopped_at_request(stage, done, "Fetch the data", f"`{V}`")
     assert "DVC could not pull it" in text
     return done, text
 
@@ -112,6 +100,7 @@ def failing(stage: Stage) -> tuple[ActRun, str]:
     comment = stage.comment(request_text(stage.log_failing(), V))
     with unchanged(stage):
         done = run(stage, comment, label=LABEL)
+    assert done.code == 1
     assert done.failed()[-1] == "evaluate/Record the outcome", done.log
     assert done.jobs == {"request": "success", "evaluate": "failure", "report": "success"}
     text = bot_comment(stage)
@@ -129,10 +118,8 @@ def unnamed(stage: Stage) -> tuple[ActRun, str]:
     stage.clear()
     with stage.two_models(), unchanged(stage):
         done = run(stage, stage.comment(request_text(stage.good, V)))
-    assert done.code == 1
-    assert done.jobs == {"request": "failure", "report": "success"}
+    text = _stopped_at_request(stage, done)
     assert "has 2 models: grammar-tutor, strict-tutor. Name one:" in done.log
-    text = bot_comment(stage)
     assert "has 2 models" in text
     return done, text
 
@@ -167,10 +154,8 @@ def too_many(stage: Stage) -> tuple[ActRun, str]:
             stage.github.delete_run(earlier)
     with unchanged(stage):
         done = run(stage, stage.comment(request_text(stage.good, V)))
-    assert done.code == 1
-    assert done.jobs == {"request": "failure", "report": "success"}
+    text = _stopped_at_request(stage, done)
     assert "octocat made 20 requests in the 24 hours before this one" in done.log
-    text = bot_comment(stage)
     assert "The next one is possible after" in text
     return done, text
 
@@ -183,9 +168,7 @@ def edited(stage: Stage) -> tuple[ActRun, str]:
     comment.edit(request_text(stage.good, V), at=comment.created_at)
     with unchanged(stage):
         done = run(stage, comment, label=LABEL)
-    assert done.code == 1
-    assert done.jobs == {"request": "failure", "report": "success"}, done.log
-    text = bot_comment(stage)
+    text = _stopped_at_request(stage, done)
     assert "edited after it was written" in text
     return done, text
 
@@ -205,10 +188,26 @@ def _unauthorized(stage: Stage, author: str, says: str) -> tuple[ActRun, str]:
     comment = stage.comment(request_text(stage.good, V), author)
     with unchanged(stage):
         done = run(stage, comment)
+    assert done.code == 1
     assert says in done.log
     assert done.jobs == {"request": "failure"}
     assert bot_comment(stage) == ""
     return done, ""
+
+
+def _stopped_at_request(
+    stage: Stage,
+    done: ActRun,
+    step: str = "Read the request and fetch the candidate",
+    what: str = "the candidate",
+) -> str:
+    """The comment on a run whose job ``request`` failed in this step."""
+    assert done.code == 1
+    assert done.failed()[0] == f"request/{step}", done.log
+    assert done.jobs == {"request": "failure", "report": "success"}
+    text = bot_comment(stage)
+    assert text.startswith(f"### Deployment of {what} stopped in job `request`")
+    return text
 
 
 ALL = (

@@ -1,7 +1,3 @@
 """Key management services on this machine, for tests. Each has real keys, and speaks its real
 protocol, as far as signing needs it, with the cloud's own client library.
 """
-
-from lynx_pipeline_tests.support.key_services.service import KeyService
-
-__all__ = ["KeyService"]
