@@ -14,7 +14,7 @@ from urllib.parse import quote, urlencode
 from lynx_pipeline.domain.release.approval import Commit, Review
 from lynx_pipeline.domain.release.own_comment import marked, writer
 from lynx_pipeline.domain.release.request import Comment, PullRequest
-from lynx_pipeline.domain.release.request_limit import RecentRuns, Run
+from lynx_pipeline.domain.release.request_limit import Job, RecentRuns, Run
 from lynx_pipeline.errors import BadInput, SystemFailed
 
 if TYPE_CHECKING:
@@ -138,6 +138,17 @@ class GitHub:
         path = f"actions/workflows/{quote(workflow)}/runs?{urlencode(query)}"
         return list(self._json(path)["workflow_runs"])
 
+    def jobs(self, run: int) -> list[Job]:
+        """The jobs of all attempts of the run with this id. An attempt that still runs lacks those
+        that wait for others. Empty if there are more than 100, which GitHub lists on more pages."""
+        with self._requesting(f"reading the jobs of run {run}, which needs 'actions: read',"):
+            found = self._json(f"actions/runs/{run}/jobs?filter=all&per_page=100")
+            jobs = [
+                Job(str(it["name"]), int(it["run_attempt"]), it["conclusion"] == "skipped")
+                for it in found["jobs"]
+            ]
+            return jobs if found["total_count"] == len(jobs) else []
+
     def environments(self) -> dict[str, bool]:
         """The deployment environments, and whether each restricts the branches that use it."""
         with self._requesting("reading the environments"):
@@ -214,6 +225,8 @@ def _run(values: dict[str, Any]) -> Run:
         created=datetime.fromisoformat(values["created_at"]),
         by=frozenset(str(it["login"]).lower() for it in users if it is not None),
         has_jobs=values["conclusion"] != "skipped",
+        id=int(values["id"]),
+        over=values["status"] == "completed",
     )
 
 

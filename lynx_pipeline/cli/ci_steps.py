@@ -25,7 +25,8 @@ from lynx_pipeline.deploy_workflow.outcome import (
 )
 from lynx_pipeline.deploy_workflow.release_request import (
     approval,
-    check_limit,
+    check_limit_per_candidate,
+    check_limit_per_person,
     check_still_requested,
     valid_request,
 )
@@ -54,12 +55,13 @@ def request(output: Path) -> int:
     comment = valid_request(settings, github, event.pull_request, event.comment)
     # From here on the pull request gets a report, because an authorized person made a request.
     actions.output(pull_request=event.pull_request, comment=comment.id)
-    inform(check_limit(settings, github))
+    inform(check_limit_per_person(settings, github))
     asked = read_comment(comment)
     settings = load_model(asked.gate)
     check_semver(asked.semver, settings.env)
     candidate = str(choose(settings, asked.reference, asked.model).key)
     bundle = hand_over(settings, candidate, output.absolute(), inform)
+    check_limit_per_candidate(settings, github, bundle.canonical_sha)
     actions.output(
         candidate=candidate,
         semver=asked.semver,

@@ -3,6 +3,7 @@
 The check is repeated right before a promotion, so nothing is remembered from the first time.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -21,7 +22,14 @@ from lynx_pipeline.domain.release.request import (
     choose_comment,
     read_comment,
 )
-from lynx_pipeline.domain.release.request_limit import WINDOW, check_request_limit
+from lynx_pipeline.domain.release.request_limit import (
+    WINDOW,
+    Requests,
+    Run,
+    check_number,
+    evaluated,
+    requests,
+)
 from lynx_pipeline.domain.versioning import check_semver
 from lynx_pipeline.errors import Refused
 from lynx_pipeline.evaluation.candidate import choose
@@ -48,21 +56,45 @@ def valid_request(
     return chosen if chosen.edited else replace(chosen, edited=github.was_edited(chosen))
 
 
-def check_limit(settings: Settings, github: GitHub) -> str:
+def check_limit_per_person(settings: Settings, github: GitHub) -> str:
     """Check that whoever triggered this workflow run did not make too many requests. Returns which
     one of how many this is, as a sentence.
 
     Raises:
-        Refused: see :func:`check_request_limit`; or the settings name no workflow.
+        Refused: they did; or the settings name no workflow.
         BadInput: this is not a workflow run.
         SystemFailed: GitHub could not be reached, or the token can't read its runs.
     """
-    login, now = triggering_actor(), datetime.now(UTC)
-    workflow = PurePosixPath(check_policy(settings.identity).workflow).name
+    login, limit = triggering_actor(), settings.requests_per_day
+    made = _requests(settings, github, lambda run: login.lower() in run.by)
+    check_number(made, limit, f"{login} made", " This one counts, too.")
+    return f"This is request {len(made.times)} of at most {limit} by {login} in 24 hours."
+
+
+def check_limit_per_candidate(settings: Settings, github: GitHub, canonical_sha: str) -> None:
+    """Check that there were not too many requests for this candidate, whoever made them. Copies of
+    a model have the same canonical sha, so they are one candidate.
+
+    Raises:
+        See :func:`check_limit_per_person`.
+    """
+
+    def counts(run: Run) -> bool:
+        shas = evaluated(run, github.jobs(run.id))
+        return shas is None or canonical_sha in shas
+
     limit = settings.requests_per_day
+    # Asking for the jobs of each run takes time, and on most days there are too few runs.
+    if len(_requests(settings, github, lambda _: True).times) > limit:
+        subject = f"for this candidate (bundle {canonical_sha[:12]}) there were"
+        check_number(_requests(settings, github, counts), limit, subject)
+
+
+def _requests(settings: Settings, github: GitHub, counts: Callable[[Run], bool]) -> Requests:
+    now = datetime.now(UTC)
+    workflow = PurePosixPath(check_policy(settings.identity).workflow).name
     recent = github.runs(workflow, now - WINDOW)
-    made = check_request_limit(recent, run_number(), run_attempt(), login, limit, now)
-    return f"This is request {made} of at most {limit} by {login} in 24 hours."
+    return requests(recent, run_number(), run_attempt(), counts, now)
 
 
 def check_still_requested(

@@ -1,5 +1,6 @@
-"""Whoever makes too many requests is refused before anything is downloaded. A real checkout and a
-fake GitHub API; nothing listens where MLflow should be."""
+"""Too many requests by one person are refused before anything is downloaded, and too many for one
+candidate before it is evaluated. A real checkout and a fake GitHub API; nothing listens where
+MLflow should be."""
 
 import json
 from collections.abc import Iterator
@@ -10,11 +11,13 @@ import pytest
 
 from lynx_pipeline.adapters.github import GitHub
 from lynx_pipeline.cli import main
+from lynx_pipeline.config import load_settings
+from lynx_pipeline.deploy_workflow.release_request import check_limit_per_candidate
 from lynx_pipeline.domain.release.request_limit import RecentRuns
-from lynx_pipeline.errors import SystemFailed
+from lynx_pipeline.errors import Refused, SystemFailed
 from lynx_pipeline_tests.simulators.actions import fake_github
 from lynx_pipeline_tests.simulators.actions.fake_github import FakeGitHub
-from lynx_pipeline_tests.simulators.actions.github_records import PullRequest
+from lynx_pipeline_tests.simulators.actions.github_records import Job, PullRequest
 from lynx_pipeline_tests.support.builders import RUN, project
 from lynx_pipeline_tests.support.fake_issuer import REPOSITORY, policy, policy_table
 from lynx_pipeline_tests.support.places import GIT_ENV, git
@@ -58,7 +61,7 @@ def github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGitH
         yield it
 
 
-def run_request(github: FakeGitHub, id: str = "this", by: str = "octocat") -> int:
+def run_request(github: FakeGitHub, id: str = "99", by: str = "octocat") -> int:
     """Run the workflow's step in a new run, or in the next attempt of the run with this id."""
     run = github.start(id, "octocat", again_by=by)
     with pytest.MonkeyPatch.context() as patch:
@@ -76,10 +79,10 @@ Capsys = pytest.CaptureFixture[str]
 def test_requests_beyond_the_limit_are_refused(github: FakeGitHub, capsys: Capsys) -> None:
     """Before that, they get as far as MLflow. Older runs, runs without a job, and other people's do
     not count."""
-    github.start("old", created_at=YESTERDAY, conclusion="failure")
+    github.start("50", created_at=YESTERDAY, conclusion="failure")
     for number in range(4):
-        github.start(f"comment {number}", conclusion="skipped")
-        github.start(f"stranger {number}", "mallory", conclusion="failure")
+        github.start(f"6{number}", conclusion="skipped")
+        github.start(f"7{number}", "mallory", conclusion="failure")
     for number in range(LIMIT):
         assert run_request(github, str(number)) == 3
         shown = capsys.readouterr().err
@@ -97,7 +100,7 @@ def test_a_re_run_is_a_request(github: FakeGitHub, capsys: Capsys) -> None:
     """Of whoever re-runs it, and of whoever started it."""
     assert [run_request(github, by="hubot") for _ in range(LIMIT + 1)] == [3, 3, 3, 1]
     assert "hubot made 3 requests" in capsys.readouterr().err
-    assert run_request(github, "another") == 1
+    assert run_request(github, "98") == 1
     assert "octocat made 4 requests" in capsys.readouterr().err
 
 
@@ -130,7 +133,7 @@ def test_all_pages_of_runs_are_read(github: FakeGitHub) -> None:
     """GitHub lists at most 1000. What is older is not missed as deleted."""
     since = datetime.now(UTC) - timedelta(hours=24)
     assert GitHub().runs(FILE, since) == RecentRuns((), 0)
-    github.start("old", created_at=YESTERDAY)
+    github.start("2000", created_at=YESTERDAY)
     for number in range(250):
         github.start(f"{number}", None)
     found = GitHub().runs(FILE, since)
@@ -144,3 +147,87 @@ def test_all_pages_of_runs_are_read(github: FakeGitHub) -> None:
     assert found.before == 251
     with pytest.raises(SystemFailed, match="404"):
         GitHub().runs("other.yml", since)
+
+
+# ----- one candidate ------------------------------------------------------------------------
+
+SHA, OTHER = "a" * 64, "b" * 64
+
+
+def earlier(github: FakeGitHub, sha: str, by: str = "octocat", conclusion: str = "failure") -> None:
+    """A run that ended, with the jobs of the deploy workflow."""
+    jobs = [Job("Read the request", 1, "success"), Job(f"Evaluate {sha}", 1, conclusion)]
+    number = 100 + len(github.runs)
+    github.start(str(number), by, conclusion="failure", jobs=jobs)
+
+
+def check_candidate(github: FakeGitHub, sha: str = SHA) -> None:
+    """The check of the candidate with this canonical sha, in a new run."""
+    run = github.start("1000", jobs=[Job("Read the request")])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GITHUB_RUN_NUMBER", str(run.number))
+        patch.setenv("GITHUB_RUN_ATTEMPT", str(run.attempt))
+        check_limit_per_candidate(load_settings(), GitHub(), sha)
+
+
+def asked_for_jobs(github: FakeGitHub) -> int:
+    """How often a run was asked for its jobs."""
+    return sum(it.path.endswith("/jobs") for it in github.requests)
+
+
+def test_requests_for_one_candidate_are_limited(github: FakeGitHub) -> None:
+    """Whoever makes them. Those for other candidates, and those that evaluated nothing, do not
+    count."""
+    for number in range(4):
+        earlier(github, OTHER, f"user-{number}")
+        earlier(github, "${{ needs.request.outputs.canonical_sha }}", conclusion="skipped")
+    for number in range(LIMIT - 1):
+        earlier(github, SHA, f"user-{number}")
+    check_candidate(github)
+    github.runs.pop()
+    earlier(github, SHA, conclusion="success")
+    expected = (
+        f"for this candidate (bundle {SHA[:12]}) there were 3 requests in the 24 hours before this "
+        "one, and 'requests_per_day' in pyproject.toml allows 3. The next one is possible after"
+    )
+    with pytest.raises(Refused) as caught:
+        check_candidate(github)
+    assert str(caught.value).startswith(expected)
+    github.runs.pop()
+    with pytest.raises(Refused, match="there were 4 requests"):
+        check_candidate(github, OTHER)
+    github.runs.pop()
+    check_candidate(github, "c" * 64)
+
+
+def test_few_runs_are_not_asked_for_their_jobs(github: FakeGitHub) -> None:
+    """A candidate can't have had more requests than there were runs."""
+    for _ in range(LIMIT - 1):
+        earlier(github, SHA)
+    check_candidate(github)
+    assert asked_for_jobs(github) == 0
+    github.runs.pop()
+    earlier(github, OTHER)
+    check_candidate(github)
+    assert asked_for_jobs(github) == LIMIT
+
+
+@pytest.mark.parametrize(
+    "jobs",
+    [
+        pytest.param([Job("Read the request")], id="not evaluated yet"),
+        pytest.param([Job("Evaluate the candidate", 1, "success")], id="an older workflow"),
+        pytest.param([Job(f"Evaluate {OTHER}", 1, "success")] * 101, id="more than a page"),
+        pytest.param(None, id="deleted"),
+    ],
+)
+def test_an_unknown_candidate_counts_for_all(github: FakeGitHub, jobs: list[Job] | None) -> None:
+    """So the limit can't be avoided by several requests at once, or by deleting runs."""
+    for number in range(LIMIT):
+        run = github.start(str(number), "hubot", jobs=jobs or [])
+        if jobs is None:
+            github.delete_run(run)
+    with pytest.raises(
+        Refused, match=f"for this candidate .bundle {SHA[:12]}. there were 3 requests"
+    ):
+        check_candidate(github)

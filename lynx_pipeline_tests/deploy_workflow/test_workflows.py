@@ -67,7 +67,7 @@ def _replaced(workflow: Any, path: tuple[Any, ...], new: Any) -> Any:
 
 
 def test_every_change_of_the_deploy_workflow_breaks_a_rule() -> None:
-    """Every node is removed, extended, replaced or reordered. Only display names may change."""
+    """Every node is removed, extended, replaced or reordered. Names that nothing reads may."""
     workflow = yaml.safe_load(DEPLOY.read_text())
     missed, tried = [], 0
     for path, node in _nodes(workflow):
@@ -76,7 +76,7 @@ def test_every_change_of_the_deploy_workflow_breaks_a_rule() -> None:
             tried += 1
             if not list(findings_in(_replaced(workflow, path, new))):
                 missed.append((path, what))
-    names = [("jobs", job, "name") for job in workflow["jobs"]]
+    names = [("jobs", job, "name") for job in workflow["jobs"] if job != "evaluate"]
     free = [(path, what) for path in names for what in ("different value", "removed")]
     assert missed == [(("name",), "different value"), *free]
     assert tried > 300

@@ -1,6 +1,6 @@
 """The rules of the deploy workflow: an allowlist of everything that it may contain.
 
-Only comments, the names of jobs and time-outs of up to two hours are free.
+Only comments, the names of three jobs and time-outs of up to two hours are free.
 """
 
 import re
@@ -130,6 +130,7 @@ EXPRESSIONS = {
         "steps.prepare.outputs.job",
         "needs.request.outputs.candidate",
         "needs.request.outputs.bundle_digest",
+        "needs.request.outputs.canonical_sha",
         "github.server_url",
         "github.repository",
         "needs.request.outputs.pull_request",
@@ -164,6 +165,7 @@ OUTPUTS: dict[str, dict[str, str] | None] = {
     "promote": _outputs("steps.promote", "entry", "new", "error"),
     "report": None,
 }
+EVALUATE_NAME = f"Evaluate {_expression('needs.request.outputs.canonical_sha')}"
 _CANDIDATE = _expression("needs.request.outputs.candidate")
 _DIGEST = {"BUNDLE_DIGEST": _expression("needs.request.outputs.bundle_digest")}
 _TOKEN = {"GITHUB_TOKEN": _expression("github.token")}
@@ -307,6 +309,8 @@ def findings_in(workflow: dict[Any, Any]) -> Iterator[str]:
 def _job_findings(name: str, job: dict[str, Any]) -> Iterator[str]:
     if job.get("permissions") != PERMISSIONS[name]:
         yield "unexpected permissions"
+    if name == "evaluate" and job.get("name") != EVALUATE_NAME:
+        yield "unexpected name: requests for its candidate could not be counted"
     if job.get("needs") != NEEDS[name]:
         yield "needs the wrong jobs"
     if job.get("environment") != ENVIRONMENTS[name]:

@@ -1,4 +1,4 @@
-"""How many releases one person may request in a day."""
+"""How many releases may be requested in a day, by one person and for one candidate."""
 
 import re
 from dataclasses import replace
@@ -10,9 +10,12 @@ from hypothesis import strategies as st
 
 from lynx_pipeline.domain.release.request_limit import (
     WINDOW,
+    Job,
     RecentRuns,
     Run,
-    check_request_limit,
+    check_number,
+    evaluated,
+    requests,
 )
 from lynx_pipeline.errors import Refused
 
@@ -41,11 +44,24 @@ def listed(runs: list[Run], now: datetime) -> RecentRuns:
     return RecentRuns(recent, max((it.number for it in runs if it not in recent), default=0))
 
 
+def counted(
+    recent: RecentRuns,
+    number: int,
+    attempt: int,
+    now: datetime,
+    limit: int = 1000,
+    name: str = NAMES[0],
+) -> int:
+    """Which request of this person it is."""
+    made = requests(recent, number, attempt, lambda it: name in it.by, now)
+    check_number(made, limit, f"{name} made", " A note.")
+    return len(made.times)
+
+
 def count(runs: list[Run], this: Run, limit: int = 1000) -> int:
     """Which request of octocat ``this`` is."""
-    return check_request_limit(
-        listed(runs, this.created), this.number, this.attempts, "Octocat", limit, this.created
-    )
+    recent = listed(runs, this.created)
+    return counted(recent, this.number, this.attempts, this.created, limit)
 
 
 @given(histories, st.integers(1, 10))
@@ -101,10 +117,7 @@ def test_later_runs_and_the_order_change_nothing(runs: list[Run]) -> None:
     recent = listed(runs, now)
     earlier = replace(recent, runs=tuple(it for it in recent.runs if it.number <= this.number))
     backwards = replace(recent, runs=recent.runs[::-1])
-    found = {
-        check_request_limit(it, this.number, 1, NAMES[0], 1000, now)
-        for it in (recent, earlier, backwards)
-    }
+    found = {counted(it, this.number, 1, now) for it in (recent, earlier, backwards)}
     assert len(found) == 1
 
 
@@ -114,7 +127,7 @@ def test_every_attempt_counts() -> None:
     runs = [Run(1, 3, START, both, True), Run(2, 2, START, frozenset({NAMES[0]}), True)]
     assert count(runs, runs[1]) == 5
     for name, made in zip(NAMES, (6, 4), strict=True):
-        assert check_request_limit(RecentRuns(tuple(runs), 0), 3, 1, name, 20, START) == made
+        assert counted(RecentRuns(tuple(runs), 0), 3, 1, START, name=name) == made
 
 
 def test_an_old_run_that_is_re_run_is_a_new_request() -> None:
@@ -123,7 +136,7 @@ def test_an_old_run_that_is_re_run_is_a_new_request() -> None:
     for number in (3, 7, 8):
         others = 1 if number == 8 else 2
         found = RecentRuns(tuple(recent), 7)
-        assert check_request_limit(found, number, 4, NAMES[0], 20, START) == others + 4
+        assert counted(found, number, 4, START) == others + 4
 
 
 def test_the_message_names_the_deleted_runs() -> None:
@@ -132,9 +145,49 @@ def test_the_message_names_the_deleted_runs() -> None:
     with pytest.raises(Refused) as caught:
         count([Run(2, 1, START, frozenset({NAMES[1]}), True), this], this, 2)
     assert str(caught.value) == (
-        "Octocat made 7 requests in the 24 hours before this one, and 'requests_per_day' in "
+        "octocat made 7 requests in the 24 hours before this one, and 'requests_per_day' in "
         "pyproject.toml allows 2. 7 of them are runs of the workflow that were deleted, which "
-        "count for everybody. This one counts, too. The next one is possible after 2026-01-02 "
-        "00:00 UTC. Each try is one more chance that a regressed candidate passes by luck; "
-        "'lynx-pipeline gate power --tries' shows how good it is."
+        "count for everybody and for every candidate. A note. The next one is possible after "
+        "2026-01-02 00:00 UTC. Each try is one more chance that a regressed candidate passes by "
+        "luck; 'lynx-pipeline gate power --tries' shows how good it is."
     )
+
+
+SHA, OTHER = "a" * 64, "b" * 64
+FIRST = Job("Read the request", 1, skipped=False)
+SKIPPED = Job("Evaluate ${{ needs.request.outputs.canonical_sha }}", 1, skipped=True)
+
+
+def evaluate(name: str = f"Evaluate {SHA}", attempt: int = 1) -> Job:
+    """The job that evaluates, with this name."""
+    return Job(name, attempt, skipped=False)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "attempts", "over", "running"),
+    [
+        pytest.param([FIRST, evaluate()], 1, {SHA}, {SHA}, id="one candidate"),
+        pytest.param([evaluate(f"Deploy / Evaluate {SHA}")], 1, {SHA}, {SHA}, id="called"),
+        pytest.param([evaluate(f"A / Evaluate / Evaluate {SHA}")], 1, {SHA}, {SHA}, id="nested"),
+        pytest.param([FIRST, SKIPPED], 1, set(), set(), id="refused before it was evaluated"),
+        pytest.param([evaluate(), FIRST], 2, {SHA}, None, id="not evaluated again yet"),
+        pytest.param(
+            [evaluate(), evaluate(f"Evaluate {OTHER}", 2)], 2, {SHA, OTHER}, {SHA, OTHER}, id="two"
+        ),
+        pytest.param([FIRST], 1, None, None, id="no such job"),
+        pytest.param([], 1, None, None, id="no jobs"),
+        pytest.param([evaluate("Evaluate the candidate")], 1, None, None, id="an older workflow"),
+        pytest.param([evaluate("Evaluate")], 1, None, None, id="an empty sha"),
+        pytest.param([evaluate("Evaluate " + SHA[:-1])], 1, None, None, id="too short"),
+        pytest.param([evaluate(f"Evaluate {SHA} "), evaluate()], 1, None, None, id="both"),
+        pytest.param([evaluate(f"Evaluated {SHA}")], 1, None, None, id="another word"),
+        pytest.param([evaluate(f"Evaluate {SHA}...")], 1, None, None, id="cut off"),
+    ],
+)
+def test_the_jobs_tell_the_candidates(
+    jobs: list[Job], attempts: int, over: set[str] | None, running: set[str] | None
+) -> None:
+    """If they don't, the candidates are unknown, and so is the next one of a run in progress."""
+    run = Run(1, attempts, START, frozenset(NAMES), True)
+    assert evaluated(run, jobs) == over
+    assert evaluated(replace(run, over=False), jobs) == running

@@ -52,11 +52,12 @@ class Step:
 
 @dataclass(frozen=True)
 class ActRun:
-    """A finished run. ``jobs`` has the result of each job that ran, ``artifacts`` is the folder of
-    what they kept."""
+    """A finished run. ``jobs`` has the result of each job that ran, and ``names`` its name;
+    ``artifacts`` is the folder of what they kept."""
 
     code: int
     jobs: Mapping[str, str]
+    names: Mapping[str, str]
     steps: tuple[Step, ...]
     seconds: float
     log: str
@@ -210,7 +211,7 @@ def _known(stage: Stage, event: str, number: str, by: str) -> Iterator[None]:
 
 
 def _result(code: int, log: str, seconds: float, artifacts: Path) -> ActRun:
-    jobs, steps = dict[str, str](), []
+    jobs, names, steps = dict[str, str](), dict[str, str](), []
     for line in log.splitlines():
         try:
             entry: dict[str, Any] = json.loads(line)
@@ -219,8 +220,9 @@ def _result(code: int, log: str, seconds: float, artifacts: Path) -> ActRun:
         job = entry.get("jobID", "")
         if "jobResult" in entry:
             jobs[job] = entry["jobResult"]
+            names[job] = entry["job"].partition("/")[2].strip()
         # The steps of a composite action have longer ids.
         if "stepResult" in entry and entry.get("stage") == "Main" and len(entry["stepID"]) == 1:
             took = entry.get("executionTime", 0) / 1e9
             steps.append(Step(job, entry["step"], entry["stepResult"], took))
-    return ActRun(code, jobs, tuple(steps), seconds, log, artifacts)
+    return ActRun(code, jobs, names, tuple(steps), seconds, log, artifacts)

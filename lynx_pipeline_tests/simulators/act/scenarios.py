@@ -4,6 +4,7 @@ import json
 import zipfile
 
 from lynx_pipeline_tests.simulators.act.runner import ActRun, run
+from lynx_pipeline_tests.simulators.actions.github_records import Job
 from lynx_pipeline_tests.simulators.actions.scenario import (
     FAST,
     NOWHERE,
@@ -24,6 +25,8 @@ def promoted(stage: Stage) -> tuple[ActRun, str]:
     done = run(stage, stage.comment(request_text(stage.good, V)))
     assert done.code == 0, done.log
     assert done.jobs == dict.fromkeys(JOBS, "success")
+    # By this name, requests for the candidate are counted.
+    assert done.names["evaluate"] == f"Evaluate {stage.canonical_sha(stage.good)}"
     assert_promoted(stage)
     (line,) = stage.registry.index().splitlines()
     text = bot_comment(stage)
@@ -149,13 +152,28 @@ def too_many(stage: Stage) -> tuple[ActRun, str]:
     The pull request says when the next one is possible."""
     stage.clear()
     for number in range(20):
-        earlier = stage.github.start(f"earlier {number}", conclusion="failure")
+        earlier = stage.github.start(str(number), conclusion="failure")
         if number % 2:
             stage.github.delete_run(earlier)
     with unchanged(stage):
         done = run(stage, stage.comment(request_text(stage.good, V)))
     text = _stopped_at_request(stage, done)
     assert "octocat made 20 requests in the 24 hours before this one" in done.log
+    assert "The next one is possible after" in text
+    return done, text
+
+
+def too_often(stage: Stage) -> tuple[ActRun, str]:
+    """Requests for one candidate are limited, whoever made them."""
+    stage.clear()
+    sha = stage.canonical_sha(stage.good)
+    for number in range(20):
+        job = Job(f"Evaluate {sha}", 1, "failure")
+        stage.github.start(str(number), f"user-{number}", conclusion="failure", jobs=[job])
+    with unchanged(stage):
+        done = run(stage, stage.comment(request_text(stage.good, V)))
+    text = _stopped_at_request(stage, done)
+    assert f"for this candidate (bundle {sha[:12]}) there were 20 requests" in done.log
     assert "The next one is possible after" in text
     return done, text
 
@@ -220,6 +238,7 @@ ALL = (
     unnamed,
     named,
     too_many,
+    too_often,
     edited,
     stranger,
     reader,

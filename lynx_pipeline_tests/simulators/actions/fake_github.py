@@ -2,6 +2,7 @@
 permissions, and a state that tests read and change."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from lynx_pipeline_tests.simulators.actions.github_records import (
     HTML,
     Comment,
     Commit,
+    Job,
     PullRequest,
     Review,
     Run,
@@ -25,6 +27,7 @@ from lynx_pipeline_tests.support.http_server import Answer, json_answer, serving
 BOT = "github-actions[bot]"
 # The legacy permission of a role.
 LEGACY = {"maintain": "write", "triage": "read"}
+_JOBS = re.compile(f"/repos/{REPOSITORY}/actions/runs/([^/]+)/jobs")
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,8 @@ class FakeGitHub:
             may = self.tokens[token]
             if method == "GET" and place.path.startswith(f"/repos/{REPOSITORY}/actions/workflows/"):
                 return self._listed_runs(may, place.path, parse_qs(place.query))
+            if method == "GET" and (run := _JOBS.fullmatch(place.path)):
+                return self._listed_jobs(may, run[1], parse_qs(place.query))
             found = self._found(method, place.path, may, raw)
         except _Refused as refusal:
             return _refused(*refusal.args)
@@ -202,6 +207,18 @@ class FakeGitHub:
         return json_answer(
             {"total_count": len(found), "workflow_runs": [_listed(it) for it in listed]}
         )
+
+    def _listed_jobs(
+        self, may: Mapping[str, str], run: str, query: Mapping[str, list[str]]
+    ) -> Answer:
+        """The first page of the jobs of a run, of all its attempts."""
+        _need(may, "read", ("actions",))
+        assert query == {"filter": ["all"], "per_page": ["100"]}
+        for it in self.runs:
+            if it.id == run:
+                jobs = [_job(job) for job in it.jobs[:100]]
+                return json_answer({"total_count": len(it.jobs), "jobs": jobs})
+        raise _Refused(404, _MISSING)
 
     def _numbered(self, number: str) -> PullRequest:
         if not number.isdigit() or int(number) not in self.pulls:
@@ -308,12 +325,21 @@ def _common(it: PullRequest) -> JsonObject:
 
 def _listed(it: Run) -> JsonObject:
     return {
-        "id": it.id,
+        "id": int(it.id),
         "run_number": it.number,
         "run_attempt": it.attempt,
         "actor": _user(it.login),
         "triggering_actor": _user(it.again_by or it.login),
         "created_at": it.created_at,
+        "status": "in_progress" if it.conclusion is None else "completed",
+        "conclusion": it.conclusion,
+    }
+
+
+def _job(it: Job) -> JsonObject:
+    return {
+        "name": it.name,
+        "run_attempt": it.attempt,
         "status": "in_progress" if it.conclusion is None else "completed",
         "conclusion": it.conclusion,
     }

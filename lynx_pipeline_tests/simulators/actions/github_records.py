@@ -77,9 +77,18 @@ class Comment:
 
 
 @dataclass
+class Job:
+    """A job of a run, in one of its attempts. While it runs, it has no ``conclusion``."""
+
+    name: str
+    attempt: int = 1
+    conclusion: str | None = None
+
+
+@dataclass
 class Run:
     """A run of the deploy workflow, started by ``login`` and re-run last by ``again_by``. ``id`` is
-    what the jobs see."""
+    a number; the jobs see it, too. ``jobs`` are those of all attempts, without those that wait."""
 
     id: str
     number: int
@@ -88,3 +97,4 @@ class Run:
     attempt: int = 1
     created_at: str = field(default_factory=now)
     conclusion: str | None = None
+    jobs: list[Job] = field(default_factory=list)

@@ -14,6 +14,7 @@ from lynx_pipeline_tests.simulators.actions.commands import parse_env_file as pa
 from lynx_pipeline_tests.simulators.actions.expressions import as_text, condition, interpolate
 from lynx_pipeline_tests.simulators.actions.fake_github import FakeGitHub
 from lynx_pipeline_tests.simulators.actions.github_records import HTML
+from lynx_pipeline_tests.simulators.actions.github_records import Job as ListedJob
 from lynx_pipeline_tests.simulators.actions.job import (
     CANCELLED,
     FAILURE,
@@ -125,7 +126,7 @@ class Runner:
         progress = _Progress(dict(given.jobs if given else {}))
         for job in workflow.jobs.values():
             if job.name not in progress.done:
-                progress.done[job.name] = self._job(workflow, job, progress)
+                progress.done[job.name] = self._job(workflow, job, progress, listed.jobs)
         ordered = {name: progress.done[name] for name in workflow.jobs}
         ran = {job.result for job in ordered.values()} != {SKIPPED}
         listed.conclusion = "completed" if ran else "skipped"
@@ -142,7 +143,9 @@ class Runner:
 
     # ----- a job ----------------------------------------------------------------------------
 
-    def _job(self, workflow: Workflow, job: Job, progress: _Progress) -> JobResult:
+    def _job(
+        self, workflow: Workflow, job: Job, progress: _Progress, listed: list[ListedJob]
+    ) -> JobResult:
         try:
             self.hooks.before.get(job.name, lambda: None)()
         except Cancelled:
@@ -161,13 +164,18 @@ class Runner:
         }
         if not condition(job.condition, contexts, status):
             was_next = progress.cancelled and results <= {SUCCESS}
-            return JobResult(CANCELLED if was_next else SKIPPED)
+            result = CANCELLED if was_next else SKIPPED
+            # Its name is shown as it is written.
+            listed.append(ListedJob(job.title, self.run_attempt, result))
+            return JobResult(result)
+        listed.append(ListedJob(interpolate(job.title, contexts), self.run_attempt))
         token = f"ghs_{random.token_hex(18)}"
         with self._known(job, token), self._identity(workflow, job, contexts) as identity:
             machine = self._machine(workflow, job, contexts, token, identity)
-            result = machine.run()
+            done = machine.run()
             progress.cancelled |= machine.cancelled
-            return result
+            listed[-1].conclusion = done.result
+            return done
 
     def _github(self, workflow: Workflow, job: Job) -> JsonObject:
         """The ``github`` context without the token."""

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 from examples.grammar_tutor.configs import CANDIDATE, REGRESSED
 from examples.grammar_tutor.train import train_and_log
+from lynx_pipeline.adapters.bundle_files import read_bundle
 from lynx_pipeline.adapters.mlflow_candidates import choose_model
 from lynx_pipeline.adapters.mlflow_tracking import connected, mirror_alias
 from lynx_pipeline.config import load_settings
@@ -198,10 +199,16 @@ class Stage:
 
     def relog(self, run_id: str) -> None:
         """Change the run's bundle, as anybody who can write to MLflow could."""
+        (self._bundle(run_id) / "extra.txt").write_text("another model")
+
+    def canonical_sha(self, run_id: str) -> str:
+        """The canonical sha of the run's bundle."""
+        return read_bundle(self._bundle(run_id), 1).canonical_sha
+
+    def _bundle(self, run_id: str) -> Path:
         for file in (self.folder / "artifacts").rglob("MLmodel"):
             if run_id in file.read_text():
-                (file.parent / "extra.txt").write_text("another model")
-                return
+                return file.parent
         raise AssertionError(f"no model of {run_id}")
 
     def unlog(self) -> None:

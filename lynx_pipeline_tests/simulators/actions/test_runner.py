@@ -238,3 +238,33 @@ def test_a_job_reads_only_the_secrets_of_its_environment(make: Make) -> None:
         environment_secrets={"outer": {"X": "outer", "Y": "outer"}, "inner": {"X": "inner"}},
     )
     assert results(jobs.run()) == dict.fromkeys("abc", "success")
+
+
+def test_github_lists_the_jobs_of_a_run(make: Make) -> None:
+    """By their names, in each attempt that ran them. The name of a skipped job is not evaluated."""
+    runner = make(
+        """
+  a:
+    outputs: {o: "${{ steps.s.outputs.o }}"}
+    steps: [{id: s, run: 'echo o=x >>"$GITHUB_OUTPUT"'}]
+  b:
+    needs: a
+    name: See ${{ needs.a.outputs.o }}
+    steps: [{run: 'exit 1'}]
+  c:
+    needs: b
+    name: See ${{ needs.b.result }}
+    steps: [{run: 'true'}]
+""",
+        run_id="7",
+    )
+    runner.rerun_failed(runner.run())
+    (run,) = (it for it in runner.github.runs if it.id == "7")
+    skipped = "See ${{ needs.b.result }}"
+    assert [(it.name, it.attempt, it.conclusion) for it in run.jobs] == [
+        ("a", 1, "success"),
+        ("See x", 1, "failure"),
+        (skipped, 1, "skipped"),
+        ("See x", 2, "failure"),
+        (skipped, 2, "skipped"),
+    ]

@@ -47,9 +47,11 @@ class Step:
 
 @dataclass(frozen=True)
 class Job:
-    """One job. ``permissions`` are all permissions of its token."""
+    """One job. ``title`` is the name that GitHub shows; ``permissions`` are all permissions of its
+    token."""
 
     name: str
+    title: str
     needs: tuple[str, ...]
     condition: str | bool | None
     permissions: Mapping[str, str]
@@ -139,6 +141,7 @@ def _job(name: str, it: Any, of_all: Any) -> Job:
         environment = _taken(environment, f"{name}: environment", ("name", "url"))["name"]
     return Job(
         name=name,
+        title=job.get("name", name),
         needs=(needs,) if isinstance(needs, str) else tuple(needs),
         condition=job.get("if"),
         permissions=_permissions(name, job.get("permissions", of_all)),
