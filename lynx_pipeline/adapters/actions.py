@@ -43,7 +43,7 @@ def read_event() -> Event:
         return Event(int(payload["pull_request"]["number"]), None)
     except OSError as error:
         raise SystemFailed(
-            f"the event's file {path} can't be read: {error.strerror}. Run the job again."
+            f"the event's file {path} can't be read: {error.strerror}. Try again."
         ) from None
     except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         raise BadInput(

@@ -139,15 +139,11 @@ class GitHub:
         return list(self._json(path)["workflow_runs"])
 
     def jobs(self, run: int) -> list[Job]:
-        """The jobs of all attempts of the run with this id. An attempt that still runs lacks those
-        that wait for others. Empty if there are more than 100, which GitHub lists on more pages."""
+        """The jobs of the first attempt of the run with this id, up to 100. While it runs, it lacks
+        those that wait for others."""
         with self._requesting(f"reading the jobs of run {run}, which needs 'actions: read',"):
-            found = self._json(f"actions/runs/{run}/jobs?filter=all&per_page=100")
-            jobs = [
-                Job(str(it["name"]), int(it["run_attempt"]), it["conclusion"] == "skipped")
-                for it in found["jobs"]
-            ]
-            return jobs if found["total_count"] == len(jobs) else []
+            found = self._json(f"actions/runs/{run}/attempts/1/jobs?per_page=100")["jobs"]
+            return [Job(str(it["name"]), it["conclusion"] == "skipped") for it in found]
 
     def environments(self) -> dict[str, bool]:
         """The deployment environments, and whether each restricts the branches that use it."""
@@ -213,20 +209,18 @@ class GitHub:
             return
         raise SystemFailed(
             f"GitHub at {self._url}: {action} failed: {why}. Check the token's permissions and "
-            "GitHub's status, then run the job again."
+            "GitHub's status, then try again."
         )
 
 
 def _run(values: dict[str, Any]) -> Run:
-    users = (values["actor"], values["triggering_actor"])
+    actor = values["actor"]
     return Run(
         number=int(values["run_number"]),
-        attempts=int(values["run_attempt"]),
         created=datetime.fromisoformat(values["created_at"]),
-        by=frozenset(str(it["login"]).lower() for it in users if it is not None),
+        by="" if actor is None else str(actor["login"]).lower(),
         has_jobs=values["conclusion"] != "skipped",
         id=int(values["id"]),
-        over=values["status"] == "completed",
     )
 
 

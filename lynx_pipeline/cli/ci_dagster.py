@@ -11,6 +11,7 @@ from lynx_pipeline.config import load_settings
 from lynx_pipeline.defs.gate import EVALUATE, gate_of
 from lynx_pipeline.defs.outcome import failure_of
 from lynx_pipeline.defs.requests import add_candidate, fetched, write_config
+from lynx_pipeline.deploy_workflow.release_request import check_first_attempt
 from lynx_pipeline.evaluation.candidate import candidate, take_over
 from lynx_pipeline.evaluation.evidence import EVAL
 from lynx_pipeline.evaluation.judgement import GateRefused, judge_evidence
@@ -38,8 +39,9 @@ from lynx_pipeline.reports.report import build_report
 def prepare(key: str, folder: Path, bundle_digest: str, output: Path) -> int:
     """Verify a downloaded candidate and add it to Dagster.
 
-    Checks that the bundle has the requested digest.
+    Checks that the bundle has the requested digest, and that nobody has re-run the workflow run.
     """
+    check_first_attempt()
     settings, config = load_settings(), output.absolute()
     take_over(settings, key, folder.absolute(), bundle_digest)
     gate = gate_of(settings)

@@ -25,6 +25,7 @@ from lynx_pipeline.deploy_workflow.outcome import (
 )
 from lynx_pipeline.deploy_workflow.release_request import (
     approval,
+    check_first_attempt,
     check_limit_per_candidate,
     check_limit_per_person,
     check_still_requested,
@@ -55,6 +56,7 @@ def request(output: Path) -> int:
     comment = valid_request(settings, github, event.pull_request, event.comment)
     # From here on the pull request gets a report, because an authorized person made a request.
     actions.output(pull_request=event.pull_request, comment=comment.id)
+    check_first_attempt()
     inform(check_limit_per_person(settings, github))
     asked = read_comment(comment)
     settings = load_model(asked.gate)

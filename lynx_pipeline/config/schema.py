@@ -316,7 +316,7 @@ class ProjectTable:
     )
     requests_per_day: int = key(
         "How many releases one person may request in 24 hours, through the deploy workflow on "
-        "GitHub, and how often one candidate may be requested. Refused ones and re-runs count.",
+        "GitHub, and how often all people together may request one candidate. Refused ones count.",
         *_COUNT,
         20,
     )

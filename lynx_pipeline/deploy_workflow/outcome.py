@@ -27,6 +27,7 @@ from lynx_pipeline.reports.report import Report, build_report
 REQUEST, EVALUATE, PROMOTE = JOBS = ("request", "evaluate", "promote")
 _SUCCESS = "success"
 _SEE_LOG = "see its log. A promotion is all or nothing, so running the failed jobs again is safe."
+_ASK_AGAIN = "see its log. Nothing was changed; write a new comment to request it again."
 _ENTITY = re.compile(r"&#\d+;")
 _EXPRESSION = re.compile(r"\$\{\{.*\}\}", re.DOTALL)
 
@@ -109,7 +110,7 @@ def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: 
     if failed and not message:
         message = (
             f"The job ended with the result {needs.results[failed]!r} and no error message; "
-            f"{_SEE_LOG}"
+            f"{_SEE_LOG if failed == PROMOTE else _ASK_AGAIN}"
         )
     return comment(
         Outcome(

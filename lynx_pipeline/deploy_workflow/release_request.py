@@ -3,7 +3,6 @@
 The check is repeated right before a promotion, so nothing is remembered from the first time.
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -24,7 +23,7 @@ from lynx_pipeline.domain.release.request import (
 )
 from lynx_pipeline.domain.release.request_limit import (
     WINDOW,
-    Requests,
+    RecentRuns,
     Run,
     check_number,
     evaluated,
@@ -56,17 +55,32 @@ def valid_request(
     return chosen if chosen.edited else replace(chosen, edited=github.was_edited(chosen))
 
 
+def check_first_attempt() -> None:
+    """Check that nobody has re-run this workflow run. A request is a run, so each is counted.
+
+    Raises:
+        Refused: somebody has.
+        BadInput: this is not a workflow run.
+    """
+    if (attempt := run_attempt()) != 1:
+        raise Refused(
+            f"this is attempt {attempt} of a workflow run, and only the first one may evaluate a "
+            "candidate, so that every try is counted. Write a new comment."
+        )
+
+
 def check_limit_per_person(settings: Settings, github: GitHub) -> str:
     """Check that whoever triggered this workflow run did not make too many requests. Returns which
     one of how many this is, as a sentence.
 
     Raises:
-        Refused: they did; or the settings name no workflow.
+        Refused: they did, or this run is not of today; or the settings name no workflow.
         BadInput: this is not a workflow run.
         SystemFailed: GitHub could not be reached, or the token can't read its runs.
     """
-    login, limit = triggering_actor(), settings.requests_per_day
-    made = _requests(settings, github, lambda run: login.lower() in run.by)
+    login, limit, now = triggering_actor(), settings.requests_per_day, datetime.now(UTC)
+    recent = _recent_runs(settings, github, now)
+    made = requests(recent, run_number(), lambda run: run.by == login.lower(), now)
     check_number(made, limit, f"{login} made", " This one counts, too.")
     return f"This is request {len(made.times)} of at most {limit} by {login} in 24 hours."
 
@@ -78,23 +92,28 @@ def check_limit_per_candidate(settings: Settings, github: GitHub, canonical_sha:
     Raises:
         See :func:`check_limit_per_person`.
     """
+    workflow = check_policy(settings.identity).workflow
+    owners = owners_at(settings.root, git_files.head(settings.root), workflow)
 
-    def counts(run: Run) -> bool:
-        shas = evaluated(run, github.jobs(run.id))
-        return shas is None or canonical_sha in shas
+    def by_owner(run: Run) -> bool:
+        # Anybody can start a run, but others are refused before anything is evaluated. Whose a
+        # deleted account was is not known.
+        return not run.by or run.by in owners
 
-    limit = settings.requests_per_day
+    def counts(run: Run) -> bool | None:
+        return by_owner(run) and evaluated(github.jobs(run.id), canonical_sha)
+
+    now, limit, number = datetime.now(UTC), settings.requests_per_day, run_number()
+    recent = _recent_runs(settings, github, now)
     # Asking for the jobs of each run takes time, and on most days there are too few runs.
-    if len(_requests(settings, github, lambda _: True).times) > limit:
+    if len(requests(recent, number, by_owner, now).times) > limit:
         subject = f"for this candidate (bundle {canonical_sha[:12]}) there were"
-        check_number(_requests(settings, github, counts), limit, subject)
+        check_number(requests(recent, number, counts, now), limit, subject)
 
 
-def _requests(settings: Settings, github: GitHub, counts: Callable[[Run], bool]) -> Requests:
-    now = datetime.now(UTC)
+def _recent_runs(settings: Settings, github: GitHub, now: datetime) -> RecentRuns:
     workflow = PurePosixPath(check_policy(settings.identity).workflow).name
-    recent = github.runs(workflow, now - WINDOW)
-    return requests(recent, run_number(), run_attempt(), counts, now)
+    return github.runs(workflow, now - WINDOW)
 
 
 def check_still_requested(

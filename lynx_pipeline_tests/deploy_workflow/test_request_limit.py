@@ -17,7 +17,7 @@ from lynx_pipeline.domain.release.request_limit import RecentRuns
 from lynx_pipeline.errors import Refused, SystemFailed
 from lynx_pipeline_tests.simulators.actions import fake_github
 from lynx_pipeline_tests.simulators.actions.fake_github import FakeGitHub
-from lynx_pipeline_tests.simulators.actions.github_records import Job, PullRequest
+from lynx_pipeline_tests.simulators.actions.github_records import Job, PullRequest, Run
 from lynx_pipeline_tests.support.builders import RUN, project
 from lynx_pipeline_tests.support.fake_issuer import REPOSITORY, policy, policy_table
 from lynx_pipeline_tests.support.places import GIT_ENV, git
@@ -96,12 +96,24 @@ def test_requests_beyond_the_limit_are_refused(github: FakeGitHub, capsys: Capsy
     assert not Path("candidate").exists()
 
 
-def test_a_re_run_is_a_request(github: FakeGitHub, capsys: Capsys) -> None:
-    """Of whoever re-runs it, and of whoever started it."""
-    assert [run_request(github, by="hubot") for _ in range(LIMIT + 1)] == [3, 3, 3, 1]
-    assert "hubot made 3 requests" in capsys.readouterr().err
-    assert run_request(github, "98") == 1
-    assert "octocat made 4 requests" in capsys.readouterr().err
+def test_a_re_run_makes_no_request(github: FakeGitHub, capsys: Capsys) -> None:
+    """Otherwise one run could try a candidate often, and be deleted. The job that evaluates refuses
+    it as well, because it can be re-run alone."""
+    assert run_request(github) == 3
+    assert "127.0.0.1:9" in capsys.readouterr().err
+    expected = (
+        "this is attempt 2 of a workflow run, and only the first one may evaluate a candidate, so "
+        "that every try is counted. Write a new comment."
+    )
+    assert run_request(github) == 1
+    shown = capsys.readouterr().err
+    assert expected in shown
+    assert "127.0.0.1:9" not in shown
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GITHUB_RUN_ATTEMPT", "2")
+        digest = ("--bundle-digest", "a" * 64)
+        assert main(["ci", "prepare", RUN, "--from", "x", *digest, "--output", "y"]) == 1
+    assert expected in capsys.readouterr().err
 
 
 def test_a_deleted_run_counts(github: FakeGitHub, capsys: Capsys) -> None:
@@ -111,7 +123,7 @@ def test_a_deleted_run_counts(github: FakeGitHub, capsys: Capsys) -> None:
     for run in [*github.runs]:
         github.delete_run(run)
     assert run_request(github) == 1
-    assert "3 of them are runs of the workflow that were deleted" in capsys.readouterr().err
+    assert "because their workflow runs were deleted: 3." in capsys.readouterr().err
 
 
 def test_a_stranger_is_refused_first(github: FakeGitHub, capsys: Capsys) -> None:
@@ -139,7 +151,7 @@ def test_all_pages_of_runs_are_read(github: FakeGitHub) -> None:
     found = GitHub().runs(FILE, since)
     assert sorted(it.number for it in found.runs) == [*range(2, 252)]
     assert found.before == 1
-    assert {it.by for it in found.runs} == {frozenset()}
+    assert {it.by for it in found.runs} == {""}
     for number in range(250, 1250):
         github.start(f"{number}")
     found = GitHub().runs(FILE, since)
@@ -152,13 +164,18 @@ def test_all_pages_of_runs_are_read(github: FakeGitHub) -> None:
 # ----- one candidate ------------------------------------------------------------------------
 
 SHA, OTHER = "a" * 64, "b" * 64
+OWNERS = ("octocat", "hubot")
+FIRST = Job("Read the request", 1, "success")
 
 
-def earlier(github: FakeGitHub, sha: str, by: str = "octocat", conclusion: str = "failure") -> None:
-    """A run that ended, with the jobs of the deploy workflow."""
-    jobs = [Job("Read the request", 1, "success"), Job(f"Evaluate {sha}", 1, conclusion)]
-    number = 100 + len(github.runs)
-    github.start(str(number), by, conclusion="failure", jobs=jobs)
+def earlier(github: FakeGitHub, *jobs: Job, by: str | None = "octocat") -> Run:
+    """A run with these jobs after the first one."""
+    return github.start(str(100 + len(github.runs)), by, conclusion="failure", jobs=[FIRST, *jobs])
+
+
+def evaluating(sha: str, conclusion: str = "failure", attempt: int = 1) -> Job:
+    """The job that evaluated the candidate with this canonical sha."""
+    return Job(f"Evaluate {sha}", attempt, conclusion)
 
 
 def check_candidate(github: FakeGitHub, sha: str = SHA) -> None:
@@ -166,8 +183,10 @@ def check_candidate(github: FakeGitHub, sha: str = SHA) -> None:
     run = github.start("1000", jobs=[Job("Read the request")])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("GITHUB_RUN_NUMBER", str(run.number))
-        patch.setenv("GITHUB_RUN_ATTEMPT", str(run.attempt))
-        check_limit_per_candidate(load_settings(), GitHub(), sha)
+        try:
+            check_limit_per_candidate(load_settings(), GitHub(), sha)
+        finally:
+            github.runs.remove(run)
 
 
 def asked_for_jobs(github: FakeGitHub) -> int:
@@ -179,13 +198,12 @@ def test_requests_for_one_candidate_are_limited(github: FakeGitHub) -> None:
     """Whoever makes them. Those for other candidates, and those that evaluated nothing, do not
     count."""
     for number in range(4):
-        earlier(github, OTHER, f"user-{number}")
-        earlier(github, "${{ needs.request.outputs.canonical_sha }}", conclusion="skipped")
+        earlier(github, evaluating(OTHER), by=OWNERS[number % 2])
+        earlier(github, evaluating("${{ needs.request.outputs.canonical_sha }}", "skipped"))
     for number in range(LIMIT - 1):
-        earlier(github, SHA, f"user-{number}")
+        earlier(github, evaluating(SHA), by=OWNERS[number % 2])
     check_candidate(github)
-    github.runs.pop()
-    earlier(github, SHA, conclusion="success")
+    earlier(github, evaluating(SHA, "success"))
     expected = (
         f"for this candidate (bundle {SHA[:12]}) there were 3 requests in the 24 hours before this "
         "one, and 'requests_per_day' in pyproject.toml allows 3. The next one is possible after"
@@ -193,21 +211,26 @@ def test_requests_for_one_candidate_are_limited(github: FakeGitHub) -> None:
     with pytest.raises(Refused) as caught:
         check_candidate(github)
     assert str(caught.value).startswith(expected)
-    github.runs.pop()
     with pytest.raises(Refused, match="there were 4 requests"):
         check_candidate(github, OTHER)
-    github.runs.pop()
     check_candidate(github, "c" * 64)
 
 
-def test_few_runs_are_not_asked_for_their_jobs(github: FakeGitHub) -> None:
-    """A candidate can't have had more requests than there were runs."""
-    for _ in range(LIMIT - 1):
-        earlier(github, SHA)
+def test_strangers_use_up_no_candidates_requests(github: FakeGitHub) -> None:
+    """Anybody can start a run with a comment, and it waits for a machine before it is refused."""
+    for _ in range(LIMIT):
+        earlier(github, by="mallory")
     check_candidate(github)
     assert asked_for_jobs(github) == 0
-    github.runs.pop()
-    earlier(github, OTHER)
+
+
+def test_few_runs_are_not_asked_for_their_jobs(github: FakeGitHub) -> None:
+    """A candidate can't have had more requests than there were."""
+    for _ in range(LIMIT - 1):
+        earlier(github, evaluating(SHA))
+    check_candidate(github)
+    assert asked_for_jobs(github) == 0
+    earlier(github, evaluating(OTHER))
     check_candidate(github)
     assert asked_for_jobs(github) == LIMIT
 
@@ -215,19 +238,24 @@ def test_few_runs_are_not_asked_for_their_jobs(github: FakeGitHub) -> None:
 @pytest.mark.parametrize(
     "jobs",
     [
-        pytest.param([Job("Read the request")], id="not evaluated yet"),
+        pytest.param([], id="not evaluated yet"),
         pytest.param([Job("Evaluate the candidate", 1, "success")], id="an older workflow"),
-        pytest.param([Job(f"Evaluate {OTHER}", 1, "success")] * 101, id="more than a page"),
-        pytest.param(None, id="deleted"),
+        pytest.param([evaluating(OTHER, attempt=2)], id="another attempt"),
     ],
 )
-def test_an_unknown_candidate_counts_for_all(github: FakeGitHub, jobs: list[Job] | None) -> None:
-    """So the limit can't be avoided by several requests at once, or by deleting runs."""
+def test_an_unknown_candidate_counts_for_all(github: FakeGitHub, jobs: list[Job]) -> None:
+    """So the limit can't be avoided by several requests at once."""
     for number in range(LIMIT):
-        run = github.start(str(number), "hubot", jobs=jobs or [])
-        if jobs is None:
-            github.delete_run(run)
-    with pytest.raises(
-        Refused, match=f"for this candidate .bundle {SHA[:12]}. there were 3 requests"
-    ):
+        earlier(github, *jobs, by=[*OWNERS, None][number])
+    with pytest.raises(Refused, match="because none of their jobs names one so far: 3"):
+        check_candidate(github)
+
+
+def test_a_deleted_run_counts_for_every_candidate(github: FakeGitHub) -> None:
+    """Nobody can see what it evaluated."""
+    for _ in range(LIMIT):
+        earlier(github, evaluating(OTHER))
+    for run in [*github.runs]:
+        github.delete_run(run)
+    with pytest.raises(Refused, match="because their workflow runs were deleted: 3"):
         check_candidate(github)

@@ -115,7 +115,7 @@ def choose_comment(
     if objected := objection(by):
         raise Refused(
             f"{chosen.author} requested the release, but {by} triggered this run: {objected}. "
-            f"{chosen.author} can re-run it, set the label again, or write a new comment."
+            f"{chosen.author} can set the label again or write a new comment."
         )
     return chosen
 

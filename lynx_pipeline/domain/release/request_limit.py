@@ -3,13 +3,11 @@ is one more chance that a regressed candidate passes by luck, and a look at some
 
 The requests are the runs of the deploy workflow, as GitHub lists them:
 
-- A run counts with all its attempts, however it ended. A run in which no job ran does not: every
-  comment starts one.
-- It counts for whoever started it and for whoever re-ran it last, and for the candidates that it
-  evaluated, which its jobs name (see :func:`evaluated`). If no job tells, it counts for every
-  candidate.
-- Only earlier runs count, so of several at once the first ones go on. A run that is re-run is later
-  than all.
+- A run is one request, however it ended: only its first attempt may request and evaluate. A run in
+  which no job ran is none: every comment starts one.
+- It counts for whoever started it, and for the candidate that it evaluated, which a job's name
+  shows (see :func:`evaluated`). If none shows it, the run counts for every candidate.
+- Only earlier runs count, so of several at once the first ones go on.
 - Runs are numbered without gaps. Whoever can write to the repository can delete a run, and nobody
   can see what it was. So a missing number counts for everybody and for every candidate, as old as
   the run after it.
@@ -23,32 +21,27 @@ from datetime import datetime, timedelta
 from lynx_pipeline.errors import Refused
 
 WINDOW = timedelta(hours=24)
-# The name of the job that evaluates, behind those of the jobs that call its workflow.
-_EVALUATE = re.compile(r"(?:.* / )?Evaluate\b ?(.*)", re.DOTALL)
+_EVALUATE = re.compile(r"Evaluate\b ?(.*)", re.DOTALL)
 _SHA = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run of the deploy workflow: its number and how often it was started, the logins of those
-    who started it, whether any of its jobs ran, GitHub's ``id`` of it, and whether it is ``over``.
-    """
+    """A run of the deploy workflow: its number and GitHub's ``id`` of it, the login of whoever
+    started it in lower case (empty: a deleted account), and whether any of its jobs ran."""
 
     number: int
-    attempts: int
     created: datetime
-    by: frozenset[str]
+    by: str
     has_jobs: bool
     id: int = 0
-    over: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A job of a run, in one of its attempts."""
+    """A job of a run's first attempt."""
 
     name: str
-    attempt: int
     skipped: bool
 
 
@@ -63,43 +56,55 @@ class RecentRuns:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """The times of some requests within the window, oldest first. The last one is the request that
-    is made now, and ``deleted`` of them are known by the gaps that they left."""
+    """The times of requests within the window, oldest first; the last one is made now. ``deleted``
+    of them are known by the gaps that they left, and ``unknown`` count although their candidate
+    is not known."""
 
     times: tuple[datetime, ...]
     deleted: int
+    unknown: int
 
 
-def evaluated(run: Run, jobs: Iterable[Job]) -> frozenset[str] | None:
-    """The canonical shas of the candidates that a run evaluated; None if that is not known, or not
-    yet.
-
-    ``jobs`` are those of all attempts. The name of the one that evaluates ends with ``Evaluate``
-    and the sha.
-    """
-    found = [(job, it[1]) for job in jobs if (it := _EVALUATE.fullmatch(job.name))]
-    if not found or not (run.over or any(job.attempt == run.attempts for job, _ in found)):
+def evaluated(jobs: Iterable[Job], canonical_sha: str) -> bool | None:
+    """Whether a run with these jobs evaluated this candidate. None if no job shows that, or none
+    yet: the name of the one that evaluates is ``Evaluate`` and the candidate's canonical sha,
+    behind the names of jobs that call the workflow."""
+    names = [(_EVALUATE.fullmatch(job.name.rpartition(" / ")[2]), job.skipped) for job in jobs]
+    found = [(it[1], skipped) for it, skipped in names if it]
+    if len(found) != 1:
         return None
-    shas = frozenset(sha for job, sha in found if not job.skipped)
-    return shas if all(map(_SHA.fullmatch, shas)) else None
+    ((sha, skipped),) = found
+    if skipped:
+        return False
+    return sha == canonical_sha if _SHA.fullmatch(sha) else None
 
 
 def requests(
-    recent: RecentRuns, number: int, attempt: int, counts: Callable[[Run], bool], now: datetime
+    recent: RecentRuns, number: int, counts: Callable[[Run], bool | None], now: datetime
 ) -> Requests:
-    """The request that the run ``number`` makes in its ``attempt``, and those before it that count.
+    """The request that the run ``number`` makes now, and those before it that count.
 
-    ``counts`` says which other runs count among those in which a job ran. It is asked about each
-    of them once.
+    ``counts`` says which other runs count among those in which a job ran. None: not known, so the
+    run counts.
+
+    Raises:
+        Refused: the run is older than the window.
     """
-    is_new = attempt == 1
-    known = {it.number: it for it in recent.runs if it.number <= number or not is_new}
-    this = known.pop(number, Run(number, attempt, now, frozenset(), has_jobs=True))
-    counted = [it for it in known.values() if it.has_jobs and counts(it)]
-    times = [it.created for it in counted for _ in range(it.attempts)]
-    times += [this.created] * (attempt - 1) + [this.created if is_new else now]
+    if number <= recent.before:
+        raise Refused(
+            "this run began more than 24 hours ago, so it would not count as a request of today. "
+            "Write a new comment."
+        )
+    known = {it.number: it for it in recent.runs if it.number <= number}
+    this = known.pop(number, Run(number, now, "", has_jobs=True))
+    answers = [(it.created, counts(it)) for it in known.values() if it.has_jobs]
+    times = [created for created, it in answers if it is not False]
     deleted = _deleted([*known.values(), this], recent.before)
-    return Requests(tuple(sorted(times + deleted)), len(deleted))
+    return Requests(
+        times=tuple(sorted([*times, *deleted, this.created])),
+        deleted=len(deleted),
+        unknown=sum(it is None for _, it in answers),
+    )
 
 
 def check_number(made: Requests, limit: int, subject: str, note: str = "") -> None:
@@ -112,17 +117,22 @@ def check_number(made: Requests, limit: int, subject: str, note: str = "") -> No
     if len(made.times) <= limit:
         return
     free = made.times[-limit] + WINDOW
-    deleted = (
-        f" {made.deleted} of them are runs of the workflow that were deleted, which count for "
-        "everybody and for every candidate."
-        if made.deleted
-        else ""
-    )
+    if made.deleted:
+        note = (
+            " Counted for everybody and for every candidate, because their workflow runs were "
+            f"deleted: {made.deleted}.{note}"
+        )
+    if made.unknown:
+        note = (
+            " Counted for every candidate, because none of their jobs names one so far: "
+            f"{made.unknown}.{note}"
+        )
     raise Refused(
         f"{subject} {len(made.times) - 1} requests in the 24 hours before this one, and "
-        f"'requests_per_day' in pyproject.toml allows {limit}.{deleted}{note} The next one is "
-        f"possible after {free:%Y-%m-%d %H:%M} UTC. Each try is one more chance that a regressed "
-        "candidate passes by luck; 'lynx-pipeline gate power --tries' shows how good it is."
+        f"'requests_per_day' in pyproject.toml allows {limit}.{note} The next one is possible "
+        f"after {free:%Y-%m-%d %H:%M} UTC{' at the latest' if made.unknown else ''}. Each try is "
+        "one more chance that a regressed candidate passes by luck; 'lynx-pipeline gate power "
+        "--tries' shows how good it is."
     )
 
 

@@ -27,7 +27,7 @@ def runs_of(hours: list[float], by: list[str], has_jobs: list[bool]) -> list[Run
     """Runs with these times, in order."""
     times = sorted(START + timedelta(hours=it) for it in hours)
     values = zip(times, by, has_jobs, strict=False)
-    return [Run(n, 1, t, frozenset({who}), jobs) for n, (t, who, jobs) in enumerate(values, 1)]
+    return [Run(n, t, who, jobs) for n, (t, who, jobs) in enumerate(values, 1)]
 
 
 histories = st.builds(
@@ -44,34 +44,26 @@ def listed(runs: list[Run], now: datetime) -> RecentRuns:
     return RecentRuns(recent, max((it.number for it in runs if it not in recent), default=0))
 
 
-def counted(
-    recent: RecentRuns,
-    number: int,
-    attempt: int,
-    now: datetime,
-    limit: int = 1000,
-    name: str = NAMES[0],
-) -> int:
-    """Which request of this person it is."""
-    made = requests(recent, number, attempt, lambda it: name in it.by, now)
-    check_number(made, limit, f"{name} made", " A note.")
+def counted(recent: RecentRuns, number: int, now: datetime, limit: int = 1000) -> int:
+    """Which request of octocat it is."""
+    made = requests(recent, number, lambda it: it.by == NAMES[0], now)
+    check_number(made, limit, "octocat made", " A note.")
     return len(made.times)
 
 
 def count(runs: list[Run], this: Run, limit: int = 1000) -> int:
     """Which request of octocat ``this`` is."""
-    recent = listed(runs, this.created)
-    return counted(recent, this.number, this.attempts, this.created, limit)
+    return counted(listed(runs, this.created), this.number, this.created, limit)
 
 
 @given(histories, st.integers(1, 10))
 def test_only_so_many_requests_within_a_day(runs: list[Run], limit: int) -> None:
     """Those of this person, whatever the others do, and not the runs without jobs."""
-    this = replace(runs[-1], by=frozenset({NAMES[0]}), has_jobs=True)
+    this = replace(runs[-1], by=NAMES[0], has_jobs=True)
     earlier = [
         it
         for it in runs[:-1]
-        if it.has_jobs and NAMES[0] in it.by and it.created >= this.created - WINDOW
+        if it.has_jobs and it.by == NAMES[0] and it.created >= this.created - WINDOW
     ]
     runs = [*runs[:-1], this]
     if len(earlier) < limit:
@@ -84,7 +76,7 @@ def test_only_so_many_requests_within_a_day(runs: list[Run], limit: int) -> None
 @given(histories, st.integers(1, 5))
 def test_the_next_request_is_possible_when_the_message_says(runs: list[Run], limit: int) -> None:
     """If there is none before."""
-    this = replace(runs[-1], by=frozenset({NAMES[0]}), has_jobs=True)
+    this = replace(runs[-1], by=NAMES[0], has_jobs=True)
     runs = [*runs[:-1], this]
     try:
         count(runs, this, limit)
@@ -117,77 +109,69 @@ def test_later_runs_and_the_order_change_nothing(runs: list[Run]) -> None:
     recent = listed(runs, now)
     earlier = replace(recent, runs=tuple(it for it in recent.runs if it.number <= this.number))
     backwards = replace(recent, runs=recent.runs[::-1])
-    found = {counted(it, this.number, 1, now) for it in (recent, earlier, backwards)}
+    found = {counted(it, this.number, now) for it in (recent, earlier, backwards)}
     assert len(found) == 1
 
 
-def test_every_attempt_counts() -> None:
-    """For whoever started the run, and for whoever re-ran it."""
-    both = frozenset(NAMES)
-    runs = [Run(1, 3, START, both, True), Run(2, 2, START, frozenset({NAMES[0]}), True)]
-    assert count(runs, runs[1]) == 5
-    for name, made in zip(NAMES, (6, 4), strict=True):
-        assert counted(RecentRuns(tuple(runs), 0), 3, 1, START, name=name) == made
+def test_an_old_run_makes_no_request() -> None:
+    """It may have waited for a machine. Nobody would count it."""
+    recent = RecentRuns((Run(8, START, NAMES[0], True),), 7)
+    for number in (3, 7):
+        with pytest.raises(Refused, match="began more than 24 hours ago"):
+            counted(recent, number, START)
+    assert counted(recent, 8, START) == 1
 
 
-def test_an_old_run_that_is_re_run_is_a_new_request() -> None:
-    """Although it is older than a day, and than the runs before it."""
-    recent = [Run(n, 1, START, frozenset(NAMES), True) for n in (8, 9)]
-    for number in (3, 7, 8):
-        others = 1 if number == 8 else 2
-        found = RecentRuns(tuple(recent), 7)
-        assert counted(found, number, 4, START) == others + 4
-
-
-def test_the_message_names_the_deleted_runs() -> None:
-    """The person may have deleted none."""
-    this = Run(9, 1, START, frozenset(NAMES), True)
+def test_the_message_names_the_runs_that_count_for_all() -> None:
+    """The person may have deleted none, and a run may show its candidate later."""
+    runs = tuple(Run(n, START, NAMES[1], True) for n in (2, 4, 9))
+    made = requests(RecentRuns(runs, 0), 9, lambda it: None if it.number == 2 else True, START)
+    assert (len(made.times), made.deleted, made.unknown) == (9, 6, 1)
     with pytest.raises(Refused) as caught:
-        count([Run(2, 1, START, frozenset({NAMES[1]}), True), this], this, 2)
+        check_number(made, 2, "there were", " A note.")
     assert str(caught.value) == (
-        "octocat made 7 requests in the 24 hours before this one, and 'requests_per_day' in "
-        "pyproject.toml allows 2. 7 of them are runs of the workflow that were deleted, which "
-        "count for everybody and for every candidate. A note. The next one is possible after "
-        "2026-01-02 00:00 UTC. Each try is one more chance that a regressed candidate passes by "
-        "luck; 'lynx-pipeline gate power --tries' shows how good it is."
+        "there were 8 requests in the 24 hours before this one, and 'requests_per_day' in "
+        "pyproject.toml allows 2. Counted for every candidate, because none of their jobs names "
+        "one so far: 1. Counted for everybody and for every candidate, because their workflow runs "
+        "were deleted: 6. A note. The next one is possible after 2026-01-02 00:00 UTC at the "
+        "latest. Each try is one more chance that a regressed candidate passes by luck; "
+        "'lynx-pipeline gate power --tries' shows how good it is."
     )
+    with pytest.raises(
+        Refused, match=r"allows 2\. A note\. .* possible after 2026-01-02 00:00 UTC\."
+    ):
+        check_number(replace(made, deleted=0, unknown=0), 2, "there were", " A note.")
 
 
 SHA, OTHER = "a" * 64, "b" * 64
-FIRST = Job("Read the request", 1, skipped=False)
-SKIPPED = Job("Evaluate ${{ needs.request.outputs.canonical_sha }}", 1, skipped=True)
+FIRST = Job("Read the request", skipped=False)
+SKIPPED = Job("Evaluate ${{ needs.request.outputs.canonical_sha }}", skipped=True)
 
 
-def evaluate(name: str = f"Evaluate {SHA}", attempt: int = 1) -> Job:
+def evaluate(name: str = f"Evaluate {SHA}") -> Job:
     """The job that evaluates, with this name."""
-    return Job(name, attempt, skipped=False)
+    return Job(name, skipped=False)
 
 
 @pytest.mark.parametrize(
-    ("jobs", "attempts", "over", "running"),
+    ("jobs", "expected"),
     [
-        pytest.param([FIRST, evaluate()], 1, {SHA}, {SHA}, id="one candidate"),
-        pytest.param([evaluate(f"Deploy / Evaluate {SHA}")], 1, {SHA}, {SHA}, id="called"),
-        pytest.param([evaluate(f"A / Evaluate / Evaluate {SHA}")], 1, {SHA}, {SHA}, id="nested"),
-        pytest.param([FIRST, SKIPPED], 1, set(), set(), id="refused before it was evaluated"),
-        pytest.param([evaluate(), FIRST], 2, {SHA}, None, id="not evaluated again yet"),
-        pytest.param(
-            [evaluate(), evaluate(f"Evaluate {OTHER}", 2)], 2, {SHA, OTHER}, {SHA, OTHER}, id="two"
-        ),
-        pytest.param([FIRST], 1, None, None, id="no such job"),
-        pytest.param([], 1, None, None, id="no jobs"),
-        pytest.param([evaluate("Evaluate the candidate")], 1, None, None, id="an older workflow"),
-        pytest.param([evaluate("Evaluate")], 1, None, None, id="an empty sha"),
-        pytest.param([evaluate("Evaluate " + SHA[:-1])], 1, None, None, id="too short"),
-        pytest.param([evaluate(f"Evaluate {SHA} "), evaluate()], 1, None, None, id="both"),
-        pytest.param([evaluate(f"Evaluated {SHA}")], 1, None, None, id="another word"),
-        pytest.param([evaluate(f"Evaluate {SHA}...")], 1, None, None, id="cut off"),
+        pytest.param([FIRST, evaluate()], True, id="this candidate"),
+        pytest.param([FIRST, evaluate(f"Evaluate {OTHER}")], False, id="another"),
+        pytest.param([evaluate(f"Deploy / Evaluate {SHA}")], True, id="called"),
+        pytest.param([evaluate(f"Evaluate / Evaluate {SHA}")], True, id="called by a namesake"),
+        pytest.param([FIRST, SKIPPED], False, id="refused before it was evaluated"),
+        pytest.param([FIRST], None, id="not yet"),
+        pytest.param([], None, id="no jobs"),
+        pytest.param([evaluate("Evaluate the candidate")], None, id="an older workflow"),
+        pytest.param([evaluate("Evaluate")], None, id="an empty sha"),
+        pytest.param([evaluate(f"Evaluate {OTHER[:-1]}")], None, id="too short"),
+        pytest.param([evaluate(f"Evaluate {OTHER} ")], None, id="a space"),
+        pytest.param([evaluate(f"Evaluate {OTHER}...")], None, id="cut off"),
+        pytest.param([evaluate(f"Evaluated {OTHER}")], None, id="another word"),
+        pytest.param([evaluate(), evaluate(f"Evaluate {OTHER}")], None, id="two candidates"),
     ],
 )
-def test_the_jobs_tell_the_candidates(
-    jobs: list[Job], attempts: int, over: set[str] | None, running: set[str] | None
-) -> None:
-    """If they don't, the candidates are unknown, and so is the next one of a run in progress."""
-    run = Run(1, attempts, START, frozenset(NAMES), True)
-    assert evaluated(run, jobs) == over
-    assert evaluated(replace(run, over=False), jobs) == running
+def test_a_job_shows_the_candidate(jobs: list[Job], expected: bool | None) -> None:
+    """Only one that is named for the purpose. Otherwise the candidate is not known."""
+    assert evaluated(jobs, SHA) is expected

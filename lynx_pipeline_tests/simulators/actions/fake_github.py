@@ -27,7 +27,7 @@ from lynx_pipeline_tests.support.http_server import Answer, json_answer, serving
 BOT = "github-actions[bot]"
 # The legacy permission of a role.
 LEGACY = {"maintain": "write", "triage": "read"}
-_JOBS = re.compile(f"/repos/{REPOSITORY}/actions/runs/([^/]+)/jobs")
+_JOBS = re.compile(f"/repos/{REPOSITORY}/actions/runs/([^/]+)/attempts/1/jobs")
 
 
 @dataclass(frozen=True)
@@ -211,13 +211,13 @@ class FakeGitHub:
     def _listed_jobs(
         self, may: Mapping[str, str], run: str, query: Mapping[str, list[str]]
     ) -> Answer:
-        """The first page of the jobs of a run, of all its attempts."""
+        """The jobs of a run's first attempt."""
         _need(may, "read", ("actions",))
-        assert query == {"filter": ["all"], "per_page": ["100"]}
+        assert query == {"per_page": ["100"]}
         for it in self.runs:
             if it.id == run:
-                jobs = [_job(job) for job in it.jobs[:100]]
-                return json_answer({"total_count": len(it.jobs), "jobs": jobs})
+                jobs = [_job(job) for job in it.jobs if job.attempt == 1]
+                return json_answer({"total_count": len(jobs), "jobs": jobs})
         raise _Refused(404, _MISSING)
 
     def _numbered(self, number: str) -> PullRequest:

@@ -13,13 +13,14 @@ from lynx_pipeline_tests.simulators.actions.scenario import (
     Seen,
     V,
     bot_comment,
+    evaluated_run,
     latest_artifacts,
     message,
     refused,
     result,
     unchanged,
 )
-from lynx_pipeline_tests.simulators.actions.stage import Stage, request_text
+from lynx_pipeline_tests.simulators.actions.stage import ALIAS, Stage, request_text
 from lynx_pipeline_tests.support import REPO
 
 # ----- requests -------------------------------------------------------------------------------
@@ -62,6 +63,21 @@ def strangers(stage: Stage) -> list[Seen]:
         )
         assert bot_comment(stage) == ""
         found.append(Seen(what, result(run), message(run), "as before"))
+    return found
+
+
+def again(stage: Stage) -> list[Seen]:
+    """A run that was re-run evaluates nothing, from the start or from the evaluation on: every try
+    is a run of its own."""
+    given, found = evaluated_run(stage), []
+    for what, job, kept in (("all jobs", "request", ()), ("`evaluate`", "evaluate", ("request",))):
+        runner = stage.runner(stage.comment(request_text(ALIAS, V)))
+        with unchanged(stage):
+            run = replace(runner, run_attempt=2).run(given.only(*kept))
+        assert result(run) == f"{job}: exit code 1", run.jobs[job].log
+        assert "this is attempt 2 of a workflow run" in message(run)
+        assert "Write a new comment" in bot_comment(stage)
+        found.append(Seen(f"{what} re-run", result(run), message(run), "as before"))
     return found
 
 

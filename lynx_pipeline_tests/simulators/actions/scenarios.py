@@ -12,6 +12,7 @@ from lynx_pipeline_tests.simulators.actions.stage import Stage
 ALL: tuple[Callable[[Stage], list[Seen]], ...] = (
     requests.unrelated,
     requests.strangers,
+    requests.again,
     requests.edited,
     requests.taken_back,
     requests.tampered,
