@@ -36,7 +36,7 @@ def main(action: str) -> int:
         return 1
     if action == "actions/setup-python":
         with Path(os.environ["GITHUB_PATH"]).open("a") as paths:
-            paths.write(f"{Path(sys.base_prefix) / 'bin'}\n")
+            paths.write(f"{os.environ.get('PYTHON_BIN', Path(sys.base_prefix) / 'bin')}\n")
     return 0
 
 

@@ -38,6 +38,24 @@ runs:
         GITHUB_CONTEXT: ${{{{ toJSON(github) }}}}
         PYTHONPATH: {repo}
 """
+# Makes the environment of a job of the deploy workflow where the same job of later runs finds it
+# unpacked and compiled. pip and uv check there that it has what its lock file lists. Its programs
+# name the workspace of the first run.
+_PYTHON = """\
+#!/bin/sh
+set -eu
+if [ "$*" != "-m venv --without-pip .venv" ] || [ "$GITHUB_JOB" = baseline ]; then
+    exec {python} "$@"
+fi
+own={shared}/"$GITHUB_JOB"
+if [ -d "$own" ]; then
+    grep -lI '^#!' "$own"/bin/* | xargs sed -i "1,2s|[^ '!]*/[.]venv/bin/python|$own/bin/python|"
+else
+    mkdir -p {shared}
+    {python} -m venv --without-pip "$own"
+fi
+ln -s "$own" .venv
+"""
 
 
 @dataclass(frozen=True)
@@ -144,7 +162,8 @@ def _run(
 
 
 def _environ(stage: Stage, folder: Path) -> dict[str, str]:
-    """The environment of every step: that of a fresh machine, except for uv's cache."""
+    """The environment of every step: that of a fresh machine, except for uv's cache, and what
+    comes with it."""
     ours = str(Path(sys.executable).parent)
     path = [it for it in os.environ["PATH"].split(os.pathsep) if it != ours]
     reach = ("SSL_CERT_", "UV_", "PIP_", "HTTP_", "HTTPS_", "NO_PROXY")
@@ -159,11 +178,23 @@ def _environ(stage: Stage, folder: Path) -> dict[str, str]:
         "GIT_SSL_CAINFO": str(stage.git.pem),
         **({"UV_CACHE_DIR": str(stage.uv_cache)} if stage.uv_cache else {"UV_NO_CACHE": "1"}),
         "PIP_NO_CACHE_DIR": "1",
+        **({"PYTHON_BIN": str(_sharing(stage.folder / "shared"))} if stage.uv_cache else {}),
         "REPLACEMENTS": sys.executable,
         "ARTIFACTS": str(folder / "artifacts"),
         "ORIGIN": f"{stage.git.url}/origin.git",
         **{name: it for name, it in stage.issuer.job.items() if name.startswith("ACTIONS_")},
     }
+
+
+def _sharing(folder: Path) -> Path:
+    """A folder with a ``python3`` in place of the real one; see :data:`_PYTHON`."""
+    tool = folder / "bin" / "python3"
+    if not tool.exists():
+        tool.parent.mkdir(parents=True)
+        real = Path(sys.base_prefix) / "bin" / "python3"
+        tool.write_text(_PYTHON.format(python=real, shared=folder / "jobs"))
+        tool.chmod(0o755)
+    return tool.parent
 
 
 def _replacements(folder: Path) -> dict[str, Path]:

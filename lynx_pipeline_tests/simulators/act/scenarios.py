@@ -13,7 +13,7 @@ from lynx_pipeline_tests.simulators.actions.scenario import (
     bot_comment,
     unchanged,
 )
-from lynx_pipeline_tests.simulators.actions.stage import ALIAS, LABEL, Stage, request_text
+from lynx_pipeline_tests.simulators.actions.stage import ALIAS, LABEL, OWNER, Stage, request_text
 from lynx_pipeline_tests.support.places import BRANCH
 
 JOBS = ("request", "evaluate", "promote", "report")
@@ -164,12 +164,13 @@ def too_many(stage: Stage) -> tuple[ActRun, str]:
 
 
 def too_often(stage: Stage) -> tuple[ActRun, str]:
-    """Requests for one candidate are limited, whoever made them."""
+    """Requests for one candidate are limited, whichever owner made them."""
     stage.clear()
     sha = stage.canonical_sha(stage.good)
     for number in range(20):
         job = Job(f"Evaluate {sha}", 1, "failure")
-        stage.github.start(str(number), f"user-{number}", conclusion="failure", jobs=[job])
+        by = (OWNER, "reader")[number % 2]
+        stage.github.start(str(number), by, conclusion="failure", jobs=[job])
     with unchanged(stage):
         done = run(stage, stage.comment(request_text(stage.good, V)))
     text = _stopped_at_request(stage, done)

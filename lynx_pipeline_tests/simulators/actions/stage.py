@@ -64,7 +64,8 @@ class Stage:
     separate_tokens: dict[str, str] = field(default_factory=dict)
     # Actions besides the pinned ones, by OWNER/REPO@COMMIT, and where they are.
     actions: dict[str, Path] = field(default_factory=dict)
-    # uv's cache for jobs under act; without one, each job downloads its packages, as on GitHub.
+    # uv's cache for jobs under act. With one, they also share environments; without, each downloads
+    # its packages, as on GitHub.
     uv_cache: Path | None = None
     # Functions to call at an authorized git request, by service.
     git_hooks: dict[str, object] = field(default_factory=dict)
