@@ -337,28 +337,29 @@ class GitAgainstAList(AgainstAList):
         assert self.place.refs() == before
 
 
-def explore(machine: type[AgainstAList], examples: int, steps: int) -> None:
-    """Run the machine: so many sequences of so many steps."""
-    run_state_machine_as_test(
-        machine,
-        settings=settings(
-            max_examples=examples,
-            stateful_step_count=steps,
-            deadline=None,
-            suppress_health_check=[HealthCheck.too_slow],
-        ),
-    )
+def explore(folder: Path, machine: type[AgainstAList], examples: int, steps: int) -> None:
+    """Run the machine: so many sequences of so many steps, with their files in this folder."""
+    with patch.object(tempfile, "tempdir", str(folder)):
+        run_state_machine_as_test(
+            machine,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=steps,
+                deadline=None,
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )
 
 
 # Half and a sixteenth of the profile's examples.
 EXAMPLES = settings().max_examples
 
 
-def test_the_folder_store_against_a_list() -> None:
+def test_the_folder_store_against_a_list(memory_path: Path) -> None:
     """It behaves like a list of facts."""
-    in_small_process(explore, FolderAgainstAList, EXAMPLES // 2, min(40, EXAMPLES))
+    in_small_process(explore, memory_path, FolderAgainstAList, EXAMPLES // 2, min(40, EXAMPLES))
 
 
-def test_the_git_store_against_a_list() -> None:
+def test_the_git_store_against_a_list(memory_path: Path) -> None:
     """It behaves like a list of facts."""
-    in_small_process(explore, GitAgainstAList, EXAMPLES // 16, 20)
+    in_small_process(explore, memory_path, GitAgainstAList, EXAMPLES // 16, 20)
