@@ -165,6 +165,5 @@ def _append(variable: str, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise SystemFailed(
-            f"the file {path} that {variable} names can't be written: {error.strerror}. Run the "
-            "job again."
+            f"the file {path} that {variable} names can't be written: {error.strerror}. Try again."
         ) from None

@@ -18,6 +18,7 @@ from lynx_pipeline.config import load_each, load_model, load_settings
 from lynx_pipeline.deploy_workflow.comment import NAME
 from lynx_pipeline.deploy_workflow.outcome import (
     REQUEST,
+    has_evaluated,
     in_force,
     read_needs,
     render_comment,
@@ -48,15 +49,16 @@ from lynx_pipeline.registry.gate_inputs import reviewed_changes
 def request(output: Path) -> int:
     """Read the release request and download its candidate.
 
-    The folder has the bundle and its manifest, for the job that evaluates it.
+    The folder has the bundle and its manifest, for the job that evaluates it. Refuses a workflow
+    run that somebody has re-run, and one request too many.
     """
     event = actions.read_event()
     # All models have the same workflow, and so the same people who may make a request.
     settings, github = load_each()[0], GitHub()
     comment = valid_request(settings, github, event.pull_request, event.comment)
+    check_first_attempt()  # the report of the first one remains
     # From here on the pull request gets a report, because an authorized person made a request.
     actions.output(pull_request=event.pull_request, comment=comment.id)
-    check_first_attempt()
     inform(check_limit_per_person(settings, github))
     asked = read_comment(comment)
     settings = load_model(asked.gate)
@@ -181,6 +183,9 @@ def report(evidence: Path) -> int:
     # A request that names none of the project's models is reported as well.
     gate = needs.outputs[REQUEST].get("gate")
     settings = load_model(gate) if gate else load_each()[0]
+    if actions.run_attempt() != 1 and not has_evaluated(needs):
+        print("This attempt evaluated nothing, so the report of an earlier one was not changed.")
+        return 0
     announced = os.environ.get("ANNOUNCED", "")
     text = render_comment(settings, needs, evidence.absolute(), announced)
     actions.summary(text)

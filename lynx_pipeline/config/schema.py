@@ -316,7 +316,8 @@ class ProjectTable:
     )
     requests_per_day: int = key(
         "How many releases one person may request in 24 hours, through the deploy workflow on "
-        "GitHub, and how often all people together may request one candidate. Refused ones count.",
+        "GitHub, and how often all people together may request one candidate. Refused requests "
+        "count for the person.",
         *_COUNT,
         20,
     )

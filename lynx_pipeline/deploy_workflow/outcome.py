@@ -27,7 +27,6 @@ from lynx_pipeline.reports.report import Report, build_report
 REQUEST, EVALUATE, PROMOTE = JOBS = ("request", "evaluate", "promote")
 _SUCCESS = "success"
 _SEE_LOG = "see its log. A promotion is all or nothing, so running the failed jobs again is safe."
-_ASK_AGAIN = "see its log. Nothing was changed; write a new comment to request it again."
 _ENTITY = re.compile(r"&#\d+;")
 _EXPRESSION = re.compile(r"\$\{\{.*\}\}", re.DOTALL)
 
@@ -86,6 +85,11 @@ def in_force(needs: Needs, announced: str) -> bool:
     return needs.outputs[PROMOTE].get("new") == "true" and announced == _SUCCESS
 
 
+def has_evaluated(needs: Needs) -> bool:
+    """Whether the job ``evaluate`` succeeded, or left evidence."""
+    return needs.results[EVALUATE] == _SUCCESS or "evidence_sha256" in needs.outputs[EVALUATE]
+
+
 def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: str) -> str:
     """The comment's text. ``evidence`` is the evidence folder, which may not exist; ``announced``
     is the announcement step's outcome, empty if there was none."""
@@ -110,8 +114,10 @@ def render_comment(settings: Settings, needs: Needs, evidence: Path, announced: 
     if failed and not message:
         message = (
             f"The job ended with the result {needs.results[failed]!r} and no error message; "
-            f"{_SEE_LOG if failed == PROMOTE else _ASK_AGAIN}"
+            f"{_SEE_LOG if failed == PROMOTE else 'see its log.'}"
         )
+    if failed in (REQUEST, EVALUATE) and (report is None or report.verdict.passed):
+        notes.append("To try again, write a new comment, because this job can't be re-run.")
     return comment(
         Outcome(
             run_url=this_run_url(),

@@ -74,14 +74,14 @@ def check_limit_per_person(settings: Settings, github: GitHub) -> str:
     one of how many this is, as a sentence.
 
     Raises:
-        Refused: they did, or this run is not of today; or the settings name no workflow.
+        Refused: they did, or this run has waited too long; or the settings name no workflow.
         BadInput: this is not a workflow run.
         SystemFailed: GitHub could not be reached, or the token can't read its runs.
     """
     login, limit, now = triggering_actor(), settings.requests_per_day, datetime.now(UTC)
     recent = _recent_runs(settings, github, now)
     made = requests(recent, run_number(), lambda run: run.by == login.lower(), now)
-    check_number(made, limit, f"{login} made", " This one counts, too.")
+    check_number(made, limit, f"{login} made", this_counts=True)
     return f"This is request {len(made.times)} of at most {limit} by {login} in 24 hours."
 
 
@@ -108,12 +108,13 @@ def check_limit_per_candidate(settings: Settings, github: GitHub, canonical_sha:
     # Asking for the jobs of each run takes time, and on most days there are too few runs.
     if len(requests(recent, number, by_owner, now).times) > limit:
         subject = f"for this candidate (bundle {canonical_sha[:12]}) there were"
-        check_number(requests(recent, number, counts, now), limit, subject)
+        made = requests(recent, number, counts, now)
+        check_number(made, limit, subject, this_counts=False)
 
 
 def _recent_runs(settings: Settings, github: GitHub, now: datetime) -> RecentRuns:
     workflow = PurePosixPath(check_policy(settings.identity).workflow).name
-    return github.runs(workflow, now - WINDOW)
+    return github.runs(workflow, now - 2 * WINDOW)
 
 
 def check_still_requested(

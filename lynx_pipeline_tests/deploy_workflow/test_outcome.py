@@ -125,6 +125,21 @@ def test_a_job_that_failed_without_an_error_may_have_promoted(world: World, tmp_
     assert "running the failed jobs again is safe" in text
 
 
+def test_the_jobs_that_evaluate_are_not_to_be_re_run(world: World, tmp_path: Path) -> None:
+    """The comment asks for a new one, unless the gate refused the candidate."""
+    advice = "- To try again, write a new comment, because this job can't be re-run."
+    made = world.candidate("bad", wrong=9)
+    for job in ("request", "evaluate"):
+        for error in ("MLflow is down", ""):
+            text = render_comment(world.settings, needs(job, error), tmp_path / "none", "")
+            assert advice in text.splitlines()
+            assert "running the failed jobs again" not in text
+    assert advice not in render_comment(
+        world.settings, needs("evaluate", "refused", made=made), made.evidence, ""
+    )
+    assert advice not in render_comment(world.settings, needs("promote"), tmp_path / "none", "")
+
+
 def test_a_promotion_without_a_readable_entry_is_reported_as_stopped(
     world: World, tmp_path: Path
 ) -> None:

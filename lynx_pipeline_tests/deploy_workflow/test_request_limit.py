@@ -123,7 +123,7 @@ def test_a_deleted_run_counts(github: FakeGitHub, capsys: Capsys) -> None:
     for run in [*github.runs]:
         github.delete_run(run)
     assert run_request(github) == 1
-    assert "because their workflow runs were deleted: 3." in capsys.readouterr().err
+    assert "3 of them are deleted runs" in capsys.readouterr().err
 
 
 def test_a_stranger_is_refused_first(github: FakeGitHub, capsys: Capsys) -> None:
@@ -247,7 +247,7 @@ def test_an_unknown_candidate_counts_for_all(github: FakeGitHub, jobs: list[Job]
     """So the limit can't be avoided by several requests at once."""
     for number in range(LIMIT):
         earlier(github, *jobs, by=[*OWNERS, None][number])
-    with pytest.raises(Refused, match="because none of their jobs names one so far: 3"):
+    with pytest.raises(Refused, match="3 of them count for every candidate"):
         check_candidate(github)
 
 
@@ -257,5 +257,5 @@ def test_a_deleted_run_counts_for_every_candidate(github: FakeGitHub) -> None:
         earlier(github, evaluating(OTHER))
     for run in [*github.runs]:
         github.delete_run(run)
-    with pytest.raises(Refused, match="because their workflow runs were deleted: 3"):
+    with pytest.raises(Refused, match="3 of them are deleted runs"):
         check_candidate(github)

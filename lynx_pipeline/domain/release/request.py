@@ -115,7 +115,8 @@ def choose_comment(
     if objected := objection(by):
         raise Refused(
             f"{chosen.author} requested the release, but {by} triggered this run: {objected}. "
-            f"{chosen.author} can set the label again or write a new comment."
+            f"{chosen.author} can set the label again, write a new comment, or re-run the job "
+            "promote if only that is left."
         )
     return chosen
 

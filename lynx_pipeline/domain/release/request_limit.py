@@ -7,7 +7,8 @@ The requests are the runs of the deploy workflow, as GitHub lists them:
   which no job ran is none: every comment starts one.
 - It counts for whoever started it, and for the candidate that it evaluated, which a job's name
   shows (see :func:`evaluated`). If none shows it, the run counts for every candidate.
-- Only earlier runs count, so of several at once the first ones go on.
+- Only earlier runs count, so of several at once the first ones go on. The window ends when this run
+  was created, not when its first job started: by waiting, runs could outlive those before them.
 - Runs are numbered without gaps. Whoever can write to the repository can delete a run, and nobody
   can see what it was. So a missing number counts for everybody and for every candidate, as old as
   the run after it.
@@ -47,7 +48,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class RecentRuns:
-    """The ``runs`` of the last :data:`WINDOW`, in any order. ``before`` is the number of the last
+    """The ``runs`` of twice the :data:`WINDOW`, in any order. ``before`` is the number of the last
     run before them; 0 if there was none."""
 
     runs: tuple[Run, ...]
@@ -56,9 +57,9 @@ class RecentRuns:
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """The times of requests within the window, oldest first; the last one is made now. ``deleted``
-    of them are known by the gaps that they left, and ``unknown`` count although their candidate
-    is not known."""
+    """The times of requests within a window, oldest first; the last one is that of this run.
+    ``deleted`` of them are known by the gaps that they left, and ``unknown`` count although their
+    candidate is not known."""
 
     times: tuple[datetime, ...]
     deleted: int
@@ -74,7 +75,7 @@ def evaluated(jobs: Iterable[Job], canonical_sha: str) -> bool | None:
     if len(found) != 1:
         return None
     ((sha, skipped),) = found
-    if skipped:
+    if skipped or "${{" in sha:  # a job without a machine, whose name GitHub did not evaluate
         return False
     return sha == canonical_sha if _SHA.fullmatch(sha) else None
 
@@ -82,24 +83,27 @@ def evaluated(jobs: Iterable[Job], canonical_sha: str) -> bool | None:
 def requests(
     recent: RecentRuns, number: int, counts: Callable[[Run], bool | None], now: datetime
 ) -> Requests:
-    """The request that the run ``number`` makes now, and those before it that count.
+    """The request that the run ``number`` makes, and those within the window before it that count.
 
     ``counts`` says which other runs count among those in which a job ran. None: not known, so the
     run counts.
 
     Raises:
-        Refused: the run is older than the window.
+        Refused: the run has waited for longer than the window.
     """
-    if number <= recent.before:
-        raise Refused(
-            "this run began more than 24 hours ago, so it would not count as a request of today. "
-            "Write a new comment."
-        )
     known = {it.number: it for it in recent.runs if it.number <= number}
     this = known.pop(number, Run(number, now, "", has_jobs=True))
-    answers = [(it.created, counts(it)) for it in known.values() if it.has_jobs]
+    if number <= recent.before or this.created < now - WINDOW:
+        raise Refused(
+            "this run has waited too long to be counted: more than 24 hours, or more than 1000 "
+            "other runs of the workflow. Write a new comment."
+        )
+    begin = this.created - WINDOW
+    within = [it for it in known.values() if it.created >= begin]
+    before = max((it.number for it in known.values() if it.created < begin), default=recent.before)
+    answers = [(it.created, counts(it)) for it in within if it.has_jobs]
     times = [created for created, it in answers if it is not False]
-    deleted = _deleted([*known.values(), this], recent.before)
+    deleted = _deleted([*within, this], before)
     return Requests(
         times=tuple(sorted([*times, *deleted, this.created])),
         deleted=len(deleted),
@@ -107,32 +111,30 @@ def requests(
     )
 
 
-def check_number(made: Requests, limit: int, subject: str, note: str = "") -> None:
-    """Check that there were fewer than ``limit`` requests before the one that is made now.
-    ``subject`` says in the error whose they are, such as ``octocat made``; ``note`` is added.
+def check_number(made: Requests, limit: int, subject: str, *, this_counts: bool) -> None:
+    """Check that there were fewer than ``limit`` requests before this one. ``subject`` says in the
+    error whose they are, such as ``octocat made``.
 
     Raises:
-        Refused: there were not.
+        Refused: there were not. ``this_counts``: the request counts nevertheless.
     """
     if len(made.times) <= limit:
         return
-    free = made.times[-limit] + WINDOW
-    if made.deleted:
-        note = (
-            " Counted for everybody and for every candidate, because their workflow runs were "
-            f"deleted: {made.deleted}.{note}"
-        )
-    if made.unknown:
-        note = (
-            " Counted for every candidate, because none of their jobs names one so far: "
-            f"{made.unknown}.{note}"
-        )
+    free = made.times[-limit if this_counts else -limit - 1] + WINDOW
+    notes = [
+        f" {made.unknown} of them count for every candidate, since their runs show none so far."
+        if made.unknown
+        else "",
+        f" {made.deleted} of them are deleted runs, which count for everybody."
+        if made.deleted
+        else "",
+        " This one counts, too." if this_counts else "",
+    ]
     raise Refused(
         f"{subject} {len(made.times) - 1} requests in the 24 hours before this one, and "
-        f"'requests_per_day' in pyproject.toml allows {limit}.{note} The next one is possible "
-        f"after {free:%Y-%m-%d %H:%M} UTC{' at the latest' if made.unknown else ''}. Each try is "
-        "one more chance that a regressed candidate passes by luck; 'lynx-pipeline gate power "
-        "--tries' shows how good it is."
+        f"'requests_per_day' in pyproject.toml allows {limit}.{''.join(notes)} The next one is "
+        f"possible after {free:%Y-%m-%d %H:%M} UTC{' at the latest' if made.unknown else ''}. "
+        "'lynx-pipeline gate power --tries' shows what tries are worth."
     )
 
 

@@ -221,7 +221,7 @@ def test_the_user_who_triggers_the_run_must_be_authorized_too() -> None:
         Refused, match=r"octocat requested .* triager triggered this run: triager may not"
     ) as it:
         choose_comment(pull(), (comment(1),), objection, "triager")
-    assert "octocat can re-run it" in str(it.value)
+    assert "octocat can set the label again, write a new comment" in str(it.value)
     assert choose_comment(pull(), (comment(1),), objection, "hubot").id == 1
 
 

@@ -40,14 +40,14 @@ histories = st.builds(
 
 def listed(runs: list[Run], now: datetime) -> RecentRuns:
     """What GitHub lists of these runs."""
-    recent = tuple(it for it in runs if it.created >= now - WINDOW)
+    recent = tuple(it for it in runs if it.created >= now - 2 * WINDOW)
     return RecentRuns(recent, max((it.number for it in runs if it not in recent), default=0))
 
 
 def counted(recent: RecentRuns, number: int, now: datetime, limit: int = 1000) -> int:
     """Which request of octocat it is."""
     made = requests(recent, number, lambda it: it.by == NAMES[0], now)
-    check_number(made, limit, "octocat made", " A note.")
+    check_number(made, limit, "octocat made", this_counts=True)
     return len(made.times)
 
 
@@ -113,13 +113,55 @@ def test_later_runs_and_the_order_change_nothing(runs: list[Run]) -> None:
     assert len(found) == 1
 
 
-def test_an_old_run_makes_no_request() -> None:
-    """It may have waited for a machine. Nobody would count it."""
-    recent = RecentRuns((Run(8, START, NAMES[0], True),), 7)
-    for number in (3, 7):
-        with pytest.raises(Refused, match="began more than 24 hours ago"):
-            counted(recent, number, START)
-    assert counted(recent, 8, START) == 1
+@given(histories, st.lists(st.floats(0, 24), min_size=30, max_size=30), st.integers(1, 5))
+def test_waiting_makes_nothing_possible(runs: list[Run], waits: list[float], limit: int) -> None:
+    """Of the runs that were created within a day, no more are allowed if they start late."""
+    allowed = []
+    for run, wait in zip(runs, waits, strict=False):
+        if not run.has_jobs:
+            continue
+        now = run.created + timedelta(hours=wait)
+        until = [it for it in runs if it.created <= now]
+        try:
+            made = requests(listed(until, now), run.number, lambda _: True, now)
+            check_number(made, limit, "there were", this_counts=False)
+        except Refused:
+            continue
+        allowed.append(run.created)
+    for first in allowed:
+        assert sum(first <= it <= first + WINDOW for it in allowed) <= limit
+
+
+@given(histories, st.integers(1, 5))
+def test_a_refused_request_that_does_not_count_prolongs_nothing(
+    runs: list[Run], limit: int
+) -> None:
+    """The next one is possible when the message says, and not before."""
+    now = runs[-1].created
+    number = len(runs) + 1
+
+    def tried(at: datetime) -> str:
+        made = requests(listed(runs, at), number, lambda it: it.has_jobs, at)
+        try:
+            check_number(made, limit, "there were", this_counts=False)
+        except Refused as refusal:
+            return str(re.findall(r"possible after (.*) UTC", str(refusal))[0])
+        return ""
+
+    if free := tried(now):
+        at = datetime.fromisoformat(f"{free}:00+00:00")
+        assert tried(at + timedelta(minutes=1)) == ""
+        if at - timedelta(minutes=1) >= now:
+            assert tried(at - timedelta(minutes=1)) == free
+
+
+def test_a_run_that_waited_too_long_makes_no_request() -> None:
+    """Nobody would count it."""
+    recent = RecentRuns((Run(8, START, NAMES[0], True), Run(9, START + WINDOW, "x", True)), 7)
+    for number, hours in ((3, 24), (7, 24), (8, 25)):
+        with pytest.raises(Refused, match="has waited too long"):
+            counted(recent, number, START + timedelta(hours=hours))
+    assert counted(recent, 8, START + WINDOW) == 1
 
 
 def test_the_message_names_the_runs_that_count_for_all() -> None:
@@ -128,19 +170,17 @@ def test_the_message_names_the_runs_that_count_for_all() -> None:
     made = requests(RecentRuns(runs, 0), 9, lambda it: None if it.number == 2 else True, START)
     assert (len(made.times), made.deleted, made.unknown) == (9, 6, 1)
     with pytest.raises(Refused) as caught:
-        check_number(made, 2, "there were", " A note.")
+        check_number(made, 2, "there were", this_counts=True)
     assert str(caught.value) == (
         "there were 8 requests in the 24 hours before this one, and 'requests_per_day' in "
-        "pyproject.toml allows 2. Counted for every candidate, because none of their jobs names "
-        "one so far: 1. Counted for everybody and for every candidate, because their workflow runs "
-        "were deleted: 6. A note. The next one is possible after 2026-01-02 00:00 UTC at the "
-        "latest. Each try is one more chance that a regressed candidate passes by luck; "
-        "'lynx-pipeline gate power --tries' shows how good it is."
+        "pyproject.toml allows 2. 1 of them count for every candidate, since their runs show none "
+        "so far. 6 of them are deleted runs, which count for everybody. This one counts, too. The "
+        "next one is possible after 2026-01-02 00:00 UTC at the latest. 'lynx-pipeline gate power "
+        "--tries' shows what tries are worth."
     )
-    with pytest.raises(
-        Refused, match=r"allows 2\. A note\. .* possible after 2026-01-02 00:00 UTC\."
-    ):
-        check_number(replace(made, deleted=0, unknown=0), 2, "there were", " A note.")
+    with pytest.raises(Refused) as caught:
+        check_number(replace(made, deleted=0, unknown=0), 2, "there were", this_counts=False)
+    assert "allows 2. The next one is possible after 2026-01-02 00:00 UTC. '" in str(caught.value)
 
 
 SHA, OTHER = "a" * 64, "b" * 64
@@ -161,6 +201,7 @@ def evaluate(name: str = f"Evaluate {SHA}") -> Job:
         pytest.param([evaluate(f"Deploy / Evaluate {SHA}")], True, id="called"),
         pytest.param([evaluate(f"Evaluate / Evaluate {SHA}")], True, id="called by a namesake"),
         pytest.param([FIRST, SKIPPED], False, id="refused before it was evaluated"),
+        pytest.param([FIRST, replace(SKIPPED, skipped=False)], False, id="cancelled before it"),
         pytest.param([FIRST], None, id="not yet"),
         pytest.param([], None, id="no jobs"),
         pytest.param([evaluate("Evaluate the candidate")], None, id="an older workflow"),

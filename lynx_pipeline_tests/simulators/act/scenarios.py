@@ -226,6 +226,7 @@ def _stopped_at_request(
     assert done.jobs == {"request": "failure", "report": "success"}
     text = bot_comment(stage)
     assert text.startswith(f"### Deployment of {what} stopped in job `request`")
+    assert "- To try again, write a new comment, because this job can't be re-run." in text, text
     return text
 
 
