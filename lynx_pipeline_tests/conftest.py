@@ -1,6 +1,7 @@
 """For all tests: grouping and order, and an environment without the caller's settings."""
 
 import os
+import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ OURS = (
 # Tests that share a costly fixture run on one worker, so that it is created once. The values are
 # about how many seconds each group takes. (xdist's own loadgroup does not group with pytest 9.2.)
 GROUPS: Mapping[str, int] = {
-    "lynx_pipeline_tests/end_to_end/test_act.py": 260,
+    "lynx_pipeline_tests/end_to_end/test_act.py": 180,
     "lynx_pipeline_tests/end_to_end/test_rehearsal.py": 120,
     "lynx_pipeline_tests/sandbox/ray/": 160,
     "lynx_pipeline_tests/end_to_end/test_s3.py": 240,
@@ -45,6 +46,12 @@ GROUPS: Mapping[str, int] = {
 hypothesis.settings.register_profile("full", deadline=None, max_examples=100)
 hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
 hypothesis.settings.load_profile("full")
+
+
+def pytest_configure() -> None:
+    """Let programs that tests start be interrupted with Ctrl+C. What a shell starts in the
+    background ignores it, and all that this starts."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class Scheduler(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types

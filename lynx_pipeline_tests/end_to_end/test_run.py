@@ -122,12 +122,13 @@ def test_a_mistake_is_reported_before_dagster_runs(
         assert instance.get_runs_count() == before
 
 
-def test_an_interrupted_run_says_so(place: Place, demo: Demo, tmp_path: Path) -> None:
+def test_an_interrupted_run_says_so(demo: Demo, tmp_path: Path) -> None:
     """Ctrl+C ends it with the exit code of a failed system, without a traceback."""
-    log = tmp_path / "log"
+    place, log = demo.copy(tmp_path / "home"), tmp_path / "log"
+    shutil.rmtree(place.evidence(demo.good))  # so that it takes seconds after the first line
     process = place.start("lynx-pipeline", "run", demo.good, log=log)
     while process.poll() is None and b"Candidate" not in log.read_bytes():
-        time.sleep(0.1)
+        time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     assert process.wait(60) == 3
     text = log.read_text()
