@@ -121,19 +121,18 @@ def check_number(made: Requests, limit: int, subject: str, *, this_counts: bool)
     if len(made.times) <= limit:
         return
     free = made.times[-limit if this_counts else -limit - 1] + WINDOW
-    notes = [
-        f" {made.unknown} of them count for every candidate, since their runs show none so far."
-        if made.unknown
-        else "",
-        f" {made.deleted} of them are deleted runs, which count for everybody."
-        if made.deleted
-        else "",
-        " This one counts, too." if this_counts else "",
-    ]
+    notes, at_the_latest = "", ""
+    if made.unknown:
+        notes = f" {made.unknown} of them count for every candidate, since no job names one so far."
+        at_the_latest = " at the latest"
+    if made.deleted:
+        notes += f" {made.deleted} of them are deleted runs, which count for everybody."
+    if this_counts:
+        notes += " This one counts, too."
     raise Refused(
         f"{subject} {len(made.times) - 1} requests in the 24 hours before this one, and "
-        f"'requests_per_day' in pyproject.toml allows {limit}.{''.join(notes)} The next one is "
-        f"possible after {free:%Y-%m-%d %H:%M} UTC{' at the latest' if made.unknown else ''}. "
+        f"'requests_per_day' in pyproject.toml allows {limit}.{notes} The next one is possible "
+        f"after {free:%Y-%m-%d %H:%M} UTC{at_the_latest}. "
         "'lynx-pipeline gate power --tries' shows what tries are worth."
     )
 

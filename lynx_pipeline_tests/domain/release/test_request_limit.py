@@ -173,8 +173,8 @@ def test_the_message_names_the_runs_that_count_for_all() -> None:
         check_number(made, 2, "there were", this_counts=True)
     assert str(caught.value) == (
         "there were 8 requests in the 24 hours before this one, and 'requests_per_day' in "
-        "pyproject.toml allows 2. 1 of them count for every candidate, since their runs show none "
-        "so far. 6 of them are deleted runs, which count for everybody. This one counts, too. The "
+        "pyproject.toml allows 2. 1 of them count for every candidate, since no job names one so "
+        "far. 6 of them are deleted runs, which count for everybody. This one counts, too. The "
         "next one is possible after 2026-01-02 00:00 UTC at the latest. 'lynx-pipeline gate power "
         "--tries' shows what tries are worth."
     )
